@@ -3,3 +3,39 @@
 Knows nothing of containers (`hdocker`) or of the command line (`hcov`); leaves configuration, data
 files and reports to coverage.py.
 """
+
+from hcoverage._combine import CombineResult, SetAside, combine
+from hcoverage._commands import combine_commands, coverage_subprocess_commands
+from hcoverage._coverage_core import VARIABLES, unmeasured_environment
+from hcoverage._errors import (
+    CombineError,
+    DataDirectoryBusyError,
+    HcoverageError,
+    HcoverageWarning,
+    RcfileError,
+)
+from hcoverage._inject import inject, remove
+from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
+from hcoverage._session import Session, open_session
+
+__all__ = [
+    "VARIABLES",
+    "CombineError",
+    "CombineResult",
+    "DataDirectoryBusyError",
+    "HcoverageError",
+    "HcoverageWarning",
+    "Rcfile",
+    "RcfileError",
+    "Session",
+    "SetAside",
+    "combine",
+    "combine_commands",
+    "coverage_subprocess_commands",
+    "find_rcfile",
+    "inject",
+    "open_session",
+    "read_rcfile",
+    "remove",
+    "unmeasured_environment",
+]

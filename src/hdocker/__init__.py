@@ -3,3 +3,38 @@
 Knows nothing of pytest or of reports (`hcov`); leaves processes and data to `hcoverage`, and
 building and running to the engine (docker or podman).
 """
+
+from hdocker._build import build_container_image
+from hdocker._dockerfile import BaseImage, add_coverage
+from hdocker._errors import (
+    BuildError,
+    CommandError,
+    DataDirectoryError,
+    DockerfileError,
+    EngineError,
+    EngineNotFoundError,
+    EnginePermissionError,
+    EngineUnreachableError,
+    ImageNameError,
+    NoPythonError,
+    PathMappingWarning,
+)
+from hdocker._run import get_docker_base_cmd
+
+__all__ = [
+    "BaseImage",
+    "BuildError",
+    "CommandError",
+    "DataDirectoryError",
+    "DockerfileError",
+    "EngineError",
+    "EngineNotFoundError",
+    "EnginePermissionError",
+    "EngineUnreachableError",
+    "ImageNameError",
+    "NoPythonError",
+    "PathMappingWarning",
+    "add_coverage",
+    "build_container_image",
+    "get_docker_base_cmd",
+]

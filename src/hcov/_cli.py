@@ -1,0 +1,213 @@
+"""The command line: options, help and exit statuses; what commands do is in the other modules."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+import hcoverage
+from hcov import _run
+from hcov._init import write_rcfile
+from hcov._messages import tell
+from hcov._report import FILE_REPORTS
+
+_EXISTING: Final = click.Path(path_type=Path)
+
+_rcfile_option = click.option(
+    "--rcfile",
+    type=_EXISTING,
+    metavar="FILE",
+    help="coverage.py configuration. [default: the one that coverage.py finds]",
+)
+_data_dir_option = click.option(
+    "--data-dir",
+    type=_EXISTING,
+    default=Path("coverage_data"),
+    show_default=True,
+    metavar="DIR",
+    help="Where processes and containers write their data.",
+)
+
+
+class _Group(click.Group):
+    """Shows the errors that users can do something about as one message, not as a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", hcoverage.HcoverageWarning)
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            try:
+                return super().invoke(ctx)
+            except (hcoverage.HcoverageError, ImportError, OSError) as error:
+                tell(f"error: {_message(error)}")
+                ctx.exit(_run.SETUP_FAILED if ctx.invoked_subcommand == "run" else 1)
+
+
+def _message(error: Exception) -> str:
+    """Give the error's text; of an OSError raised with errno and message, the message alone."""
+    if isinstance(error, OSError) and error.filename is None and error.strerror:
+        return error.strerror
+    return str(error)
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    tell(f"warning: {message}")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hcoverage")
+def main() -> None:
+    """Measure the coverage of a whole test run: main process, subprocesses and containers.
+
+    \b
+    hcov init                      write a .coveragerc for this project
+    hcov run -- python -m pytest   set up, run, merge, report, clean up
+
+    The other commands are the same steps one by one, for CI scripts.
+    """
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@_rcfile_option
+@_data_dir_option
+@click.option("--append", is_flag=True, help="Add to what is in the data file already.")
+@click.option(
+    "--fail-under",
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="Exit with 2 if the total is less. [default: the rcfile's fail_under]",
+)
+@click.option("--html", is_flag=True, help="Also write coverage.py's HTML report.")
+@click.option("--xml", is_flag=True, help="Also write coverage.py's XML report.")
+@click.option("--json", is_flag=True, help="Also write coverage.py's JSON report.")
+@click.option("--lcov", is_flag=True, help="Also write coverage.py's LCOV report.")
+@click.option("-q", "--quiet", is_flag=True, help="Print problems only, no report.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
+@click.pass_context
+def run(ctx: click.Context, /, command: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
+    """Run COMMAND and report what it, its subprocesses and its containers covered.
+
+    \b
+    hcov run -- python -m pytest -x
+    hcov run --html --fail-under 90 -- make test
+
+    The command sees its own terminal, signals and environment, plus COVERAGE_PROCESS_START and
+    HCOVERAGE_DATA_DIR, by which hdocker.get_docker_base_cmd() just works in its tests. Everything
+    is merged into one .coverage, which every coverage.py report reads.
+
+    \b
+    Exit status:
+      the command's own, if it is not 0 (128+N if signal N ended it)
+      0    all went well
+      2    the total is under --fail-under, or wrong usage
+      3    the command succeeded, but data could not be merged or reported
+      125  hcov could not set up measuring; the command did not run
+      126  the command cannot be run      127  there is no such command
+    """
+    reports = tuple(name for name in FILE_REPORTS if options.pop(name))
+    ctx.exit(_run.run(command, _run.Options(reports=reports, **options)))
+
+
+@main.command()
+@click.option("--force", is_flag=True, help="Replace a .coveragerc that is there.")
+def init(*, force: bool) -> None:
+    """Write a good .coveragerc for the project in the current directory."""
+    path = write_rcfile(Path.cwd(), force=force)
+    tell(f"wrote {path.name}; now try: hcov run -- python -m pytest")
+
+
+@main.command()
+@_rcfile_option
+@_data_dir_option
+def inject(rcfile: Path | None, data_dir: Path) -> None:
+    """Write the start-up hook, and print the variables that switch it on.
+
+    The hook stays in site-packages until `hcov remove`; without the variables it does nothing, and
+    costs nothing. In a POSIX shell:
+
+    \b
+    eval "$(hcov inject)"
+    """
+    before = dict(os.environ)
+    hook = hcoverage.inject(rcfile or _found_rcfile(), data_dir=data_dir)
+    tell(f"the hook is in {hook}; `hcov remove` takes it away")
+    for name, value in sorted(os.environ.items()):
+        if before.get(name) != value:
+            click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@main.command()
+def remove() -> None:
+    """Remove the start-up hook, if it is ours, and print how to unset its variables."""
+    hcoverage.remove()
+    click.echo(f"unset {' '.join(hcoverage.VARIABLES)}")
+
+
+@main.command()
+@_rcfile_option
+@click.option("--data-file", type=_EXISTING, default=Path(".coverage"), show_default=True)
+@click.option("--append", is_flag=True, help="Add to what is in the data file already.")
+@click.option("--keep", is_flag=True, help="Leave the merged files where they are.")
+@click.argument("paths", nargs=-1, type=_EXISTING, metavar="[PATH]...")
+@click.pass_context
+def combine(ctx: click.Context, /, paths: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
+    """Merge data files into one .coverage that coverage.py's reports read.
+
+    PATH is a data file, or a directory that holds some. [default: . and coverage_data]
+
+    A file that cannot be merged is left alone and named, and the exit status is then 3.
+    """
+    rcfile = options.pop("rcfile")
+    found = paths or tuple(path for path in (Path(), Path("coverage_data")) if path.is_dir())
+    result = hcoverage.combine(found, coveragerc=rcfile, **options)
+    ctx.exit(_run.tell_result(result))
+
+
+@main.group()
+def commands() -> None:
+    """Print the steps as shell commands, for CI scripts that run them one by one."""
+
+
+@commands.command("setup")
+@click.option("--rcfile", type=_EXISTING, default=Path(".coveragerc"), show_default=True)
+@_data_dir_option
+def commands_setup(rcfile: Path, data_dir: Path) -> None:
+    """Print the commands that make the data directory and put the rcfile into it."""
+    _echo_lines(hcoverage.coverage_subprocess_commands(data_dir, rcfile))
+
+
+@commands.command("combine")
+@_rcfile_option
+@_data_dir_option
+@click.option(
+    "--report",
+    "reports",
+    multiple=True,
+    type=click.Choice(("report", *FILE_REPORTS)),
+    default=("report", "html"),
+    show_default=True,
+    help="Which report to make; may be given several times.",
+)
+def commands_combine(rcfile: Path | None, data_dir: Path, reports: tuple[str, ...]) -> None:
+    """Print the commands that merge everything into .coverage and report on it."""
+    _echo_lines(hcoverage.combine_commands(data_dir, rcfile, reports))
+
+
+def _echo_lines(lines: list[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _found_rcfile() -> Path:
+    found = hcoverage.find_rcfile(Path.cwd())
+    if found is None:
+        raise FileNotFoundError(
+            f"no coverage.py configuration in {Path.cwd()}: "
+            "name one with --rcfile, or let `hcov init` write a .coveragerc"
+        )
+    return found

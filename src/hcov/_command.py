@@ -1,0 +1,92 @@
+"""Run the measured command as if hcov were not there: its own terminal, signals, exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# As env(1), timeout(1) and `docker run` have them.
+CANNOT_EXECUTE: Final = 126
+NOT_FOUND: Final = 127
+_SIGNALLED: Final = 128
+
+_PASSED_ON: Final = frozenset(
+    {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
+)
+# What a terminal sends to its whole foreground process group, the command included.
+_FROM_TERMINAL: Final = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
+_SI_KERNEL: Final = 0x80  # siginfo.h: nobody's kill(2)
+
+
+class CommandError(Exception):
+    """The command could not be started.
+
+    Attributes:
+        exit_status: 126 or 127, as a shell would have it.
+    """
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command to its end, passing on the signals that this process gets meanwhile.
+
+    Args:
+        command: The argv.
+        environment: Its whole environment.
+
+    Returns:
+        Its exit status; 128 + N if signal N ended it, as shells say it.
+
+    Raises:
+        CommandError: It cannot be started.
+    """
+    waited_for = _PASSED_ON | {signal.SIGCHLD}
+    # Blocked before the command starts: a signal that comes in between waits instead of ending us.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
+    try:
+        process = _start(command, environment, before)
+        while process.poll() is None:
+            signum, from_terminal = _next_signal(waited_for)
+            if signum in _PASSED_ON and not from_terminal:
+                process.send_signal(signum)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    status = process.returncode
+    return status if status >= 0 else _SIGNALLED - status
+
+
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], mask: set[int | signal.Signals]
+) -> subprocess.Popen[bytes]:
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    try:
+        return subprocess.Popen(command, env=environment, preexec_fn=unblock)  # noqa: PLW1509 - one thread here
+    except FileNotFoundError as error:
+        raise CommandError(
+            f"no command {command[0]!r}: is it installed, and is its directory on PATH?", NOT_FOUND
+        ) from error
+    except OSError as error:
+        raise CommandError(
+            f"cannot run {command[0]!r}: {error.strerror}", CANNOT_EXECUTE
+        ) from error
+
+
+def _next_signal(waited_for: frozenset[signal.Signals]) -> tuple[int, bool]:
+    """Wait for a signal; tell which, and whether the command got it from the terminal already."""
+    if sys.platform == "darwin":  # has no sigwaitinfo: assume that a terminal's signals are its own
+        signum = int(signal.sigwait(waited_for))
+        return signum, signum in _FROM_TERMINAL and os.isatty(sys.stdin.fileno())
+    information = signal.sigwaitinfo(waited_for)
+    by_kernel = information.si_code == _SI_KERNEL
+    return information.si_signo, by_kernel and information.si_signo in _FROM_TERMINAL

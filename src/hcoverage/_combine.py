@@ -1,0 +1,278 @@
+"""Combine: merge data files into one, by coverage.py's own hand, and lose none of them.
+
+coverage.py maps the paths and merges. Around that, this module looks at each file first, so that
+one that cannot be merged is set aside and told instead of ending the merge; works on private
+copies, since a container may still be writing; and removes nothing before the result is on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import os
+import re
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._coverage_core import unmeasured_environment
+from hcoverage._data_directory import data_files
+from hcoverage._errors import CombineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# `.coverage.{hostname}.pid{pid}.X{random}x`, see SUFFIX_PATTERN in coverage/sqldata.py; before
+# coverage.py 7.10 without the letters.
+_DATA_FILE_NAME: Final = re.compile(r"\.coverage\.(?P<host>[^.]+)\.")
+
+
+@dataclasses.dataclass(frozen=True)
+class SetAside:
+    """A file that was not merged; it is where it was.
+
+    Attributes:
+        path: The file.
+        reason: Why, in words for a person.
+    """
+
+    path: Path
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class CombineResult:
+    """What a combine did.
+
+    Attributes:
+        data_file: The merged data file.
+        merged: The files whose data is in it.
+        set_aside: The files that were left where they are, and why.
+    """
+
+    data_file: Path
+    merged: tuple[Path, ...]
+    set_aside: tuple[SetAside, ...]
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Who wrote what was merged: host names, and container ids, sorted."""
+        names = (_DATA_FILE_NAME.match(path.name) for path in self.merged)
+        return tuple(sorted({name["host"] for name in names if name}))
+
+
+def combine(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    coveragerc: str | os.PathLike[str] | None = None,
+    data_file: str | os.PathLike[str] = ".coverage",
+    append: bool = False,
+    keep: bool = False,
+) -> CombineResult:
+    """Merge data files into one that coverage.py's reports read.
+
+    Args:
+        paths: Data files, and directories that hold some.
+        coveragerc: The rcfile with the `[paths]` to map by; without one, what coverage.py finds in
+            the current directory.
+        data_file: Where the result goes.
+        append: Merge what is in `data_file` already, too.
+        keep: Leave the merged files where they are. Otherwise they are removed, once the result is
+            safely on disk.
+
+    Returns:
+        What was merged into what, and what was set aside.
+
+    Raises:
+        FileNotFoundError: One of the paths is not there.
+        CombineError: There was nothing to merge; nothing has been changed.
+        OSError: The result cannot be written; nothing has been removed.
+    """
+    target = Path(os.path.abspath(data_file))  # noqa: PTH100 - a link is replaced, not followed
+    found = [file for file in _files(paths) if file != target]
+    if append and target.exists():
+        found.append(target)
+    with _workshop(target) as workshop:
+        merged, set_aside = _stage(found, workshop)
+        if not merged:
+            raise CombineError(_nothing_to_merge(found, set_aside))
+        _merge(workshop, coveragerc)
+        _put_in_place(workshop.result, target)
+    for file in merged:
+        if not keep and file != target:
+            file.unlink(missing_ok=True)
+    return CombineResult(target, tuple(merged), tuple(set_aside))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Workshop:
+    """A private directory beside the target, so that the result can be renamed into place."""
+
+    directory: Path
+
+    @property
+    def parts(self) -> Path:
+        return self.directory / "parts"
+
+    @property
+    def result(self) -> Path:
+        return self.directory / ".coverage"
+
+
+@contextlib.contextmanager
+def _workshop(target: Path) -> Iterator[_Workshop]:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".hcov-combine-") as directory:
+        workshop = _Workshop(Path(directory))
+        workshop.parts.mkdir()
+        yield workshop
+
+
+def _files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    files: list[Path] = []
+    for path in map(Path, paths):
+        absolute = path.absolute()
+        if not os.path.lexists(absolute):
+            raise FileNotFoundError(
+                f"nothing to combine at {path}: there is no such file or directory"
+            )
+        files.extend(data_files(absolute) if absolute.is_dir() else [absolute])
+    return list(dict.fromkeys(files))
+
+
+def _stage(files: list[Path], workshop: _Workshop) -> tuple[list[Path], list[SetAside]]:
+    """Copy what can be merged into the workshop, and tell of the rest why it cannot."""
+    merged: list[Path] = []
+    set_aside: list[SetAside] = []
+    first_of: dict[_Kind, Path] = {}
+    for number, file in enumerate(files):
+        copy = workshop.parts / f".coverage.{number}"
+        try:
+            _copy(file, copy)
+            kind = _kind_of_data(copy)
+            _refuse_mixing(kind, first_of)
+        except (_UnusableError, OSError) as error:
+            copy.unlink(missing_ok=True)
+            set_aside.append(SetAside(file, _reason(error)))
+        else:
+            first_of.setdefault(kind, file)
+            merged.append(file)
+    return merged, set_aside
+
+
+class _Kind(enum.Enum):
+    """What a data file has measured."""
+
+    LINES = "line data"
+    ARCS = "branch data"
+    NOTHING = "no data"
+
+
+_OPPOSITE: Final = {_Kind.LINES: _Kind.ARCS, _Kind.ARCS: _Kind.LINES}
+
+
+def _refuse_mixing(kind: _Kind, first_of: dict[_Kind, Path]) -> None:
+    other = _OPPOSITE.get(kind)
+    if other in first_of:
+        raise _UnusableError(
+            f"it has {kind.value}, but {first_of[other].name} has {other.value}: "
+            "give every process the same `branch` setting"
+        )
+
+
+class _UnusableError(Exception):
+    """A file cannot be merged; the message says why."""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "it cannot be read: take it over with `sudo chown`, then combine again"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)
+
+
+def _copy(file: Path, copy: Path) -> None:
+    """Copy a data file that anybody may have put there: no link followed, no fifo waited for."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as source:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _UnusableError("it is not a regular file")
+        if status.st_size == 0:
+            raise _UnusableError("it is empty: the process was ended before it could save")
+        with copy.open("xb") as destination:
+            shutil.copyfileobj(source, destination)
+
+
+def _kind_of_data(copy: Path) -> _Kind:
+    """Read a data file through coverage.py, as `coverage combine` will."""
+    # Imported here: a merge is not what most who import hcoverage want, and sqlite3 is not free.
+    from coverage import CoverageData  # noqa: PLC0415
+    from coverage.exceptions import CoverageException  # noqa: PLC0415
+
+    data = CoverageData(basename=str(copy))
+    try:
+        _refuse_foreign_schema(copy)
+        data.read()
+        if not data.measured_files():
+            return _Kind.NOTHING
+        return _Kind.ARCS if data.has_arcs() else _Kind.LINES
+    except (CoverageException, sqlite3.Error, UnicodeDecodeError) as error:
+        reason = str(error).replace(str(copy), "it")
+        raise _UnusableError(f"coverage.py cannot read it ({reason})") from error
+    finally:
+        data.close()
+
+
+def _refuse_foreign_schema(copy: Path) -> None:
+    """Refuse a database that would run something of its own while it is read."""
+    query = "SELECT count(*) FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+    with contextlib.closing(sqlite3.connect(f"file:{copy}?mode=ro", uri=True)) as database:
+        if database.execute(query).fetchone() != (0,):
+            raise _UnusableError("its database has triggers or views: coverage.py did not write it")
+
+
+def _merge(workshop: _Workshop, coveragerc: str | os.PathLike[str] | None) -> None:
+    rcfile = [] if coveragerc is None else [f"--rcfile={os.fspath(coveragerc)}"]
+    command = [sys.executable, "-m", "coverage", "combine", "--quiet", *rcfile]
+    done = subprocess.run(
+        [*command, f"--data-file={workshop.result}", str(workshop.parts)],
+        env=unmeasured_environment(os.environ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode or not workshop.result.exists():
+        output = (done.stdout + done.stderr).strip()
+        raise CombineError(f"coverage.py could not combine; nothing was removed. It said: {output}")
+
+
+def _put_in_place(result: Path, target: Path) -> None:
+    _sync(result)
+    result.replace(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _nothing_to_merge(found: list[Path], set_aside: list[SetAside]) -> str:
+    if not found:
+        return (
+            "no data to combine: no Python process was measured, or none has ended yet. "
+            "Was it run with `hcov run`, or after `hcov inject` with its variables exported?"
+        )
+    reasons = "\n".join(f"  {item.path}: {item.reason}" for item in set_aside)
+    return f"none of {len(found)} data files could be used:\n{reasons}"

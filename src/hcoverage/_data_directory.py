@@ -1,0 +1,156 @@
+"""The data directory: the one place that processes and containers write into.
+
+World-writable, because a container's user is nobody in particular; so what lies in it is untrusted,
+and nothing that we execute or believe is kept there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._atomic_write import write_atomically
+from hcoverage._errors import DataDirectoryBusyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RCFILE_NAME: Final = ".coveragerc"
+DEFAULT_NAME: Final = "coverage_data"
+
+_MODE: Final = 0o777
+_DATA_FILE_PREFIX: Final = ".coverage."
+# SQLite's own files beside a data file that is being written.
+_COMPANIONS: Final = ("-journal", "-wal", "-shm")
+_PROBLEM_PREFIX: Final = "problem."
+_PROBLEM_BYTES: Final = 2000
+_PREVIOUS: Final = "previous"
+
+
+def make(directory: Path) -> None:
+    """Make the data directory, so that any user may write into it.
+
+    Args:
+        directory: The data directory; it may be there already.
+
+    Raises:
+        OSError: Something else has its place, or it cannot be made or opened up to others.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if stat.S_IMODE(directory.stat().st_mode) != _MODE:
+            directory.chmod(_MODE)
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"cannot use {directory} as data directory ({error.strerror}): "
+            "remove what is in its place, make it writable for you, or name another",
+        ) from error
+
+
+def put_rcfile(directory: Path, text: str) -> None:
+    """Put the rcfile where containers find it, as `.coveragerc` in the data directory.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    write_atomically(directory / RCFILE_NAME, text)
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep a second run out of the data directory for the length of a `with` block.
+
+    Raises:
+        DataDirectoryBusyError: Another run has it.
+    """
+    # The directory itself is locked: a lock file in it could be removed by any container.
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataDirectoryBusyError(
+                f"another run is measuring into {directory}: wait for it, or name another directory"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def data_files(directory: Path) -> list[Path]:
+    """List the data files in a directory, sorted; whatever else lies there is not looked at."""
+    return sorted(
+        entry
+        for entry in directory.iterdir()
+        if entry.name.startswith(_DATA_FILE_PREFIX) and not entry.name.endswith(_COMPANIONS)
+    )
+
+
+def set_previous_aside(directory: Path) -> Path | None:
+    """Move the data files of an earlier run out of the way: they are not this run's result.
+
+    Returns:
+        Where they are now, or None where there were none.
+
+    Raises:
+        OSError: They cannot be moved.
+    """
+    files = data_files(directory)
+    for problem in _problem_notes(directory):
+        problem.unlink(missing_ok=True)
+    if not files:
+        return None
+    parent = directory / _PREVIOUS
+    parent.mkdir(exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=parent, prefix="run-"))
+    for file in files:
+        file.rename(aside / file.name)
+    return aside
+
+
+def problems(directory: Path) -> list[str]:
+    """Read what the hook noted where it could not measure, made safe to print."""
+    return [_read_note(note) for note in _problem_notes(directory)]
+
+
+def discard(directory: Path) -> bool:
+    """Remove the data directory if nothing is left in it but what we and the hook wrote.
+
+    Returns:
+        Whether it is gone.
+    """
+    (directory / RCFILE_NAME).unlink(missing_ok=True)
+    for note in _problem_notes(directory):
+        note.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (directory / _PREVIOUS).rmdir()
+    try:
+        # Refused while anything is left, also what a container wrote a moment ago.
+        directory.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def _problem_notes(directory: Path) -> list[Path]:
+    return sorted(entry for entry in directory.iterdir() if entry.name.startswith(_PROBLEM_PREFIX))
+
+
+def _read_note(note: Path) -> str:
+    try:
+        # No link is followed and no fifo waited for: any container may have put it there.
+        descriptor = os.open(note, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            text = file.read(_PROBLEM_BYTES).decode(errors="replace") if regular else "not a file"
+    except OSError as error:
+        text = error.strerror or "unreadable"
+    process = note.name.removeprefix(_PROBLEM_PREFIX).removesuffix(".txt")
+    printable = "".join(c if c.isprintable() else " " for c in f"{process}: {text}")
+    return printable.strip()

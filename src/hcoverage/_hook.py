@@ -1,0 +1,191 @@
+"""The hook: the file in site-packages that makes a Python measure from its first line.
+
+This module writes and removes the file, and nothing else; what must be in the environment for the
+hook to do anything is `_session`'s business, what it then runs is `_startup`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import inspect
+import os
+import site
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hcoverage import _startup
+from hcoverage._atomic_write import write_atomically
+from hcoverage._errors import HcoverageWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME: Final = "coverage"
+
+_OURS: Final = "# Written by hcoverage; `hcov remove` takes it away."
+_TEMPORARY: Final = "# For as long as `hcov run` runs."
+
+# PEP 829 silences `import` lines in .pth files from Python 3.18 on. Before that a .start file gains
+# nothing, and it makes `site` import pkgutil, re and 20 modules more in every Python start,
+# measured or not: 1.7 times as long on 3.15.
+_START_FILE_SINCE: Final = (3, 18)
+
+
+def pth_text() -> str:
+    """Render the hook as the text of a `.pth` file that any Python from 3.8 on reads.
+
+    Returns:
+        A comment and one `import` line. The line looks at the environment before it compiles
+        anything: with nothing to measure a Python start costs microseconds more.
+    """
+    asked = 'os.getenv("COVERAGE_PROCESS_START") or os.getenv("COVERAGE_PROCESS_CONFIG")'
+    run = f"exec({_source() + 'start()'!r}, {{}})"
+    return f"{_OURS}\nimport os; ({asked}) and {run}\n"
+
+
+def install(*, temporary: bool = False) -> Path:
+    """Write the hook into the first directory that Python reads at start and we can write.
+
+    Args:
+        temporary: Mark it as there for one run only. A hook that is there already keeps its mark
+            if it is a lasting one.
+
+    Returns:
+        The path of the hook.
+
+    Raises:
+        ImportError: coverage.py cannot be imported by this Python.
+        FileExistsError: There is a `coverage.pth` that is not ours.
+        PermissionError: No such directory can be written.
+    """
+    require_coverage()
+    refusals = []
+    for directory in _directories():
+        try:
+            return _install_into(directory, temporary=temporary)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            refusals.append(f"{directory} ({error.strerror})")
+    raise PermissionError(
+        f"the start-up hook cannot be written into {', '.join(refusals) or 'any site-packages'}: "
+        "use a virtual environment of your own (python -m venv), or inject as the owner of this one"
+    )
+
+
+def remove() -> None:
+    """Remove every hook of ours that Python reads; warn of a `coverage.pth` that is not ours."""
+    for directory in _directories():
+        path = directory / f"{NAME}.pth"
+        if _is_ours(path):
+            _remove_files(path)
+        elif path.exists():
+            warnings.warn(
+                f"{path} was not written by hcoverage and is left alone: "
+                "remove it by hand if nothing else needs it",
+                HcoverageWarning,
+                stacklevel=3,
+            )
+
+
+@contextlib.contextmanager
+def held() -> Iterator[Path]:
+    """Have the hook in place for the length of a `with` block, shared with other runs.
+
+    The last one out removes it, unless a lasting hook was there before. Raises as `install` does.
+    """
+    path, descriptor = _install_and_lock()
+    try:
+        yield path
+    finally:
+        try:
+            if _TEMPORARY in path.read_text(encoding="utf-8"):
+                # Fails while another run holds its share of the lock: that one removes it then.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_files(path)
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
+
+
+def _source() -> str:
+    return inspect.getsource(_startup.start)
+
+
+def _directories() -> list[Path]:
+    """List where this Python looks for `.pth` files, the user's own directory first."""
+    user = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
+    return [Path(directory) for directory in (*user, *site.getsitepackages())]
+
+
+def require_coverage() -> None:
+    # Asked of a fresh Python, as the hook will run in one: this process may have coverage.py from a
+    # sys.path that its children do not share.
+    check = [sys.executable, "-c", "import coverage"]
+    unmeasured = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
+    done = subprocess.run(
+        check, env=unmeasured, capture_output=True, text=True, check=False, cwd="/"
+    )
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise ImportError(
+            f"{sys.executable} cannot import coverage.py ({reason[0]}): "
+            f"install it with `{sys.executable} -m pip install coverage`"
+        )
+
+
+def _install_into(directory: Path, *, temporary: bool) -> Path:
+    path = directory / f"{NAME}.pth"
+    if path.exists() and not _is_ours(path):
+        raise FileExistsError(
+            f"{path} was not written by hcoverage: "
+            "remove it, if nothing else needs it, and try again"
+        )
+    text = pth_text()
+    if temporary and not (path.exists() and _TEMPORARY not in path.read_text(encoding="utf-8")):
+        text = f"{_TEMPORARY}\n{text}"
+    directory.mkdir(parents=True, exist_ok=True)
+    if sys.version_info >= _START_FILE_SINCE:
+        _write(directory / f"_{NAME}_hook.py", f"{_OURS}\n{_source()}")
+        _write(directory / f"{NAME}.start", f"{_OURS}\n_{NAME}_hook:start\n")
+    _write(path, text)
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if path.read_text(encoding="utf-8") == text:
+            return
+    write_atomically(path, text)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return _OURS in path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _remove_files(path: Path) -> None:
+    for file in (path, path.with_suffix(".start"), path.with_name(f"_{NAME}_hook.py")):
+        if _is_ours(file):
+            file.unlink(missing_ok=True)
+
+
+def _install_and_lock() -> tuple[Path, int]:
+    while True:
+        path = install(temporary=True)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # the last of the other runs removed it just now
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                return path, descriptor
+        os.close(descriptor)

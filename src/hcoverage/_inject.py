@@ -1,0 +1,76 @@
+"""`inject` and `remove`: measuring for whatever this process starts from now on.
+
+The state is this process's environment and one file in site-packages. For a command that is to run
+from start to end there is `_session`, which holds the same state for just as long.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hcoverage import _hook
+from hcoverage._coverage_core import injected_environment
+from hcoverage._data_directory import DEFAULT_NAME
+from hcoverage._rcfile import read_rcfile
+
+# What `remove` puts back: the values before the first `inject`, and what `inject` made of them.
+_before: dict[str, str | None] = {}
+_injected: dict[str, str] = {}
+
+
+def inject(
+    coveragerc: str | os.PathLike[str] = ".coveragerc",
+    *,
+    data_dir: str | os.PathLike[str] = DEFAULT_NAME,
+) -> Path:
+    """Measure every Python process that this process starts from now on, however deep.
+
+    Writes the hook into site-packages, where it stays until `remove`, and sets in this process's
+    environment `COVERAGE_PROCESS_START` (the rcfile), `COVERAGE_PROCESS_CONFIG`, `COVERAGE_FILE`
+    and `HCOVERAGE_DATA_DIR`, so that data files end up in the current directory whatever directory
+    a process starts in. Calling it again changes nothing, or moves to another rcfile.
+
+    Args:
+        coveragerc: The rcfile; `parallel` must be on in it.
+        data_dir: The data directory that containers get, see `coverage_subprocess_commands`.
+
+    Returns:
+        The path of the hook.
+
+    Raises:
+        FileNotFoundError: There is no such rcfile.
+        RcfileError: coverage.py cannot parse it, or `parallel` is not on.
+        ImportError: coverage.py cannot be imported by this Python.
+        FileExistsError: site-packages has a `coverage.pth` that is not ours.
+        PermissionError: Neither the user's own site-packages nor the interpreter's can be written.
+    """
+    _hook.require_coverage()
+    rcfile = read_rcfile(coveragerc)
+    hook = _hook.install()
+    here = Path.cwd()
+    for name, value in injected_environment(rcfile, here / data_dir, here).items():
+        _before.setdefault(name, os.environ.get(name))
+        _injected[name] = os.environ[name] = value
+    return hook
+
+
+def remove() -> None:
+    """Undo `inject`: remove the hook and restore the environment; nothing to undo is no error.
+
+    A `coverage.pth` that is not ours is left alone, with an `HcoverageWarning`; so is a variable
+    that somebody else changed since.
+
+    Raises:
+        PermissionError: The hook cannot be removed.
+    """
+    for name, before in _before.items():
+        if os.environ.get(name) != _injected[name]:
+            continue
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+    _before.clear()
+    _injected.clear()
+    _hook.remove()

@@ -1,0 +1,108 @@
+"""A session: everything that measuring one command from start to end needs, and its undoing.
+
+Opens the doors (hook, data directory, environment) and closes them again, whatever happened
+between. Running the command is the caller's business, merging what came of it `_combine`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hcoverage import _data_directory, _hook
+from hcoverage._atomic_write import write_atomically
+from hcoverage._coverage_core import session_environment
+from hcoverage._rcfile import DEFAULT_TEXT, Rcfile, find_rcfile, read_rcfile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_DATA_FILE_NAME: Final = ".coverage"
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """One measured run.
+
+    Attributes:
+        rcfile: The user's rcfile, or the default settings where there is none.
+        has_rcfile: Whether the rcfile is the user's own.
+        data_dir: Where processes and containers write, absolute.
+        data_file: Where the merged data goes, absolute.
+        previous: Where data files of an earlier, unmerged run were moved; None if there were none.
+        environment: The whole environment for the command.
+    """
+
+    rcfile: Rcfile
+    has_rcfile: bool
+    data_dir: Path
+    data_file: Path
+    previous: Path | None
+    environment: Mapping[str, str]
+
+    def problems(self) -> list[str]:
+        """Tell where measuring could not start, one line for each process, safe to print."""
+        return _data_directory.problems(self.data_dir)
+
+
+@contextlib.contextmanager
+def open_session(
+    coveragerc: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] = _data_directory.DEFAULT_NAME,
+) -> Iterator[Session]:
+    """Set up everything for measuring a command, for the length of a `with` block.
+
+    Afterwards the hook is gone, unless somebody injected it or another session holds it, and so is
+    the data directory, unless there is still data in it.
+
+    Args:
+        coveragerc: The rcfile; without one, the one that coverage.py would find in the current
+            directory, else sensible defaults.
+        data_dir: The data directory.
+
+    Yields:
+        The session.
+
+    Raises:
+        RcfileError: The rcfile cannot be used.
+        DataDirectoryBusyError: Another run has the data directory.
+        ImportError: coverage.py cannot be imported by this Python.
+        OSError: The rcfile is missing, or the data directory or site-packages cannot be written.
+    """
+    here = Path.cwd()
+    with contextlib.ExitStack() as undo:
+        private = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="hcov-")))
+        # Processes that drop their privileges read the rcfile in it too.
+        private.chmod(0o755)
+        chosen = Path(coveragerc) if coveragerc is not None else find_rcfile(here)
+        rcfile = read_rcfile(chosen or _default_rcfile(private))
+
+        directory = here / data_dir
+        _data_directory.make(directory)
+        undo.enter_context(_data_directory.locked(directory))
+        # Only now: whoever is turned away above must not tidy up what another run uses.
+        undo.callback(_data_directory.discard, directory)
+        previous = _data_directory.set_previous_aside(directory)
+        _data_directory.put_rcfile(directory, rcfile.text())
+
+        shared = private / "shared.coveragerc"
+        write_atomically(shared, rcfile.shared_text(here, directory / _DATA_FILE_NAME))
+        undo.enter_context(_hook.held())
+        yield Session(
+            rcfile=rcfile,
+            has_rcfile=chosen is not None,
+            data_dir=directory,
+            data_file=here / rcfile.settings.data_file,
+            previous=previous,
+            environment=session_environment(os.environ, shared, directory),
+        )
+
+
+def _default_rcfile(directory: Path) -> Path:
+    path = directory / _data_directory.RCFILE_NAME
+    write_atomically(path, DEFAULT_TEXT)
+    return path

@@ -1,0 +1,422 @@
+"""Builds images with coverage baked in, and only when something changed.
+
+An image's tag tells its architecture and what went into it, so whether one is up to date takes no
+more than looking whether it is there. What is added to a Dockerfile is `_dockerfile`'s business,
+what counts as change in a build context `_context`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform as host
+import re
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from hcoverage import find_rcfile, read_rcfile
+from hdocker._context import digest_of, ignore_file_of
+from hdocker._dockerfile import (
+    BaseImage,
+    Stage,
+    add_coverage,
+    base_of,
+    bases_of,
+    find_stage,
+    parse_stages,
+)
+from hdocker._engine import Engine
+from hdocker._errors import (
+    BuildError,
+    CommandError,
+    DockerfileError,
+    ImageNameError,
+    NoPythonError,
+)
+from hdocker._run import RCFILE_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import TextIO
+
+_BASES_LABEL: Final = "hdocker.bases"
+_NAME_LABEL: Final = "hdocker.image"
+_DIGEST_LENGTH: Final = 12
+
+# The grammar of names in github.com/distribution/reference; `(?:…)` is its `path-component`.
+_COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_DOMAIN: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]+)?"
+_NAME: Final = re.compile(rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*(?::(?P<tag>\w[\w.-]*))?")
+_NAME_LENGTH: Final = 255
+_TAG_LENGTH: Final = 128
+
+# Go's names of what Python's `platform.machine` tells.
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+_OUR_STEP: Final = "hdocker: "
+_SHOWN_WIDTH: Final = 200
+_TOLD_LINES: Final = 40
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """All that decides what is built.
+
+    Attributes:
+        text: The Dockerfile's text.
+        file: Where it is from, if it is a file.
+        context: The build context, if there is one.
+        rcfile: The text of the rcfile.
+        build_args: Values of ARGs.
+        target: The stage to build.
+        platform: The platform to build for.
+        python: The image's Python to measure.
+        packages: What to install besides.
+        options: Further options of `docker build`.
+    """
+
+    text: str
+    file: Path | None
+    context: Path | None
+    rcfile: str
+    build_args: Mapping[str, str]
+    target: str | None
+    platform: str | None
+    python: str | None
+    packages: tuple[str, ...]
+    options: tuple[str, ...]
+
+    def stages(self) -> list[Stage]:
+        return parse_stages(self.text, self.build_args)
+
+    def with_coverage(self, base: BaseImage | None = None) -> str:
+        return add_coverage(
+            self.text,
+            self.rcfile,
+            base=base,
+            target=self.target,
+            build_args=self.build_args,
+            python=self.python,
+            packages=self.packages,
+        )
+
+    def ignore_file(self) -> Path | None:
+        return ignore_file_of(self.context, self.file) if self.context else None
+
+    def digest(self) -> str:
+        context = digest_of(self.context, self.ignore_file()) if self.context else ""
+        inputs = [
+            self.with_coverage(),
+            context,
+            sorted(self.build_args.items()),
+            self.target,
+            self.platform,
+            self.options,
+        ]
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+
+
+def build_container_image(
+    image_name: str,
+    dockerfile: str | os.PathLike[str],
+    force_rebuild: bool = False,  # noqa: FBT001, FBT002 - the signature that callers are written against
+    use_sudo: bool = False,  # noqa: FBT001, FBT002
+    *,
+    use_cache: bool = True,
+    engine: str = "docker",
+    context: str | os.PathLike[str] | None = None,
+    rcfile: str | os.PathLike[str] | None = None,
+    build_args: Mapping[str, str] | None = None,
+    target: str | None = None,
+    platform: str | None = None,
+    python: str | None = None,
+    packages: Sequence[str] = (),
+    options: Sequence[str] = (),
+    quiet: bool = False,
+    output: TextIO | None = None,
+) -> str:
+    """Build an image with coverage baked in, unless an image of the same content is there already.
+
+    Entry point, command, user, working directory and shell stay as the Dockerfile has them.
+
+    Args:
+        image_name: The image's name, such as `shop` or `registry.example.com/team/shop:test`; a
+            tag becomes the start of the tag of what is built.
+        dockerfile: The path of the Dockerfile; a `str` of more than one line is its text.
+        force_rebuild: Build, even if an image of the same content is there.
+        use_sudo: Run the engine's client through `sudo`.
+        use_cache: Let the engine reuse layers of earlier builds.
+        engine: `docker` or `podman`.
+        context: The build context; by default the directory of the Dockerfile, and nothing where
+            the Dockerfile is text.
+        rcfile: The rcfile; by default the one of the run that this process is part of (`hcov run`),
+            else the one that coverage.py would find in the current directory.
+        build_args: Values of ARGs in the Dockerfile.
+        target: The stage to build; the last by default.
+        platform: The platform to build for, such as `linux/arm64`; the host's by default.
+        python: The image's Python to measure, by name or path. By default the one that ENTRYPOINT
+            or CMD lead to, else the first on PATH.
+        packages: What to install besides, such as the plugins that the rcfile names.
+        options: Further options of `docker build`.
+        quiet: Do not show the build's output.
+        output: Where the build's output is shown as it comes; stderr by default.
+
+    Returns:
+        The image's full name, `name:architecture-digest`. `docker image prune --all --filter
+        label=hdocker.image=NAME` removes all that were built under a name and are not in use.
+
+    Raises:
+        ImageNameError: The name is none that an engine would take.
+        DockerfileError: The Dockerfile is missing, empty or without FROM, or there is no such
+            target.
+        OSError: The context or the rcfile is missing or cannot be read.
+        RcfileError: The rcfile cannot be used.
+        EngineError: The engine's client is not on PATH, no engine answers it, or it lets us not in.
+        NoPythonError: The image has no Python that coverage.py could run in.
+        BuildError: The build failed otherwise.
+    """
+    _check_name(image_name)
+    program = Engine(engine, use_sudo)
+    text, file = _read_dockerfile(dockerfile)
+    parse_stages(text, build_args or {})
+    recipe = _Recipe(
+        text=text,
+        file=file,
+        context=_context_directory(context, file),
+        rcfile=_rcfile_text(rcfile),
+        build_args=dict(build_args or {}),
+        target=target,
+        platform=platform,
+        python=python,
+        packages=tuple(packages),
+        options=tuple(options),
+    )
+    full_name = _full_name(image_name, platform, recipe.digest())
+    bases = bases_of(recipe.stages())
+    here = program.inspect_images(full_name, *bases)
+    if not force_rebuild and full_name in here and _same_bases(here, full_name, bases):
+        return full_name
+    shown = _Shown(None if quiet else output or sys.stderr)
+    base = _base_image(program, recipe, here, shown)
+    labels = {_NAME_LABEL: image_name, _BASES_LABEL: json.dumps(_ids(here, bases))}
+    _build(program, recipe, recipe.with_coverage(base), full_name, labels, use_cache, shown)
+    if full_name in here:
+        _remove_replaced(program, here[full_name]["Id"])
+    return full_name
+
+
+def _check_name(image_name: str) -> None:
+    match = _NAME.fullmatch(image_name)
+    if not match or len(image_name) > _NAME_LENGTH:
+        raise ImageNameError(
+            f"{image_name!r} is no image name: use lower-case letters, digits and single `.`, `_` or "
+            "`-` between them, parts separated by `/`, such as `shop` or `example.com/team/shop:test`"
+        )
+
+
+def _full_name(image_name: str, platform: str | None, digest: str) -> str:
+    match = _NAME.fullmatch(image_name)
+    given = (match["tag"] if match else None) or ""
+    machine = host.machine().lower()
+    architecture = (
+        platform.split("/")[1:2] or [platform]
+        if platform
+        else [_ARCHITECTURES.get(machine, machine)]
+    )[0]
+    suffix = f"{architecture}-{digest[:_DIGEST_LENGTH]}"
+    if not given:
+        return f"{image_name}:{suffix}"
+    kept = given[: _TAG_LENGTH - len(suffix) - 1]
+    return f"{image_name.removesuffix(given)}{kept}-{suffix}"
+
+
+def _read_dockerfile(dockerfile: str | os.PathLike[str]) -> tuple[str, Path | None]:
+    if isinstance(dockerfile, str) and ("\n" in dockerfile or not dockerfile.strip()):
+        return dockerfile, None
+    path = Path(dockerfile)
+    try:
+        return path.read_text(encoding="utf-8-sig"), path
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise DockerfileError(
+            f"cannot read the Dockerfile {path.absolute()} ({reason}): name the file, "
+            "or hand its text over as a string of several lines"
+        ) from error
+
+
+def _context_directory(context: str | os.PathLike[str] | None, file: Path | None) -> Path | None:
+    chosen = Path(context) if context is not None else file.parent if file else None
+    if chosen is not None and not chosen.is_dir():
+        raise NotADirectoryError(
+            f"the build context {chosen.absolute()} is no directory: "
+            "name the one that COPY takes its files from"
+        )
+    return chosen
+
+
+def _rcfile_text(rcfile: str | os.PathLike[str] | None) -> str:
+    data_dir = os.environ.get("HCOVERAGE_DATA_DIR")
+    if rcfile is None and data_dir and (Path(data_dir) / RCFILE_NAME).is_file():
+        rcfile = Path(data_dir) / RCFILE_NAME
+    return read_rcfile(rcfile or find_rcfile(Path.cwd()) or RCFILE_NAME).text()
+
+
+def _ids(here: Mapping[str, Any], bases: Sequence[str]) -> dict[str, str]:
+    return {base: here[base]["Id"] for base in bases if base in here}
+
+
+def _same_bases(here: Mapping[str, Any], full_name: str, bases: Sequence[str]) -> bool:
+    """Tell whether an image was built from the base images that are here now."""
+    labels = here[full_name]["Config"].get("Labels") or {}
+    built_from = json.loads(labels.get(_BASES_LABEL, "{}"))
+    return all(built_from.get(base, now) == now for base, now in _ids(here, bases).items())
+
+
+def _base_image(
+    program: Engine, recipe: _Recipe, here: dict[str, dict[str, Any]], shown: _Shown
+) -> BaseImage | None:
+    """Look up what the base image hands down, and get the image first where it is not here."""
+    stages = recipe.stages()
+    name = base_of(stages, find_stage(stages, recipe.target))
+    if name == "scratch":
+        return None
+    if name not in here:
+        platform = ["--platform", recipe.platform] if recipe.platform else []
+        with _told_as_build_error(shown):
+            program.stream("pull", *platform, name, show=shown.line)
+        here.update(program.inspect_images(name))
+    config = here.get(name, {}).get("Config") or {}
+    return BaseImage(
+        user=config.get("User") or "",
+        entrypoint=tuple(config.get("Entrypoint") or ()),
+        command=tuple(config.get("Cmd") or ()),
+        onbuild=tuple(config.get("OnBuild") or ()),
+    )
+
+
+def _build(
+    program: Engine,
+    recipe: _Recipe,
+    text: str,
+    full_name: str,
+    labels: Mapping[str, str],
+    use_cache: bool,  # noqa: FBT001
+    shown: _Shown,
+) -> None:
+    before = _dangling(program)
+    with tempfile.TemporaryDirectory(prefix="hdocker-") as scratch:
+        file = Path(scratch) / "Dockerfile"
+        file.write_text(text, encoding="utf-8")
+        ignore_file = recipe.ignore_file()
+        if ignore_file is not None:
+            shutil.copy(ignore_file, f"{file}.dockerignore")
+        context = recipe.context
+        if context is None:
+            context = Path(scratch) / "context"
+            context.mkdir()
+        try:
+            with _told_as_build_error(shown):
+                program.stream(
+                    "build",
+                    *("--file", str(file), "--tag", full_name),
+                    # Else the classic builder leaves the container of a failed step behind.
+                    "--force-rm",
+                    *([] if use_cache else ["--no-cache"]),
+                    *(["--platform", recipe.platform] if recipe.platform else []),
+                    *(["--target", recipe.target] if recipe.target else []),
+                    *(f"--build-arg={name}={value}" for name, value in recipe.build_args.items()),
+                    *(f"--label={name}={value}" for name, value in labels.items()),
+                    *recipe.options,
+                    str(context),
+                    show=shown.line,
+                )
+        except BaseException:
+            _remove_unfinished(program, shown.lines, before)
+            raise
+
+
+@contextlib.contextmanager
+def _told_as_build_error(shown: _Shown) -> Iterator[None]:
+    """Turn the failure of a build into an error that names what failed, and shows it."""
+    try:
+        yield
+    except CommandError as error:
+        reasons = [line for line in map(_our_reason, shown.lines) if line]
+        kind = BuildError
+        if any(reason.startswith("no Python") for reason in reasons):
+            kind = NoPythonError
+            reasons.append(
+                "name it with `python`, or install it in the Dockerfile, for example with "
+                "`RUN apt-get update && apt-get install -y python3-pip`"
+            )
+        elif any('"/bin/sh": stat /bin/sh: no such file' in line for line in shown.lines):
+            kind = NoPythonError
+            reasons.append(
+                "the image has no /bin/sh to look for a Python with; base it on one that has"
+            )
+        told = ["the image could not be built", *reasons, "the failing step:"]
+        message = ": ".join(told) + "\n" + "".join(_failing_step(shown.lines)).rstrip()
+        raise kind(message, error.argv, error.returncode, error.output) from None
+
+
+def _our_reason(line: str) -> str:
+    """Cut out what our own step said; the step itself, where a builder shows it, does not match."""
+    _, marker, reason = line.partition(_OUR_STEP)
+    return reason.strip() if marker and "%s" not in reason and "RUN" not in line else ""
+
+
+def _failing_step(lines: Sequence[str]) -> list[str]:
+    # `Step 3/7 : RUN …` from docker's classic builder, `STEP 3/7: RUN …` from podman; BuildKit says
+    # it all again at the end.
+    starts = [number for number, line in enumerate(lines) if line.upper().startswith("STEP ")]
+    step = list(lines[starts[-1] :] if starts else lines)
+    told = step if len(step) <= _TOLD_LINES else [step[0], "…\n", *step[-_TOLD_LINES:]]
+    return [_shortened(line) for line in told]
+
+
+def _shortened(line: str) -> str:
+    # Builders show a RUN in one line, and ours brings a program.
+    return line if len(line) <= _SHOWN_WIDTH else f"{line[:_SHOWN_WIDTH].rstrip()} …\n"
+
+
+def _dangling(program: Engine) -> set[str]:
+    return set(program.run("images", "--quiet", "--no-trunc", "--filter", "dangling=true").split())
+
+
+def _remove_unfinished(program: Engine, lines: Sequence[str], before: set[str]) -> None:
+    """Remove the nameless image that the classic builder leaves of a build that failed."""
+    made = {
+        line.split()[1] for line in lines if line.startswith(" ---> ") and len(line.split()) > 1
+    }
+    with contextlib.suppress(CommandError):
+        for image in _dangling(program) - before:
+            if image.removeprefix("sha256:")[:_DIGEST_LENGTH] in made:
+                program.run("image", "rm", image)
+
+
+def _remove_replaced(program: Engine, image: str) -> None:
+    """Remove the image whose name a new one took, unless something else still uses it."""
+    found = program.inspect_images(image)
+    if image in found and not found[image].get("RepoTags"):
+        with contextlib.suppress(CommandError):
+            program.run("image", "rm", image)
+
+
+class _Shown:
+    """What a build wrote: shown as it comes, kept for the error if it fails."""
+
+    def __init__(self, output: TextIO | None) -> None:
+        self.lines: list[str] = []
+        self._output = output
+
+    def line(self, line: str) -> None:
+        self.lines.append(line)
+        if self._output is not None:
+            self._output.write(_shortened(line))
+            self._output.flush()

@@ -1,0 +1,185 @@
+"""The engine as a value: docker or podman, with sudo or without.
+
+Builds command lines, runs them, and turns what an engine says on stderr into an exception that says
+what to do. What is asked of the engine is the business of `_run` and `_build`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from hdocker._errors import (
+    CommandError,
+    EngineError,
+    EngineNotFoundError,
+    EnginePermissionError,
+    EngineUnreachableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+ENGINES: Final = ("docker", "podman")
+
+# What docker 20.10 to 28 and podman 4 to 5 write to stderr, in lower case.
+_NO_PERMISSION: Final = ("permission denied while trying to connect",)
+_NO_ANSWER: Final = (
+    "cannot connect to the docker daemon",
+    "error during connect",
+    "failed to connect to the docker api",
+    "cannot connect to podman",
+    "unable to connect to podman",
+)
+_HOW_TO_INSTALL: Final = {
+    "docker": "`sudo apt-get install docker.io`, or https://docs.docker.com/engine/install/",
+    "podman": "`sudo apt-get install podman`, or https://podman.io/docs/installation",
+}
+_HOW_TO_START: Final = {
+    "docker": "`sudo systemctl start docker`",
+    "podman": "`systemctl --user start podman.socket`",
+}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A container engine's command-line client.
+
+    Attributes:
+        name: `docker` or `podman`.
+        use_sudo: Whether commands go through `sudo`.
+    """
+
+    name: str = "docker"
+    use_sudo: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name not in ENGINES:
+            raise EngineError(
+                f"no such engine: {self.name!r}; there are {' and '.join(map(repr, ENGINES))}"
+            )
+
+    def argv(self, *arguments: str) -> list[str]:
+        """Build the command line that hands arguments to the engine."""
+        return [*(["sudo"] if self.use_sudo else []), self.name, *arguments]
+
+    def require_program(self) -> None:
+        """Check that the client is on PATH; whether an engine answers it takes a command to tell.
+
+        Raises:
+            EngineNotFoundError: It is not, or `sudo` is asked for and not there.
+        """
+        if not shutil.which(self.name):
+            raise EngineNotFoundError(
+                f"there is no `{self.name}` on PATH: install it with {_HOW_TO_INSTALL[self.name]}"
+            )
+        if self.use_sudo and not shutil.which("sudo"):
+            raise EngineNotFoundError(
+                "there is no `sudo` on PATH: install it, or leave `use_sudo` out"
+            )
+
+    def run(self, *arguments: str) -> str:
+        """Run a command to its end.
+
+        Args:
+            arguments: What comes after `docker`.
+
+        Returns:
+            What it wrote to stdout.
+
+        Raises:
+            EngineNotFoundError: The client is not on PATH.
+            EngineUnreachableError: No engine answers.
+            EnginePermissionError: The engine does not let us in.
+            CommandError: Anything else that ends it with an exit status other than 0.
+        """
+        self.require_program()
+        argv = self.argv(*arguments)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise self.error(argv, done.returncode, done.stderr)
+        return done.stdout
+
+    def stream(self, *arguments: str, show: Callable[[str], object]) -> str:
+        """Run a command to its end and show what it writes, line by line, as it comes.
+
+        Args:
+            arguments: What comes after `docker`.
+            show: Called with each line of stdout and stderr, its line end included.
+
+        Returns:
+            All that it wrote.
+
+        Raises:
+            EngineError: As for `run`.
+        """
+        self.require_program()
+        argv = self.argv(*arguments)
+        lines = []
+        with subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process:
+            try:
+                for line in process.stdout or ():
+                    lines.append(line)
+                    show(line)
+            except BaseException:
+                process.terminate()
+                raise
+        if process.returncode:
+            raise self.error(argv, process.returncode, "".join(lines))
+        return "".join(lines)
+
+    def inspect_images(self, *names: str) -> dict[str, dict[str, Any]]:
+        """Look at images that are here, in one call where all of them are.
+
+        Returns:
+            What the engine knows of each, by the name asked for; images that are not here are
+            left out.
+
+        Raises:
+            EngineError: The engine cannot be asked.
+        """
+        if not names:
+            return {}
+        # A result does not tell which name it is for; only the order does, if all are here.
+        try:
+            return dict(zip(names, json.loads(self.run("image", "inspect", *names)), strict=True))
+        except CommandError:
+            if len(names) == 1:
+                return {}
+        found = {}
+        for name in names:
+            with contextlib.suppress(CommandError):
+                found[name] = json.loads(self.run("image", "inspect", name))[0]
+        return found
+
+    def error(self, argv: Sequence[str], returncode: int, output: str) -> EngineError:
+        """Make the error that fits what a failed command wrote."""
+        said = output.lower()
+        if any(phrase in said for phrase in _NO_PERMISSION):
+            return EnginePermissionError(
+                f"no permission to talk to {self.name} ({_last_line(output)}): join its group with "
+                f"`sudo usermod -aG {self.name} $USER` and log in again, or use `use_sudo=True`"
+            )
+        if any(phrase in said for phrase in _NO_ANSWER):
+            return EngineUnreachableError(
+                f"no {self.name} engine answers ({_last_line(output)}): start it with "
+                f"{_HOW_TO_START[self.name]}, or point DOCKER_HOST or CONTAINER_HOST to one"
+            )
+        return CommandError.of(argv, returncode, output)
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]

@@ -1,0 +1,138 @@
+"""The start of a `docker run` command whose container brings its coverage data home.
+
+Everything here is checked on the host and without asking the engine, so that a test fails at once
+and with the command that fixes it; what the container then does is the image's business.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hcoverage import coverage_subprocess_commands, read_rcfile
+from hdocker._engine import Engine
+from hdocker._errors import DataDirectoryError, PathMappingWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hcoverage import Rcfile
+
+APP_DIR: Final = "/app"
+CONTAINER_DATA_DIR: Final = f"{APP_DIR}/coverage_data"
+RCFILE_NAME: Final = ".coveragerc"
+
+_DATA_DIR_VARIABLE: Final = "HCOVERAGE_DATA_DIR"
+_DEFAULT_DATA_DIR: Final = "coverage_data"
+_WARN_AT_CALLER: Final = 3
+
+
+def get_docker_base_cmd(
+    use_sudo: bool = False,  # noqa: FBT001, FBT002 - the signature that callers are written against
+    *,
+    engine: str = "docker",
+    user: str | int | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    options: Sequence[str] = (),
+) -> list[str]:
+    """Build the start of a `docker run` command; append the image and the container's command.
+
+    The container is removed when it ends and writes its coverage data into the data directory. An
+    init process is PID 1 in it: as PID 1 itself, coverage.py's handler of SIGTERM would save and
+    then not die, so that `docker stop` takes its whole 10 s.
+
+    Args:
+        use_sudo: Run the engine's client through `sudo`.
+        engine: `docker` or `podman`.
+        user: The user in the container, `name`, `uid` or `uid:gid`; the image's own by default.
+        data_dir: The data directory on the host. By default the one of the run that this process
+            is part of (`hcov run`, `hcoverage.inject`), else `coverage_data` in the current
+            directory.
+        options: Further options of `docker run`.
+
+    Returns:
+        The command as argv tokens, for `subprocess.run` or `shlex.join`.
+
+    Raises:
+        EngineNotFoundError: The engine's client is not on PATH.
+        DataDirectoryError: The data directory or the rcfile in it is missing, or has not the mode
+            that the container's user needs.
+        RcfileError: The rcfile in the data directory cannot be used.
+
+    Warns:
+        PathMappingWarning: No `[paths]` entry of the rcfile maps the container's `/app`.
+    """
+    program = Engine(engine, use_sudo)
+    program.require_program()
+    directory = _data_directory(data_dir)
+    _check_data_directory(directory, user)
+    _warn_without_mapping(read_rcfile(directory / RCFILE_NAME))
+    return program.argv(
+        "run",
+        "--rm",
+        "--init",
+        *("-v", f"{directory}:{CONTAINER_DATA_DIR}"),
+        *("-e", f"COVERAGE_FILE={CONTAINER_DATA_DIR}/.coverage"),
+        *("-e", f"COVERAGE_PROCESS_START={CONTAINER_DATA_DIR}/{RCFILE_NAME}"),
+        *(() if user is None else ("--user", str(user))),
+        *options,
+    )
+
+
+def _data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
+    chosen = data_dir or os.environ.get(_DATA_DIR_VARIABLE) or _DEFAULT_DATA_DIR
+    # Not resolved: where the engine is elsewhere (`-v` is a path of the engine's host), or the
+    # directory is a link to a mount, the path as given is the one that works.
+    return Path(os.path.abspath(chosen))  # noqa: PTH100
+
+
+def _check_data_directory(directory: Path, user: str | int | None) -> None:
+    # The mount hides what the image has at this path, so the host's files and modes are what counts.
+    if ":" in str(directory):
+        raise DataDirectoryError(
+            f"`-v` cannot mount {directory}, because of the colon in its name: "
+            "choose another data directory, with `data_dir` or `hcov run --data-dir`"
+        )
+    if not directory.is_dir():
+        there = "is no directory" if directory.exists() else "is not there"
+        raise DataDirectoryError(f"the data directory {directory} {there}: {_setup(directory)}")
+    _check_mode(directory, user, stat.S_IRWXO, "write into the data directory")
+    rcfile = directory / RCFILE_NAME
+    if not rcfile.is_file():
+        raise DataDirectoryError(f"there is no rcfile {rcfile}: {_setup(directory)}")
+    _check_mode(rcfile, user, stat.S_IROTH, "read the rcfile")
+
+
+def _check_mode(path: Path, user: str | int | None, needed: int, what: str) -> None:
+    status = path.stat()
+    uid = str(user).partition(":")[0]
+    if uid in {"0", "root", str(status.st_uid)} or status.st_mode & needed == needed:
+        return
+    mode = stat.S_IMODE(status.st_mode)
+    fixed = stat.S_IMODE(status.st_mode | needed)
+    raise DataDirectoryError(
+        f"a container's user cannot {what} {path}, its mode is {mode:o}: "
+        f"run `chmod {fixed:o} {path}`, or make everything anew: {_setup(path)}"
+    )
+
+
+def _setup(path: Path) -> str:
+    directory = path.parent if path.name == RCFILE_NAME else path
+    commands = coverage_subprocess_commands(data_dir=directory)
+    return f"run `{' && '.join(commands)}`, or the tests through `hcov run`"
+
+
+def _warn_without_mapping(rcfile: Rcfile) -> None:
+    # A side may be a pattern, `*/app` or `/app/src`.
+    if any(APP_DIR in side for side in rcfile.container_sides):
+        return
+    warnings.warn(
+        f"{rcfile.path} maps no path of containers, so what runs under {APP_DIR} in one will not be "
+        f"merged with the same code here: add `{APP_DIR}` under the code's directory to an entry "
+        "of [paths]",
+        PathMappingWarning,
+        stacklevel=_WARN_AT_CALLER,
+    )
