@@ -12,6 +12,7 @@ import click
 
 import hcoverage
 from hcov import _run
+from hcov._cli_docker import docker
 from hcov._init import write_rcfile
 from hcov._messages import tell
 from hcov._report import FILE_REPORTS
@@ -90,7 +91,7 @@ def main() -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
 @click.pass_context
 def run(ctx: click.Context, /, command: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
-    """Run COMMAND and report what it, its subprocesses and its containers covered.
+    """Run COMMAND and report what all of it covered.
 
     \b
     hcov run -- python -m pytest -x
@@ -116,7 +117,7 @@ def run(ctx: click.Context, /, command: tuple[str, ...], **options: Any) -> None
 @main.command()
 @click.option("--force", is_flag=True, help="Replace a .coveragerc that is there.")
 def init(*, force: bool) -> None:
-    """Write a good .coveragerc for the project in the current directory."""
+    """Write a good .coveragerc for the project that you are in."""
     path = write_rcfile(Path.cwd(), force=force)
     tell(f"wrote {path.name}; now try: hcov run -- python -m pytest")
 
@@ -125,10 +126,10 @@ def init(*, force: bool) -> None:
 @_rcfile_option
 @_data_dir_option
 def inject(rcfile: Path | None, data_dir: Path) -> None:
-    """Write the start-up hook, and print the variables that switch it on.
+    """Write the start-up hook and print its variables.
 
-    The hook stays in site-packages until `hcov remove`; without the variables it does nothing, and
-    costs nothing. In a POSIX shell:
+    The hook stays in site-packages until `hcov remove`; the variables switch it on, and without
+    them it does nothing and costs nothing. In a POSIX shell:
 
     \b
     eval "$(hcov inject)"
@@ -143,7 +144,7 @@ def inject(rcfile: Path | None, data_dir: Path) -> None:
 
 @main.command()
 def remove() -> None:
-    """Remove the start-up hook, if it is ours, and print how to unset its variables."""
+    """Remove the start-up hook and print how to unset its variables."""
     hcoverage.remove()
     click.echo(f"unset {' '.join(hcoverage.VARIABLES)}")
 
@@ -156,7 +157,7 @@ def remove() -> None:
 @click.argument("paths", nargs=-1, type=_EXISTING, metavar="[PATH]...")
 @click.pass_context
 def combine(ctx: click.Context, /, paths: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
-    """Merge data files into one .coverage that coverage.py's reports read.
+    """Merge data files into one .coverage.
 
     PATH is a data file, or a directory that holds some. [default: . and coverage_data]
 
@@ -168,9 +169,12 @@ def combine(ctx: click.Context, /, paths: tuple[Path, ...], **options: Any) -> N
     ctx.exit(_run.tell_result(result))
 
 
+main.add_command(docker)
+
+
 @main.group()
 def commands() -> None:
-    """Print the steps as shell commands, for CI scripts that run them one by one."""
+    """Print the steps as shell commands, for CI scripts."""
 
 
 @commands.command("setup")

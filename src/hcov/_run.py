@@ -82,6 +82,12 @@ def _finish(session: hcoverage.Session, options: Options) -> int:
             data_file=session.data_file,
             append=options.append,
         )
+    except hcoverage.NoDataError:
+        tell(
+            "error: nothing was measured: the command started no Python that reads "
+            f"{session.hook}, or none of them has ended yet"
+        )
+        return DATA_LOST
     except (hcoverage.CombineError, OSError) as error:
         tell(f"error: {error}")
         return DATA_LOST

@@ -12,6 +12,7 @@ from hcoverage._errors import (
     DataDirectoryBusyError,
     HcoverageError,
     HcoverageWarning,
+    NoDataError,
     RcfileError,
 )
 from hcoverage._inject import inject, remove
@@ -25,6 +26,7 @@ __all__ = [
     "DataDirectoryBusyError",
     "HcoverageError",
     "HcoverageWarning",
+    "NoDataError",
     "Rcfile",
     "RcfileError",
     "Session",

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage._coverage_core import unmeasured_environment
 from hcoverage._data_directory import data_files
-from hcoverage._errors import CombineError
+from hcoverage._errors import CombineError, NoDataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -91,7 +91,8 @@ def combine(
 
     Raises:
         FileNotFoundError: One of the paths is not there.
-        CombineError: There was nothing to merge; nothing has been changed.
+        NoDataError: There is no data file in the paths.
+        CombineError: None of the data files could be merged; nothing has been changed.
         OSError: The result cannot be written; nothing has been removed.
     """
     target = Path(os.path.abspath(data_file))  # noqa: PTH100 - a link is replaced, not followed
@@ -101,7 +102,7 @@ def combine(
     with _workshop(target) as workshop:
         merged, set_aside = _stage(found, workshop)
         if not merged:
-            raise CombineError(_nothing_to_merge(found, set_aside))
+            raise _nothing_to_merge(found, set_aside)
         _merge(workshop, coveragerc)
         _put_in_place(workshop.result, target)
     for file in merged:
@@ -268,11 +269,11 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _nothing_to_merge(found: list[Path], set_aside: list[SetAside]) -> str:
+def _nothing_to_merge(found: list[Path], set_aside: list[SetAside]) -> CombineError:
     if not found:
-        return (
+        return NoDataError(
             "no data to combine: no Python process was measured, or none has ended yet. "
-            "Was it run with `hcov run`, or after `hcov inject` with its variables exported?"
+            "Run it with `hcov run`, or with the variables that `hcov inject` prints"
         )
     reasons = "\n".join(f"  {item.path}: {item.reason}" for item in set_aside)
-    return f"none of {len(found)} data files could be used:\n{reasons}"
+    return CombineError(f"none of the data files found could be used:\n{reasons}")

@@ -16,6 +16,10 @@ class CombineError(HcoverageError):
     """Nothing could be merged into the data file; whatever was found is untouched."""
 
 
+class NoDataError(CombineError):
+    """There is no data file at all in what was to be combined."""
+
+
 class DataDirectoryBusyError(HcoverageError):
     """Another run is measuring into the same data directory."""
 

@@ -85,7 +85,7 @@ class Rcfile:
             The text of a `.coveragerc`.
         """
         run = dict(self.sections.get("run", {}))
-        run["data_file"] = str(data_file)
+        run["data_file"] = _literal(data_file)
         for option, absolute in _ABSOLUTE.items():
             if option in run:
                 run[option] = "\n".join(["", *absolute(directory, _split(run[option]))])
@@ -224,13 +224,15 @@ def _split(value: str) -> list[str]:
 
 
 def _absolute_files(directory: Path, items: list[str]) -> list[str]:
-    return [item if _has_variable(item) else str(directory / item) for item in items]
+    return [item if _has_variable(item) else _literal(directory / item) for item in items]
 
 
 def _absolute_sources(directory: Path, items: list[str]) -> list[str]:
     # In `source` a name that is no directory is a package, to be imported by that name.
     return [
-        str(directory / item) if not _has_variable(item) and (directory / item).is_dir() else item
+        _literal(directory / item)
+        if not _has_variable(item) and (directory / item).is_dir()
+        else item
         for item in items
     ]
 
@@ -241,8 +243,13 @@ def _absolute_patterns(directory: Path, items: list[str]) -> list[str]:
     for item in items:
         absolute.append(item)
         if not item.startswith(("*", "?", "/")) and not _has_variable(item):
-            absolute.append(str(directory / item))
+            absolute.append(_literal(directory / item))
     return absolute
+
+
+def _literal(path: Path) -> str:
+    """Write a path so that coverage.py takes no part of it for a variable."""
+    return str(path).replace("$", "$$")
 
 
 def _has_variable(item: str) -> bool:

@@ -31,6 +31,7 @@ class Session:
     Attributes:
         rcfile: The user's rcfile, or the default settings where there is none.
         has_rcfile: Whether the rcfile is the user's own.
+        hook: The start-up hook that the session holds in place.
         data_dir: Where processes and containers write, absolute.
         data_file: Where the merged data goes, absolute.
         previous: Where data files of an earlier, unmerged run were moved; None if there were none.
@@ -39,6 +40,7 @@ class Session:
 
     rcfile: Rcfile
     has_rcfile: bool
+    hook: Path
     data_dir: Path
     data_file: Path
     previous: Path | None
@@ -91,8 +93,8 @@ def open_session(
 
         shared = private / "shared.coveragerc"
         write_atomically(shared, rcfile.shared_text(here, directory / _DATA_FILE_NAME))
-        undo.enter_context(_hook.held())
         yield Session(
+            hook=undo.enter_context(_hook.held()),
             rcfile=rcfile,
             has_rcfile=chosen is not None,
             data_dir=directory,

@@ -1,0 +1,79 @@
+"""The command line of `hcov docker`: what `hdocker` does, for shell scripts."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+import hdocker
+
+_engine_option = click.option(
+    "--engine", type=click.Choice(("docker", "podman")), default="docker", show_default=True
+)
+_sudo_option = click.option("--sudo", "use_sudo", is_flag=True, help="Run the engine through sudo.")
+
+
+@click.group()
+def docker() -> None:
+    """Measure containers: build images with coverage in them, and run them.
+
+    \b
+    image=$(hcov docker build shop Dockerfile)
+    $(hcov docker cmd) -p 8000:8000 "$image"
+    """
+
+
+@docker.command()
+@_engine_option
+@_sudo_option
+@click.option("--user", metavar="USER", help="The user in the container. [default: the image's]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The data directory on the host. [default: that of the run this is part of]",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def cmd(arguments: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401 - as click has them
+    """Print the start of a `docker run` command whose container is measured.
+
+    ARGUMENTS, such as the image and the container's command, are added at its end.
+    """
+    click.echo(shlex.join([*hdocker.get_docker_base_cmd(**options), *arguments]))
+
+
+@docker.command(context_settings={"ignore_unknown_options": True})
+@_engine_option
+@_sudo_option
+@click.option("--force-rebuild", is_flag=True, help="Build even if nothing has changed.")
+@click.option("--no-cache", is_flag=True, help="Do not reuse layers of earlier builds.")
+@click.option("--rcfile", type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--context", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--build-arg", "build_args", multiple=True, metavar="NAME=VALUE")
+@click.option("-q", "--quiet", is_flag=True, help="Do not show the build's output.")
+@click.argument("image_name")
+@click.argument("dockerfile", type=click.Path(path_type=Path), default=Path("Dockerfile"))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def build(
+    build_args: tuple[str, ...],
+    no_cache: bool,  # noqa: FBT001 - click passes it by name
+    **arguments: Any,  # noqa: ANN401
+) -> None:
+    """Build an image with coverage in it, and print its name.
+
+    Nothing is built where an image of the same content is there. OPTIONS go to the engine's build,
+    after `--`.
+    """
+    values = dict(_name_and_value(item) for item in build_args)
+    image = hdocker.build_container_image(use_cache=not no_cache, build_args=values, **arguments)
+    click.echo(image)
+
+
+def _name_and_value(item: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    if not (name and equals):
+        raise click.BadParameter(f"{item!r} is not NAME=VALUE", param_hint="--build-arg")
+    return name, value

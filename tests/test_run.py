@@ -1,0 +1,339 @@
+"""`hcov run`: set up, run, merge, report, clean up; and the command never notices."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hcoverage
+
+RCFILE = "[run]\nparallel = True\nsigterm = True\n"
+PROGRAM = """\
+import subprocess, sys
+def only_in_child():
+    return "child"
+if sys.argv[1:] == ["child"]:
+    print(only_in_child())
+else:
+    subprocess.run([sys.executable, __file__, "child"], check=True, cwd="/")
+"""
+CATCH = """\
+import signal, sys
+signals = {int(sys.argv[1])}
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+print("ready", flush=True)
+signal.sigwait(signals)
+again = signal.sigtimedwait(signals, 0.2)
+sys.exit(42 if again else 41)
+"""
+HCOV = (sys.executable, "-m", "hcov")
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with an rcfile and a program that starts itself elsewhere; we are in it."""
+    (tmp_path / ".coveragerc").write_text(RCFILE)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def hcov(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        [*HCOV, *arguments], capture_output=True, text=True, check=False, **options
+    )
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return hcov("run", *arguments)
+
+
+def executed(name: str = "program.py") -> list[int]:
+    command = [sys.executable, "-m", "coverage", "json", "-q", "-o", "-"]
+    environment = hcoverage.unmeasured_environment(os.environ)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    lines: list[int] = json.loads(done.stdout)["files"][name]["executed_lines"]
+    return lines
+
+
+class TestWhole:
+    def test_parent_and_child_are_in_one_report(self, project: Path) -> None:
+        done = run("--", sys.executable, "program.py")
+        assert done.returncode == 0, done.stderr
+        assert executed() == [1, 2, 3, 4, 5, 7]
+        assert "program.py" in done.stdout
+        assert "merged 2 data files from this host into .coverage" in done.stderr
+        assert {path.name for path in project.iterdir()} == {
+            ".coverage",
+            ".coveragerc",
+            "program.py",
+        }
+
+    def test_the_numbers_are_those_of_the_steps_by_hand(self, project: Path) -> None:
+        run("--", sys.executable, "program.py")
+        whole = executed()
+        (project / ".coverage").unlink()
+        by_hand = """
+            set -e
+            eval "$(hcov inject 2>/dev/null)"
+            hcov commands setup > setup.sh; . ./setup.sh
+            coverage run --parallel-mode program.py
+            coverage combine -q
+            hcov remove >/dev/null
+        """
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**hcoverage.unmeasured_environment(os.environ), "PATH": path}
+        subprocess.run(["sh", "-c", by_hand], env=environment, check=True, capture_output=True)
+        assert executed() == whole
+
+    def test_its_state_is_that_of_the_setup_steps(self, project: Path) -> None:
+        code = (
+            "import os, stat, pathlib; d = pathlib.Path(os.environ['HCOVERAGE_DATA_DIR']); "
+            "print(d, *(oct(p.stat().st_mode & 0o777) for p in (d, d / '.coveragerc')),"
+            " os.path.isabs(os.environ['COVERAGE_PROCESS_START']))"
+        )
+        done = run("-q", "--", sys.executable, "-c", code)
+        assert done.stdout.split() == [str(project / "coverage_data"), "0o777", "0o644", "True"]
+
+    @pytest.mark.parametrize("kind", ["html", "xml", "json", "lcov"])
+    def test_writes_the_reports_asked_for(self, project: Path, kind: str) -> None:
+        assert run(f"--{kind}", "--", sys.executable, "program.py").returncode == 0
+        name = "htmlcov/index.html" if kind == "html" else f"coverage.{kind}"
+        assert (project / name).exists()
+
+    def test_works_without_an_rcfile_and_says_so(self, project: Path) -> None:
+        (project / ".coveragerc").unlink()
+        done = run("--", sys.executable, "program.py")
+        assert "hcov init" in done.stderr
+        assert executed() == [1, 2, 3, 4, 5, 7]
+
+    def test_settings_in_pyproject_serve(self, project: Path) -> None:
+        (project / ".coveragerc").unlink()
+        (project / "pyproject.toml").write_text("[tool.coverage.run]\nparallel = true\n")
+        assert run("--", sys.executable, "program.py").returncode == 0
+        assert executed() == [1, 2, 3, 4, 5, 7]
+
+    def test_multiprocessing_children_that_move_away_strand_nothing(self, project: Path) -> None:
+        (project / ".coveragerc").write_text(RCFILE + "concurrency = multiprocessing\n")
+        elsewhere = project / "elsewhere"
+        elsewhere.mkdir()
+        (project / "pool.py").write_text(
+            "import multiprocessing, os\n"
+            "def work():\n"
+            "    return 1\n"
+            "if __name__ == '__main__':\n"
+            "    os.chdir('elsewhere')\n"
+            "    process = multiprocessing.get_context('spawn').Process(target=work)\n"
+            "    process.start()\n"
+            "    process.join()\n"
+        )
+        done = run("--", sys.executable, "pool.py")
+        assert done.returncode == 0, done.stderr
+        assert 3 in executed("pool.py")
+        assert list(elsewhere.iterdir()) == []
+
+    def test_append_adds_to_the_run_before(self) -> None:
+        run("--", sys.executable, "program.py", "child")
+        assert executed() == [1, 2, 3, 4, 5]
+        run("--append", "--", sys.executable, "program.py")
+        assert executed() == [1, 2, 3, 4, 5, 7]
+
+    def test_data_of_an_unmerged_run_is_kept_apart_and_told(self, project: Path) -> None:
+        data = project / "coverage_data"
+        data.mkdir()
+        (data / ".coverage.h.pid1.Xa").write_bytes(b"old")
+        done = run("--", sys.executable, "program.py")
+        assert done.returncode == 0, done.stderr
+        assert "earlier run" in done.stderr
+        (kept,) = data.glob("previous/*/.coverage.*")
+        assert kept.read_bytes() == b"old"
+
+
+class TestTheCommandNeverNotices:
+    @pytest.mark.parametrize("status", [0, 1, 2, 3, 77, 125, 255])
+    def test_its_exit_status_is_kept(self, status: int) -> None:
+        Path("ends.py").write_text(f"raise SystemExit({status})\n")
+        assert run("--", sys.executable, "ends.py").returncode == status
+
+    @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT])
+    def test_a_signal_that_ends_it_is_128_more(self, signum: signal.Signals) -> None:
+        code = f"import os; os.kill(os.getpid(), {int(signum)})"
+        assert run("--", sys.executable, "-c", code).returncode == 128 + signum
+
+    @pytest.mark.parametrize(
+        "signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT]
+    )
+    def test_signals_are_passed_on_once_and_its_answer_is_waited_for(
+        self, project: Path, signum: signal.Signals
+    ) -> None:
+        (project / "catch.py").write_text(CATCH)
+        with subprocess.Popen(
+            [*HCOV, "run", "-q", "--", sys.executable, "catch.py", str(int(signum))],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signum)
+        assert process.returncode == 41
+        assert executed("catch.py")[-1] == 7
+
+    def test_ctrl_c_at_a_terminal_reaches_it_once(self, project: Path) -> None:
+        (project / "catch.py").write_text(CATCH)
+        catch = [sys.executable, "catch.py", str(int(signal.SIGINT))]
+        pid, terminal = pty.fork()
+        if pid == 0:  # pragma: no cover - becomes hcov
+            os.execv(HCOV[0], [*HCOV, "run", "-q", "--", *catch])  # noqa: S606
+        with os.fdopen(terminal, "r+b", buffering=0) as screen:
+            shown = b""
+            while b"ready" not in shown:
+                shown += screen.read(100)
+            screen.write(b"\x03")
+            _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 41
+
+    def test_its_output_and_input_are_its_own(self) -> None:
+        code = "import sys; print(sys.stdin.read(), end=''); print('err', file=sys.stderr)"
+        done = hcov("run", "-q", "--", sys.executable, "-c", code, input="one\ntwo\n")
+        assert (done.stdout, done.stderr) == ("one\ntwo\n", "err\n")
+
+    def test_its_own_coverage_commands_find_their_own_data(self, project: Path) -> None:
+        inner = project / "inner"
+        inner.mkdir()
+        (inner / "x.py").write_text("a = 1\n")
+        code = (
+            "import subprocess, sys; c = [sys.executable, '-m', 'coverage']; "
+            "subprocess.run([*c, 'run', '-p', 'x.py'], cwd='inner', check=True); "
+            "subprocess.run([*c, 'combine', '-q'], cwd='inner', check=True)"
+        )
+        (project / "outer.py").write_text(code)
+        done = run("--", sys.executable, "outer.py")
+        assert done.returncode == 0, done.stderr
+        assert (inner / ".coverage").exists()
+        assert executed("outer.py") == [1]
+
+
+class TestExitStatus:
+    def test_2_when_the_total_is_under_the_threshold(self) -> None:
+        done = run("--fail-under=99", "--", sys.executable, "program.py", "child")
+        assert done.returncode == 2
+        assert run("--fail-under=50", "--", sys.executable, "program.py", "child").returncode == 0
+
+    def test_the_commands_own_failure_comes_first(self) -> None:
+        code = "raise SystemExit(7)"
+        Path("fails.py").write_text(code)
+        assert run("--fail-under=100", "--", sys.executable, "fails.py").returncode == 7
+
+    def test_3_when_nothing_was_measured(self) -> None:
+        done = run("--", "true")
+        assert done.returncode == 3
+        assert "nothing was measured" in done.stderr
+
+    def test_3_when_a_data_file_is_set_aside_and_kept(self, project: Path) -> None:
+        code = "open('coverage_data/.coverage.h.pid1.Xbad', 'w').write('bad')"
+        Path("spoil.py").write_text(code)
+        done = run("--", sys.executable, "spoil.py")
+        assert done.returncode == 3
+        assert "not merged: coverage_data/.coverage.h.pid1.Xbad" in done.stderr
+        assert (project / "coverage_data/.coverage.h.pid1.Xbad").exists()
+        assert executed("spoil.py") == [1]
+
+    def test_127_for_no_such_command(self) -> None:
+        done = run("--", "nosuchcommand")
+        assert done.returncode == 127
+        assert "'nosuchcommand'" in done.stderr
+
+    def test_126_for_what_cannot_be_executed(self) -> None:
+        assert run("--", "./program.py").returncode == 126
+
+
+class TestFailingBeforeTheCommandRuns:
+    """Status 125, the reason with its fix, and nothing left behind."""
+
+    def refused(self, *arguments: str) -> str:
+        done = run(*arguments, "--", sys.executable, "-c", "print('RAN')")
+        assert done.returncode == 125, done
+        assert "RAN" not in done.stdout
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    def test_a_missing_rcfile(self) -> None:
+        assert "hcov init" in self.refused("--rcfile=nosuch")
+
+    def test_an_rcfile_that_coverage_cannot_parse(self) -> None:
+        Path(".coveragerc").write_text("[run\n")
+        assert ".coveragerc" in self.refused()
+
+    def test_an_rcfile_that_is_not_parallel(self, project: Path) -> None:
+        Path(".coveragerc").write_text("[run]\nbranch = True\n")
+        assert "`parallel = True`" in self.refused()
+        assert not (project / "coverage_data").exists()
+
+    def test_a_file_in_the_place_of_the_data_directory(self) -> None:
+        Path("coverage_data").touch()
+        assert "remove what is in its place" in self.refused()
+        assert Path("coverage_data").is_file()
+
+    def test_a_data_directory_that_cannot_be_made(self) -> None:
+        assert "cannot use /proc/nowhere" in self.refused("--data-dir=/proc/nowhere")
+
+    def test_a_data_directory_that_another_run_uses(self) -> None:
+        Path("waits.py").write_text("print(1, flush=True)\ninput()\n")
+        with subprocess.Popen(
+            [*HCOV, "run", "-q", "--", sys.executable, "waits.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert "another run" in self.refused()
+            assert Path("coverage_data/.coveragerc").exists()
+            process.communicate("\n")
+        assert process.returncode == 0
+
+    def test_a_command_that_is_missing_is_a_usage_error(self) -> None:
+        assert hcov("run").returncode == 2
+
+
+def test_a_data_directory_with_spaces_and_quotes(project: Path) -> None:
+    name = 'it\'s "the" data; $x'
+    done = run("--data-dir", name, "--", sys.executable, "program.py")
+    assert done.returncode == 0, done.stderr
+    assert executed() == [1, 2, 3, 4, 5, 7]
+    assert not (project / name).exists()
+
+
+def test_ended_while_merging_nothing_is_lost(project: Path) -> None:
+    # `coverage` in the merge is replaced by one that ends hcov, which is its parent.
+    fake = project / "fake" / "coverage"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").touch()
+    (fake / "__main__.py").write_text("import os, signal; os.kill(os.getppid(), signal.SIGKILL)\n")
+    data = project / "coverage_data"
+    data.mkdir()
+    run_in_parallel = [sys.executable, "-m", "coverage", "run", "program.py", "child"]
+    environment = hcoverage.unmeasured_environment(os.environ)
+    subprocess.run(
+        run_in_parallel,
+        env={**environment, "COVERAGE_FILE": str(data / ".coverage")},
+        check=True,
+        capture_output=True,
+    )
+    code = (
+        "import os, hcoverage, coverage.data; os.environ['PYTHONPATH'] = 'fake'; "
+        "hcoverage.combine(['coverage_data'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    shutil.rmtree(project / "fake")
+    assert hcov("combine", "coverage_data").returncode == 0
+    assert executed() == [1, 2, 3, 4, 5]
