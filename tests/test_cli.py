@@ -62,6 +62,7 @@ class TestInit:
         assert hcov("init").returncode == 0
         rcfile = hcoverage.read_rcfile(project / ".coveragerc")
         assert rcfile.settings.sigterm
+        assert rcfile.settings.concurrency == ["multiprocessing", "thread"]
         assert "/app" in rcfile.container_sides
 
     def test_knows_a_src_layout_and_leaves_tests_out(self, project: Path) -> None:

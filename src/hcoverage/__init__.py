@@ -7,6 +7,7 @@ files and reports to coverage.py.
 from hcoverage._combine import CombineResult, SetAside, combine
 from hcoverage._commands import combine_commands, coverage_subprocess_commands
 from hcoverage._coverage_core import VARIABLES, unmeasured_environment
+from hcoverage._default_rcfile import default_rcfile_text
 from hcoverage._errors import (
     CombineError,
     DataDirectoryBusyError,
@@ -34,6 +35,7 @@ __all__ = [
     "combine",
     "combine_commands",
     "coverage_subprocess_commands",
+    "default_rcfile_text",
     "find_rcfile",
     "inject",
     "open_session",

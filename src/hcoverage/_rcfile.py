@@ -28,25 +28,6 @@ _SECTIONS: Final = ("run", "report", "html", "xml", "json", "lcov", "paths")
 # coverage.py's own order of search, `config_files_to_try` in coverage/config.py.
 _CANDIDATES: Final = (".coveragerc", ".coveragerc.toml", "setup.cfg", "tox.ini", "pyproject.toml")
 
-DEFAULT_TEXT: Final = """\
-[run]
-# Every process writes a data file of its own.
-parallel = True
-concurrency = multiprocessing
-# Save when ended by SIGTERM, as `docker stop` and CI time limits do.
-sigterm = True
-
-[paths]
-# The first is where the code is here; the others are where the same code is in containers.
-app =
-    .
-    /app
-
-[report]
-skip_empty = True
-show_missing = True
-"""
-
 
 @dataclasses.dataclass(frozen=True)
 class Rcfile:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 from hcoverage import _data_directory, _hook
 from hcoverage._atomic_write import write_atomically
 from hcoverage._coverage_core import session_environment
-from hcoverage._rcfile import DEFAULT_TEXT, Rcfile, find_rcfile, read_rcfile
+from hcoverage._default_rcfile import default_rcfile_text
+from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -81,7 +82,7 @@ def open_session(
         # Processes that drop their privileges read the rcfile in it too.
         private.chmod(0o755)
         chosen = Path(coveragerc) if coveragerc is not None else find_rcfile(here)
-        rcfile = read_rcfile(chosen or _default_rcfile(private))
+        rcfile = read_rcfile(chosen or _write_default_rcfile(private, here))
 
         directory = here / data_dir
         _data_directory.make(directory)
@@ -104,7 +105,7 @@ def open_session(
         )
 
 
-def _default_rcfile(directory: Path) -> Path:
-    path = directory / _data_directory.RCFILE_NAME
-    write_atomically(path, DEFAULT_TEXT)
+def _write_default_rcfile(private: Path, project: Path) -> Path:
+    path = private / _data_directory.RCFILE_NAME
+    write_atomically(path, default_rcfile_text(project))
     return path

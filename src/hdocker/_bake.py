@@ -1,4 +1,4 @@
-"""What runs in an image's own Python while the image is built: it installs coverage.py and the hook.
+"""What runs in an image's own Python while the image is built: installs coverage.py and the hook.
 
 `_dockerfile` renders this file's source into a RUN instruction, so it stands alone: the standard
 library only, nothing newer than Python 3.8, and no output of its own but for what went wrong.
@@ -11,6 +11,8 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from pathlib import Path
+from typing import NoReturn
 
 # Settings of the image's own pip that would put the packages where its Python does not look, or
 # refuse to. PEP 668 images (Debian) want to be told that this is meant; older pips ignore it.
@@ -56,17 +58,15 @@ def _install(requirements: "list[str]", scratch: str) -> None:
     pip = _find_pip(environment, scratch)
     if pip is None:
         _fail(
-            "no pip for %s: add one to the Dockerfile, with `RUN apt-get update && apt-get install "
-            "-y python3-pip` (Debian), `RUN apk add py3-pip` (Alpine) or `RUN %s -m ensurepip`"
-            % (sys.executable, sys.executable)
+            f"no pip for {sys.executable}: add one to the Dockerfile, with `RUN apt-get update && "
+            "apt-get install -y python3-pip` (Debian), `RUN apk add py3-pip` (Alpine) or "
+            f"`RUN {sys.executable} -m ensurepip`"
         )
-    if subprocess.run(
-        [*pip, "install", "--no-cache-dir", *requirements], env=environment
-    ).returncode:
+    command = [*pip, "install", "--no-cache-dir", *requirements]
+    if subprocess.run(command, env=environment, check=False).returncode:
         _fail(
-            "pip could not install %s for %s; if the build does not reach the package index, give "
-            'the build a network, `options=["--network", "host"]`'
-            % (" ".join(requirements), sys.executable)
+            f"pip could not install {', '.join(requirements)} for {sys.executable}; if the build "
+            'does not reach the package index, give it a network, `options=["--network", "host"]`'
         )
 
 
@@ -85,54 +85,59 @@ def _find_pip(environment: "dict[str, str]", scratch: str) -> "list[str] | None"
         return ["uv", "pip"]
     # Last, the pip that Python carries, unpacked for this once. Debian's Python has it taken out.
     bundled = [sys.executable, "-m", "ensurepip", "--root", scratch]
-    if subprocess.run(bundled, capture_output=True).returncode == 0:
-        for directory, names, _ in os.walk(scratch):
-            if "pip" in names:
-                environment["PYTHONPATH"] = directory
-                return own
+    if not subprocess.run(bundled, capture_output=True, check=False).returncode:
+        for found in Path(scratch).rglob("pip/__main__.py"):
+            environment["PYTHONPATH"] = str(found.parent.parent)
+            return own
     return None
 
 
 def _base_python() -> str:
-    version = "python%d.%d" % sys.version_info[:2]
-    return shutil.which(os.path.join(sys.base_prefix, "bin", version)) or ""
+    version = "{}.{}".format(*sys.version_info[:2])
+    return shutil.which(f"{sys.base_prefix}/bin/python{version}") or ""
 
 
 def _works(pip: "list[str]", environment: "dict[str, str]") -> bool:
-    return not subprocess.run([*pip, "--version"], env=environment, capture_output=True).returncode
+    command = [*pip, "--version"]
+    return not subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
 
 def _write_hook(hook: str) -> None:
     # pip knows best where this Python's packages belong: beside the coverage.py that it installed.
     directories = [sysconfig.get_path("purelib"), *site.getsitepackages()]
-    having = [path for path in directories if os.path.isdir(os.path.join(path, "coverage"))]
+    having = [Path(path) for path in directories if Path(path, "coverage").is_dir()]
     if not having:
-        _fail("coverage.py is in none of %s" % ", ".join(directories))
-    path = os.path.join(having[0], "coverage.pth")
-    if os.path.exists(path):
-        return  # the image has one; whether it works is seen next
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(hook)
+        _fail(f"coverage.py was installed, but into none of {', '.join(directories)}")
+    path = having[0] / "coverage.pth"
+    # The image may have one already; whether that works is seen next.
+    if not path.exists():
+        path.write_text(hook, encoding="utf-8")
 
 
 def _start_once(rcfile: str, scratch: str) -> None:
-    # A VOLUME over the data directory makes the classic builder forget what was written there.
-    if not os.path.exists(rcfile):
-        rcfile = os.path.join(scratch, ".coveragerc")
-        with open(rcfile, "w", encoding="utf-8") as file:
-            file.write("[run]\n")
-    data_file = os.path.join(scratch, ".coverage")
-    environment = {**os.environ, "COVERAGE_PROCESS_START": rcfile, "COVERAGE_FILE": data_file}
+    if not Path(rcfile).exists():
+        # A VOLUME over the data directory makes the classic builder forget what was written there.
+        rcfile = f"{scratch}/.coveragerc"
+        Path(rcfile).write_text("[run]\n", encoding="utf-8")
+    environment = {
+        **os.environ,
+        "COVERAGE_PROCESS_START": rcfile,
+        "COVERAGE_FILE": f"{scratch}/.coverage",
+    }
     command = [sys.executable, "-c", _FIRST_START]
-    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, cwd=scratch)
+    done = subprocess.run(
+        command, env=environment, stderr=subprocess.PIPE, cwd=scratch, check=False
+    )
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         _fail(
-            "coverage.py does not start in %s (%s): plugins that the rcfile names must be in the "
-            'image too, `packages=["…"]`' % (sys.executable, said[-1])
+            f"coverage.py does not start in {sys.executable} ({said[-1]}); plugins that the rcfile "
+            'names must be in the image too, `packages=["…"]`'
         )
 
 
-def _fail(reason: str) -> None:
+def _fail(reason: str) -> NoReturn:
     sys.stdout.flush()
-    sys.exit("hdocker: " + reason)
+    # Put together only now: a builder that shows this text must not seem to report a reason.
+    name = "hdocker"
+    sys.exit(f"{name}: {reason}")

@@ -59,7 +59,11 @@ _TAG_LENGTH: Final = 128
 # Go's names of what Python's `platform.machine` tells.
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
-_OUR_STEP: Final = "hdocker: "
+# What `_find_python.sh` and `_bake.py` begin their last words with.
+_REASON: Final = "hdocker: "
+# Builders name a failed command in full; ours is all of `_find_python.sh` and `_bake.py`.
+_PROGRAM_BEGINS: Final = "/bin/sh -c umask 022"
+_PROGRAM_ENDS: Final = "main(["
 _SHOWN_WIDTH: Final = 200
 _TOLD_LINES: Final = 40
 
@@ -204,8 +208,13 @@ def build_container_image(
         return full_name
     shown = _Shown(None if quiet else output or sys.stderr)
     base = _base_image(program, recipe, here, shown)
-    labels = {_NAME_LABEL: image_name, _BASES_LABEL: json.dumps(_ids(here, bases))}
-    _build(program, recipe, recipe.with_coverage(base), full_name, labels, use_cache, shown)
+    settings = [
+        *("--tag", full_name),
+        *("--label", f"{_NAME_LABEL}={image_name}"),
+        *("--label", f"{_BASES_LABEL}={json.dumps(_ids(here, bases))}"),
+        *([] if use_cache else ["--no-cache"]),
+    ]
+    _build(program, recipe, recipe.with_coverage(base), settings, shown)
     if full_name in here:
         _remove_replaced(program, here[full_name]["Id"])
     return full_name
@@ -215,8 +224,8 @@ def _check_name(image_name: str) -> None:
     match = _NAME.fullmatch(image_name)
     if not match or len(image_name) > _NAME_LENGTH:
         raise ImageNameError(
-            f"{image_name!r} is no image name: use lower-case letters, digits and single `.`, `_` or "
-            "`-` between them, parts separated by `/`, such as `shop` or `example.com/team/shop:test`"
+            f"{image_name!r} is no image name: use lower-case letters and digits, single `.`, `_` "
+            "or `-` between them, `/` between parts, as in `shop` or `example.com/team/shop:test`"
         )
 
 
@@ -287,9 +296,7 @@ def _base_image(
     if name == "scratch":
         return None
     if name not in here:
-        platform = ["--platform", recipe.platform] if recipe.platform else []
-        with _told_as_build_error(shown):
-            program.stream("pull", *platform, name, show=shown.line)
+        _pull(program, name, recipe.platform, shown)
         here.update(program.inspect_images(name))
     config = here.get(name, {}).get("Config") or {}
     return BaseImage(
@@ -300,14 +307,23 @@ def _base_image(
     )
 
 
+def _pull(program: Engine, name: str, platform: str | None, shown: _Shown) -> None:
+    try:
+        program.stream(
+            "pull", *(["--platform", platform] if platform else []), name, show=shown.line
+        )
+    except CommandError as error:
+        raise BuildError(
+            f"the base image {name} is not here and cannot be pulled: correct its name in the "
+            f"Dockerfile, or log in to its registry\n{error.output.strip()}",
+            error.argv,
+            error.returncode,
+            error.output,
+        ) from None
+
+
 def _build(
-    program: Engine,
-    recipe: _Recipe,
-    text: str,
-    full_name: str,
-    labels: Mapping[str, str],
-    use_cache: bool,  # noqa: FBT001
-    shown: _Shown,
+    program: Engine, recipe: _Recipe, text: str, settings: Sequence[str], shown: _Shown
 ) -> None:
     before = _dangling(program)
     with tempfile.TemporaryDirectory(prefix="hdocker-") as scratch:
@@ -324,14 +340,13 @@ def _build(
             with _told_as_build_error(shown):
                 program.stream(
                     "build",
-                    *("--file", str(file), "--tag", full_name),
+                    *("--file", str(file)),
                     # Else the classic builder leaves the container of a failed step behind.
                     "--force-rm",
-                    *([] if use_cache else ["--no-cache"]),
                     *(["--platform", recipe.platform] if recipe.platform else []),
                     *(["--target", recipe.target] if recipe.target else []),
                     *(f"--build-arg={name}={value}" for name, value in recipe.build_args.items()),
-                    *(f"--label={name}={value}" for name, value in labels.items()),
+                    *settings,
                     *recipe.options,
                     str(context),
                     show=shown.line,
@@ -347,7 +362,8 @@ def _told_as_build_error(shown: _Shown) -> Iterator[None]:
     try:
         yield
     except CommandError as error:
-        reasons = [line for line in map(_our_reason, shown.lines) if line]
+        # Once: BuildKit says at the end again what the failing step said.
+        reasons = list(dict.fromkeys(filter(None, map(_our_reason, shown.lines))))
         kind = BuildError
         if any(reason.startswith("no Python") for reason in reasons):
             kind = NoPythonError
@@ -366,18 +382,21 @@ def _told_as_build_error(shown: _Shown) -> Iterator[None]:
 
 
 def _our_reason(line: str) -> str:
-    """Cut out what our own step said; the step itself, where a builder shows it, does not match."""
-    _, marker, reason = line.partition(_OUR_STEP)
-    return reason.strip() if marker and "%s" not in reason and "RUN" not in line else ""
+    return line.partition(_REASON)[2].strip()
 
 
 def _failing_step(lines: Sequence[str]) -> list[str]:
-    # `Step 3/7 : RUN …` from docker's classic builder, `STEP 3/7: RUN …` from podman; BuildKit says
-    # it all again at the end.
-    starts = [number for number, line in enumerate(lines) if line.upper().startswith("STEP ")]
-    step = list(lines[starts[-1] :] if starts else lines)
+    starts = [number for number, line in enumerate(lines) if _begins_step(line)]
+    step = lines[starts[-1] :] if starts else lines
     told = step if len(step) <= _TOLD_LINES else [step[0], "…\n", *step[-_TOLD_LINES:]]
     return [_shortened(line) for line in told]
+
+
+def _begins_step(line: str) -> bool:
+    # `Step 3/7 : RUN …` from docker's classic builder, `STEP 3/7: RUN …` from podman,
+    # `#7 [3/7] RUN …` from BuildKit.
+    number, _, rest = line.partition(" ")
+    return number.upper() == "STEP" or (number.startswith("#") and rest.startswith("["))
 
 
 def _shortened(line: str) -> str:
@@ -414,8 +433,13 @@ class _Shown:
     def __init__(self, output: TextIO | None) -> None:
         self.lines: list[str] = []
         self._output = output
+        self._in_our_program = False
 
     def line(self, line: str) -> None:
+        if self._in_our_program:
+            self._in_our_program = not line.startswith(_PROGRAM_ENDS)
+            return
+        self._in_our_program = line.rstrip().endswith(_PROGRAM_BEGINS)
         self.lines.append(line)
         if self._output is not None:
             self._output.write(_shortened(line))

@@ -11,11 +11,11 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 # What measuring and testing leave in a project: they change with every run and are no part of what
 # an image is for. The engine gets them all the same.

@@ -1,8 +1,8 @@
 """Dockerfile text to Dockerfile text: adds coverage to the stage that is built.
 
-Pure: no file and no engine is touched. What cannot be known from the text, the base image's user and
-command, is handed in as a `BaseImage`; what can only be known in the image, where its Python is and
-how that gets packages, is found out there, by `_find_python.sh` and `_bake.py`.
+Pure: no file and no engine is touched. What cannot be known from the text, the base image's user
+and command, is handed in as a `BaseImage`; what can only be known in the image, where its Python is
+and how that gets packages, is found out there, by `_find_python.sh` and `_bake.py`.
 
 All that is added is in exec form, which the builders do not hand to the Dockerfile's SHELL, and
 without heredocs, which the classic builder does not know.
@@ -110,8 +110,8 @@ def add_coverage(
     Args:
         dockerfile: The text of the Dockerfile.
         rcfile: The text of the rcfile, in INI form.
-        base: What the image that the built stage comes from hands down; by default nothing, so that
-            its user is root and its Python is the first on PATH.
+        base: What the image that the built stage comes from hands down. Needed where it has another
+            user than root, or a command of its own.
         target: The stage to build; the last by default.
         build_args: Values of ARGs that FROM may use.
         python: The image's Python to measure, by name or path. By default the one that ENTRYPOINT
@@ -129,17 +129,18 @@ def add_coverage(
     stage = find_stage(stages, target)
     history = _history(stages, stage, base or BaseImage())
     user = _last(history, "USER")
+    restored = _restored_user(user, base or BaseImage())
     added = [
         "",
         "# Coverage, added by hdocker.",
-        "USER root",
+        *(["USER root"] if restored else []),
         *_bake_instructions(
             rcfile,
             words=[python] if python else _command_words(history, base or BaseImage()),
             requirements=[*_requirements(), *packages],
             escape=_escape_character(dockerfile),
         ),
-        *_restored_user(user, base or BaseImage()),
+        *restored,
         "",
     ]
     after = {stage.last_line: added}
@@ -206,7 +207,7 @@ def bases_of(stages: Sequence[Stage]) -> list[str]:
 def _instructions(dockerfile: str) -> list[Instruction]:
     """Parse, over and over until no heredoc is left whose lines would pass for instructions."""
     lines = dockerfile.removeprefix("\ufeff").split("\n")
-    _fill_empty_continuations(lines, _escape_character(dockerfile))
+    _mend_continuations(lines, _escape_character(dockerfile))
     while True:
         parser = DockerfileParser(
             fileobj=io.BytesIO("\n".join(lines).encode("utf-8", "surrogateescape")),
@@ -223,14 +224,17 @@ def _instructions(dockerfile: str) -> list[Instruction]:
             return instructions
 
 
-def _fill_empty_continuations(lines: list[str], escape: str) -> None:
-    # Builders let an instruction go on after an empty line, dockerfile-parse after a comment only.
-    continued = False
+def _mend_continuations(lines: list[str], escape: str) -> None:
+    # Builders let an instruction go on after an empty line, and end it where the file ends;
+    # dockerfile-parse lets it go on after a comment only, and forgets it at the end.
+    continued = None
     for number, line in enumerate(lines):
-        if continued and not line.strip():
+        if continued is not None and not line.strip():
             lines[number] = "#"
         elif not line.lstrip().startswith("#"):
-            continued = line.rstrip().endswith(escape)
+            continued = number if line.rstrip().endswith(escape) else None
+    if continued is not None:
+        lines[continued] = lines[continued].rstrip().removesuffix(escape)
 
 
 def _blank_heredocs(lines: list[str], instruction: Instruction) -> bool:
@@ -416,18 +420,21 @@ def _bake_instructions(
         f"{_source('_bake.py')}main({[*requirements]!r}, {pth_text()!r}, {_CONTAINER_RCFILE!r})"
     )
     make = f"mkdir -p {CONTAINER_DATA_DIR} && chmod 777 {CONTAINER_DATA_DIR}"
+    # In one step: where a VOLUME covers it, the classic builder has forgotten it by the next.
     write = f"printf '%s\\n' \"$@\" > {_CONTAINER_RCFILE} && chmod 644 {_CONTAINER_RCFILE}"
+    head = ["/bin/sh", "-c", f"{make} && {write}", "rcfile"]
     return [
-        f"RUN {json.dumps(['/bin/sh', '-c', make])}",
-        _folded([json.dumps(word) for word in ("/bin/sh", "-c", write, "rcfile")], rcfile, escape),
+        _run_with_text(head, rcfile, escape),
         _run_program(_source("_find_python.sh"), program, words, escape),
     ]
 
 
-def _folded(head: Sequence[str], text: str, escape: str) -> str:
+def _run_with_text(head: Sequence[str], text: str, escape: str) -> str:
     """Write a RUN with a text as its last arguments, a line each, so that a reader can read it."""
-    arguments = [", ".join(head), *map(json.dumps, text.removesuffix("\n").split("\n"))]
-    return f"RUN [{f', {escape}\n    '.join(arguments)}]"
+    lines = text.removesuffix("\n").split("\n")
+    arguments = [", ".join(map(json.dumps, head)), *map(json.dumps, lines)]
+    separator = f", {escape}\n    "
+    return f"RUN [{separator.join(arguments)}]"
 
 
 def _run_program(script: str, program: str, words: Sequence[str], escape: str) -> str:

@@ -50,8 +50,8 @@ for word do
     look "$word" && break
 done
 if [ -z "$python" ]; then
-    # Not in one piece, so that a builder that shows this text does not seem to report it.
-    printf 'hdocker: %s %s\n' 'no Python' "3.8 or newer in the image, of: $*${old:+ ($old)}" >&2
+    # Put together only now: a builder that shows this text must not seem to report a reason.
+    printf '%s: %s\n' hdocker "no Python 3.8 or newer in the image, of: $*${old:+ ($old)}" >&2
     exit 1
 fi
 exec "$python" -c "$program"

@@ -90,7 +90,7 @@ def _data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
 
 
 def _check_data_directory(directory: Path, user: str | int | None) -> None:
-    # The mount hides what the image has at this path, so the host's files and modes are what counts.
+    # The mount hides what the image has at this path, so what counts is the host's files and modes.
     if ":" in str(directory):
         raise DataDirectoryError(
             f"`-v` cannot mount {directory}, because of the colon in its name: "
@@ -130,9 +130,9 @@ def _warn_without_mapping(rcfile: Rcfile) -> None:
     if any(APP_DIR in side for side in rcfile.container_sides):
         return
     warnings.warn(
-        f"{rcfile.path} maps no path of containers, so what runs under {APP_DIR} in one will not be "
-        f"merged with the same code here: add `{APP_DIR}` under the code's directory to an entry "
-        "of [paths]",
+        f"{rcfile.path} maps no path of containers, so what runs under {APP_DIR} in one will not "
+        f"be merged with the same code here: add `{APP_DIR}` under the code's directory to an "
+        "entry of [paths]",
         PathMappingWarning,
         stacklevel=_WARN_AT_CALLER,
     )

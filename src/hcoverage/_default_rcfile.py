@@ -1,0 +1,50 @@
+"""The rcfile for a project without one: `hcov init` writes it, `hcov run` falls back on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TEXT: Final = """\
+# coverage.py configuration for the host and for containers alike; https://coverage.readthedocs.io
+
+[run]
+# Every process writes a data file of its own; they are merged afterwards.
+parallel = True
+# Threads are measured by default, but no longer once this setting names something else.
+concurrency = multiprocessing, thread
+# Save when ended by SIGTERM, as `docker stop` and CI time limits do.
+sigterm = True
+
+[paths]
+# The same code in different places. The first is where it is here, the others where containers
+# have it: add the directory of your Dockerfile's COPY if it is not /app.
+app =
+    .
+    /app
+{layout}
+[report]
+show_missing = True
+skip_empty = True
+{omit}"""
+
+
+def default_rcfile_text(directory: Path) -> str:
+    """Write the settings that suit the project in a directory, where it has none of its own.
+
+    Args:
+        directory: The project's root; whether it has `src`, `tests` or `test` decides.
+
+    Returns:
+        The text of a `.coveragerc`, with comments for the person who will change it.
+    """
+    layout = omit = ""
+    if (directory / "src").is_dir():
+        # coverage.py takes the first entry under which the file exists here.
+        layout = "src =\n    src\n    /app\n    */site-packages\n"
+    tests = [name for name in ("tests", "test") if (directory / name).is_dir()]
+    if tests:
+        omit = "omit =\n" + "".join(f"    {name}/*\n" for name in tests)
+    return _TEXT.format(layout=layout, omit=omit)

@@ -1,0 +1,79 @@
+"""The README: what it tells people to type gives what `hcov run` gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hcoverage
+
+ROOT = Path(__file__).parents[1]
+SHOP = ROOT / "examples" / "shop"
+
+
+def block(language: str, starts_with: str) -> str:
+    """A code block of the README."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+    (chosen,) = [block for block in found if block.startswith(starts_with)]
+    return chosen
+
+
+@pytest.fixture
+def environment(base_image: str) -> dict[str, str]:
+    """The environment of a person who has activated the virtual environment."""
+    return {
+        **hcoverage.unmeasured_environment(os.environ),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HCOVERAGE_BASE_IMAGE": base_image,
+        "SHOP_BUILD_OPTIONS": "--network host",
+    }
+
+
+def numbers(command: list[str], project: Path, environment: dict[str, str]) -> dict[str, list[int]]:
+    """Run a command in a project, and give the executed lines of its merged data, by file."""
+    done = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not list(project.glob(".coverage.*")), "data is left unmerged"
+    report = [sys.executable, "-m", "coverage", "json", "-q", "-o", "-"]
+    done = subprocess.run(
+        report, cwd=project, env=environment, capture_output=True, text=True, check=True
+    )
+    files = json.loads(done.stdout)["files"]
+    return {name: file["executed_lines"] for name, file in files.items()}
+
+
+@pytest.mark.engine
+@pytest.mark.index
+def test_step_by_step_gives_the_numbers_of_hcov_run(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    ways = {
+        "whole": ["hcov", "run", "-q", "--", "python", "-m", "pytest"],
+        "shell": ["sh", "-ec", block("sh", 'eval "$(hcov inject)"')],
+        "python": ["python", "-c", block("python", "import os\nimport subprocess\nimport hcov")],
+    }
+    results = {}
+    for name, command in ways.items():
+        shutil.copytree(SHOP, tmp_path / name)
+        results[name] = numbers(command, tmp_path / name, environment)
+    assert results["shell"] == results["whole"]
+    assert results["python"] == results["whole"]
+    # Lines that only a subprocess, and only the container, ran.
+    assert len(results["whole"]["shop/cli.py"]) > 10
+    assert len(results["whole"]["shop/service.py"]) > 10
+
+
+def test_the_docker_recipe_is_that_of_dockerfile_test() -> None:
+    recipe = (ROOT / "Dockerfile.test").read_text(encoding="utf-8")
+    for line in block("dockerfile", "RUN").splitlines():
+        assert line in recipe
