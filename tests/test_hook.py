@@ -249,6 +249,29 @@ class TestNobodyNotices:
         assert end == ""
 
 
+class TestWherePthImportLinesAreSilent:
+    """Python 3.18 and later (PEP 829): a .start file names what is run, and where it is."""
+
+    SINCE_NOW = "from hcoverage import _hook; _hook._START_FILE_SINCE = (3,); "
+
+    def test_the_hook_has_a_twin_that_measures(self, venv: Venv, program: Path) -> None:
+        call(venv, f"{self.SINCE_NOW} hcoverage.inject()")
+        entry = (venv.site_packages / "coverage.start").read_text().splitlines()[-1]
+        module, _, function = entry.partition(":")
+        hook_of(venv).unlink()
+        # As `site` does with the entry, where this Python does not do it yet.
+        code = f"import {module}, runpy; {module}.{function}(); runpy.run_path('{program}')"
+        done = python(venv, "-c", code, COVERAGE_PROCESS_START=str(venv.path / ".coveragerc"))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
+        assert len(list(venv.path.glob(".coverage.*.pid*"))) == 1
+
+    def test_all_of_it_is_removed(self, venv: Venv) -> None:
+        before = {path.name for path in venv.site_packages.iterdir()}
+        call(venv, f"{self.SINCE_NOW} hcoverage.inject(); hcoverage.remove()")
+        after = {path.name for path in venv.site_packages.iterdir()}
+        assert after - {"__pycache__"} == before - {"__pycache__"}
+
+
 class TestHolding:
     """What `hcov run` does for its own length, alone and beside others."""
 
