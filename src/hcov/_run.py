@@ -77,7 +77,7 @@ def _finish(session: hcoverage.Session, options: Options) -> int:
         tell(f"not measured: {problem}")
     try:
         result = hcoverage.combine(
-            [session.data_dir],
+            session.data_paths(),
             coveragerc=session.rcfile.path,
             data_file=session.data_file,
             append=options.append,

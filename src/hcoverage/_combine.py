@@ -18,6 +18,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 # `.coverage.{hostname}.pid{pid}.X{random}x`, see SUFFIX_PATTERN in coverage/sqldata.py; before
 # coverage.py 7.10 without the letters.
 _DATA_FILE_NAME: Final = re.compile(r"\.coverage\.(?P<host>[^.]+)\.")
+
+# How long to wait for the data of processes that end just after the one that was waited for, such
+# as multiprocessing's resource tracker. In seconds.
+_PATIENCE: Final = 1.0
+_INTERVAL: Final = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,13 +102,11 @@ def combine(
         OSError: The result cannot be written; nothing has been removed.
     """
     target = Path(os.path.abspath(data_file))  # noqa: PTH100 - a link is replaced, not followed
-    found = [file for file in _files(paths) if file != target]
-    if append and target.exists():
-        found.append(target)
+    sources = [Path(path).absolute() for path in paths]
     with _workshop(target) as workshop:
-        merged, set_aside = _stage(found, workshop)
+        merged, set_aside = _stage(sources, target, workshop, append=append)
         if not merged:
-            raise _nothing_to_merge(found, set_aside)
+            raise _nothing_to_merge(set_aside)
         _merge(workshop, coveragerc)
         _put_in_place(workshop.result, target)
     for file in merged:
@@ -134,36 +138,69 @@ def _workshop(target: Path) -> Iterator[_Workshop]:
         yield workshop
 
 
-def _files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+def _stage(
+    sources: list[Path], target: Path, workshop: _Workshop, *, append: bool
+) -> tuple[list[Path], list[SetAside]]:
+    """Copy what can be merged into the workshop, and tell of the rest why it cannot."""
+    staged = _Staged(workshop)
+    patience_ends = time.monotonic() + _PATIENCE
+    while True:
+        files = [file for file in _files(sources) if file != target]
+        if append and target.exists():
+            files.append(target)
+        set_aside = staged.add(files)
+        unfinished = [item for item in set_aside if _is_being_written(item.path)]
+        if not unfinished or time.monotonic() > patience_ends:
+            return staged.files, set_aside
+        time.sleep(_INTERVAL)
+
+
+def _files(sources: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
-    for path in map(Path, paths):
-        absolute = path.absolute()
-        if not os.path.lexists(absolute):
+    for source in sources:
+        if not os.path.lexists(source):
             raise FileNotFoundError(
-                f"nothing to combine at {path}: there is no such file or directory"
+                f"nothing to combine at {source}: there is no such file or directory"
             )
-        files.extend(data_files(absolute) if absolute.is_dir() else [absolute])
+        files.extend(data_files(source) if source.is_dir() else [source])
     return list(dict.fromkeys(files))
 
 
-def _stage(files: list[Path], workshop: _Workshop) -> tuple[list[Path], list[SetAside]]:
-    """Copy what can be merged into the workshop, and tell of the rest why it cannot."""
-    merged: list[Path] = []
-    set_aside: list[SetAside] = []
-    first_of: dict[_Kind, Path] = {}
-    for number, file in enumerate(files):
-        copy = workshop.parts / f".coverage.{number}"
-        try:
-            _copy(file, copy)
-            kind = _kind_of_data(copy)
-            _refuse_mixing(kind, first_of)
-        except (_UnusableError, OSError) as error:
-            copy.unlink(missing_ok=True)
-            set_aside.append(SetAside(file, _reason(error)))
-        else:
-            first_of.setdefault(kind, file)
-            merged.append(file)
-    return merged, set_aside
+def _is_being_written(path: Path) -> bool:
+    """Tell whether another look may find the data: a process that ends late is writing it now."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return True  # coverage.py renames a data file when it is whole
+    return stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime < _PATIENCE
+
+
+class _Staged:
+    """What has been copied into the workshop so far."""
+
+    def __init__(self, workshop: _Workshop) -> None:
+        self.files: list[Path] = []
+        self._workshop = workshop
+        self._first_of: dict[_Kind, Path] = {}
+
+    def add(self, files: Iterable[Path]) -> list[SetAside]:
+        """Copy the files that are not here yet; give those that cannot be used, and why."""
+        set_aside = []
+        for file in files:
+            if file in self.files:
+                continue
+            copy = self._workshop.parts / f".coverage.{len(self.files)}"
+            try:
+                _copy(file, copy)
+                kind = _kind_of_data(copy)
+                _refuse_mixing(kind, self._first_of)
+            except (_UnusableError, OSError) as error:
+                copy.unlink(missing_ok=True)
+                set_aside.append(SetAside(file, _reason(error)))
+            else:
+                self._first_of.setdefault(kind, file)
+                self.files.append(file)
+        return set_aside
 
 
 class _Kind(enum.Enum):
@@ -177,6 +214,10 @@ class _Kind(enum.Enum):
 _OPPOSITE: Final = {_Kind.LINES: _Kind.ARCS, _Kind.ARCS: _Kind.LINES}
 
 
+class _UnusableError(Exception):
+    """A file cannot be merged; the message says why."""
+
+
 def _refuse_mixing(kind: _Kind, first_of: dict[_Kind, Path]) -> None:
     other = _OPPOSITE.get(kind)
     if other in first_of:
@@ -184,10 +225,6 @@ def _refuse_mixing(kind: _Kind, first_of: dict[_Kind, Path]) -> None:
             f"it has {kind.value}, but {first_of[other].name} has {other.value}: "
             "give every process the same `branch` setting"
         )
-
-
-class _UnusableError(Exception):
-    """A file cannot be merged; the message says why."""
 
 
 def _reason(error: Exception) -> str:
@@ -269,8 +306,8 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _nothing_to_merge(found: list[Path], set_aside: list[SetAside]) -> CombineError:
-    if not found:
+def _nothing_to_merge(set_aside: list[SetAside]) -> CombineError:
+    if not set_aside:
         return NoDataError(
             "no data to combine: no Python process was measured, or none has ended yet. "
             "Run it with `hcov run`, or with the variables that `hcov inject` prints"

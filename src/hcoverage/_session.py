@@ -47,6 +47,15 @@ class Session:
     previous: Path | None
     environment: Mapping[str, str]
 
+    def data_paths(self) -> list[Path]:
+        """List what to combine: the data directory, and what the command itself combined in it.
+
+        With `concurrency = multiprocessing` coverage.py sets COVERAGE_RCFILE in each process that
+        it measures, so that a `coverage combine` that the command runs finds our data files.
+        """
+        combined = self.data_dir / _DATA_FILE_NAME
+        return [self.data_dir, *([combined] if combined.is_file() else [])]
+
     def problems(self) -> list[str]:
         """Tell where measuring could not start, one line for each process, safe to print."""
         return _data_directory.problems(self.data_dir)

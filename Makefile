@@ -1,0 +1,64 @@
+# Everything there is to do here. Nothing has to be installed or typed first: each target makes what it
+# needs. Recipes use relative paths only, so that a clone's path may have a space in it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules
+# In the order written, also with -j: each step uses both the machine and what the one before made.
+.NOTPARALLEL:
+
+# What users of the engine are told to type, done for the recipe.
+USE_ENGINE = eval "$$(dev/engine env)"
+PYTHON = .venv/bin/python
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: venv optional-engine ## the main job on examples/: one report over processes and containers
+	@dev/demo
+
+.PHONY: test
+test: lint test-main test-oldest ## lint, test-main and test-oldest: what CI runs
+
+.PHONY: lint
+lint: venv ## ruff and mypy
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+.PHONY: test-main
+test-main: venv optional-engine ## every test, under our own command
+	@$(USE_ENGINE); if docker version >/dev/null 2>&1; then dev/base-image; fi
+	@$(USE_ENGINE); $(PYTHON) -m hcov run --rcfile dev/coveragerc -- $(PYTHON) -m pytest
+
+.PHONY: test-oldest
+test-oldest: ## the quick tests, on the oldest Python that is supported and here
+	@dev/venv .venv-oldest test --oldest
+	.venv-oldest/bin/python -m pytest -m 'not engine and not index'
+
+.PHONY: bench
+bench: venv ## what measuring costs
+	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(PYTHON) "$$benchmark"; done
+
+.PHONY: venv
+venv: ## the environment that everything runs in, .venv
+	@dev/venv .venv dev
+
+.PHONY: engine
+engine: ## find a container engine, or start a private one (Linux as root)
+	@dev/engine up
+
+.PHONY: optional-engine
+optional-engine:
+	@dev/engine up --optional
+
+.PHONY: engine-down
+engine-down: ## stop the private engine; its images are kept
+	@dev/engine down
+
+.PHONY: clean
+clean: engine-down ## remove everything that these targets made here
+	rm -rf .venv .venv-oldest .engine .cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf coverage_data examples/shop/coverage_data htmlcov .coverage examples/shop/.coverage
