@@ -33,6 +33,7 @@ _ENGINE_REQUIRED: Final = (
 )
 _SKIPPED_FOR: Final = pytest.StashKey[list[str]]()
 _ANSWER_LIMIT: Final = 30.0  # seconds
+_SLOW: Final = ("index", "engine")  # the slower ones first
 # Taken out of the base image, so that nothing has to be fetched for it.
 _NO_PYTHON: Final = """\
 FROM {base} AS base
@@ -57,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Hold the marker and the fixture `engine` together: whoever has one has the other."""
+    """Hold the marker and the fixture `engine` together, and put the quick tests first."""
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
@@ -65,6 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.engine)
         elif item.get_closest_marker("engine"):
             item.fixturenames.insert(0, "engine")
+    items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in _SLOW])
 
 
 @pytest.fixture(scope="session")

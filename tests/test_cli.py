@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import hcoverage
+import hdocker
 
 if TYPE_CHECKING:
     from tests.conftest import Venv
@@ -32,6 +34,17 @@ def hcov(*arguments: str, python: Path | str = sys.executable) -> subprocess.Com
     return subprocess.run(
         [python, "-m", "hcov", *arguments], capture_output=True, text=True, check=False
     )
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `docker` on PATH, for what only looks whether there is one."""
+    program = tmp_path / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    return program
 
 
 class TestHelp:
@@ -154,6 +167,48 @@ class TestCombine:
 
     def test_1_for_a_path_that_is_not_there(self) -> None:
         assert hcov("combine", "nosuch").returncode == 1
+
+
+class TestDocker:
+    @pytest.mark.usefixtures("docker")
+    def test_cmd_prints_the_librarys_command_quoted(self, project: Path) -> None:
+        (project / "coverage_data").mkdir(mode=0o777)
+        (project / "coverage_data").chmod(0o777)
+        (project / "coverage_data" / ".coveragerc").write_text(
+            f"{RCFILE}[paths]\napp =\n  .\n  /app\n"
+        )
+        done = hcov("docker", "cmd", "--user=65534", "my image", "--", "python", "-V")
+        assert done.returncode == 0, done.stderr
+        expected = hdocker.get_docker_base_cmd(user="65534")
+        assert shlex.split(done.stdout) == [*expected, "my image", "python", "-V"]
+
+    @pytest.mark.usefixtures("docker")
+    def test_cmd_without_a_data_directory_says_how_to_make_it(self) -> None:
+        done = hcov("docker", "cmd")
+        assert done.returncode == 1
+        assert "mkdir" in done.stderr
+
+    @pytest.mark.usefixtures("docker")
+    def test_build_of_a_dockerfile_that_is_not_there(self) -> None:
+        done = hcov("docker", "build", "shop")
+        assert done.returncode == 1
+        assert "Dockerfile" in done.stderr
+
+    def test_build_takes_build_arguments_by_name(self) -> None:
+        done = hcov("docker", "build", "shop", "--build-arg=BASE")
+        assert done.returncode == 2
+        assert "NAME=VALUE" in done.stderr
+
+    @pytest.mark.index
+    def test_build_prints_the_image(self, project: Path, image_name: str, base_image: str) -> None:
+        (project / "Dockerfile").write_text(f"ARG BASE\nFROM ${{BASE:-{base_image}}}\n")
+        (project / ".coveragerc").write_text(RCFILE)
+        build = ("docker", "build", f"--build-arg=BASE={base_image}", "--context=.", image_name)
+        done = hcov(*build, "Dockerfile", "--", "--network", "host")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{image_name}:")
+        again = hcov(*build, "Dockerfile", "--", "--network", "host")
+        assert (again.stdout, again.stderr) == (done.stdout, "")
 
 
 def _coverage_run(data_file: str) -> None:
