@@ -208,8 +208,8 @@ def clean_environment() -> None:
     Other tests go without it, so that `hcov run` around the tests measures what they start.
     """
     wanted = hcoverage.unmeasured_environment(os.environ)
-    for name in os.environ.keys() - wanted.keys():
-        del os.environ[name]
+    os.environ.clear()
+    os.environ.update(wanted)
 
 
 @dataclass(frozen=True)

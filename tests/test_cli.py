@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.conftest import Venv
 
 RCFILE = "[run]\nparallel = True\n"
-COMMANDS = ["run", "init", "inject", "remove", "combine", "commands", "docker"]
+COMMANDS = ["run", "init", "inject", "remove", "combine", "report", "commands", "docker"]
 
 
 @pytest.fixture(autouse=True)
@@ -169,6 +169,7 @@ class TestCombine:
         assert hcov("combine", "nosuch").returncode == 1
 
 
+@pytest.mark.usefixtures("clean_environment")
 class TestDocker:
     @pytest.mark.usefixtures("docker")
     def test_cmd_prints_the_librarys_command_quoted(self, project: Path) -> None:
@@ -222,7 +223,7 @@ def _coverage_run(data_file: str) -> None:
 
 
 def _measures(data_file: Path, name: str) -> bool:
-    from coverage import CoverageData  # noqa: PLC0415 - only here
+    from coverage import CoverageData
 
     data = CoverageData(basename=str(data_file))
     data.read()

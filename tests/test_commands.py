@@ -75,6 +75,7 @@ class TestSetup:
         assert "No such file" in sh(f"mkdir coverage_data; {copy}", tmp_path).stderr
 
 
+@pytest.mark.usefixtures("clean_environment")
 class TestCombine:
     def test_reads_as_a_person_would_write_it(self) -> None:
         assert hcoverage.combine_commands() == [

@@ -104,7 +104,7 @@ class TestInjecting:
             for _ in range(8)
         ]
         assert [process.wait() for process in processes] == [0] * 8
-        assert hook_of(venv).read_text() == _hook.pth_text()
+        assert hook_of(venv).read_text() == _hook.pth_text(hook_of(venv).with_suffix(".sessions"))
         assert [p.name for p in venv.site_packages.glob("*coverage.pth.*")] == []
 
     def test_in_harmony_with_the_hook_that_coverage_brings(self, venv: Venv, program: Path) -> None:
@@ -321,7 +321,7 @@ class TestHolding:
 
 
 def measured_files(data_file: Path) -> set[str]:
-    from coverage import CoverageData  # noqa: PLC0415
+    from coverage import CoverageData
 
     data = CoverageData(basename=str(data_file))
     data.read()
@@ -329,7 +329,7 @@ def measured_files(data_file: Path) -> set[str]:
 
 
 def _coverage_site_packages() -> str:
-    import coverage  # noqa: PLC0415
+    import coverage
 
     return str(Path(coverage.__file__).parent.parent)
 

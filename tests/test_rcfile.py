@@ -153,7 +153,9 @@ class TestRenderingForContainers:
 class TestRenderingForProcessesElsewhere:
     def shared(self, tmp_path: Path, settings: str) -> CoverageConfig:
         rcfile = hcoverage.read_rcfile(write(tmp_path / "rc", PARALLEL + settings))
-        return as_coverage_reads(rcfile.shared_text(tmp_path, tmp_path / "data"), tmp_path)
+        return as_coverage_reads(
+            rcfile.shared_text(tmp_path, tmp_path / "data", tmp_path / "startup"), tmp_path
+        )
 
     def test_the_data_file_is_where_the_run_wants_it(self, tmp_path: Path) -> None:
         assert self.shared(tmp_path, "data_file = mine\n").data_file == str(tmp_path / "data")
@@ -165,7 +167,13 @@ class TestRenderingForProcessesElsewhere:
 
     def test_patterns_match_as_they_are_and_from_here(self, tmp_path: Path) -> None:
         shared = self.shared(tmp_path, "omit =\n    tests/*\n    */gen/*\n    /abs/*\n")
-        assert shared.run_omit == ["tests/*", str(tmp_path / "tests/*"), "*/gen/*", "/abs/*"]
+        assert shared.run_omit == [
+            "tests/*",
+            str(tmp_path / "tests/*"),
+            "*/gen/*",
+            "/abs/*",
+            str(tmp_path / "startup/*"),
+        ]
 
     def test_a_dollar_in_a_directory_is_no_variable(self, tmp_path: Path) -> None:
         here = tmp_path / "$HOME and more"

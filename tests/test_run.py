@@ -10,10 +10,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import hcoverage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RCFILE = "[run]\nparallel = True\nsigterm = True\n"
 PROGRAM = """\
@@ -65,12 +69,15 @@ def executed(name: str = "program.py") -> list[int]:
 
 
 class TestWhole:
-    def test_parent_and_child_are_in_one_report(self, project: Path) -> None:
-        done = run("--", sys.executable, "program.py")
+    @pytest.mark.parametrize("core", ["auto", "coverage"])
+    def test_parent_and_child_are_in_one_report(self, project: Path, core: str) -> None:
+        done = run(f"--core={core}", "--", sys.executable, "program.py")
         assert done.returncode == 0, done.stderr
         assert executed() == [1, 2, 3, 4, 5, 7]
         assert "program.py" in done.stdout
-        assert "merged 2 data files from this host into .coverage" in done.stderr
+        recorded = core == "auto" and sys.version_info >= (3, 12)
+        measured = "recorded processes" if recorded else "data files of coverage.py"
+        assert f"merged 2 {measured} from this host into .coverage" in done.stderr
         assert {path.name for path in project.iterdir()} == {
             ".coverage",
             ".coveragerc",
@@ -100,7 +107,7 @@ class TestWhole:
             "print(d, *(oct(p.stat().st_mode & 0o777) for p in (d, d / '.coveragerc')),"
             " os.path.isabs(os.environ['COVERAGE_PROCESS_START']))"
         )
-        done = run("-q", "--", sys.executable, "-c", code)
+        done = run("-q", "--core=coverage", "--", sys.executable, "-c", code)
         assert done.stdout.split() == [str(project / "coverage_data"), "0o777", "0o644", "True"]
 
     @pytest.mark.parametrize("kind", ["html", "xml", "json", "lcov"])
@@ -219,6 +226,50 @@ class TestTheCommandNeverNotices:
         assert done.returncode == 0, done.stderr
         assert (inner / ".coverage").exists()
         assert executed("outer.py") == [1]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="live reports are of recordings")
+class TestLiveReport:
+    @pytest.fixture
+    def running(self, project: Path) -> Iterator[subprocess.Popen[str]]:
+        """A run whose program has run some of its lines, and waits."""
+        (project / "waits.py").write_text(
+            "def before():\n    return 1\nbefore()\nprint('ready', flush=True)\ninput()\n"
+            "after = 1\n"
+        )
+        with subprocess.Popen(
+            [*HCOV, "run", "-q", "--", sys.executable, "waits.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+
+    def test_shows_the_lines_so_far_and_leaves_the_run_alone(
+        self, running: subprocess.Popen[str]
+    ) -> None:
+        shown = hcov("report", "--live")
+        assert shown.returncode == 0, shown.stderr
+        (line,) = [line for line in shown.stdout.splitlines() if line.startswith("waits.py")]
+        assert line.split() == ["waits.py", "6", "1", "83%"]
+        assert hcov("report", "--live").stdout == shown.stdout
+        running.communicate("\n")
+        assert running.returncode == 0
+        assert executed("waits.py") == [1, 2, 3, 4, 5, 6]
+
+    def test_of_nothing_says_so(self, project: Path) -> None:
+        assert hcov("report", "--live").returncode == 1
+        (project / "coverage_data").mkdir()
+        assert "no data to combine" in hcov("report", "--live").stderr
+
+
+def test_report_alone_prints_the_merged_data_again() -> None:
+    run("--", sys.executable, "program.py")
+    shown = hcov("report")
+    assert shown.returncode == 0
+    assert "program.py" in shown.stdout
 
 
 class TestExitStatus:

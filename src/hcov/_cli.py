@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 import hcoverage
-from hcov import _run
+from hcov import _report, _run
 from hcov._cli_docker import docker
 from hcov._init import write_rcfile
 from hcov._messages import tell
@@ -87,6 +87,11 @@ def main() -> None:
 @click.option("--xml", is_flag=True, help="Also write coverage.py's XML report.")
 @click.option("--json", is_flag=True, help="Also write coverage.py's JSON report.")
 @click.option("--lcov", is_flag=True, help="Also write coverage.py's LCOV report.")
+@click.option(
+    "--core",
+    type=click.Choice([core.value for core in hcoverage.Core]),
+    help="What measures. [default: HCOVERAGE_CORE, else the rcfile's core, else auto]",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print problems only, no report.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
 @click.pass_context
@@ -170,6 +175,26 @@ def combine(ctx: click.Context, /, paths: tuple[Path, ...], **options: Any) -> N
 
 
 main.add_command(docker)
+
+
+@main.command()
+@_rcfile_option
+@_data_dir_option
+@click.option("--live", is_flag=True, help="The coverage so far of a run that is in progress.")
+@click.option("--data-file", type=_EXISTING, default=Path(".coverage"), show_default=True)
+@click.pass_context
+def report(
+    ctx: click.Context, /, rcfile: Path | None, data_dir: Path, *, live: bool, data_file: Path
+) -> None:
+    """Print coverage.py's report, also while a run is in progress.
+
+    With --live, what processes have recorded so far is read from the data directory, as often as
+    you like: it does not touch them, and the run's own report is the same.
+    """
+    with _run.rcfile_or_default(rcfile) as chosen:
+        if live:
+            ctx.exit(_run.report_live(data_dir, chosen))
+        ctx.exit(_report.report(data_file, chosen))
 
 
 @main.group()

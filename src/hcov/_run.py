@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +15,7 @@ from hcov._messages import tell
 from hcov._report import UNDER_THRESHOLD, report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 DATA_LOST: Final = 3
 SETUP_FAILED: Final = 125  # as env(1), timeout(1) and `docker run` have it
@@ -31,6 +33,7 @@ class Options:
     fail_under: float | None
     reports: tuple[str, ...]
     quiet: bool
+    core: str | None = None
 
 
 def run(command: Sequence[str], options: Options) -> int:
@@ -42,7 +45,7 @@ def run(command: Sequence[str], options: Options) -> int:
     Raises:
         HcoverageError, ImportError, OSError: Measuring cannot be set up; nothing has been run.
     """
-    with hcoverage.open_session(options.rcfile, options.data_dir) as session:
+    with hcoverage.open_session(options.rcfile, options.data_dir, options.core) as session:
         _tell_start(session, quiet=options.quiet)
         try:
             status = run_command(command, session.environment)
@@ -61,14 +64,49 @@ def tell_result(result: hcoverage.CombineResult, *, quiet: bool = False) -> int:
     """
     if not quiet:
         tell(
-            f"merged {_count(len(result.merged), 'data file')} from {_hosts(result.hosts)} "
+            f"merged {_measured(result)} from {_hosts(result.hosts)} "
             f"into {_short(result.data_file)}"
         )
+    for loss in result.losses:
+        tell(f"not recorded: {loss}")
+    for source in result.stale:
+        tell(f"left out: {_short(Path(source))} has changed since it ran; run it again")
     for item in result.set_aside[:_SHOWN]:
         tell(f"not merged: {_short(item.path)}: {item.reason}")
     if len(result.set_aside) > _SHOWN:
         tell(f"not merged: {len(result.set_aside) - _SHOWN} more; `hcov combine` names them")
-    return DATA_LOST if result.set_aside else 0
+    return DATA_LOST if result.set_aside or result.losses or result.stale else 0
+
+
+def report_live(data_dir: Path, rcfile: Path) -> int:
+    """Print the coverage so far of a run that is in progress, leaving all as it is.
+
+    Returns:
+        coverage.py's exit status.
+
+    Raises:
+        NoDataError: Nothing has been recorded yet.
+        OSError: There is no such data directory.
+    """
+    with tempfile.TemporaryDirectory(prefix="hcov-") as directory:
+        merged = Path(directory) / ".coverage"
+        result = hcoverage.combine([data_dir], coveragerc=rcfile, data_file=merged, keep=True)
+        tell(f"so far: {_measured(result)} from {_hosts(result.hosts)}")
+        return report(merged, rcfile)
+
+
+@contextlib.contextmanager
+def rcfile_or_default(rcfile: Path | None) -> Iterator[Path]:
+    """Give the rcfile to report with: the one named or found here, else the default settings."""
+    here = Path.cwd()
+    found = rcfile or hcoverage.find_rcfile(here)
+    if found is not None:
+        yield hcoverage.read_rcfile(found).path
+        return
+    with tempfile.TemporaryDirectory(prefix="hcov-") as directory:
+        default = Path(directory) / ".coveragerc"
+        default.write_text(hcoverage.default_rcfile_text(here), encoding="utf-8")
+        yield default
 
 
 def _finish(session: hcoverage.Session, options: Options) -> int:
@@ -92,6 +130,8 @@ def _finish(session: hcoverage.Session, options: Options) -> int:
         tell(f"error: {error}")
         return DATA_LOST
     combined = tell_result(result, quiet=options.quiet)
+    if not options.quiet:
+        tell(f"core: {session.core.core}, since {session.core.reason}")
     reported = report(
         result.data_file,
         session.rcfile.path,
@@ -114,6 +154,18 @@ def _tell_start(session: hcoverage.Session, *, quiet: bool) -> None:
         tell("no coverage.py configuration here, so defaults are used; `hcov init` writes one")
 
 
+def _measured(result: hcoverage.CombineResult) -> str:
+    by_core = [
+        f"{_count(len(result.recorded), 'recorded process', 'recorded processes')}"
+        if result.recorded
+        else "",
+        f"{_count(len(result.data_files), 'data file')} of coverage.py"
+        if result.data_files
+        else "",
+    ]
+    return " and ".join(filter(None, by_core))
+
+
 def _hosts(hosts: Sequence[str]) -> str:
     own = os.uname().nodename.replace(".", "_")
     others = [host for host in hosts if host != own]
@@ -125,8 +177,8 @@ def _hosts(hosts: Sequence[str]) -> str:
     return " and ".join([*here, *away]) or "unnamed hosts"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str, nouns: str = "") -> str:
+    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
 
 
 def _short(path: Path) -> str:

@@ -4,10 +4,12 @@ Knows nothing of containers (`hdocker`) or of the command line (`hcov`); leaves 
 files and reports to coverage.py.
 """
 
-from hcoverage._combine import CombineResult, SetAside, combine
+from hcoverage._combine import combine
+from hcoverage._combine_result import CombineResult, RecordedProcess, SetAside
 from hcoverage._commands import combine_commands, coverage_subprocess_commands
-from hcoverage._coverage_core import VARIABLES, unmeasured_environment
+from hcoverage._core import Core, CoreChoice, CoreError
 from hcoverage._default_rcfile import default_rcfile_text
+from hcoverage._environment import VARIABLES, unmeasured_environment
 from hcoverage._errors import (
     CombineError,
     DataDirectoryBusyError,
@@ -24,12 +26,16 @@ __all__ = [
     "VARIABLES",
     "CombineError",
     "CombineResult",
+    "Core",
+    "CoreChoice",
+    "CoreError",
     "DataDirectoryBusyError",
     "HcoverageError",
     "HcoverageWarning",
     "NoDataError",
     "Rcfile",
     "RcfileError",
+    "RecordedProcess",
     "Session",
     "SetAside",
     "combine",

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import enum
 import os
-import re
 import shutil
 import sqlite3
 import stat
@@ -22,55 +21,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._coverage_core import unmeasured_environment
-from hcoverage._data_directory import data_files
+from hcoverage._combine_result import CombineResult, RecordedData, SetAside
+from hcoverage._data_directory import data_files, is_recording, recordings
+from hcoverage._environment import unmeasured_environment
 from hcoverage._errors import CombineError, NoDataError
+from hcoverage._rcfile import find_rcfile, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-# `.coverage.{hostname}.pid{pid}.X{random}x`, see SUFFIX_PATTERN in coverage/sqldata.py; before
-# coverage.py 7.10 without the letters.
-_DATA_FILE_NAME: Final = re.compile(r"\.coverage\.(?P<host>[^.]+)\.")
 
 # How long to wait for the data of processes that end just after the one that was waited for, such
 # as multiprocessing's resource tracker. In seconds.
 _PATIENCE: Final = 1.0
 _INTERVAL: Final = 0.05
-
-
-@dataclasses.dataclass(frozen=True)
-class SetAside:
-    """A file that was not merged; it is where it was.
-
-    Attributes:
-        path: The file.
-        reason: Why, in words for a person.
-    """
-
-    path: Path
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class CombineResult:
-    """What a combine did.
-
-    Attributes:
-        data_file: The merged data file.
-        merged: The files whose data is in it.
-        set_aside: The files that were left where they are, and why.
-    """
-
-    data_file: Path
-    merged: tuple[Path, ...]
-    set_aside: tuple[SetAside, ...]
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """Who wrote what was merged: host names, and container ids, sorted."""
-        names = (_DATA_FILE_NAME.match(path.name) for path in self.merged)
-        return tuple(sorted({name["host"] for name in names if name}))
 
 
 def combine(
@@ -84,7 +47,7 @@ def combine(
     """Merge data files into one that coverage.py's reports read.
 
     Args:
-        paths: Data files, and directories that hold some.
+        paths: Data files and recordings, and directories that hold some.
         coveragerc: The rcfile with the `[paths]` to map by; without one, what coverage.py finds in
             the current directory.
         data_file: Where the result goes.
@@ -104,15 +67,26 @@ def combine(
     target = Path(os.path.abspath(data_file))  # noqa: PTH100 - a link is replaced, not followed
     sources = [Path(path).absolute() for path in paths]
     with _workshop(target) as workshop:
+        recorded = _stage_recordings(sources, workshop, coveragerc)
         merged, set_aside = _stage(sources, target, workshop, append=append)
-        if not merged:
-            raise _nothing_to_merge(set_aside)
-        _merge(workshop, coveragerc)
-        _put_in_place(workshop.result, target)
+        set_aside += recorded.set_aside
+        if any(workshop.parts.iterdir()):
+            _merge(workshop, coveragerc)
+            _put_in_place(workshop.result, target)
+        else:
+            raise _nothing_to_merge(set_aside, recorded.losses)
+    merged += recorded.merged
     for file in merged:
         if not keep and file != target:
             file.unlink(missing_ok=True)
-    return CombineResult(target, tuple(merged), tuple(set_aside))
+    return CombineResult(
+        data_file=target,
+        merged=tuple(merged),
+        set_aside=tuple(set_aside),
+        recorded=recorded.processes,
+        stale=recorded.stale,
+        losses=recorded.losses,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,14 +129,32 @@ def _stage(
         time.sleep(_INTERVAL)
 
 
+def _stage_recordings(
+    sources: list[Path], workshop: _Workshop, coveragerc: str | os.PathLike[str] | None
+) -> RecordedData:
+    """Put what was recorded into the workshop as one data file."""
+    files = [file for file in _listed(sources) if is_recording(file)]
+    if not files:
+        return RecordedData()
+    # Imported here, with much of coverage.py: only where something was recorded.
+    from hcoverage._combine_recordings import write_recorded_data  # noqa: PLC0415
+
+    chosen = Path(coveragerc) if coveragerc is not None else find_rcfile(Path.cwd())
+    return write_recorded_data(files, settings_of(chosen), workshop.parts / ".coverage.recordings")
+
+
 def _files(sources: Iterable[Path]) -> list[Path]:
+    return [file for file in _listed(sources) if not is_recording(file)]
+
+
+def _listed(sources: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for source in sources:
         if not os.path.lexists(source):
             raise FileNotFoundError(
                 f"nothing to combine at {source}: there is no such file or directory"
             )
-        files.extend(data_files(source) if source.is_dir() else [source])
+        files.extend([*data_files(source), *recordings(source)] if source.is_dir() else [source])
     return list(dict.fromkeys(files))
 
 
@@ -306,11 +298,11 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _nothing_to_merge(set_aside: list[SetAside]) -> CombineError:
-    if not set_aside:
+def _nothing_to_merge(set_aside: list[SetAside], losses: tuple[str, ...]) -> CombineError:
+    if not set_aside and not losses:
         return NoDataError(
             "no data to combine: no Python process was measured, or none has ended yet. "
             "Run it with `hcov run`, or with the variables that `hcov inject` prints"
         )
-    reasons = "\n".join(f"  {item.path}: {item.reason}" for item in set_aside)
-    return CombineError(f"none of the data files found could be used:\n{reasons}")
+    reasons = [*(f"{item.path}: {item.reason}" for item in set_aside), *losses]
+    return CombineError("\n  ".join(["nothing of what was found could be used:", *reasons]))

@@ -27,6 +27,7 @@ _MODE: Final = 0o777
 _DATA_FILE_PREFIX: Final = ".coverage."
 # SQLite's own files beside a data file that is being written.
 _COMPANIONS: Final = ("-journal", "-wal", "-shm")
+_RECORDING: Final = ".hcrec"
 _PROBLEM_PREFIX: Final = "problem."
 _PROBLEM_BYTES: Final = 2000
 _PREVIOUS: Final = "previous"
@@ -92,8 +93,18 @@ def data_files(directory: Path) -> list[Path]:
     )
 
 
+def is_recording(file: Path) -> bool:
+    """Tell from its name whether the recorder wrote a file (`docs/recording-format.md`)."""
+    return file.name.endswith(_RECORDING) or f"{_RECORDING}.lost-" in file.name
+
+
+def recordings(directory: Path) -> list[Path]:
+    """List the recorder's files in a directory, sorted."""
+    return sorted(entry for entry in directory.iterdir() if is_recording(entry))
+
+
 def set_previous_aside(directory: Path) -> Path | None:
-    """Move the data files of an earlier run out of the way: they are not this run's result.
+    """Move what an earlier run left out of the way: it is not this run's result.
 
     Returns:
         Where they are now, or None where there were none.
@@ -101,7 +112,7 @@ def set_previous_aside(directory: Path) -> Path | None:
     Raises:
         OSError: They cannot be moved.
     """
-    files = data_files(directory)
+    files = [*data_files(directory), *recordings(directory)]
     for problem in _problem_notes(directory):
         problem.unlink(missing_ok=True)
     if not files:

@@ -29,22 +29,31 @@ NAME: Final = "coverage"
 _OURS: Final = "# Written by hcoverage; `hcov remove` takes it away."
 _TEMPORARY: Final = "# For as long as `hcov run` runs."
 
+_ASKING: Final = ("HCOVERAGE_SESSION", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+
 # PEP 829 silences `import` lines in .pth files from Python 3.18 on. Before that a .start file gains
 # nothing, and it makes `site` import pkgutil, re and 20 modules more in every Python start,
 # measured or not: 1.7 times as long on 3.15.
 _START_FILE_SINCE: Final = (3, 18)
 
 
-def pth_text() -> str:
+def pth_text(sessions: Path | None = None) -> str:
     """Render the hook as the text of a `.pth` file that any Python from 3.8 on reads.
+
+    Args:
+        sessions: Where running sessions tell of themselves to children with an empty environment;
+            None where there are none, as in an image.
 
     Returns:
         A comment and one `import` line. The line looks at the environment before it compiles
         anything: with nothing to measure a Python start costs microseconds more.
     """
-    asked = 'os.getenv("COVERAGE_PROCESS_START") or os.getenv("COVERAGE_PROCESS_CONFIG")'
-    run = f"exec({_source() + 'start()'!r}, {{}})"
-    return f"{_OURS}\nimport os; ({asked}) and {run}\n"
+    asked = [f'os.getenv("{name}")' for name in _ASKING]
+    start = "start()"
+    if sessions is not None:
+        asked.append(f"os.path.isdir({str(sessions)!r})")
+        start = f"start({str(sessions)!r})"
+    return f"{_OURS}\nimport os; ({' or '.join(asked)}) and exec({_source() + start!r}, {{}})\n"
 
 
 def install(*, temporary: bool = False) -> Path:
@@ -113,6 +122,48 @@ def held() -> Iterator[Path]:
             os.close(descriptor)
 
 
+@contextlib.contextmanager
+def announced(hook: Path, session: Path) -> Iterator[None]:
+    """Tell children that have an empty environment of this process's session.
+
+    Where the system does not show a process's ancestors (no /proc), nothing is told.
+
+    Args:
+        hook: The hook, as `held` gives it.
+        session: The session's startup directory.
+    """
+    directory = _sessions_beside(hook)
+    own = _identity(os.getpid())
+    if own is None:
+        yield
+        return
+    directory.mkdir(exist_ok=True)
+    for left in directory.iterdir():
+        # Of a session that was killed; its process is no more, or its pid is another's now.
+        if left.name != _identity(int(left.name.partition("-")[0])):
+            left.unlink(missing_ok=True)
+    write_atomically(directory / own, str(session))
+    try:
+        yield
+    finally:
+        (directory / own).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # others are still running
+            directory.rmdir()
+
+
+def _sessions_beside(hook: Path) -> Path:
+    return hook.with_name(f"{NAME}.sessions")
+
+
+def _identity(pid: int) -> str | None:
+    """Name a process as the hook does, so that no other process ever has the name."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return f"{pid}-{fields[19].decode()}"
+
+
 def _source() -> str:
     return inspect.getsource(_startup.start)
 
@@ -146,13 +197,15 @@ def _install_into(directory: Path, *, temporary: bool) -> Path:
             f"{path} was not written by hcoverage: "
             "remove it, if nothing else needs it, and try again"
         )
-    text = pth_text()
+    sessions = _sessions_beside(path)
+    text = pth_text(sessions)
     if temporary and not (path.exists() and _TEMPORARY not in path.read_text(encoding="utf-8")):
         text = f"{_TEMPORARY}\n{text}"
     directory.mkdir(parents=True, exist_ok=True)
     if sys.version_info >= _START_FILE_SINCE:
-        _write(directory / f"_{NAME}_hook.py", f"{_OURS}\n{_source()}")
-        _write(directory / f"{NAME}.start", f"{_OURS}\n_{NAME}_hook:start\n")
+        twin = f"{_OURS}\n{_source()}\n\ndef hook():\n    start({str(sessions)!r})\n"
+        _write(directory / f"_{NAME}_hook.py", twin)
+        _write(directory / f"{NAME}.start", f"{_OURS}\n_{NAME}_hook:hook\n")
     _write(path, text)
     return path
 

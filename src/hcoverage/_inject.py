@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 from hcoverage import _hook
-from hcoverage._coverage_core import injected_environment
 from hcoverage._data_directory import DEFAULT_NAME
+from hcoverage._environment import injected_environment
 from hcoverage._rcfile import read_rcfile
 
 # What `remove` puts back: the values before the first `inject`, and what `inject` made of them.

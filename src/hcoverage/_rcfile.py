@@ -37,11 +37,13 @@ class Rcfile:
         path: The absolute path it was read from.
         sections: Its coverage.py sections as INI values, variables not yet substituted.
         settings: coverage.py's own reading of it.
+        core: The core that it asks for, under a section of our own; None where it does not.
     """
 
     path: Path
     sections: Mapping[str, Mapping[str, str]]
     settings: CoverageConfig
+    core: str | None = None
 
     @property
     def container_sides(self) -> tuple[str, ...]:
@@ -52,7 +54,7 @@ class Rcfile:
         """Render the settings as the text of a `.coveragerc`, whatever form they were read from."""
         return _render(self.sections)
 
-    def shared_text(self, directory: Path, data_file: Path) -> str:
+    def shared_text(self, directory: Path, data_file: Path, startup: Path) -> str:
         """Render the settings so that they mean the same in whatever directory a process starts.
 
         coverage.py takes relative paths from the directory in which each process starts, so a child
@@ -61,6 +63,7 @@ class Rcfile:
         Args:
             directory: Where relative paths are taken from: the directory that the run starts in.
             data_file: The absolute path, without the parallel suffix, of every data file.
+            startup: The session's startup directory, whose files are not the application's.
 
         Returns:
             The text of a `.coveragerc`.
@@ -70,6 +73,7 @@ class Rcfile:
         for option, absolute in _ABSOLUTE.items():
             if option in run:
                 run[option] = "\n".join(["", *absolute(directory, _split(run[option]))])
+        run["omit"] = "\n".join([run.get("omit", ""), f"{_literal(startup)}/*"])
         return _render({**self.sections, "run": run})
 
 
@@ -113,17 +117,24 @@ def read_rcfile(path: str | os.PathLike[str]) -> Rcfile:
             f"no rcfile at {absolute}: name the one to use, or let `hcov init` write a .coveragerc"
         )
     absolute.read_bytes()  # a file that cannot be read is an OSError, not «not a config file»
-    settings = _settings(absolute)
+    settings = settings_of(absolute)
     if not settings.parallel:
         where = "[tool.coverage.run]" if absolute.name == "pyproject.toml" else "[run]"
         raise RcfileError(
             f"{absolute} does not set parallel, so processes would overwrite each other's data: "
             f"add `parallel = {'true' if absolute.suffix == '.toml' else 'True'}` under {where}"
         )
-    return Rcfile(absolute, _sections_of(absolute, ours=True, plugins=settings.plugins), settings)
+    sections = _sections_of(absolute, ours=True, plugins=settings.plugins)
+    own = _own_section(absolute)
+    return Rcfile(absolute, sections, settings, own.get("core"))
 
 
-def _settings(path: Path) -> CoverageConfig:
+def settings_of(path: Path | None) -> CoverageConfig:
+    """Read what coverage.py makes of an rcfile, or of having none.
+
+    Raises:
+        RcfileError: coverage.py cannot use it.
+    """
     # Imported late, so that `inject` can tell of a missing coverage.py in its own words. Not
     # `coverage.Coverage(config_file=…)`: making one in a process that the hook measures ends the
     # measuring of that process (`_prevent_sub_process_measurement`).
@@ -131,7 +142,7 @@ def _settings(path: Path) -> CoverageConfig:
     from coverage.exceptions import CoverageException  # noqa: PLC0415
 
     try:
-        return read_coverage_config(config_file=str(path), warn=lambda _: None)
+        return read_coverage_config(config_file=str(path or ""), warn=lambda _: None)
     except (CoverageException, UnicodeDecodeError) as error:
         raise RcfileError(f"coverage.py cannot use {path}: {error}") from error
 
@@ -146,11 +157,7 @@ def _sections_of(
         ours: Whether the file is coverage.py's own, so that its sections need no prefix.
         plugins: Plugins whose sections belong to the configuration too.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        raw = _toml_sections(text) if path.suffix == ".toml" else _ini_sections(text)
-    except (configparser.Error, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RcfileError(f"coverage.py cannot use {path}: {error}") from error
+    raw = _raw_sections(path)
     prefix = "tool.coverage." if path.suffix == ".toml" else "coverage:"
     sections = {}
     for name in (*_SECTIONS, *plugins):
@@ -159,6 +166,20 @@ def _sections_of(
                 sections[name] = raw[candidate]
                 break
     return sections
+
+
+def _own_section(path: Path) -> Mapping[str, str]:
+    """Read the section that coverage.py does not know, and so does not mind."""
+    name = "tool.hcoverage" if path.suffix == ".toml" else "hcoverage"
+    return _raw_sections(path).get(name, {})
+
+
+def _raw_sections(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return _toml_sections(text) if path.suffix == ".toml" else _ini_sections(text)
+    except (configparser.Error, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RcfileError(f"coverage.py cannot use {path}: {error}") from error
 
 
 def _ini_sections(text: str) -> dict[str, dict[str, str]]:
@@ -171,6 +192,7 @@ def _toml_sections(text: str) -> dict[str, dict[str, str]]:
     tables = tomllib.loads(text)
     coverage = tables.get("tool", {}).get("coverage", {})
     named = {**tables, **{f"tool.coverage.{name}": table for name, table in coverage.items()}}
+    named["tool.hcoverage"] = tables.get("tool", {}).get("hcoverage", {})
     return {
         name: {option: _ini_value(value) for option, value in table.items()}
         for name, table in named.items()

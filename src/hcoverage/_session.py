@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage import _data_directory, _hook
 from hcoverage._atomic_write import write_atomically
-from hcoverage._coverage_core import session_environment
+from hcoverage._core import Core, CoreChoice, choose_core, worth_skipping
 from hcoverage._default_rcfile import default_rcfile_text
+from hcoverage._environment import session_environment
 from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
+from hcoverage._startup_directory import Settings, fill_startup_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,6 +34,7 @@ class Session:
     Attributes:
         rcfile: The user's rcfile, or the default settings where there is none.
         has_rcfile: Whether the rcfile is the user's own.
+        core: Which core measures, and why.
         hook: The start-up hook that the session holds in place.
         data_dir: Where processes and containers write, absolute.
         data_file: Where the merged data goes, absolute.
@@ -41,6 +44,7 @@ class Session:
 
     rcfile: Rcfile
     has_rcfile: bool
+    core: CoreChoice
     hook: Path
     data_dir: Path
     data_file: Path
@@ -65,6 +69,7 @@ class Session:
 def open_session(
     coveragerc: str | os.PathLike[str] | None = None,
     data_dir: str | os.PathLike[str] = _data_directory.DEFAULT_NAME,
+    core: str | None = None,
 ) -> Iterator[Session]:
     """Set up everything for measuring a command, for the length of a `with` block.
 
@@ -75,12 +80,14 @@ def open_session(
         coveragerc: The rcfile; without one, the one that coverage.py would find in the current
             directory, else sensible defaults.
         data_dir: The data directory.
+        core: `auto`, `recorder` or `coverage`; None for what HCOVERAGE_CORE or the rcfile says.
 
     Yields:
         The session.
 
     Raises:
         RcfileError: The rcfile cannot be used.
+        CoreError: There is no such core, or the recorder cannot do what the rcfile wants.
         DataDirectoryBusyError: Another run has the data directory.
         ImportError: coverage.py cannot be imported by this Python.
         OSError: The rcfile is missing, or the data directory or site-packages cannot be written.
@@ -92,6 +99,7 @@ def open_session(
         private.chmod(0o755)
         chosen = Path(coveragerc) if coveragerc is not None else find_rcfile(here)
         rcfile = read_rcfile(chosen or _write_default_rcfile(private, here))
+        choice = choose_core(rcfile, core)
 
         directory = here / data_dir
         _data_directory.make(directory)
@@ -102,15 +110,21 @@ def open_session(
         _data_directory.put_rcfile(directory, rcfile.text())
 
         shared = private / "shared.coveragerc"
-        write_atomically(shared, rcfile.shared_text(here, directory / _DATA_FILE_NAME))
+        startup = _fill_startup_directory(private, rcfile, choice, directory, shared)
+        shared_text = rcfile.shared_text(here, directory / _DATA_FILE_NAME, startup)
+        write_atomically(shared, shared_text)
+        hook = undo.enter_context(_hook.held())
+        undo.enter_context(_hook.announced(hook, startup))
+        for_all = shared if choice.core is Core.COVERAGE else None
         yield Session(
-            hook=undo.enter_context(_hook.held()),
+            hook=hook,
+            core=choice,
             rcfile=rcfile,
             has_rcfile=chosen is not None,
             data_dir=directory,
             data_file=here / rcfile.settings.data_file,
             previous=previous,
-            environment=session_environment(os.environ, shared, directory),
+            environment=session_environment(os.environ, startup, directory, for_all),
         )
 
 
@@ -118,3 +132,21 @@ def _write_default_rcfile(private: Path, project: Path) -> Path:
     path = private / _data_directory.RCFILE_NAME
     write_atomically(path, default_rcfile_text(project))
     return path
+
+
+def _fill_startup_directory(
+    private: Path, rcfile: Rcfile, choice: CoreChoice, data_dir: Path, shared_rcfile: Path
+) -> Path:
+    directory = private / "startup"
+    directory.mkdir(mode=0o755)
+    directory.chmod(0o755)
+    settings = Settings(
+        recorder_since=choice.recorder_since,
+        data_dir=data_dir,
+        rcfile=shared_rcfile,
+        branch=rcfile.settings.branch,
+        context=rcfile.settings.context or "",
+        skip=(*worth_skipping(rcfile), str(directory)),
+    )
+    fill_startup_directory(directory, settings)
+    return directory

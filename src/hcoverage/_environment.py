@@ -1,11 +1,8 @@
-"""The coverage core: what a process must find in its environment to be measured by coverage.py.
-
-A core is this much: the environment that makes processes measure, and files in the data directory
-that `_combine` can read. A second core is a second module like this one.
-"""
+"""The environment: by which variables a process finds out that it is measured, and how."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -15,6 +12,7 @@ if TYPE_CHECKING:
     from hcoverage._rcfile import Rcfile
 
 DATA_DIR_VARIABLE: Final = "HCOVERAGE_DATA_DIR"
+SESSION_VARIABLE: Final = "HCOVERAGE_SESSION"
 
 # Everything that decides what the hook, coverage.py and hdocker do in a process.
 VARIABLES: Final = (
@@ -23,6 +21,7 @@ VARIABLES: Final = (
     "COVERAGE_FILE",
     "COVERAGE_RCFILE",
     DATA_DIR_VARIABLE,
+    SESSION_VARIABLE,
 )
 
 
@@ -50,24 +49,33 @@ def injected_environment(rcfile: Rcfile, data_dir: Path, directory: Path) -> dic
 
 
 def session_environment(
-    inherited: Mapping[str, str], shared_rcfile: Path, data_dir: Path
+    inherited: Mapping[str, str], startup: Path, data_dir: Path, coverage_rcfile: Path | None
 ) -> dict[str, str]:
     """Give the whole environment of a command that a session measures.
 
     Args:
         inherited: The environment that the command would have had.
-        shared_rcfile: The rcfile as `Rcfile.shared_text` renders it.
+        startup: The session's startup directory, first on PYTHONPATH for interpreters that have no
+            hook of ours.
         data_dir: The data directory, absolute.
+        coverage_rcfile: The shared rcfile where every process is measured by coverage.py, so that
+            coverage.py's own hook starts it too; None where the recorder does, in whose way
+            coverage.py would be.
 
     Returns:
         The environment. COVERAGE_FILE is not in it: a `coverage combine` that the command runs for
         a purpose of its own would take it for an order to merge our data.
     """
-    return {
+    python_path = [str(startup), *filter(None, [inherited.get("PYTHONPATH")])]
+    environment = {
         **unmeasured_environment(inherited),
-        "COVERAGE_PROCESS_START": str(shared_rcfile),
+        SESSION_VARIABLE: str(startup),
         DATA_DIR_VARIABLE: str(data_dir),
+        "PYTHONPATH": os.pathsep.join(python_path),
     }
+    if coverage_rcfile is not None:
+        environment["COVERAGE_PROCESS_START"] = str(coverage_rcfile)
+    return environment
 
 
 def unmeasured_environment(inherited: Mapping[str, str]) -> dict[str, str]:
@@ -79,4 +87,13 @@ def unmeasured_environment(inherited: Mapping[str, str]) -> dict[str, str]:
     Returns:
         The environment for a process that is not to be measured, a report for example.
     """
-    return {name: value for name, value in inherited.items() if name not in VARIABLES}
+    environment = {name: value for name, value in inherited.items() if name not in VARIABLES}
+    session = inherited.get(SESSION_VARIABLE)
+    if session and "PYTHONPATH" in environment:
+        kept = [entry for entry in environment["PYTHONPATH"].split(os.pathsep) if entry != session]
+        environment["PYTHONPATH"] = os.pathsep.join(kept)
+        if not kept:
+            del environment["PYTHONPATH"]
+    # Empty, and not absent: else the hook would look for a session among the process's ancestors.
+    environment[SESSION_VARIABLE] = ""
+    return environment

@@ -1,0 +1,63 @@
+"""Start measuring in one process of a session: the recorder where it can, coverage.py elsewhere.
+
+Runs in whatever Python the measured command starts, from a copy in the session's private directory
+(`_startup_directory`) beside its settings and both cores. So it stands alone, nothing in it is
+newer than Python 3.8, and no error of its own reaches the application.
+"""
+
+import os
+import sys
+
+import _hcoverage_settings as settings  # type: ignore[import-not-found]
+
+_started = False
+
+
+def start() -> None:
+    """Start measuring this process, once, whichever door was first to ask for it."""
+    global _started  # noqa: PLW0603 - one process, one measuring
+    if _started:
+        return
+    _started = True
+    try:
+        if not _start_recorder():
+            _start_coverage()
+    except Exception as error:  # noqa: BLE001 - site would print it on the application's stderr
+        _note(error)
+
+
+def _start_recorder() -> bool:
+    since = settings.RECORDER_SINCE
+    if since is None or sys.version_info < since:
+        return False
+    import _hcoverage_recorder  # type: ignore[import-not-found]
+
+    started = _hcoverage_recorder.start(
+        settings.DATA_DIR, branch=settings.BRANCH, context=settings.CONTEXT, skip=settings.SKIP
+    )
+    return bool(started)
+
+
+def _start_coverage() -> None:
+    import coverage
+
+    before = os.environ.get("COVERAGE_PROCESS_START")
+    os.environ["COVERAGE_PROCESS_START"] = settings.RCFILE
+    try:
+        coverage.process_startup()
+    finally:
+        # The environment is the application's; its children find the session by themselves.
+        if before is None:
+            del os.environ["COVERAGE_PROCESS_START"]
+        else:
+            os.environ["COVERAGE_PROCESS_START"] = before
+
+
+def _note(error: Exception) -> None:
+    name = f"problem.{os.uname().nodename}.{os.getpid()}.txt"
+    text = f"{sys.executable}: {type(error).__name__}: {error}"
+    try:
+        with open(os.path.join(settings.DATA_DIR, name), "w") as note:
+            note.write(text)
+    except OSError:
+        pass

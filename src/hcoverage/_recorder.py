@@ -1,0 +1,1121 @@
+"""Records which lines of Python a process runs, in a file that outlives the process.
+
+One self-contained file: it imports nothing of ours and next to nothing of the standard library, so
+that it can be copied into any environment and started there by a ``.pth`` file. Each line that runs
+is one byte stored in a shared mapping of a file in the data directory. The kernel owns that byte
+from then on, so nothing has to happen when the process ends, however it ends: no exit or signal
+handler, no flush.
+
+Left to others: who starts it and when (the hook), what the bytes mean (``_recordings`` and
+``docs/recording-format.md``), and which files a report wants. The recorder writes down what it saw
+and may record more than is wanted; it decides nothing that coverage.py's configuration decides.
+
+It is a guest in somebody else's process. It takes no lock, keeps no descriptor where Python allows
+that, prints nothing, and lets no exception of its own reach the application. On a Python without
+``sys.monitoring`` (before 3.12) it does nothing; the file only has to stay importable there.
+"""
+
+# There is no `from __future__ import annotations` here, and annotations are quoted instead: that
+# import is a file to find and load in every measured process.
+import os
+import sys
+
+if sys.version_info >= (3, 12):
+    import _signal  # type: ignore[import-not-found]  # `signal` itself imports `enum` and more.
+    from binascii import crc32
+    from time import time_ns
+
+    try:
+        import mmap
+    except ImportError:  # A minimal build: every mark is a write then.
+        mmap = None  # type: ignore[assignment]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import CodeType, FrameType
+    from typing import Any, Final, Union
+
+    Marks = Union[memoryview, "_PositionedMarks"]
+    Segment = Union["_MappedSegment", "_PositionedSegment"]
+
+# The format, as told in docs/recording-format.md.
+MAGIC: "Final" = b"\x89HCOV\r\n\x1a"
+FORMAT_VERSION: "Final" = 1
+SUFFIX: "Final" = ".hcrec"
+HEADER_FIXED: "Final" = 64
+LINES_KIND: "Final" = b"LINE"
+ARCS_KIND: "Final" = b"ARCS"
+RECORD_FIXED: "Final" = 52
+SOURCE_READ: "Final" = 1
+ONE_ARC: "Final" = 1
+TRAIL: "Final" = 2
+MARK: "Final" = 0xA5
+"""The byte of a line that ran. Four bits from zero, so that no single bad bit makes a line run."""
+
+TOOL_NAME: "Final" = "hcoverage"
+
+# 0, 2 and 5 are named for debuggers, profilers and optimisers, whose owners take them without
+# asking; 1 is left to coverage.py for as long as there is another.
+_TOOL_IDS: "Final" = (4, 3, 1)
+
+_ENV_DIRECTORY: "Final" = "HCOVERAGE_RECORD"
+_ENV_BRANCH: "Final" = "HCOVERAGE_RECORD_BRANCH"
+_ENV_CONTEXT: "Final" = "HCOVERAGE_RECORD_CONTEXT"
+_ENV_SKIP: "Final" = "HCOVERAGE_RECORD_SKIP"
+
+# A short script must cost less than the 53 KB of a coverage.py data file; a large program must not
+# make a new file for each module it imports.
+_FIRST_SEGMENT: "Final" = 8192
+_FORKED_SEGMENT: "Final" = 4096
+_LARGEST_SEGMENT: "Final" = 1 << 20
+_SEGMENT_GROWTH: "Final" = 4
+_BLOCK: "Final" = 4096
+_LONGEST_ARGV: "Final" = 1 << 14
+
+# Larger sources are not counted line for line, only their beginning is (see `_line_room`).
+_SAMPLE: "Final" = 4096
+_OVERFLOW_LINES: "Final" = 256
+
+# Before 3.14, a LINE event looks its line up from the beginning of the code object's table, so that
+# the lines of a long module cost the square of their number: 100,000 lines take 50 seconds. From
+# this many bytes of table on (some ten thousand lines) INSTRUCTION events are used, though they are
+# not told any more once the application calls `sys.settrace`.
+_LONG_LINE_TABLE: "Final" = 1 << 15 if sys.version_info < (3, 14) else 1 << 62
+# RESUME, END_FOR, END_SEND and END_ASYNC_FOR, which CPython tells no lines for (`initialize_lines`
+# in instrumentation.c). As numbers: when they are needed the application may have made the standard
+# library unreadable, by giving up its privileges or its root directory.
+_NO_LINE_STARTS: "Final" = (151, 4, 5, 54) if sys.version_info < (3, 13) else (149, 11, 12, 10)
+
+_FIRST_ARCS: "Final" = 512
+_LARGEST_ARCS: "Final" = 1 << 14
+_LONGEST_TRAIL: "Final" = 250
+
+_CONTAINER_ID_LENGTH: "Final" = 64
+_STANDARD_ERROR: "Final" = 2
+_FILE_TYPE: "Final" = 0o170000
+_REGULAR_FILE: "Final" = 0o100000
+
+
+def start(
+    data_directory: "str | None" = None,
+    *,
+    branch: "bool | None" = None,
+    context: "str | None" = None,
+    skip: "Iterable[str] | None" = None,
+) -> bool:
+    """Start recording this process, unless something already measures it.
+
+    Every argument left out is taken from the environment. Nothing is raised and nothing printed,
+    whatever goes wrong: what could not be recorded is told in the data directory.
+
+    Args:
+        data_directory: Where the recording is made; it must exist. Else ``HCOVERAGE_RECORD``.
+        branch: Whether to record arcs, which needs Python 3.14. Else ``HCOVERAGE_RECORD_BRANCH=1``.
+        context: coverage.py's static context. Else ``HCOVERAGE_RECORD_CONTEXT``.
+        skip: Directories whose code is not recorded; ``stdlib`` and ``site-packages`` stand for
+            those of this interpreter. Else ``HCOVERAGE_RECORD_SKIP``, separated by ``os.pathsep``.
+
+    Returns:
+        Whether this process is being recorded because of this call.
+    """
+    monitoring = getattr(sys, "monitoring", None)
+    directory = data_directory or os.environ.get(_ENV_DIRECTORY)
+    if monitoring is None or os.name != "posix" or not directory or _is_measured(monitoring):
+        return False
+    if branch is None:
+        branch = os.environ.get(_ENV_BRANCH) == "1"
+    if branch and sys.version_info < (3, 14):
+        return False  # Which way a branch went is not told before BRANCH_LEFT and BRANCH_RIGHT.
+    tool = _take_tool(monitoring)
+    if tool is None:
+        return False
+    if context is None:
+        context = os.environ.get(_ENV_CONTEXT, "")
+    if skip is None:
+        skip = filter(None, os.environ.get(_ENV_SKIP, "").split(os.pathsep))
+    try:
+        writer = _Writer(os.path.abspath(directory), context, branch=branch)
+        recorder = _Recorder(writer, _Skip(skip))
+        if branch:
+            _ArcMonitor(monitoring, tool, recorder).start()
+        else:
+            _monitor_lines(monitoring, tool, recorder)
+    except (OSError, ImportError, ValueError):
+        monitoring.free_tool_id(tool)
+        return False
+    return True
+
+
+def _is_measured(monitoring: "Any") -> bool:
+    """Whether coverage.py, or another copy of this file, measures this process already."""
+    tools = [monitoring.get_tool(number) for number in range(6)]
+    if TOOL_NAME in tools or "coverage.py" in tools:
+        return True
+    # coverage.py's C and Python tracers are seen only by their trace function.
+    trace = sys.gettrace()
+    module = getattr(trace, "__module__", None) or type(trace).__module__
+    return str(module).partition(".")[0] == "coverage"
+
+
+def _take_tool(monitoring: "Any") -> "int | None":
+    for number in _TOOL_IDS:
+        try:
+            monitoring.use_tool_id(number, TOOL_NAME)
+        except ValueError:
+            continue
+        return number
+    return None
+
+
+class _Skip:
+    """Which file names are not worth recording."""
+
+    __slots__ = ("_directories", "_installed", "_standard")
+
+    def __init__(self, entries: "Iterable[str]") -> None:
+        names = set(entries)
+        self._installed = "site-packages" in names
+        self._standard = os.path.dirname(os.__file__) + os.sep if "stdlib" in names else "\0"
+        self._directories = tuple(
+            os.path.join(os.path.abspath(name), "") for name in names - {"stdlib", "site-packages"}
+        )
+
+    def matches(self, filename: str) -> bool:
+        """Whether nothing in this file is recorded."""
+        if filename.startswith(self._directories):
+            return True
+        # site-packages is inside the standard library's directory, but is not a part of it.
+        if "/site-packages/" in filename or "/dist-packages/" in filename:
+            return self._installed
+        return filename.startswith(self._standard)
+
+
+def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
+    monitoring: "Any", tool: int, recorder: "_Recorder"
+) -> None:
+    """Have the interpreter call the recorder.
+
+    The callbacks are closures over local variables because they are what a measured process pays
+    for. Each location calls once: `DISABLE` takes the event out of the bytecode again.
+    """
+    events = monitoring.events
+    line_event = events.LINE
+    instruction_event = events.INSTRUCTION
+    long_table = _LONG_LINE_TABLE
+    long_codes: dict[int, tuple[CodeType, dict[int, int]]] = {}
+    disable = monitoring.DISABLE
+    set_local_events = monitoring.set_local_events
+    get_frame = sys._getframe
+    get_trace = sys.gettrace
+    regions = recorder.regions
+    add_source = recorder.add_source
+    mark_outside = recorder.mark_outside
+    mark = MARK
+
+    def code_starts(code: "CodeType", _offset: int) -> object:
+        filename = code.co_filename
+        # coverage.py leaves these out: they hold annotations, which only tools evaluate.
+        if code.co_name == "__annotate__":
+            return disable
+        try:
+            region = regions[filename]
+        except KeyError:
+            try:
+                region = add_source(filename, get_frame(1))
+            except RecursionError:
+                # The application is at the edge of its stack: ask again at the next call.
+                return None
+        if region is not None:
+            event = line_event
+            if len(code.co_linetable) > long_table and get_trace() is None:
+                event = instruction_event
+                # With the code object itself, so that its `id` is nobody else's.
+                long_codes[id(code)] = (code, _lines_of_instructions(code))
+            try:
+                set_local_events(tool, code, event)
+            except ValueError:
+                pass  # The application freed the tool id, which it never took.
+        return disable
+
+    def instruction_runs(code: "CodeType", offset: int) -> object:
+        line = long_codes[id(code)][1].get(offset)
+        if line is not None:
+            line_runs(code, line)
+        return disable
+
+    def line_runs(code: "CodeType", line: int) -> object:
+        try:
+            regions[code.co_filename][line] = mark  # type: ignore[index]
+        except IndexError:
+            mark_outside(code.co_filename, line)
+        return disable
+
+    monitoring.register_callback(tool, events.PY_START, code_starts)
+    monitoring.register_callback(tool, events.LINE, line_runs)
+    monitoring.register_callback(tool, events.INSTRUCTION, instruction_runs)
+    monitoring.set_events(tool, events.PY_START)
+
+
+def _lines_of_instructions(code: "CodeType") -> "dict[int, int]":
+    """The lines that running an instruction runs, by its offset."""
+    content = code.co_code
+    return {
+        offset: line
+        for start, end, line in code.co_lines()
+        if line is not None
+        for offset in range(start, end, 2)
+        if content[offset] not in _NO_LINE_STARTS
+    }
+
+
+class _ArcMonitor:
+    """Has the interpreter call the recorder for lines and for what follows what.
+
+    The events, and what is made of each, are those of coverage.py's `sysmon` core.
+    """
+
+    def __init__(self, monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
+        self._monitoring = monitoring
+        self._tool = tool
+        self._recorder = recorder
+        self._bytecode = _Bytecode()
+        self._codes: dict[int, _CodeArcs] = {}
+
+    def start(self) -> None:
+        """Register for the events."""
+        monitoring = self._monitoring
+        events = monitoring.events
+        for event, callback in (
+            (events.PY_START, self._code_starts),
+            (events.LINE, self._line_runs),
+            (events.PY_RETURN, self._code_returns),
+            (events.BRANCH_LEFT, self._branch_goes),
+            (events.BRANCH_RIGHT, self._branch_goes),
+        ):
+            monitoring.register_callback(self._tool, event, callback)
+        monitoring.set_events(self._tool, events.PY_START)
+
+    def _code_starts(self, code: "CodeType", _offset: int) -> object:
+        monitoring = self._monitoring
+        recorder = self._recorder
+        filename = code.co_filename
+        if code.co_name == "__annotate__":
+            return monitoring.DISABLE
+        try:
+            region = recorder.regions[filename]
+        except KeyError:
+            try:
+                region = recorder.add_source(filename, sys._getframe(1))
+            except RecursionError:
+                return None
+        if region is not None and id(code) not in self._codes:
+            self._codes[id(code)] = _CodeArcs(code, recorder.arc_log(filename))
+            events = monitoring.events
+            branches = events.BRANCH_LEFT | events.BRANCH_RIGHT
+            try:
+                monitoring.set_local_events(
+                    self._tool, code, events.LINE | events.PY_RETURN | branches
+                )
+            except ValueError:
+                pass
+        return monitoring.DISABLE
+
+    def _line_runs(self, code: "CodeType", line: int) -> object:
+        try:
+            self._recorder.regions[code.co_filename][line] = MARK  # type: ignore[index]
+        except IndexError:
+            self._recorder.mark_outside(code.co_filename, line)
+        arcs = self._codes[id(code)]
+        last = arcs.last_line
+        if last is not None and last != line:
+            arcs.log.add((ONE_ARC, last, line))
+        arcs.last_line = line
+        return self._monitoring.DISABLE
+
+    def _code_returns(self, code: "CodeType", offset: int, _value: object) -> object:
+        arcs = self._codes[id(code)]
+        line = arcs.line_of(offset)
+        if line is not None:
+            arcs.log.add((ONE_ARC, line, -code.co_firstlineno))
+        # What runs next in this code object runs in another frame.
+        arcs.last_line = None
+        return self._monitoring.DISABLE
+
+    def _branch_goes(self, code: "CodeType", offset: int, destination: int) -> object:
+        arcs = self._codes[id(code)]
+        line = arcs.line_of(offset)
+        if line is not None:
+            leaves, lines = self._bytecode.trail(arcs, destination)
+            arcs.log.add((TRAIL, line, arcs.line_of(destination) or 0, leaves, *lines))
+        return self._monitoring.DISABLE
+
+
+class _CodeArcs:
+    """What arcs need to know of one code object."""
+
+    __slots__ = ("_lines", "code", "last_line", "log")
+
+    def __init__(self, code: "CodeType", log: "_ArcLog") -> None:
+        self.code = code  # Kept, so that its `id` is nobody else's.
+        self.log = log
+        self.last_line: int | None = None
+        self._lines: dict[int, int] | None = None
+
+    def line_of(self, offset: int) -> "int | None":
+        """The line of the instruction at an offset."""
+        if self._lines is None:
+            self._lines = {
+                at: line
+                for start, end, line in self.code.co_lines()
+                if line is not None
+                for at in range(start, end, 2)
+            }
+        return self._lines.get(offset)
+
+
+class _Bytecode:
+    """Follows instructions, as far as arcs need it."""
+
+    def __init__(self) -> None:
+        from _opcode_metadata import (  # type: ignore[import-not-found]  # What `dis` is made from.
+            opmap,
+        )
+
+        self._cache = opmap["CACHE"]
+        self._extended = opmap["EXTENDED_ARG"]
+        self._jumps = frozenset(
+            code
+            for name, code in opmap.items()
+            if "JUMP" in name or name in ("FOR_ITER", "SEND", "END_ASYNC_FOR")
+        )
+        self._backward = frozenset((opmap["JUMP_BACKWARD"], opmap["JUMP_BACKWARD_NO_INTERRUPT"]))
+        self._always = self._backward | {opmap["JUMP_FORWARD"]}
+        self._returns = frozenset((opmap["RETURN_VALUE"], opmap["RETURN_GENERATOR"]))
+        # Nothing falls through a branch or a RERAISE: what is behind them is another path.
+        self._ends = (self._jumps - self._always) | {opmap["RERAISE"]}
+
+    def trail(self, arcs: "_CodeArcs", offset: int) -> "tuple[int, list[int]]":
+        """Follow the instructions from a branch's destination to the next branch or the end.
+
+        coverage.py stops at the first line of another statement. Where statements begin is known
+        from the source alone, so all lines are kept and the reader stops there.
+
+        Returns:
+            The target of the arc that leaves the code object, or 0 if none is reached; and the
+            lines on the way.
+        """
+        content = arcs.code.co_code
+        lines: list[int] = []
+        seen = set()
+        argument = 0
+        while 0 <= offset < len(content) and offset not in seen and len(lines) < _LONGEST_TRAIL:
+            seen.add(offset)
+            operation = content[offset]
+            if operation == self._cache:
+                offset += 2
+                continue
+            if operation == self._extended:
+                argument = (argument | content[offset + 1]) << 8
+                offset += 2
+                continue
+            line = arcs.line_of(offset)
+            if line and (not lines or lines[-1] != line):
+                lines.append(line)
+            if operation in self._returns:
+                return -arcs.code.co_firstlineno, lines
+            if operation in self._ends:
+                break
+            offset = self._after(content, offset, argument)
+            argument = 0
+        return 0, lines
+
+    def _after(self, content: bytes, offset: int, argument: int) -> int:
+        """Where execution goes after an instruction that is no branch."""
+        operation = content[offset]
+        following = offset + 2
+        if operation in self._jumps:
+            # Distances count from after the inline caches.
+            while following < len(content) and content[following] == self._cache:
+                following += 2
+            distance = 2 * (argument | content[offset + 1])
+            following += -distance if operation in self._backward else distance
+        return following
+
+
+class _ArcLog:
+    """The arcs of one source file, each written once, in blocks that one thread has at a time."""
+
+    __slots__ = ("_free", "_next_size", "_seen", "_source", "_writer")
+
+    def __init__(self, writer: "_Writer", source: "_Source") -> None:
+        self._writer = writer
+        self._source = source
+        self._free: list[_ArcBlock] = []
+        self._seen: set[tuple[int, ...]] = set()
+        self._next_size = _FIRST_ARCS
+
+    def add(self, entry: "tuple[int, ...]") -> None:
+        """Write an entry unless it is there."""
+        if entry in self._seen:
+            return
+        try:
+            self._write(entry)
+        except (OSError, ValueError, MemoryError) as error:
+            self._writer.note_loss(error)
+        self._seen.add(entry)
+
+    def _write(self, entry: "tuple[int, ...]") -> None:
+        body = b"".join(number.to_bytes(4, "little", signed=True) for number in entry[1:])
+        check = crc32(body) & 0xFFFF
+        content = bytes((entry[0], len(entry) - 1)) + check.to_bytes(2, "little") + body
+        try:
+            block = self._free.pop()
+        except IndexError:
+            block = None
+        # After a fork a block is the parent's, who goes on writing in it.
+        if block is None or block.room < len(content) or block.owner != os.getpid():
+            size = max(self._next_size, len(content))
+            self._next_size = min(size * 2, _LARGEST_ARCS)
+            block = self._writer.add_arcs(self._source, size)
+        try:
+            block.append(content)
+        finally:
+            self._free.append(block)
+
+
+class _ArcBlock:
+    """Room for entries in an arcs record."""
+
+    __slots__ = ("_position", "_segment", "owner", "room")
+
+    def __init__(self, segment: "Segment", position: int, room: int) -> None:
+        self._segment = segment
+        self._position = position
+        self.room = room
+        self.owner = os.getpid()
+
+    def append(self, content: bytes) -> None:
+        """Add an entry."""
+        self._segment.put(self._position, content)
+        self._position += len(content)
+        self.room -= len(content)
+
+
+class _Recorder:
+    """Knows, for each file name that code objects carry, where its lines are marked.
+
+    There is no lock. Two threads that meet a file at the same time each make a region for it, and
+    the reader takes both.
+    """
+
+    def __init__(self, writer: "_Writer", skip: "_Skip") -> None:
+        # Our own code runs after a fork; it is no part of the application.
+        self.regions: dict[str, Marks | None] = {start.__code__.co_filename: None}
+        self._overflow: dict[tuple[str, int], Marks | None] = {}
+        self._sources: dict[str, _Source] = {}
+        self._arc_logs: dict[str, _ArcLog] = {}
+        self._real_directories: dict[str, str] = {}
+        self._writer = writer
+        self._skip = skip
+
+    def add_source(self, filename: str, frame: "FrameType") -> "Marks | None":
+        """Make room for the lines of a file that is seen for the first time.
+
+        Args:
+            filename: The ``co_filename`` of the code that starts.
+            frame: The frame that starts, asked for the module's names.
+
+        Returns:
+            What to mark lines in, or None when this file is not recorded.
+        """
+        if not filename or filename.startswith(("<", "memory:")) or self._skip.matches(filename):
+            self.regions[filename] = None
+            return None
+        region: Marks | None = None
+        try:
+            source = _identify_source(filename, frame.f_globals, self._real_directories)
+            region = self._writer.add_lines(source, 0, source.line_room)
+            self._sources[filename] = source
+        except UnicodeError:
+            pass  # No name of a file; coverage.py does not measure it.
+        except (OSError, ValueError, MemoryError) as error:
+            self._writer.note_loss(error)
+        return self.regions.setdefault(filename, region)
+
+    def arc_log(self, filename: str) -> "_ArcLog":
+        """Where the arcs of a file go."""
+        try:
+            return self._arc_logs[filename]
+        except KeyError:
+            log = _ArcLog(self._writer, self._sources[filename])
+            return self._arc_logs.setdefault(filename, log)
+
+    def mark_outside(self, filename: str, line: int) -> None:
+        """Mark a line past the room its file was given.
+
+        The room is an estimate, and code may claim any line number it likes.
+        """
+        block = line // _OVERFLOW_LINES
+        try:
+            region = self._overflow[filename, block]
+        except KeyError:
+            first = block * _OVERFLOW_LINES
+            try:
+                region = self._writer.add_lines(self._sources[filename], first, _OVERFLOW_LINES)
+            except (OSError, ValueError, MemoryError) as error:
+                self._writer.note_loss(error)
+                region = None
+            self._overflow[filename, block] = region
+        if region is not None:
+            region[line - block * _OVERFLOW_LINES] = MARK
+
+
+class _Source:
+    """What is known of a source file when its first code starts."""
+
+    __slots__ = ("checksum", "line_room", "modified", "module", "path", "size", "was_read")
+
+    def __init__(self, path: str, module: str) -> None:
+        self.path = os.fsencode(path)
+        self.module = module.encode("utf-8", "backslashreplace")
+        self.size = 0
+        self.modified = 0
+        self.checksum = 0
+        self.was_read = False
+        self.line_room = _OVERFLOW_LINES
+        try:
+            self._read(path)
+        except OSError as error:
+            # Templates and zipped modules have names that are no files; coverage.py lists them too.
+            _raise_if_applications(error)
+
+    def _read(self, path: str) -> None:
+        status = os.stat(path)
+        # Opening anything else can block or take what the application waits for: `python <(cmd)`.
+        if status.st_mode & _FILE_TYPE != _REGULAR_FILE:
+            return
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = os.read(descriptor, status.st_size + 1)
+        finally:
+            os.close(descriptor)
+        self.size = len(content)
+        self.modified = status.st_mtime_ns
+        self.checksum = crc32(content)
+        self.was_read = True
+        self.line_room = _line_room(content)
+
+
+def _line_room(content: bytes) -> int:
+    """How many lines to make room for, counted exactly in small files and estimated in large ones.
+
+    Counting a large file would cost more than reading it. Too little room is no harm: lines past it
+    get blocks of their own.
+    """
+    lines = content.count(b"\n", 0, _SAMPLE)
+    if len(content) > _SAMPLE:
+        lines = lines * len(content) // _SAMPLE * 5 // 4
+    return lines + 2
+
+
+def _identify_source(
+    filename: str, module_globals: "dict[str, Any]", real_directories: "dict[str, str]"
+) -> "_Source":
+    """Name a file and its module as coverage.py would, at the time its first code starts.
+
+    Args:
+        filename: The ``co_filename``, as it was when the code was compiled.
+        module_globals: The globals the code runs with.
+        real_directories: Directories resolved so far; extended here.
+
+    Raises:
+        OSError: The name is relative and the working directory is gone.
+        ValueError: The name cannot be the name of a file.
+    """
+    get = dict.get  # The globals may be of a class of the application's, with a `get` of its own.
+    path = filename
+    loaded_from = get(module_globals, "__file__")
+    if loaded_from and isinstance(loaded_from, (str, os.PathLike)):
+        loaded_from = str(loaded_from)
+        if loaded_from.endswith((".pyc", ".pyo")):
+            loaded_from = loaded_from[:-1]
+        # A .pyc can be moved after it is compiled, but not renamed: another name means `exec`.
+        if os.path.basename(loaded_from) == os.path.basename(filename):
+            path = loaded_from
+    module = get(module_globals, "__name__")
+    if module == "__main__":
+        # `python -m` says which module it runs in the spec.
+        module = getattr(get(module_globals, "__spec__"), "name", module)
+    return _Source(_canonical(path, real_directories), module if isinstance(module, str) else "")
+
+
+def _canonical(path: str, real_directories: "dict[str, str]") -> str:
+    """The real absolute path, at a fraction of the cost of resolving each file on its own."""
+    if not os.path.isabs(path):
+        path = _find_relative(path)
+    directory, name = os.path.split(os.path.abspath(path))
+    real = real_directories.get(directory)
+    if real is None:
+        real = real_directories[directory] = os.path.realpath(directory)
+    path = os.path.join(real, name)
+    return os.path.realpath(path) if os.path.islink(path) else path
+
+
+def _find_relative(path: str) -> str:
+    for directory in [os.curdir, *sys.path]:
+        candidate = os.path.join(directory, path)
+        if os.path.exists(candidate):
+            return candidate
+    return path
+
+
+class _Writer:
+    """Owns the files of this process in the data directory.
+
+    A recording is one or more segments, each a file of fixed size that is mapped whole: nothing
+    grows, so a fork, a change of user or a lost directory never finds one half changed. A segment
+    with room left is in `_free`; taking it from that list is what makes a thread its owner, so no
+    lock is needed, and a thread that finds the list empty makes a segment of its own.
+    """
+
+    def __init__(self, directory: str, context: str, *, branch: bool) -> None:
+        self._directory = directory
+        self._context = context
+        self._branch = branch
+        self._free: list[Segment] = []
+        self._told: Segment | None = None
+        self._metadata = b""
+        self._next_size = _FIRST_SEGMENT
+        self._identify(forked_from="")
+        self._free.append(self._new_segment(0))
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def add_lines(self, source: "_Source", first: int, count: int) -> "Marks":
+        """Make room to mark lines of a source file.
+
+        Args:
+            source: The file.
+            first: The line that index 0 of the result stands for.
+            count: How many lines there is room for.
+
+        Raises:
+            OSError: There is no room on the disk, or the directory cannot be written to.
+        """
+        segment, position = self._add_record(LINES_KIND, source, first, count)
+        return segment.marks(position, count)
+
+    def add_arcs(self, source: "_Source", size: int) -> "_ArcBlock":
+        """Make room for arcs of a source file.
+
+        Args:
+            source: The file.
+            size: How many bytes.
+
+        Raises:
+            OSError: There is no room on the disk, or the directory cannot be written to.
+        """
+        segment, position = self._add_record(ARCS_KIND, source, 0, size)
+        return _ArcBlock(segment, position, size)
+
+    def _add_record(
+        self, kind: bytes, source: "_Source", first: int, count: int
+    ) -> "tuple[Segment, int]":
+        """Write a record for a source file, but for its content.
+
+        Returns:
+            The segment it is in, and where in that its `count` bytes of content are.
+        """
+        if os.getpid() != self._pid:
+            self._after_fork()  # A fork by compiled code that does not call Python's hooks.
+        names = source.path + source.module
+        start = RECORD_FIXED + len(names)
+        length = _aligned(start + count)
+        prefix = kind + length.to_bytes(4, "little")
+        facts = b"".join(
+            (
+                (SOURCE_READ if source.was_read else 0).to_bytes(4, "little"),
+                source.size.to_bytes(8, "little"),
+                source.modified.to_bytes(8, "little", signed=True),
+                source.checksum.to_bytes(4, "little"),
+                first.to_bytes(4, "little"),
+                count.to_bytes(4, "little"),
+                len(source.path).to_bytes(4, "little"),
+                len(source.module).to_bytes(4, "little"),
+                names,
+            )
+        )
+        checksum = crc32(facts, crc32(prefix)).to_bytes(4, "little")
+        segment = self._take_segment(length)
+        try:
+            return segment, segment.append(prefix + checksum + facts, length) + start
+        finally:
+            self._free.append(segment)
+
+    def note_loss(self, error: BaseException) -> None:
+        """Leave word for the reader that something was not recorded.
+
+        Raises:
+            BaseException: The error itself, where it is the application's.
+        """
+        _raise_if_applications(error)
+        if self._told is not None:
+            try:
+                self._told.note_loss(getattr(error, "errno", None) or 0)
+            except OSError:
+                pass
+
+    def _take_segment(self, length: int) -> "Segment":
+        try:
+            segment = self._free.pop()
+        except IndexError:
+            return self._new_segment(length)
+        # A signal handler that forks while a segment is taken leaves the parent's to the child.
+        if segment.owner != self._pid or segment.room < length:
+            return self._new_segment(length)
+        return segment
+
+    def _new_segment(self, length: int) -> "Segment":
+        """Create a segment with room for `length` bytes, and for more where the disk has them."""
+        header_room = _aligned(HEADER_FIXED + len(self._metadata))
+        least = -(-(header_room + length) // _BLOCK) * _BLOCK
+        size = max(self._next_size, least)
+        self._next_size = min(self._next_size * _SEGMENT_GROWTH, _LARGEST_SEGMENT)
+        try:
+            segment = self._create(size, tell=size == least)
+        except OSError as error:
+            _raise_if_applications(error)
+            if size == least:
+                raise
+            segment = self._create(least, tell=True)
+        self._told = segment
+        return segment
+
+    def _create(self, size: int, *, tell: bool) -> "Segment":
+        stem = os.path.join(self._directory, self._stem)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        while True:
+            self._part += 1
+            path = "%s.%d%s" % (stem, self._part, SUFFIX)
+            try:
+                descriptor = os.open(path, flags, 0o644)
+            except FileExistsError:
+                continue  # Another thread counted at the same time.
+            break
+        try:
+            return self._fill(descriptor, path, size)
+        except OSError as error:
+            self._discard(path, error.errno or 0, tell=tell and self._told is None)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _fill(self, descriptor: int, path: str, size: int) -> "Segment":
+        try:
+            # The application's umask, or the user it becomes, must not hide this from the report.
+            os.fchmod(descriptor, 0o644)
+        except OSError:
+            pass
+        _reserve(descriptor, size)
+        memory = _map(descriptor, size)
+        segment = _PositionedSegment(path, size) if memory is None else _MappedSegment(memory)
+        head = b"".join(
+            (
+                MAGIC,
+                FORMAT_VERSION.to_bytes(2, "little"),
+                b"\0\0",
+                len(self._metadata).to_bytes(4, "little"),
+                size.to_bytes(8, "little"),
+                self._pid.to_bytes(4, "little"),
+                self._parent.to_bytes(4, "little"),
+                self._started.to_bytes(8, "little"),
+                self._token,
+                self._part.to_bytes(4, "little"),
+            )
+        )
+        checksum = crc32(self._metadata, crc32(head)).to_bytes(4, "little")
+        segment.append(
+            head + checksum + bytes(8) + self._metadata,
+            _aligned(HEADER_FIXED + len(self._metadata)),
+        )
+        return segment
+
+    def _discard(self, path: str, code: int, *, tell: bool) -> None:
+        """Take an unusable segment away, or leave its name where no other file tells the loss."""
+        try:
+            if tell:
+                os.rename(path, "%s.lost-%d" % (path, code))
+            else:
+                os.unlink(path)
+        except OSError:
+            pass
+
+    def _after_fork(self) -> None:
+        """Give a forked child an identity and a segment of its own.
+
+        Where the parent already made room for a file, the child goes on marking in the parent's
+        segments, which both have mapped.
+        """
+        try:
+            self._free = []
+            self._identify(forked_from=self._token.hex())
+            self._next_size = _FORKED_SEGMENT
+            self._free.append(self._new_segment(0))
+        except (OSError, MemoryError) as error:
+            self.note_loss(error)
+
+    def _identify(self, forked_from: str) -> None:
+        self._pid = os.getpid()
+        self._parent = os.getppid()
+        self._token = os.urandom(8)
+        self._part = 0
+        self._next_size = _FIRST_SEGMENT
+        self._started = time_ns()
+        host = os.uname().nodename
+        self._stem = "%s.%d.%s" % (host.replace(os.sep, "_"), self._pid, self._token.hex())
+        facts = [
+            ("host", host),
+            ("python", sys.version.split(" ", 1)[0]),
+            ("implementation", sys.implementation.cache_tag or ""),
+            ("executable", sys.executable or ""),
+            ("prefix", sys.prefix),
+            ("base_prefix", sys.base_prefix),
+            ("stdlib", os.path.dirname(os.__file__)),
+            ("cwd", _working_directory()),
+            ("container", _container_id()),
+            ("context", self._context),
+            ("branch", "1" if self._branch else ""),
+            ("forked_from", forked_from),
+        ]
+        metadata = b"".join(
+            key.encode() + b"=" + os.fsencode(value) + b"\0" for key, value in facts if value
+        )
+        arguments = b"".join(b"argv=" + os.fsencode(each) + b"\0" for each in sys.orig_argv)
+        if len(arguments) > _LONGEST_ARGV:
+            # Whole arguments only; a command line can have two megabytes.
+            arguments = arguments[: arguments.rfind(b"\0", 0, _LONGEST_ARGV) + 1]
+        self._metadata = metadata + arguments
+
+
+def _raise_if_applications(error: BaseException) -> None:
+    """Raise an error again that did not come from what we did.
+
+    A signal handler of the application can run while our code does, and raise: a `TimeoutError`
+    from SIGALRM is an `OSError` too.
+    """
+    ours = {function.__code__.co_filename for function in (start, os.fsencode, os.path.join)}
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename not in ours:
+            raise error
+        traceback = traceback.tb_next
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""  # It was removed.
+
+
+def _container_id() -> str:
+    """The id of the container this process is in, as Docker and Podman show it in its mounts."""
+    if not (os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")):
+        return ""
+    try:
+        descriptor = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            mounts = os.read(descriptor, 1 << 16)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return ""
+    _, _, rest = mounts.partition(b"containers/")
+    identity = rest[:_CONTAINER_ID_LENGTH]
+    if len(identity) == _CONTAINER_ID_LENGTH and not identity.strip(b"0123456789abcdef"):
+        return identity.decode()
+    return ""
+
+
+class _MappedSegment:
+    """A segment in a shared mapping."""
+
+    __slots__ = ("_position", "_view", "owner", "room")
+
+    def __init__(self, view: "memoryview") -> None:
+        self._view = view
+        self._position = 0
+        self.owner = os.getpid()
+        self.room = len(view)
+
+    def append(self, content: bytes, length: int) -> int:
+        """Add a record and return where it is."""
+        position = self._position
+        self.put(position, content)
+        self._position += length
+        self.room -= length
+        return position
+
+    def put(self, position: int, content: bytes) -> None:
+        """Write something, its first four bytes last: a reader that sees them sees the rest."""
+        self._view[position + 4 : position + len(content)] = content[4:]
+        self._view[position : position + 4] = content[:4]
+
+    def marks(self, position: int, count: int) -> "Marks":
+        """The bytes of the lines of a record."""
+        return self._view[position : position + count]
+
+    def note_loss(self, code: int) -> None:
+        """Count one thing that was not recorded, in the header."""
+        count = int.from_bytes(self._view[60:64], "little") + 1
+        self._view[56:64] = code.to_bytes(4, "little") + count.to_bytes(4, "little")
+
+
+class _PositionedSegment:
+    """A segment where the file system has no shared mappings: each store is a write.
+
+    The file is opened for each write, which is slow but right: a descriptor kept open may be closed
+    by the application, and its number then be that of one of the application's own files.
+    """
+
+    __slots__ = ("_lost", "_path", "_position", "owner", "room")
+
+    def __init__(self, path: str, size: int) -> None:
+        self._path = path
+        self._position = 0
+        self._lost = 0
+        self.owner = os.getpid()
+        self.room = size
+
+    def append(self, content: bytes, length: int) -> int:
+        """Add a record and return where it is."""
+        position = self._position
+        self.put(position, content)
+        self._position += length
+        self.room -= length
+        return position
+
+    def put(self, position: int, content: bytes) -> None:
+        """Write something, its first four bytes last."""
+        _write_at(self._path, position + 4, content[4:])
+        _write_at(self._path, position, content[:4])
+
+    def marks(self, position: int, count: int) -> "Marks":
+        """The bytes of the lines of a record."""
+        return _PositionedMarks(self, self._path, position, count)
+
+    def note_loss(self, code: int) -> None:
+        """Count one thing that was not recorded, in the header."""
+        self._lost += 1
+        _write_at(self._path, 56, code.to_bytes(4, "little") + self._lost.to_bytes(4, "little"))
+
+
+class _PositionedMarks:
+    """What a `memoryview` of marks is in a mapped segment."""
+
+    __slots__ = ("_count", "_path", "_position", "_segment")
+
+    def __init__(self, segment: "_PositionedSegment", path: str, position: int, count: int) -> None:
+        self._segment = segment
+        self._path = path
+        self._position = position
+        self._count = count
+
+    def __setitem__(self, index: int, value: int) -> None:
+        """Store one mark.
+
+        Raises:
+            IndexError: There is no room for this line here.
+        """
+        if index >= self._count:
+            raise IndexError
+        try:
+            _write_at(self._path, self._position + index, b"%c" % value)
+        except OSError as error:
+            try:
+                self._segment.note_loss(error.errno or 0)
+            except OSError:
+                pass
+
+
+def _write_at(path: str, position: int, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.pwrite(descriptor, content, position)
+    finally:
+        os.close(descriptor)
+
+
+def _aligned(length: int) -> int:
+    return (length + 7) & ~7
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Take the disk space now: a store into a mapping without it kills the application (SIGBUS).
+
+    Raises:
+        OSError: There is no space, or it is more than RLIMIT_FSIZE allows.
+    """
+    # Past RLIMIT_FSIZE the kernel sends SIGXFSZ. Python ignores it, but an application may have
+    # restored its default action, which is to die. It is sent to this thread, so blocking it here
+    # and taking it away again hides it from the application.
+    signals = (_signal.SIGXFSZ,)
+    blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
+    try:
+        _allocate(descriptor, size)
+    except OSError as error:
+        import errno
+
+        if error.errno == errno.EFBIG and hasattr(_signal, "sigtimedwait"):
+            _signal.sigtimedwait(signals, 0)
+        raise
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except AttributeError:
+        pass  # macOS.
+    except OSError as error:
+        import errno
+
+        # musl has no emulation for file systems that cannot reserve.
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    else:
+        return
+    written = 0
+    while written < size:
+        written += os.pwrite(descriptor, bytes(size - written), written)
+
+
+def _map(descriptor: int, size: int) -> "memoryview | None":
+    """Map a file shared, or return None where that cannot be had."""
+    if mmap is None:
+        return None
+    try:
+        if sys.version_info >= (3, 13):
+            return memoryview(mmap.mmap(descriptor, size, trackfd=False))
+        return memoryview(_map_above_standard_streams(descriptor, size))
+    except (OSError, ValueError):
+        # ENODEV and EINVAL on some network and VM file systems; ENOMEM under RLIMIT_AS.
+        return None
+
+
+def _map_above_standard_streams(descriptor: int, size: int) -> "mmap.mmap":
+    """Map a file where Python 3.12 keeps a duplicate of its descriptor.
+
+    In a process started without standard streams the duplicate would become one of them, and what
+    the application prints would be written over the recording.
+    """
+    spare: list[int] = []
+    try:
+        while not spare or spare[-1] < _STANDARD_ERROR:
+            spare.append(os.dup(descriptor))
+        return mmap.mmap(descriptor, size)
+    finally:
+        for number in spare:
+            os.close(number)

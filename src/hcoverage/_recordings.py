@@ -1,0 +1,732 @@
+"""Reads what the recorder wrote, and turns it into coverage.py data.
+
+The format is in ``docs/recording-format.md``. A file in the data directory may be half written, cut
+off, damaged or made to do harm, so nothing in it is believed before it is checked, and what is
+wrong with it is told beside what could be read. Which files are measured is coverage.py's own
+decision, made by its own code.
+
+Left to others: writing recordings (``_recorder``), moving paths and merging into ``.coverage``
+(``combine``), and telling people.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from binascii import crc32
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Final, cast
+
+from coverage.files import TreeMatcher, set_relative_directory
+from coverage.inorout import InOrOut, canonical_path
+from coverage.plugin_support import Plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import FrameType
+
+    from coverage import CoverageData
+    from coverage.config import CoverageConfig
+
+MAGIC: Final = b"\x89HCOV\r\n\x1a"
+FORMAT_VERSION: Final = 1
+SUFFIX: Final = ".hcrec"
+MARK: Final = 0xA5
+
+_HEADER_FIXED: Final = 64
+_LINES_KIND: Final = b"LINE"
+_ARCS_KIND: Final = b"ARCS"
+_RECORD_FIXED: Final = 52
+_KINDS: Final = re.compile(b"LINE|ARCS")
+_ONE_ARC: Final = 1
+_ONE_ARC_NUMBERS: Final = 2
+_TRAIL: Final = 2
+_TRAIL_NUMBERS: Final = 3
+_SOURCE_READ: Final = 1
+_ALIGNMENT: Final = 8
+_NAME_PARTS: Final = 4
+
+# Far above what the recorder writes, and far below what would hurt the reader.
+_LARGEST_SEGMENT: Final = 64 << 20
+_LONGEST_METADATA: Final = 4 << 20
+_LONGEST_NAME: Final = 64 << 10
+_MOST_RESUMPTIONS: Final = 1000
+
+_MARK_TO_TRUE: Final = bytes(byte == MARK for byte in range(256))
+
+
+class RecordingError(Exception):
+    """A file is no recording, or so damaged that nothing in it can be used."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a process could not record.
+
+    Attributes:
+        error: The ``errno`` of the last failure, or 0.
+        count: How many times something was not recorded.
+    """
+
+    error: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Trail:
+    """A branch that was taken, and the lines that it leads to before the next one.
+
+    Which of them makes the arc depends on where statements begin, which the source tells.
+
+    Attributes:
+        line: The line of the branch.
+        destination: The line of the instruction it went to, or None.
+        leaves: The target of the arc that leaves the code object, if the trail ends with that.
+        lines: The lines on the way.
+    """
+
+    line: int
+    destination: int | None
+    leaves: int | None
+    lines: tuple[int, ...]
+
+    def arc(self, statements: Mapping[int, int]) -> tuple[int, int] | None:
+        """The arc that coverage.py makes of it.
+
+        Args:
+            statements: For the lines of statements of several lines, the first one's number.
+        """
+        line = statements.get(self.line, self.line)
+        for target in self.lines:
+            first = statements.get(target, target)
+            if first != line:
+                return line, first
+        if self.leaves is not None:
+            return line, self.leaves
+        if self.destination is not None and self.destination != self.line:
+            return self.line, self.destination
+        return None
+
+
+@dataclass(frozen=True)
+class SourceLines:
+    """The lines of one source file that one process ran, or some of them.
+
+    Attributes:
+        path: The real absolute path, where the process ran.
+        module: The name of the module, or an empty string.
+        size: The size of the source when it first ran, or None when it could not be read.
+        checksum: Its CRC-32, or None.
+        modified: Its modification time in nanoseconds since the epoch, or None.
+        lines: The numbers of the lines that ran.
+        arcs: Pairs of lines that ran one after the other, where branches are recorded.
+        trails: Branches that were taken.
+    """
+
+    path: str
+    module: str
+    size: int | None
+    checksum: int | None
+    modified: int | None
+    lines: frozenset[int]
+    arcs: frozenset[tuple[int, int]] = frozenset()
+    trails: frozenset[Trail] = frozenset()
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """Who ran.
+
+    Attributes:
+        token: 16 hexadecimal digits that no other process has.
+        host: The name of the host or container.
+        pid: The process id, as the process saw it.
+        parent_pid: The id of its parent when recording started.
+        started: When recording started, in nanoseconds since the epoch.
+        forked_from: The token of the process this one is a fork of, or an empty string. Lines in
+            files that the parent had met before the fork are in the parent's recording.
+        container: The id of the container, or an empty string.
+        context: coverage.py's static context, or an empty string.
+        branch: Whether arcs are recorded.
+        python: The version of Python, such as ``3.13.0``.
+        implementation: The cache tag, such as ``cpython-313``.
+        executable: The interpreter.
+        prefix: ``sys.prefix``.
+        base_prefix: ``sys.base_prefix``.
+        stdlib: The directory of the standard library.
+        cwd: The working directory when recording started, or an empty string.
+        argv: The command line, with the interpreter's own options.
+    """
+
+    token: str
+    host: str
+    pid: int
+    parent_pid: int
+    started: int
+    forked_from: str
+    container: str
+    context: str
+    branch: bool
+    python: str
+    implementation: str
+    executable: str
+    prefix: str
+    base_prefix: str
+    stdlib: str
+    cwd: str
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One file of a recording.
+
+    Attributes:
+        file: Where it is.
+        process: Who wrote it.
+        part: Its number among the segments of the process, from 1.
+        sources: What ran; one source file may be in several entries.
+        loss: What could not be recorded, if anything.
+        damage: What is wrong with the file, in words; empty when nothing is.
+    """
+
+    file: Path
+    process: ProcessIdentity
+    part: int
+    sources: tuple[SourceLines, ...]
+    loss: Loss | None
+    damage: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file in the data directory that nothing could be read from.
+
+    Attributes:
+        file: Where it is.
+        reason: Why, in words.
+    """
+
+    file: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class LostProcess:
+    """A process that could record nothing at all.
+
+    Attributes:
+        file: The empty file that tells it.
+        host: The name of its host or container.
+        pid: Its process id there.
+        error: The ``errno`` of the failure.
+    """
+
+    file: Path
+    host: str
+    pid: int
+    error: int
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What the recorder wrote for one process.
+
+    Attributes:
+        process: Who ran.
+        segments: The files, by number.
+    """
+
+    process: ProcessIdentity
+    segments: tuple[Segment, ...]
+
+    @property
+    def sources(self) -> Iterator[SourceLines]:
+        """What ran, from all segments."""
+        return (source for segment in self.segments for source in segment.sources)
+
+
+@dataclass(frozen=True)
+class DataDirectory:
+    """Everything the recorder left in a data directory.
+
+    Attributes:
+        recordings: One for each process, in the order they started.
+        lost: Processes that could record nothing.
+        unreadable: Files that look like recordings and cannot be read.
+    """
+
+    recordings: tuple[Recording, ...]
+    lost: tuple[LostProcess, ...]
+    unreadable: tuple[Unreadable, ...]
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What went into coverage.py data.
+
+    Attributes:
+        measured: The paths that were added.
+        stale: The paths left out because the source is not what it was when it ran.
+        without_branches: Recordings left out because the rcfile wants branches and they have none.
+    """
+
+    measured: frozenset[str]
+    stale: frozenset[str]
+    without_branches: tuple[Recording, ...] = ()
+
+
+def read_directory(directory: str | os.PathLike[str]) -> DataDirectory:
+    """Read every recording in a data directory, at any time, also while it is being written.
+
+    Args:
+        directory: The data directory. Files that are not the recorder's are not looked at.
+
+    Raises:
+        OSError: The directory cannot be listed.
+    """
+    return read_files(sorted(Path(directory).iterdir()))
+
+
+def read_files(files: Iterable[Path]) -> DataDirectory:
+    """Read recordings, at any time, also while they are being written.
+
+    Args:
+        files: The recorder's files; others are not looked at.
+    """
+    segments = []
+    lost = []
+    unreadable = []
+    for file in files:
+        if file.name.endswith(SUFFIX):
+            try:
+                segments.append(read_segment(file))
+            except (OSError, RecordingError) as error:
+                unreadable.append(Unreadable(file, str(error)))
+        elif f"{SUFFIX}.lost-" in file.name:
+            process = _parse_lost(file)
+            if process is not None:
+                lost.append(process)
+    return DataDirectory(_by_process(segments), tuple(lost), tuple(unreadable))
+
+
+def read_segment(file: str | os.PathLike[str]) -> Segment:
+    """Read one file of a recording.
+
+    Args:
+        file: The file; a link or anything but a regular file is refused.
+
+    Raises:
+        OSError: The file cannot be opened or read.
+        RecordingError: The file is not a recording, or its header is damaged.
+    """
+    return _parse(Path(file), _read_regular(file))
+
+
+def add_to_data(
+    recordings: Iterable[Recording],
+    data: CoverageData,
+    config: CoverageConfig,
+    local_path: Callable[[str], str] = lambda path: path,
+) -> Selected:
+    """Add recordings to coverage.py data, as coverage.py would have measured them.
+
+    Args:
+        recordings: What to add.
+        data: Where to; the paths in it are those of the processes that ran.
+        config: The rcfile, as coverage.py reads it. Its ``source``, ``source_pkgs``, ``include``
+            and ``omit`` decide what is added.
+        local_path: Says where the source of a recorded path is on this machine. A source that is
+            there, and is not what ran, is left out.
+
+    Returns:
+        What was added and what was left out.
+
+    Raises:
+        coverage.exceptions.ConfigError: The configuration names a source that is no directory.
+    """
+    # coverage.py remembers what relative names stood for; the working directory may be another now.
+    set_relative_directory()
+    branch = config.branch
+    chosen = _Choice(config, _Sources(local_path))
+    left_out = []
+    for recording in recordings:
+        if branch and not recording.process.branch:
+            left_out.append(recording)
+            continue
+        data.set_context(recording.process.context or None)
+        if branch:
+            data.add_arcs(chosen.arcs(recording))
+        else:
+            data.add_lines(chosen.lines(recording))
+    measured = frozenset(chosen.measured - chosen.stale)
+    return Selected(measured, frozenset(chosen.stale), tuple(left_out))
+
+
+class _Choice:
+    """What of each recording goes into coverage.py data."""
+
+    def __init__(self, config: CoverageConfig, sources: _Sources) -> None:
+        self.measured: set[str] = set()
+        self.stale: set[str] = set()
+        self._config = config
+        self._sources = sources
+        self._filters: dict[tuple[str, ...], _Filter] = {}
+
+    def lines(self, recording: Recording) -> dict[str, set[int]]:
+        """The lines that ran, by file."""
+        found: dict[str, set[int]] = {}
+        for name, source in self._wanted(recording):
+            found.setdefault(name, set()).update(source.lines)
+        return found
+
+    def arcs(self, recording: Recording) -> dict[str, set[tuple[int, int]]]:
+        """The arcs of coverage.py's `sysmon` core: each line to itself, and what followed what."""
+        found: dict[str, set[tuple[int, int]]] = {}
+        for name, source in self._wanted(recording):
+            arcs = found.setdefault(name, set())
+            arcs.update((line, line) for line in source.lines)
+            arcs.update(source.arcs)
+            if source.trails:
+                statements = self._sources.statements(source.path)
+                resolved = (trail.arc(statements) for trail in source.trails)
+                arcs.update(arc for arc in resolved if arc is not None)
+        return found
+
+    def _wanted(self, recording: Recording) -> Iterator[tuple[str, SourceLines]]:
+        process = recording.process
+        where = (process.prefix, process.base_prefix, process.stdlib, process.python)
+        if where not in self._filters:
+            self._filters[where] = _Filter(self._config, process)
+        for source in self._filters[where].wanted(recording):
+            name = source.path
+            if self._config.relative_files and process.cwd:
+                name = name.removeprefix(process.cwd.rstrip("/") + "/")
+            if self._sources.is_current(source):
+                self.measured.add(name)
+                yield name, source
+            else:
+                self.stale.add(name)
+
+
+class _Sources:
+    """The sources on this machine, compared with what they were when they ran."""
+
+    def __init__(self, local_path: Callable[[str], str]) -> None:
+        self._local_path = local_path
+        self._known: dict[str, tuple[int, int] | None] = {}
+        self._statements: dict[str, Mapping[int, int]] = {}
+
+    def is_current(self, source: SourceLines) -> bool:
+        if source.size is None or source.checksum is None:
+            return True
+        present = self._present(source.path)
+        return present is None or present == (source.size, source.checksum)
+
+    def statements(self, path: str) -> Mapping[int, int]:
+        """For the lines of statements of several lines, the first one's number."""
+        # Not in every release of coverage.py, and needed for branches only.
+        from coverage.sysmon import compute_multiline_map  # noqa: PLC0415
+
+        if path not in self._statements:
+            self._statements[path] = compute_multiline_map(self._local_path(path))
+        return self._statements[path]
+
+    def _present(self, path: str) -> tuple[int, int] | None:
+        if path not in self._known:
+            try:
+                content = Path(self._local_path(path)).read_bytes()
+            except (OSError, ValueError):
+                self._known[path] = None
+            else:
+                self._known[path] = (len(content), crc32(content))
+        return self._known[path]
+
+
+class _Filter:
+    """coverage.py's choice of files, for the interpreter that a recording was made by.
+
+    coverage.py knows the standard library and the installed packages of the interpreter it runs in.
+    A recording may come from another one, so what that one has is added.
+    """
+
+    def __init__(self, config: CoverageConfig, process: ProcessIdentity) -> None:
+        self._process = process
+        self._in_or_out = InOrOut(
+            config=config,
+            warn=lambda *_args, **_kwargs: None,
+            debug=None,
+            include_namespace_packages=config.include_namespace_packages,
+        )
+        self._in_or_out.plugins = Plugins()
+        self._is_foreign = (process.prefix, process.base_prefix) != (sys.prefix, sys.base_prefix)
+        if self._is_foreign:
+            self._add_interpreter()
+
+    def wanted(self, recording: Recording) -> Iterator[SourceLines]:
+        """The sources of a recording that coverage.py would have measured."""
+        if self._is_foreign:
+            self._find_installed_sources(recording)
+        for source in recording.sources:
+            frame = SimpleNamespace(f_globals={"__name__": source.module or None})
+            reason = self._in_or_out.check_include_omit_etc(source.path, cast("FrameType", frame))
+            if reason is None:
+                yield source
+
+    def _add_interpreter(self) -> None:
+        chooser = self._in_or_out
+        minor = ".".join(self._process.python.split(".")[:2])
+        third = set(chooser.third_paths)
+        for prefix in {self._process.prefix, self._process.base_prefix} - {""}:
+            third.update(
+                f"{prefix}/{directory}"
+                for directory in (
+                    f"lib/python{minor}/site-packages",
+                    f"lib64/python{minor}/site-packages",
+                    f"local/lib/python{minor}/dist-packages",
+                    "lib/python3/dist-packages",
+                    "bin",
+                )
+            )
+        chooser.third_match = TreeMatcher(third, "third")
+        if chooser.pylib_match is not None and self._process.stdlib:
+            chooser.pylib_match = TreeMatcher({*chooser.pylib_paths, self._process.stdlib}, "pylib")
+
+    def _find_installed_sources(self, recording: Recording) -> None:
+        """Let through what `source_pkgs` names where it is installed over there."""
+        chooser = self._in_or_out
+        found = {
+            canonical_path(source.path)
+            for source in recording.sources
+            if source.module in chooser.source_pkgs
+        }
+        if not found <= chooser.source_in_third_paths:
+            chooser.source_in_third_paths |= found
+            chooser.source_in_third_match = TreeMatcher(
+                chooser.source_in_third_paths, "source_in_third"
+            )
+
+
+def _by_process(segments: Iterable[Segment]) -> tuple[Recording, ...]:
+    by_token: dict[str, list[Segment]] = {}
+    for segment in segments:
+        by_token.setdefault(segment.process.token, []).append(segment)
+    recordings = [
+        Recording(parts[0].process, tuple(parts))
+        for parts in (sorted(group, key=lambda part: part.part) for group in by_token.values())
+    ]
+    return tuple(sorted(recordings, key=lambda recording: recording.process.started))
+
+
+def _parse_lost(file: Path) -> LostProcess | None:
+    name, _, code = file.name.rpartition(".lost-")
+    parts = name.removesuffix(SUFFIX).rsplit(".", 3)
+    if len(parts) != _NAME_PARTS or not parts[1].isdecimal() or not code.isdecimal():
+        return None
+    return LostProcess(file, parts[0], int(parts[1]), int(code))
+
+
+def _read_regular(file: str | os.PathLike[str]) -> bytes:
+    # O_NONBLOCK: a FIFO put here must not stop the report until somebody writes to it.
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            msg = "not a regular file"
+            raise RecordingError(msg)
+        if status.st_size > _LARGEST_SEGMENT:
+            msg = f"{status.st_size} bytes is more than a recording can have"
+            raise RecordingError(msg)
+        return stream.read(_LARGEST_SEGMENT)
+
+
+def _parse(file: Path, content: bytes) -> Segment:
+    process, part, size, position = _parse_header(content)
+    damage = []
+    if len(content) < size:
+        damage.append(f"cut off: {len(content)} of {size} bytes are there")
+    elif len(content) > size:
+        damage.append(f"{len(content) - size} bytes too long")
+        content = content[:size]
+    sources = tuple(_parse_records(content, position, damage))
+    loss = Loss(_integer(content, 56, 4), _integer(content, 60, 4))
+    return Segment(file, process, part, sources, loss if loss.count else None, tuple(damage))
+
+
+def _parse_header(content: bytes) -> tuple[ProcessIdentity, int, int, int]:
+    """Read the header.
+
+    Returns:
+        The process, the number of the segment, its size, and where the first record is.
+    """
+    if content[: len(MAGIC)] != MAGIC:
+        # A process killed in the instant between reserving and writing leaves only zeros.
+        msg = "empty" if not content.strip(b"\0") else "not a recording"
+        raise RecordingError(msg)
+    if len(content) < _HEADER_FIXED:
+        msg = "cut off in the header"
+        raise RecordingError(msg)
+    version = _integer(content, 8, 2)
+    if version != FORMAT_VERSION:
+        msg = f"format version {version}; this is a reader of version {FORMAT_VERSION}"
+        raise RecordingError(msg)
+    length = _integer(content, 12, 4)
+    metadata = content[_HEADER_FIXED : _HEADER_FIXED + length]
+    if length > _LONGEST_METADATA or len(metadata) < length:
+        msg = "cut off in the header"
+        raise RecordingError(msg)
+    if crc32(metadata, crc32(content[:52])) != _integer(content, 52, 4):
+        msg = "the header is damaged"
+        raise RecordingError(msg)
+    process = _parse_process(content, metadata)
+    return process, _integer(content, 48, 4), _integer(content, 16, 8), _align(64 + length)
+
+
+def _parse_process(content: bytes, metadata: bytes) -> ProcessIdentity:
+    facts: dict[str, str] = {}
+    argv = []
+    for entry in metadata.split(b"\0"):
+        key, _, value = entry.partition(b"=")
+        if key == b"argv":
+            argv.append(os.fsdecode(value))
+        else:
+            facts[key.decode("ascii", "replace")] = os.fsdecode(value)
+    return ProcessIdentity(
+        token=content[40:48].hex(),
+        host=facts.get("host", ""),
+        pid=_integer(content, 24, 4),
+        parent_pid=_integer(content, 28, 4),
+        started=_integer(content, 32, 8),
+        forked_from=facts.get("forked_from", ""),
+        container=facts.get("container", ""),
+        context=facts.get("context", ""),
+        branch=facts.get("branch") == "1",
+        python=facts.get("python", ""),
+        implementation=facts.get("implementation", ""),
+        executable=facts.get("executable", ""),
+        prefix=facts.get("prefix", ""),
+        base_prefix=facts.get("base_prefix", ""),
+        stdlib=facts.get("stdlib", ""),
+        cwd=facts.get("cwd", ""),
+        argv=tuple(argv),
+    )
+
+
+def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator[SourceLines]:
+    """Read the records one after the other, and go on after a damaged one where that can be done.
+
+    Args:
+        content: The segment.
+        position: Where its first record is.
+        damage: What is wrong is added here.
+    """
+    resumptions = 0
+    while position + _ALIGNMENT <= len(content):
+        length = _checked_length(content, position)
+        if length is not None:
+            yield _parse_record(content, position, length, damage)
+            position += length
+            continue
+        if content.count(0, position) == len(content) - position:
+            return
+        if resumptions == 0:
+            damage.append(f"unfinished or damaged at byte {position}")
+        resumptions += 1
+        following = _next_kind(content, position + _ALIGNMENT)
+        if following is None or resumptions > _MOST_RESUMPTIONS:
+            return
+        position = following
+
+
+def _next_kind(content: bytes, position: int) -> int | None:
+    """Where what may be the next record begins."""
+    starts = (match.start() for match in _KINDS.finditer(content, position))
+    return next((start for start in starts if start % _ALIGNMENT == 0), None)
+
+
+def _checked_length(content: bytes, position: int) -> int | None:
+    """The length of the record at a position, or None if there is no whole record's beginning."""
+    if content[position : position + 4] not in {_LINES_KIND, _ARCS_KIND}:
+        return None
+    if position + _RECORD_FIXED > len(content):
+        return None
+    path = _integer(content, position + 44, 4)
+    module = _integer(content, position + 48, 4)
+    length = _integer(content, position + 4, 4)
+    marks = _RECORD_FIXED + path + module
+    if path > _LONGEST_NAME or module > _LONGEST_NAME or position + marks > len(content):
+        return None
+    if _align(marks + _integer(content, position + 40, 4)) != length:
+        return None
+    checksum = crc32(content[position : position + 8])
+    checksum = crc32(content[position + 12 : position + marks], checksum)
+    return length if checksum == _integer(content, position + 8, 4) else None
+
+
+def _parse_record(content: bytes, position: int, length: int, damage: list[str]) -> SourceLines:
+    first = _integer(content, position + 36, 4)
+    count = _integer(content, position + 40, 4)
+    path_end = position + _RECORD_FIXED + _integer(content, position + 44, 4)
+    start = path_end + _integer(content, position + 48, 4)
+    path = os.fsdecode(content[position + _RECORD_FIXED : path_end])
+    if position + length > len(content):
+        damage.append(f"cut off in what {path!r} ran")
+    body = content[start : start + count]
+    lines: frozenset[int] = frozenset()
+    entries: list[Trail | tuple[int, int]] = []
+    if content[position : position + 4] == _LINES_KIND:
+        lines = _parse_marks(body, first, path, damage)
+    else:
+        entries.extend(_parse_entries(body, path, damage))
+    was_read = bool(_integer(content, position + 12, 4) & _SOURCE_READ)
+    return SourceLines(
+        path=path,
+        module=content[path_end:start].decode("utf-8", "replace"),
+        size=_integer(content, position + 16, 8) if was_read else None,
+        checksum=_integer(content, position + 32, 4) if was_read else None,
+        modified=_integer(content, position + 24, 8, signed=True) if was_read else None,
+        lines=lines,
+        arcs=frozenset(entry for entry in entries if not isinstance(entry, Trail)),
+        trails=frozenset(entry for entry in entries if isinstance(entry, Trail)),
+    )
+
+
+def _parse_marks(marks: bytes, first: int, path: str, damage: list[str]) -> frozenset[int]:
+    unreadable = len(marks) - marks.count(0) - marks.count(MARK)
+    if unreadable:
+        damage.append(f"{unreadable} lines of {path!r} cannot be read")
+    numbers = range(first, first + len(marks))
+    return frozenset(compress(numbers, marks.translate(_MARK_TO_TRUE)))
+
+
+def _parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Trail | tuple[int, int]]:
+    """Read arcs and trails up to the first that is not whole."""
+    position = 0
+    while position + 4 <= len(body) and any(body[position : position + 4]):
+        kind, count = body[position], body[position + 1]
+        content = body[position + 4 : position + 4 + 4 * count]
+        numbers = [_integer(content, at, 4, signed=True) for at in range(0, len(content), 4)]
+        checksum = crc32(content) & 0xFFFF
+        whole = len(numbers) == count and checksum == _integer(body, position + 2, 2)
+        if whole and kind == _ONE_ARC and count == _ONE_ARC_NUMBERS:
+            yield numbers[0], numbers[1]
+        elif whole and kind == _TRAIL and count >= _TRAIL_NUMBERS:
+            line, destination, leaves, *lines = numbers
+            yield Trail(line, destination or None, leaves or None, tuple(lines))
+        else:
+            damage.append(f"arcs of {path!r} cannot be read from entry at {position} on")
+            return
+        position += 4 + 4 * count
+
+
+def _integer(content: bytes, position: int, size: int, *, signed: bool = False) -> int:
+    return int.from_bytes(content[position : position + size], "little", signed=signed)
+
+
+def _align(length: int) -> int:
+    return -(-length // _ALIGNMENT) * _ALIGNMENT

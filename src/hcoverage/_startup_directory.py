@@ -1,0 +1,74 @@
+"""The startup directory: what the processes of a session run and read when they start.
+
+It is private to the session and not in the data directory, since what lies there is anybody's, and
+this is executed. Every file in it stands alone; their sources are modules of this package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import py_compile
+import shutil
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_COPIES: Final = {
+    "hcoverage._process": "_hcoverage_process.py",
+    "hcoverage._recorder": "_hcoverage_recorder.py",
+    "hcoverage._sitecustomize": "sitecustomize.py",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a process of the session must know to measure itself.
+
+    Attributes:
+        recorder_since: The first Python version that records; None where all use coverage.py.
+        data_dir: Where recordings go.
+        rcfile: What coverage.py reads where it measures.
+        branch: Whether branches are measured.
+        context: The static context, or an empty string.
+        skip: What is not worth recording, as `_recorder.start` takes it.
+    """
+
+    recorder_since: tuple[int, int] | None
+    data_dir: Path
+    rcfile: Path
+    branch: bool
+    context: str
+    skip: Sequence[str]
+
+    def text(self) -> str:
+        """Render them as the module `_hcoverage_settings`."""
+        return (
+            f"RECORDER_SINCE = {self.recorder_since!r}\n"
+            f"DATA_DIR = {str(self.data_dir)!r}\n"
+            f"RCFILE = {str(self.rcfile)!r}\n"
+            f"BRANCH = {self.branch!r}\n"
+            f"CONTEXT = {self.context!r}\n"
+            f"SKIP = {tuple(self.skip)!r}\n"
+        )
+
+
+def fill_startup_directory(directory: Path, settings: Settings) -> None:
+    """Put everything in place that a process of the session needs to measure itself.
+
+    Args:
+        directory: An empty directory that others may read and not write.
+        settings: What the processes are told.
+    """
+    for module, name in _COPIES.items():
+        source = importlib.util.find_spec(module)
+        if source is None or source.origin is None:
+            raise ImportError(f"{module} is missing: install hcoverage again")
+        shutil.copyfile(source.origin, directory / name)
+    (directory / "_hcoverage_settings.py").write_text(settings.text(), encoding="utf-8")
+    for file in directory.glob("*.py"):
+        # Now, once, instead of in each process: where the user of a process may not write here, or
+        # PYTHONDONTWRITEBYTECODE is set, no process could keep what it compiled.
+        py_compile.compile(str(file), doraise=True)

@@ -1,0 +1,322 @@
+"""A session reaches each process by some door, with the core that fits, and mixes with none."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import hcoverage
+from hcoverage import Core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import MakeVenv, Venv
+
+RCFILE = "[run]\nparallel = True\n"
+RECORDS = sys.version_info >= (3, 12)
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+needs_recorder = pytest.mark.skipif(not RECORDS, reason="the recorder needs Python 3.12")
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with an rcfile and a program; the current directory."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / ".coveragerc").write_text(RCFILE)
+    (project / "one.py").write_text("a = 1\nb = 2\n")
+    monkeypatch.chdir(project)
+    return project
+
+
+@pytest.fixture
+def venv(make_venv: MakeVenv) -> Venv:
+    """A virtual environment with hcoverage in it, where sessions are opened."""
+    return make_venv("home", coverage_hook=True)
+
+
+def session(venv: Venv, program: str, **env: str) -> dict[str, list[int]]:
+    """Run shell text in a session of an environment's own; give the executed lines by file name."""
+    code = (
+        "import sys, subprocess, hcoverage, json, pathlib\n"
+        "from coverage import CoverageData\n"
+        "with hcoverage.open_session() as session:\n"
+        "    subprocess.run(['sh', '-ec', sys.argv[1]], env=session.environment, check=True)\n"
+        "    hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)\n"
+        "data = CoverageData()\n"
+        "data.read()\n"
+        "print(json.dumps({pathlib.Path(f).name: sorted(data.lines(f)) for f in"
+        " data.measured_files()}))\n"
+    )
+    done = subprocess.run(
+        [venv.python, "-c", code, program],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines: dict[str, list[int]] = json.loads(done.stdout.splitlines()[-1])
+    return lines
+
+
+class TestDoors:
+    def test_the_hook_reaches_children_with_an_empty_environment(self, venv: Venv) -> None:
+        assert session(venv, f"env -i {venv.python} one.py")["one.py"] == [1, 2]
+
+    @pytest.mark.parametrize("options", ["-I", "-E", "-I -E", "-s", "-P"])
+    def test_the_hook_reaches_children_that_ignore_the_environment(
+        self, venv: Venv, options: str
+    ) -> None:
+        if options == "-P" and sys.version_info < (3, 11):
+            pytest.skip("no -P yet")
+        assert session(venv, f"env -i {venv.python} {options} one.py")["one.py"] == [1, 2]
+
+    @needs_recorder
+    def test_the_startup_directory_reaches_an_environment_without_a_hook(
+        self, venv: Venv, make_venv: MakeVenv
+    ) -> None:
+        bare = make_venv("bare")
+        assert session(venv, f"{bare.python} one.py")["one.py"] == [1, 2]
+
+    def test_the_sitecustomize_that_it_hides_runs(self, venv: Venv, make_venv: MakeVenv) -> None:
+        bare = make_venv("bare")
+        (bare.site_packages / "sitecustomize.py").write_text("import os\nos.environ['RAN'] = '1'\n")
+        Path("sees.py").write_text(
+            "import os, sys, sitecustomize\n"
+            "assert os.environ['RAN'] == '1'\n"
+            "assert 'site-packages' in sitecustomize.__file__\n"
+            "assert os.environ['HCOVERAGE_SESSION'] not in sys.path\n"
+        )
+        session(venv, f"{bare.python} sees.py; {venv.python} one.py")
+
+    def test_without_one_an_import_of_it_does_no_harm(
+        self, venv: Venv, make_venv: MakeVenv
+    ) -> None:
+        bare = make_venv("bare")
+        session(venv, f"{bare.python} -c pass; {venv.python} one.py")
+
+    def test_a_python_path_of_the_childs_own_works(self, venv: Venv, project: Path) -> None:
+        (project / "lib").mkdir()
+        (project / "lib" / "mine.py").write_text("x = 1\n")
+        Path("uses.py").write_text("import mine\n")
+        for python_path in ("lib", "lib:$PYTHONPATH"):
+            lines = session(venv, f"PYTHONPATH={python_path} {venv.python} uses.py")
+            assert lines == {"uses.py": [1], "mine.py": [1]}
+
+    def test_the_python_path_around_the_session_is_kept(self, venv: Venv, project: Path) -> None:
+        (project / "lib").mkdir()
+        (project / "lib" / "mine.py").write_text("x = 1\n")
+        Path("uses.py").write_text("import mine\n")
+        lines = session(venv, f"{venv.python} uses.py", PYTHONPATH=str(project / "lib"))
+        assert lines == {"uses.py": [1], "mine.py": [1]}
+
+    def test_a_python_of_long_ago_is_left_in_peace(self, venv: Venv) -> None:
+        old = next(Path.home().glob(".pyenv/versions/[23].[67].*/bin/python"), None)
+        if old is None:
+            pytest.skip("no Python before 3.8 here")
+        session(venv, f"{old} -c 'import sys; sys.exit(0)'; {venv.python} one.py")
+
+    def test_all_doors_are_closed_afterwards(self, venv: Venv) -> None:
+        before = {path.name for path in venv.site_packages.iterdir()}
+        session(venv, f"{venv.python} one.py")
+        assert {path.name for path in venv.site_packages.iterdir()} == before
+
+    def test_a_killed_sessions_door_is_closed_by_the_next(self, venv: Venv) -> None:
+        code = "import hcoverage, os\nwith hcoverage.open_session():\n    os.kill(os.getpid(), 9)\n"
+        subprocess.run([venv.python, "-c", code], check=False)
+        assert (venv.site_packages / "coverage.pth").exists()
+        before = {path.name for path in venv.site_packages.iterdir()}
+        session(venv, f"{venv.python} one.py")
+        after = {path.name for path in venv.site_packages.iterdir()}
+        assert before - after == {"coverage.pth", "coverage.sessions"}
+
+
+class TestTwoSessionsInOneEnvironment:
+    OPEN = (
+        "import hcoverage, subprocess, sys, os\n"
+        "with hcoverage.open_session(data_dir=sys.argv[1]) as session:\n"
+        "    print('open', flush=True)\n"
+        "    input()\n"
+        "    subprocess.run(sys.argv[2:], env={}, check=True)\n"
+        "    hcoverage.combine(session.data_paths(), data_file=sys.argv[1] + '.merged')\n"
+    )
+
+    @pytest.fixture
+    def two(self, venv: Venv) -> Iterator[list[subprocess.Popen[str]]]:
+        """Two sessions that are both open."""
+        processes = []
+        for name in ("first", "second"):
+            Path(f"{name}.py").write_text("x = 1\n")
+            processes.append(
+                subprocess.Popen(
+                    [venv.python, "-c", self.OPEN, f"{name}_data", venv.python, f"{name}.py"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "open\n"
+        yield processes
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+    def test_children_with_an_empty_environment_find_their_own(
+        self, two: list[subprocess.Popen[str]]
+    ) -> None:
+        for process in two:
+            process.communicate("\n")
+            assert process.returncode == 0
+        for name in ("first", "second"):
+            assert _measured(Path(f"{name}_data.merged")) == {f"{name}.py"}
+
+    def test_a_python_that_is_nobodys_is_not_measured(
+        self, venv: Venv, two: list[subprocess.Popen[str]]
+    ) -> None:
+        subprocess.run([venv.python, "one.py"], check=True)
+        for process in two:
+            process.communicate("\n")
+        assert "one.py" not in _measured(Path("first_data.merged"))
+        assert "one.py" not in _measured(Path("second_data.merged"))
+
+
+class TestChoosingTheCore:
+    def choice(self, rcfile: str = "", core: str | None = None) -> hcoverage.CoreChoice:
+        Path(".coveragerc").write_text(RCFILE + rcfile)
+        with hcoverage.open_session(core=core) as session:
+            return session.core
+
+    @needs_recorder
+    def test_auto_takes_the_recorder_where_it_is_exact(self) -> None:
+        assert self.choice() == hcoverage.CoreChoice(
+            Core.RECORDER, "it is exact for this rcfile", (3, 12)
+        )
+
+    @pytest.mark.parametrize(
+        ("rcfile", "reason"),
+        [
+            ("dynamic_context = test_function\n", "dynamic_context"),
+            pytest.param(
+                "branch = True\n",
+                "branches",
+                marks=pytest.mark.skipif(sys.version_info >= (3, 14), reason="records branches"),
+            ),
+        ],
+    )
+    def test_auto_takes_coverage_where_only_that_is_and_says_why(
+        self, rcfile: str, reason: str
+    ) -> None:
+        choice = self.choice(rcfile)
+        assert choice.core is Core.COVERAGE
+        assert not RECORDS or reason in choice.reason
+
+    def test_plugins_are_coverages_business(self, project: Path) -> None:
+        (project / "plug.py").write_text("def coverage_init(reg, options):\n    pass\n")
+        choice = self.choice("plugins = plug\n")
+        assert choice.core is Core.COVERAGE
+
+    @pytest.mark.skipif(RECORDS, reason="records")
+    def test_an_older_python_says_so(self) -> None:
+        assert "3.12" in self.choice().reason
+
+    def test_the_option_comes_before_the_variable_before_the_rcfile(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = "[hcoverage]\ncore = coverage\n"
+        assert self.choice(asked).core is Core.COVERAGE
+        monkeypatch.setenv("HCOVERAGE_CORE", "auto")
+        assert self.choice(asked).core is (Core.RECORDER if RECORDS else Core.COVERAGE)
+        assert self.choice(asked, core="coverage").core is Core.COVERAGE
+
+    def test_toml_has_a_section_of_its_own_for_it(self) -> None:
+        Path(".coveragerc").unlink()
+        Path("pyproject.toml").write_text(
+            "[tool.coverage.run]\nparallel = true\n[tool.hcoverage]\ncore = 'coverage'\n"
+        )
+        with hcoverage.open_session() as session:
+            assert session.core.core is Core.COVERAGE
+
+    def test_an_unknown_core_names_those_there_are(self) -> None:
+        with pytest.raises(hcoverage.CoreError, match="auto, recorder, coverage"):
+            self.choice("[hcoverage]\ncore = magic\n")
+
+    def test_a_recorder_that_cannot_do_it_is_an_error_not_a_surprise(self) -> None:
+        with pytest.raises(hcoverage.CoreError, match="cannot measure this"):
+            self.choice("dynamic_context = test_function\n", core="recorder")
+
+
+@needs_recorder
+class TestRecordings:
+    def test_a_source_that_changed_since_is_told_not_mis_drawn(self, project: Path) -> None:
+        with hcoverage.open_session(core="recorder") as session:
+            environment = dict(session.environment)
+            (project / "two.py").write_text("import one\n")
+            subprocess.run([sys.executable, "two.py"], env=environment, check=True)
+            (project / "one.py").write_text("# new\na = 1\nb = 2\n")
+            result = hcoverage.combine(session.data_paths())
+        assert result.stale == (str(project / "one.py"),)
+        assert _measured(result.data_file) == {"two.py"}
+
+    def test_a_damaged_recording_is_kept_and_told(self) -> None:
+        with hcoverage.open_session(core="recorder") as session:
+            for _ in range(2):
+                subprocess.run(
+                    [sys.executable, "one.py"], env=dict(session.environment), check=True
+                )
+            damaged, _ = session.data_dir.glob("*.hcrec")
+            damaged.write_bytes(damaged.read_bytes()[:40])
+            result = hcoverage.combine(session.data_paths())
+            assert [item.path for item in result.set_aside] == [damaged]
+            assert damaged.exists()
+        assert _measured(result.data_file) == {"one.py"}
+
+    def test_recordings_and_data_files_are_one_result(self, project: Path) -> None:
+        (project / "two.py").write_text("x = 1\n")
+        with hcoverage.open_session(core="recorder") as session:
+            subprocess.run([sys.executable, "one.py"], env=dict(session.environment), check=True)
+            subprocess.run(
+                [sys.executable, "-m", "coverage", "run", "--parallel-mode", "two.py"],
+                env={**os.environ, "COVERAGE_FILE": str(session.data_dir / ".coverage")},
+                check=True,
+            )
+            result = hcoverage.combine(session.data_paths())
+        assert _measured(result.data_file) == {"one.py", "two.py"}
+        assert len(result.recorded) == len(result.data_files) == 1
+
+    def test_branches_that_were_not_recorded_are_set_aside(self) -> None:
+        with hcoverage.open_session(core="recorder") as session:
+            subprocess.run([sys.executable, "one.py"], env=dict(session.environment), check=True)
+            Path("branch.rc").write_text(RCFILE + "branch = True\n")
+            with pytest.raises(hcoverage.CombineError, match="wants branches"):
+                hcoverage.combine(session.data_paths(), coveragerc="branch.rc")
+            assert len(list(session.data_dir.glob("*.hcrec"))) == 1
+
+    def test_who_ran_is_told(self) -> None:
+        with hcoverage.open_session(core="recorder") as session:
+            subprocess.run(
+                [sys.executable, "one.py", "x"], env=dict(session.environment), check=True
+            )
+            (process,) = hcoverage.combine(session.data_paths()).recorded
+        assert process.argv[1:] == ("one.py", "x")
+        assert process.python.startswith(f"{sys.version_info[0]}.{sys.version_info[1]}")
+        assert process.host == os.uname().nodename
+
+
+def _measured(data_file: Path) -> set[str]:
+    from coverage import CoverageData
+
+    data = CoverageData(basename=str(data_file))
+    data.read()
+    return {Path(name).name for name in data.measured_files()}
