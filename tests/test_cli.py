@@ -148,7 +148,7 @@ class TestCombine:
             _coverage_run(f"{place}/.coverage")
         done = hcov("combine")
         assert done.returncode == 0, done.stderr
-        assert "merged 2 data files" in done.stderr
+        assert "merged: 2 data files of coverage.py, into .coverage" in done.stderr
         assert (project / ".coverage").exists()
 
     def test_3_when_a_file_is_set_aside(self, project: Path) -> None:

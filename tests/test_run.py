@@ -77,7 +77,11 @@ class TestWhole:
         assert "program.py" in done.stdout
         recorded = core == "auto" and sys.version_info >= (3, 12)
         measured = "recorded processes" if recorded else "data files of coverage.py"
-        assert f"merged 2 {measured} from this host into .coverage" in done.stderr
+        assert f"merged: 2 {measured}, into .coverage" in done.stderr
+        assert (
+            f"{'recorder' if recorded else 'coverage.py'}: 2 processes on this host" in done.stderr
+        )
+        assert f"core: {'recorder' if recorded else 'coverage'}, since" in done.stderr
         assert {path.name for path in project.iterdir()} == {
             ".coverage",
             ".coveragerc",

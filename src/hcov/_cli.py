@@ -164,14 +164,14 @@ def remove() -> None:
 def combine(ctx: click.Context, /, paths: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
     """Merge data files into one .coverage.
 
-    PATH is a data file, or a directory that holds some. [default: . and coverage_data]
+    PATH is a data file, a recording, or a directory that holds some. [default: . and
+    coverage_data]
 
     A file that cannot be merged is left alone and named, and the exit status is then 3.
     """
     rcfile = options.pop("rcfile")
     found = paths or tuple(path for path in (Path(), Path("coverage_data")) if path.is_dir())
-    result = hcoverage.combine(found, coveragerc=rcfile, **options)
-    ctx.exit(_run.tell_result(result))
+    ctx.exit(_run.combine(found, rcfile=rcfile, **options))
 
 
 main.add_command(docker)

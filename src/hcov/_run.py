@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import hcoverage
 from hcov._command import CommandError, run_command
 from hcov._messages import tell
 from hcov._report import UNDER_THRESHOLD, report
+from hcov._summary import short, tell_result, tell_what_is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 DATA_LOST: Final = 3
 SETUP_FAILED: Final = 125  # as env(1), timeout(1) and `docker run` have it
-
-_SHOWN: Final = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,26 +54,18 @@ def run(command: Sequence[str], options: Options) -> int:
     return status or own_status
 
 
-def tell_result(result: hcoverage.CombineResult, *, quiet: bool = False) -> int:
-    """Tell what a combine did.
+def combine(paths: Sequence[Path], *, rcfile: Path | None, **options: Any) -> int:  # noqa: ANN401
+    """Merge data files and recordings, and tell what came of it.
 
     Returns:
-        `DATA_LOST` if a file had to be set aside, else 0.
+        `DATA_LOST` if something was left out, else 0.
+
+    Raises:
+        HcoverageError, OSError: As `hcoverage.combine` does.
     """
-    if not quiet:
-        tell(
-            f"merged {_measured(result)} from {_hosts(result.hosts)} "
-            f"into {_short(result.data_file)}"
-        )
-    for loss in result.losses:
-        tell(f"not recorded: {loss}")
-    for source in result.stale:
-        tell(f"left out: {_short(Path(source))} has changed since it ran; run it again")
-    for item in result.set_aside[:_SHOWN]:
-        tell(f"not merged: {_short(item.path)}: {item.reason}")
-    if len(result.set_aside) > _SHOWN:
-        tell(f"not merged: {len(result.set_aside) - _SHOWN} more; `hcov combine` names them")
-    return DATA_LOST if result.set_aside or result.losses or result.stale else 0
+    result = hcoverage.combine(paths, coveragerc=rcfile, **options)
+    tell_result(result, "merged")
+    return _tell_what_is_missing(result)
 
 
 def report_live(data_dir: Path, rcfile: Path) -> int:
@@ -91,7 +81,7 @@ def report_live(data_dir: Path, rcfile: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="hcov-") as directory:
         merged = Path(directory) / ".coverage"
         result = hcoverage.combine([data_dir], coveragerc=rcfile, data_file=merged, keep=True)
-        tell(f"so far: {_measured(result)} from {_hosts(result.hosts)}")
+        tell_result(result, "so far")
         return report(merged, rcfile)
 
 
@@ -129,9 +119,9 @@ def _finish(session: hcoverage.Session, options: Options) -> int:
     except (hcoverage.CombineError, OSError) as error:
         tell(f"error: {error}")
         return DATA_LOST
-    combined = tell_result(result, quiet=options.quiet)
     if not options.quiet:
-        tell(f"core: {session.core.core}, since {session.core.reason}")
+        tell_result(result, "merged", session.core)
+    combined = _tell_what_is_missing(result)
     reported = report(
         result.data_file,
         session.rcfile.path,
@@ -144,43 +134,16 @@ def _finish(session: hcoverage.Session, options: Options) -> int:
     return DATA_LOST if reported else combined
 
 
+def _tell_what_is_missing(result: hcoverage.CombineResult) -> int:
+    tell_what_is_missing(result)
+    return DATA_LOST if result.set_aside or result.losses else 0
+
+
 def _tell_start(session: hcoverage.Session, *, quiet: bool) -> None:
     if session.previous is not None:
         tell(
-            f"data of an earlier run was left unmerged; it is now in {_short(session.previous)}: "
-            f"`hcov combine --append {_short(session.previous)}` merges it"
+            f"data of an earlier run was left unmerged; it is now in {short(session.previous)}: "
+            f"`hcov combine --append {short(session.previous)}` merges it"
         )
     if not session.has_rcfile and not quiet:
         tell("no coverage.py configuration here, so defaults are used; `hcov init` writes one")
-
-
-def _measured(result: hcoverage.CombineResult) -> str:
-    by_core = [
-        f"{_count(len(result.recorded), 'recorded process', 'recorded processes')}"
-        if result.recorded
-        else "",
-        f"{_count(len(result.data_files), 'data file')} of coverage.py"
-        if result.data_files
-        else "",
-    ]
-    return " and ".join(filter(None, by_core))
-
-
-def _hosts(hosts: Sequence[str]) -> str:
-    own = os.uname().nodename.replace(".", "_")
-    others = [host for host in hosts if host != own]
-    here = ["this host"] if own in hosts else []
-    shown = [*others[:_SHOWN], *(["…"] if len(others) > _SHOWN else [])]
-    away = (
-        [f"{_count(len(others), 'other host or container')} ({', '.join(shown)})"] if others else []
-    )
-    return " and ".join([*here, *away]) or "unnamed hosts"
-
-
-def _count(number: int, noun: str, nouns: str = "") -> str:
-    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
-
-
-def _short(path: Path) -> str:
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -89,6 +89,12 @@ class CombineResult:
     @property
     def hosts(self) -> tuple[str, ...]:
         """Who wrote what was merged: host names, and container ids, sorted."""
-        names = (_DATA_FILE_NAME.match(path.name) for path in self.data_files)
+        # coverage.py writes a host's name without its dots.
         recorded = {process.host.replace(".", "_") for process in self.recorded}
-        return tuple(sorted({name["host"] for name in names if name} | recorded))
+        return tuple(sorted(recorded.union(self.hosts_of_data_files)))
+
+    @property
+    def hosts_of_data_files(self) -> tuple[str, ...]:
+        """The host or container of each data file whose name tells it."""
+        names = (_DATA_FILE_NAME.match(path.name) for path in self.data_files)
+        return tuple(name["host"] for name in names if name)

@@ -1,0 +1,85 @@
+"""What `hcov` tells of a combine: how much, who ran it, by which core, and what is missing."""
+
+from __future__ import annotations
+
+import collections
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hcov._messages import tell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import hcoverage
+
+_SHOWN: Final = 10
+
+
+def tell_result(
+    result: hcoverage.CombineResult, opening: str, core: hcoverage.CoreChoice | None = None
+) -> None:
+    """Tell what was merged, and which processes were measured by which core.
+
+    Args:
+        result: What the combine did.
+        opening: What to call it: `merged`, `so far`.
+        core: The core of the run, to tell why it was chosen.
+    """
+    tell(f"{opening}: {_measured(result)}")
+    for line in [*_recorded(result), *_saved(result)]:
+        tell(f"  {line}")
+    if core is not None:
+        tell(f"core: {core.core}, since {core.reason}")
+
+
+def tell_what_is_missing(result: hcoverage.CombineResult) -> None:
+    """Tell what is not in the result, and what to do about it."""
+    missing = [
+        *(f"not recorded: {loss}" for loss in result.losses),
+        *(f"left out: {short(source)} has changed since it ran" for source in result.stale),
+        *(f"not merged: {short(item.path)}: {item.reason}" for item in result.set_aside),
+    ]
+    for line in missing[:_SHOWN]:
+        tell(line)
+    if len(missing) > _SHOWN:
+        tell(f"and {len(missing) - _SHOWN} more such files")
+
+
+def short(path: str | Path) -> str:
+    """Give a path as a person here would type it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here) if Path(path).is_relative_to(here) else path)
+
+
+def _measured(result: hcoverage.CombineResult) -> str:
+    counts = []
+    if result.recorded:
+        counts.append(_count(len(result.recorded), "recorded process", "recorded processes"))
+    if result.data_files:
+        counts.append(f"{_count(len(result.data_files), 'data file')} of coverage.py")
+    return f"{' and '.join(counts) or 'nothing'}, into {short(result.data_file)}"
+
+
+def _recorded(result: hcoverage.CombineResult) -> Iterator[str]:
+    by_origin = collections.Counter(
+        (_host(process.host), process.python) for process in result.recorded
+    )
+    for (host, python), number in by_origin.most_common(_SHOWN):
+        yield f"recorder: {_count(number, 'process', 'processes')} on {host}, Python {python}"
+
+
+def _saved(result: hcoverage.CombineResult) -> Iterator[str]:
+    by_host = collections.Counter(_host(host) for host in result.hosts_of_data_files)
+    for host, number in by_host.most_common(_SHOWN):
+        yield f"coverage.py: {_count(number, 'process', 'processes')} on {host}"
+
+
+def _host(name: str) -> str:
+    own = os.uname().nodename
+    return "this host" if name in (own, own.replace(".", "_")) else name
+
+
+def _count(number: int, noun: str, nouns: str | None = None) -> str:
+    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
