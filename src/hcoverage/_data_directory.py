@@ -30,6 +30,8 @@ _COMPANIONS: Final = ("-journal", "-wal", "-shm")
 _RECORDING: Final = ".hcrec"
 _PROBLEM_PREFIX: Final = "problem."
 _PROBLEM_BYTES: Final = 2000
+# What `_autosave` was writing when its process was killed.
+_UNFINISHED_PREFIX: Final = ".autosave."
 _PREVIOUS: Final = "previous"
 
 
@@ -139,6 +141,8 @@ def discard(directory: Path) -> bool:
     (directory / RCFILE_NAME).unlink(missing_ok=True)
     for note in _problem_notes(directory):
         note.unlink(missing_ok=True)
+    for part in directory.glob(f"{_UNFINISHED_PREFIX}*"):
+        part.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         (directory / _PREVIOUS).rmdir()
     try:

@@ -10,6 +10,10 @@ import sys
 
 import _hcoverage_settings as settings  # type: ignore[import-not-found]
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _started = False
 
 
@@ -39,8 +43,7 @@ def _start_recorder() -> bool:
 
 
 def _start_coverage() -> None:
-    import coverage
-
+    coverage = _import_coverage()
     before = os.environ.get("COVERAGE_PROCESS_START")
     os.environ["COVERAGE_PROCESS_START"] = settings.RCFILE
     try:
@@ -51,6 +54,22 @@ def _start_coverage() -> None:
             del os.environ["COVERAGE_PROCESS_START"]
         else:
             os.environ["COVERAGE_PROCESS_START"] = before
+    import _hcoverage_autosave  # type: ignore[import-not-found]
+
+    _hcoverage_autosave.start()
+
+
+def _import_coverage() -> "Any":
+    try:
+        import coverage
+    except ImportError:
+        directory = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib")
+        sys.path.append(directory)
+        try:
+            import coverage
+        finally:
+            sys.path.remove(directory)
+    return coverage
 
 
 def _note(error: Exception) -> None:

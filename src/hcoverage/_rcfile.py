@@ -70,6 +70,12 @@ class Rcfile:
         """
         run = dict(self.sections.get("run", {}))
         run["data_file"] = _literal(data_file)
+        if "concurrency" in run:
+            # Its part is done by the hook and `_autosave`. And it sets COVERAGE_RCFILE in every
+            # process, which sends a `coverage combine` of the command's own to our data.
+            others = [item for item in _split(run.pop("concurrency")) if item != "multiprocessing"]
+            if others:
+                run["concurrency"] = ", ".join(others)
         for option, absolute in _ABSOLUTE.items():
             if option in run:
                 run[option] = "\n".join(["", *absolute(directory, _split(run[option]))])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
 import py_compile
 import shutil
 from typing import TYPE_CHECKING, Final
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+COVERAGE_DIRECTORY: Final = "lib"
+
 _COPIES: Final = {
+    "hcoverage._autosave": "_hcoverage_autosave.py",
     "hcoverage._process": "_hcoverage_process.py",
     "hcoverage._recorder": "_hcoverage_recorder.py",
     "hcoverage._sitecustomize": "sitecustomize.py",
@@ -63,12 +67,23 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
         settings: What the processes are told.
     """
     for module, name in _COPIES.items():
-        source = importlib.util.find_spec(module)
-        if source is None or source.origin is None:
-            raise ImportError(f"{module} is missing: install hcoverage again")
-        shutil.copyfile(source.origin, directory / name)
+        shutil.copyfile(_origin(module), directory / name)
     (directory / "_hcoverage_settings.py").write_text(settings.text(), encoding="utf-8")
+    # For an environment without coverage.py: ours, and nothing else of what is beside it.
+    (directory / COVERAGE_DIRECTORY).mkdir()
+    (directory / COVERAGE_DIRECTORY / "coverage").symlink_to(_directory_of("coverage"))
     for file in directory.glob("*.py"):
         # Now, once, instead of in each process: where the user of a process may not write here, or
         # PYTHONDONTWRITEBYTECODE is set, no process could keep what it compiled.
         py_compile.compile(str(file), doraise=True)
+
+
+def _origin(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"{module} is missing: install hcoverage again")
+    return spec.origin
+
+
+def _directory_of(package: str) -> str:
+    return os.path.dirname(_origin(package))  # noqa: PTH120 - a str in, a str out
