@@ -245,7 +245,7 @@ class TestNobodyNotices:
     def test_the_text_is_one_that_python_3_8_reads(self) -> None:
         comment, line, end = _hook.pth_text().split("\n")
         assert comment.startswith("#")
-        assert line.startswith("import os; ")
+        assert line.startswith("import os, sys; ")
         assert end == ""
 
 

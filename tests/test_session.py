@@ -113,6 +113,12 @@ class TestDoors:
             lines = session(venv, f"PYTHONPATH={python_path} {venv.python} uses.py")
             assert lines == {"uses.py": [1], "mine.py": [1]}
 
+    def test_a_sitecustomize_before_ours_hides_nothing(self, venv: Venv, project: Path) -> None:
+        (project / "lib").mkdir()
+        (project / "lib" / "sitecustomize.py").write_text("x = 1\n")
+        lines = session(venv, f"PYTHONPATH=lib:$PYTHONPATH {venv.python} one.py")
+        assert lines["one.py"] == [1, 2]
+
     def test_the_python_path_around_the_session_is_kept(self, venv: Venv, project: Path) -> None:
         (project / "lib").mkdir()
         (project / "lib" / "mine.py").write_text("x = 1\n")
@@ -302,6 +308,21 @@ class TestRecordings:
             with pytest.raises(hcoverage.CombineError, match="wants branches"):
                 hcoverage.combine(session.data_paths(), coveragerc="branch.rc")
             assert len(list(session.data_dir.glob("*.hcrec"))) == 1
+
+    def test_what_could_not_be_recorded_is_told_and_the_application_goes_on(self) -> None:
+        limit = "ulimit -f 1"  # no file of more than 512 bytes, as a quota would have it
+        with hcoverage.open_session(core="recorder") as session:
+            environment = dict(session.environment)
+            subprocess.run([sys.executable, "one.py"], env=environment, check=True)
+            program = f"{limit}; exec {sys.executable} one.py"
+            done = subprocess.run(
+                ["sh", "-ec", program], env=environment, check=True, capture_output=True
+            )
+            result = hcoverage.combine(session.data_paths())
+        assert (done.stdout, done.stderr) == (b"", b"")
+        (loss,) = result.losses
+        assert "could record nothing: File too large" in loss
+        assert _measured(result.data_file) == {"one.py"}
 
     def test_who_ran_is_told(self) -> None:
         with hcoverage.open_session(core="recorder") as session:

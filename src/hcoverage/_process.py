@@ -1,18 +1,23 @@
 """Start measuring in one process of a session: the recorder where it can, coverage.py elsewhere.
 
 Runs in whatever Python the measured command starts, from a copy in the session's private directory
-(`_startup_directory`) beside its settings and both cores. So it stands alone, nothing in it is
+(`_startup_directory`) beside both cores. So it stands alone, nothing in it is
 newer than Python 3.8, and no error of its own reaches the application.
 """
 
 import os
 import sys
 
-import _hcoverage_settings as settings  # type: ignore[import-not-found]
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+# What the session says is appended to the copy, see `Settings`: a module of its own would cost each
+# start another file to find and load.
+RECORDER_SINCE: "tuple[int, int] | None" = None
+DATA_DIR = RCFILE = CONTEXT = ""
+BRANCH = False
+SKIP: "tuple[str, ...]" = ()
 
 _started = False
 
@@ -31,21 +36,18 @@ def start() -> None:
 
 
 def _start_recorder() -> bool:
-    since = settings.RECORDER_SINCE
-    if since is None or sys.version_info < since:
+    if RECORDER_SINCE is None or sys.version_info < RECORDER_SINCE:
         return False
     import _hcoverage_recorder  # type: ignore[import-not-found]
 
-    started = _hcoverage_recorder.start(
-        settings.DATA_DIR, branch=settings.BRANCH, context=settings.CONTEXT, skip=settings.SKIP
-    )
+    started = _hcoverage_recorder.start(DATA_DIR, branch=BRANCH, context=CONTEXT, skip=SKIP)
     return bool(started)
 
 
 def _start_coverage() -> None:
     coverage = _import_coverage()
     before = os.environ.get("COVERAGE_PROCESS_START")
-    os.environ["COVERAGE_PROCESS_START"] = settings.RCFILE
+    os.environ["COVERAGE_PROCESS_START"] = RCFILE
     try:
         coverage.process_startup()
     finally:
@@ -76,7 +78,7 @@ def _note(error: Exception) -> None:
     name = f"problem.{os.uname().nodename}.{os.getpid()}.txt"
     text = f"{sys.executable}: {type(error).__name__}: {error}"
     try:
-        with open(os.path.join(settings.DATA_DIR, name), "w") as note:
+        with open(os.path.join(DATA_DIR, name), "w") as note:
             note.write(text)
     except OSError:
         pass

@@ -48,7 +48,7 @@ class Settings:
     skip: Sequence[str]
 
     def text(self) -> str:
-        """Render them as the module `_hcoverage_settings`."""
+        """Render them as what follows the text of `_process`, whose defaults they replace."""
         return (
             f"RECORDER_SINCE = {self.recorder_since!r}\n"
             f"DATA_DIR = {str(self.data_dir)!r}\n"
@@ -68,7 +68,8 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
     """
     for module, name in _COPIES.items():
         shutil.copyfile(_origin(module), directory / name)
-    (directory / "_hcoverage_settings.py").write_text(settings.text(), encoding="utf-8")
+    with (directory / _COPIES["hcoverage._process"]).open("a", encoding="utf-8") as process:
+        process.write(f"\n\n{settings.text()}")
     # For an environment without coverage.py: ours, and nothing else of what is beside it.
     (directory / COVERAGE_DIRECTORY).mkdir()
     (directory / COVERAGE_DIRECTORY / "coverage").symlink_to(_directory_of("coverage"))

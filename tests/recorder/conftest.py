@@ -18,6 +18,7 @@ import coverage
 import pytest
 from coverage import CoverageData
 from coverage.config import read_coverage_config
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from hcoverage._recordings import (
     DataDirectory,
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 RECORDER: Final = Path(__file__).parents[2] / "src" / "hcoverage" / "_recorder.py"
 # Of a test that hangs; the machine may be busy.
 _RUN_LIMIT: Final = 120.0  # seconds
+
+# Hypothesis writes also where nothing runs, while tests are collected.
+set_hypothesis_home_dir(Path(__file__).parents[2] / ".cache" / "hypothesis")
 
 
 @dataclasses.dataclass(frozen=True)

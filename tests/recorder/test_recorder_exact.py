@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
 
 FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
-GENERATED_PROGRAMS: Final = 1000 if FULL else 15
+GENERATED_PROGRAMS: Final = 1000 if FULL else 12
 # Of one program, measured; the slowest of the standard library's tests is full of subprocesses.
 RUN_LIMIT: Final = 600.0  # seconds
 
@@ -339,7 +339,6 @@ MORE_STDLIB_TESTS: Final = (
     "test_dataclasses",
     "test_decorators",
     "test_deque",
-    "test_descr",
     "test_dict",
     "test_dictcomps",
     "test_enum",
@@ -365,9 +364,7 @@ MORE_STDLIB_TESTS: Final = (
     "test_richcmp",
     "test_scope",
     "test_shlex",
-    "test_statistics",
     "test_string",
-    "test_super",
     "test_type_params",
     "test_types",
     "test_unpack_ex",
@@ -375,30 +372,43 @@ MORE_STDLIB_TESTS: Final = (
     "test_with",
     "test_yield_from",
 )
-# test_patma takes `sys.settrace` over, which ends the C tracer. test_generators raises a signal,
+# What is not compared. test_patma and test_scope call `sys.settrace`, which ends the C tracer,
+# and is the recorder's own known loss with `INSTRUCTION` events. test_generators raises a signal,
 # and collects garbage, in the very instruction that starts a function, where a tracer in C and
 # callbacks in Python differ (coverage.py's own two cores differ there in the same lines).
-ONLY_SYSMON: Final = {"test_generators", "test_patma"}
+# test_exceptions, test_property and test_richcmp switch the C tracer off in some tests
+# (`support.no_tracing`). A test of test_types fails under the C tracer, which subinterpreters
+# cannot import.
+NOT_COMPARED: Final = {
+    "ctrace": {
+        "test_exceptions",
+        "test_generators",
+        "test_patma",
+        "test_property",
+        "test_richcmp",
+        "test_scope",
+        "test_types",
+    },
+    "instructions": {"test_generators", "test_patma", "test_scope"},
+}
 
 
 @pytest.mark.parametrize("core", CORES)
 @pytest.mark.parametrize("name", STDLIB_TESTS + MORE_STDLIB_TESTS * FULL)
 def test_standard_library_tests(bench: Bench, name: str, core: str) -> None:
-    if core in {"ctrace", "instructions"} and name in ONLY_SYSMON:
-        pytest.skip("coverage.py's own two cores differ on this program")
+    if name in NOT_COMPARED.get(core, ()):
+        pytest.skip("cannot be compared with this core; see NOT_COMPARED")
     if core == "ctrace" and name == "test_dataclasses" and sys.version_info >= (3, 14):
         pytest.skip("the C tracer also sees annotations evaluated, which sysmon leaves out")
     directory = Path(os.__file__).parent / "test"
     if not directory.is_dir():
         pytest.skip("this Python comes without its tests")
-    found = [path for path in directory.rglob(f"{name}*") if path.suffix in {".py", ""}]
-    if not found:
+    if (directory / name).is_dir():
+        shutil.copytree(directory / name, bench.root / name)
+    elif (directory / f"{name}.py").is_file():
+        shutil.copy(directory / f"{name}.py", bench.root)
+    else:
         pytest.skip("not in this version")
-    for path in found:
-        if path.is_dir():
-            shutil.copytree(path, bench.root / path.name)
-        else:
-            shutil.copy(path, bench.root / path.name)
     _assert_same(bench, core, ["-m", "unittest", "-q", name])
 
 
