@@ -20,7 +20,7 @@ demo: venv optional-engine ## the main job on examples/: one report over process
 	@dev/demo
 
 .PHONY: test
-test: lint test-main test-oldest ## lint, test-main and test-oldest: what CI runs
+test: lint test-main test-oldest test-newest ## lint and all tests: what CI runs
 
 .PHONY: lint
 lint: venv ## ruff and mypy
@@ -37,6 +37,10 @@ test-main: venv optional-engine ## every test, under our own command
 test-oldest: ## the quick tests, on the oldest Python that is supported and here
 	@dev/venv .venv-oldest test --oldest
 	.venv-oldest/bin/python -m pytest -m 'not engine and not index'
+
+.PHONY: test-newest
+test-newest: ## the recorder's tests, on the newest Pythons, of Debian sid (Linux as root)
+	@dev/test-newest
 
 .PHONY: bench
 bench: venv ## what measuring costs

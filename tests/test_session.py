@@ -88,16 +88,21 @@ class TestDoors:
         bare = make_venv("bare")
         assert session(venv, f"{bare.python} one.py")["one.py"] == [1, 2]
 
-    def test_the_sitecustomize_that_it_hides_runs(self, venv: Venv, make_venv: MakeVenv) -> None:
+    def test_the_sitecustomize_that_it_hides_runs(
+        self, venv: Venv, make_venv: MakeVenv, project: Path
+    ) -> None:
         bare = make_venv("bare")
-        (bare.site_packages / "sitecustomize.py").write_text("import os\nos.environ['RAN'] = '1'\n")
+        # Not in its site-packages: before those comes the one that Debian has among the libraries.
+        theirs = project / "theirs"
+        theirs.mkdir()
+        (theirs / "sitecustomize.py").write_text("import os\nos.environ['RAN'] = '1'\n")
         Path("sees.py").write_text(
             "import os, sys, sitecustomize\n"
             "assert os.environ['RAN'] == '1'\n"
-            "assert 'site-packages' in sitecustomize.__file__\n"
+            "assert 'theirs' in sitecustomize.__file__\n"
             "assert os.environ['HCOVERAGE_SESSION'] not in sys.path\n"
         )
-        session(venv, f"{bare.python} sees.py; {venv.python} one.py")
+        session(venv, f"{bare.python} sees.py; {venv.python} one.py", PYTHONPATH=str(theirs))
 
     def test_without_one_an_import_of_it_does_no_harm(
         self, venv: Venv, make_venv: MakeVenv
