@@ -107,7 +107,7 @@ class _Autosave:
 
     def _go_on(self) -> None:
         with self._control:
-            self._pauses -= 1
+            self._pauses = max(self._pauses - 1, 0)
             if not self._pauses and not self._ended:
                 # When it would have been without us; or it would never be, with many forks.
                 self._ticker = _Ticker(self._tick, max(self._due - _now(), 0))
@@ -122,9 +122,9 @@ class _Autosave:
         real = getattr(module, name)
 
         def wrapper() -> "Any":
-            self._pause()
             in_child = False
             try:
+                self._pause()  # a signal handler of the application may raise in it
                 result = real()
                 in_child = not (result[0] if isinstance(result, tuple) else result)
                 return result
