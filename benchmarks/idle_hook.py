@@ -21,7 +21,7 @@ from pathlib import Path
 import coverage
 
 import hcoverage
-from hcoverage._hook import pth_text
+from hcoverage._hook import _installed_pth_text
 
 PROMISE = 1.03
 ROUNDS = 200
@@ -57,7 +57,7 @@ def main() -> None:
     hooks = {
         "no .pth file": {},
         "coverage.py": own,
-        "and our hook": {**own, "coverage.pth": pth_text()},
+        "and our hook": {**own, "coverage.pth": _installed_pth_text(Path("/nowhere"))},
         "or unguarded": {**own, "coverage.pth": UNGUARDED},
     }
     with tempfile.TemporaryDirectory() as directory:

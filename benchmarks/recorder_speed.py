@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 import coverage
 
 import hcoverage
-from hcoverage._hook import pth_text
+from hcoverage._hook import _installed_pth_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -245,7 +245,9 @@ def measure(directory: Path, rounds: int, names: Sequence[str]) -> bool:
     rcfile = programs / ".coveragerc"
     rcfile.write_text(f"[run]\nparallel = True\ndata_file = {data}/.coverage\n")
     without_hook = make_venv(directory / "bare", {})
-    with_hook = make_venv(directory / "measured", {"coverage.pth": pth_text()})
+    with_hook = make_venv(
+        directory / "measured", {"coverage.pth": _installed_pth_text(Path("/nowhere"))}
+    )
     own = ("COVERAGE", "HCOVERAGE", "PYTHON")
     bare = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     os.environ.clear()

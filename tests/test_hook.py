@@ -104,7 +104,8 @@ class TestInjecting:
             for _ in range(8)
         ]
         assert [process.wait() for process in processes] == [0] * 8
-        assert hook_of(venv).read_text() == _hook.pth_text(hook_of(venv).with_suffix(".sessions"))
+        sessions = hook_of(venv).with_suffix(".sessions")
+        assert hook_of(venv).read_text() == _hook._installed_pth_text(sessions)
         assert [p.name for p in venv.site_packages.glob("*coverage.pth.*")] == []
 
     def test_in_harmony_with_the_hook_that_coverage_brings(self, venv: Venv, program: Path) -> None:
@@ -245,7 +246,7 @@ class TestNobodyNotices:
     def test_the_text_is_one_that_python_3_8_reads(self) -> None:
         comment, line, end = _hook.pth_text().split("\n")
         assert comment.startswith("#")
-        assert line.startswith("import os, sys; ")
+        assert line.startswith("import os; ")
         assert end == ""
 
 

@@ -149,7 +149,7 @@ class TestDoors:
         before = {path.name for path in venv.site_packages.iterdir()}
         session(venv, f"{venv.python} one.py")
         after = {path.name for path in venv.site_packages.iterdir()}
-        assert before - after == {"coverage.pth", "coverage.sessions"}
+        assert before - after == {"coverage.pth", "coverage.sessions", "_coverage_hook.py"}
 
 
 class TestTwoSessionsInOneEnvironment:

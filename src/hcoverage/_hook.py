@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import inspect
 import os
 import site
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 NAME: Final = "coverage"
 
+_MODULE: Final = f"_{NAME}_hook"
+
 _OURS: Final = "# Written by hcoverage; `hcov remove` takes it away."
 _TEMPORARY: Final = "# For as long as `hcov run` runs."
 
@@ -37,27 +40,31 @@ _ASKING: Final = ("HCOVERAGE_SESSION", "COVERAGE_PROCESS_START", "COVERAGE_PROCE
 _START_FILE_SINCE: Final = (3, 18)
 
 
-def pth_text(sessions: Path | None = None) -> str:
-    """Render the hook as the text of a `.pth` file that any Python from 3.8 on reads.
-
-    Args:
-        sessions: Where running sessions tell of themselves to children with an empty environment;
-            None where there are none, as in an image.
+def pth_text() -> str:
+    """Render the hook as the text of a `.pth` file that stands alone, for an image.
 
     Returns:
-        A comment and one `import` line. The line looks at the environment before it compiles
-        anything: with nothing to measure a Python start costs microseconds more.
+        A comment and one `import` line that any Python from 3.8 on reads. The line looks at the
+        environment before it does anything: with nothing to measure it imports nothing.
     """
-    asked = [f'os.getenv("{name}")' for name in _ASKING]
-    start = "start()"
-    if sessions is not None:
-        asked.append(f"os.path.isdir({str(sessions)!r})")
-        start = f"start({str(sessions)!r})"
-    # Where the startup directory comes first on sys.path it is a door of its own, `_sitecustomize`,
-    # and compiled; to compile this one as well would make a measured start a sixth longer.
+    asked = " or ".join(f'os.getenv("{name}")' for name in _ASKING)
+    return f"{_OURS}\nimport os; ({asked}) and exec({_source() + 'start()'!r}, {{}})\n"
+
+
+def _installed_pth_text(sessions: Path) -> str:
+    """Render the hook for a site-packages, with what it does in a module beside it.
+
+    Every Python start compiles the line, also with nothing to measure, so it is a short one.
+
+    Args:
+        sessions: Where running sessions tell of themselves to children with an empty environment.
+    """
+    asked = [f'os.getenv("{name}")' for name in _ASKING] + [f"os.path.isdir({str(sessions)!r})"]
+    # Where the startup directory comes first on sys.path it is a door of its own, `_sitecustomize`.
     needed = 'os.getenv("HCOVERAGE_SESSION") not in sys.path[:1]'
-    run = f"exec({_source() + start!r}, {{}})"
-    return f"{_OURS}\nimport os, sys; ({' or '.join(asked)}) and {needed} and {run}\n"
+    # The last run to end may remove the module between the reading of this line and the import.
+    run = f"try:\n import {_MODULE}\nexcept ImportError:\n pass\nelse:\n {_MODULE}.hook()"
+    return f"{_OURS}\nimport os, sys; ({' or '.join(asked)}) and {needed} and exec({run!r})\n"
 
 
 def install(*, temporary: bool = False) -> Path:
@@ -202,14 +209,14 @@ def _install_into(directory: Path, *, temporary: bool) -> Path:
             "remove it, if nothing else needs it, and try again"
         )
     sessions = _sessions_beside(path)
-    text = pth_text(sessions)
+    text = _installed_pth_text(sessions)
     if temporary and not (path.exists() and _TEMPORARY not in path.read_text(encoding="utf-8")):
         text = f"{_TEMPORARY}\n{text}"
     directory.mkdir(parents=True, exist_ok=True)
+    hook = f"{_OURS}\n{_source()}\n\ndef hook():\n    start({str(sessions)!r})\n"
+    _write(directory / f"{_MODULE}.py", hook)
     if sys.version_info >= _START_FILE_SINCE:
-        twin = f"{_OURS}\n{_source()}\n\ndef hook():\n    start({str(sessions)!r})\n"
-        _write(directory / f"_{NAME}_hook.py", twin)
-        _write(directory / f"{NAME}.start", f"{_OURS}\n_{NAME}_hook:hook\n")
+        _write(directory / f"{NAME}.start", f"{_OURS}\n{_MODULE}:hook\n")
     _write(path, text)
     return path
 
@@ -229,9 +236,11 @@ def _is_ours(path: Path) -> bool:
 
 
 def _remove_files(path: Path) -> None:
-    for file in (path, path.with_suffix(".start"), path.with_name(f"_{NAME}_hook.py")):
+    module = path.with_name(f"{_MODULE}.py")
+    for file in (path, path.with_suffix(".start"), module):
         if _is_ours(file):
             file.unlink(missing_ok=True)
+    Path(importlib.util.cache_from_source(str(module))).unlink(missing_ok=True)
 
 
 def _install_and_lock() -> tuple[Path, int]:
