@@ -8,8 +8,10 @@ from hcoverage._combine import combine
 from hcoverage._combine_result import CombineResult, RecordedProcess, SetAside
 from hcoverage._commands import combine_commands, coverage_subprocess_commands
 from hcoverage._core import Core, CoreChoice, CoreError
+from hcoverage._data_directory import DEFAULT_NAME as DEFAULT_DATA_DIR
+from hcoverage._data_directory import RCFILE_NAME
 from hcoverage._default_rcfile import default_rcfile_text
-from hcoverage._environment import VARIABLES, unmeasured_environment
+from hcoverage._environment import DATA_DIR_VARIABLE, VARIABLES, unmeasured_environment
 from hcoverage._errors import (
     CombineError,
     DataDirectoryBusyError,
@@ -18,11 +20,15 @@ from hcoverage._errors import (
     NoDataError,
     RcfileError,
 )
+from hcoverage._hook import pth_text
 from hcoverage._inject import inject, remove
 from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
 from hcoverage._session import Session, open_session
 
 __all__ = [
+    "DATA_DIR_VARIABLE",
+    "DEFAULT_DATA_DIR",
+    "RCFILE_NAME",
     "VARIABLES",
     "CombineError",
     "CombineResult",
@@ -45,6 +51,7 @@ __all__ = [
     "find_rcfile",
     "inject",
     "open_session",
+    "pth_text",
     "read_rcfile",
     "remove",
     "unmeasured_environment",

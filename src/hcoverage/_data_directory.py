@@ -27,7 +27,7 @@ _MODE: Final = 0o777
 _DATA_FILE_PREFIX: Final = ".coverage."
 # SQLite's own files beside a data file that is being written.
 _COMPANIONS: Final = ("-journal", "-wal", "-shm")
-_RECORDING: Final = ".hcrec"
+RECORDING_SUFFIX: Final = ".hcrec"
 _PROBLEM_PREFIX: Final = "problem."
 _PROBLEM_BYTES: Final = 2000
 # What `_autosave` was writing when its process was killed.
@@ -97,7 +97,7 @@ def data_files(directory: Path) -> list[Path]:
 
 def is_recording(file: Path) -> bool:
     """Tell from its name whether the recorder wrote a file (`docs/recording-format.md`)."""
-    return file.name.endswith(_RECORDING) or f"{_RECORDING}.lost-" in file.name
+    return file.name.endswith(RECORDING_SUFFIX) or f"{RECORDING_SUFFIX}.lost-" in file.name
 
 
 def recordings(directory: Path) -> list[Path]:

@@ -26,6 +26,8 @@ from coverage.files import TreeMatcher, set_relative_directory
 from coverage.inorout import InOrOut, canonical_path
 from coverage.plugin_support import Plugins
 
+from hcoverage._data_directory import RECORDING_SUFFIX
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import FrameType
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 
 MAGIC: Final = b"\x89HCOV\r\n\x1a"
 FORMAT_VERSION: Final = 1
-SUFFIX: Final = ".hcrec"
 MARK: Final = 0xA5
 
 _HEADER_FIXED: Final = 64
@@ -303,12 +304,12 @@ def read_files(files: Iterable[Path]) -> DataDirectory:
     lost = []
     unreadable = []
     for file in files:
-        if file.name.endswith(SUFFIX):
+        if file.name.endswith(RECORDING_SUFFIX):
             try:
                 segments.append(read_segment(file))
             except (OSError, RecordingError) as error:
                 unreadable.append(Unreadable(file, str(error)))
-        elif f"{SUFFIX}.lost-" in file.name:
+        elif f"{RECORDING_SUFFIX}.lost-" in file.name:
             process = _parse_lost(file)
             if process is not None:
                 lost.append(process)
@@ -525,7 +526,7 @@ def _by_process(segments: Iterable[Segment]) -> tuple[Recording, ...]:
 
 def _parse_lost(file: Path) -> LostProcess | None:
     name, _, code = file.name.rpartition(".lost-")
-    parts = name.removesuffix(SUFFIX).rsplit(".", 3)
+    parts = name.removesuffix(RECORDING_SUFFIX).rsplit(".", 3)
     if len(parts) != _NAME_PARTS or not parts[1].isdecimal() or not code.isdecimal():
         return None
     return LostProcess(file, parts[0], int(parts[1]), int(code))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage import find_rcfile, read_rcfile
+from hcoverage import DATA_DIR_VARIABLE, RCFILE_NAME, find_rcfile, read_rcfile
 from hdocker._context import digest_of, ignore_file_of
 from hdocker._dockerfile import (
     BaseImage,
@@ -39,7 +39,6 @@ from hdocker._errors import (
     ImageNameError,
     NoPythonError,
 )
-from hdocker._run import RCFILE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -270,7 +269,7 @@ def _context_directory(context: str | os.PathLike[str] | None, file: Path | None
 
 
 def _rcfile_text(rcfile: str | os.PathLike[str] | None) -> str:
-    data_dir = os.environ.get("HCOVERAGE_DATA_DIR")
+    data_dir = os.environ.get(DATA_DIR_VARIABLE)
     if rcfile is None and data_dir and (Path(data_dir) / RCFILE_NAME).is_file():
         rcfile = Path(data_dir) / RCFILE_NAME
     return read_rcfile(rcfile or find_rcfile(Path.cwd()) or RCFILE_NAME).text()

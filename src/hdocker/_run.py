@@ -12,7 +12,13 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage import coverage_subprocess_commands, read_rcfile
+from hcoverage import (
+    DATA_DIR_VARIABLE,
+    DEFAULT_DATA_DIR,
+    RCFILE_NAME,
+    coverage_subprocess_commands,
+    read_rcfile,
+)
 from hdocker._engine import Engine
 from hdocker._errors import DataDirectoryError, PathMappingWarning
 
@@ -23,10 +29,7 @@ if TYPE_CHECKING:
 
 APP_DIR: Final = "/app"
 CONTAINER_DATA_DIR: Final = f"{APP_DIR}/coverage_data"
-RCFILE_NAME: Final = ".coveragerc"
 
-_DATA_DIR_VARIABLE: Final = "HCOVERAGE_DATA_DIR"
-_DEFAULT_DATA_DIR: Final = "coverage_data"
 _WARN_AT_CALLER: Final = 3
 
 
@@ -83,7 +86,7 @@ def get_docker_base_cmd(
 
 
 def _data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
-    chosen = data_dir or os.environ.get(_DATA_DIR_VARIABLE) or _DEFAULT_DATA_DIR
+    chosen = data_dir or os.environ.get(DATA_DIR_VARIABLE) or DEFAULT_DATA_DIR
     # Not resolved: where the engine is elsewhere (`-v` is a path of the engine's host), or the
     # directory is a link to a mount, the path as given is the one that works.
     return Path(os.path.abspath(chosen))  # noqa: PTH100
