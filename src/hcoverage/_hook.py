@@ -86,7 +86,9 @@ def install(*, temporary: bool = False) -> Path:
     refusals = []
     for directory in _directories():
         try:
-            return _install_into(directory, temporary=temporary)
+            directory.mkdir(parents=True, exist_ok=True)
+            with _alone_in(directory):
+                return _install_into(directory, temporary=temporary)
         except FileExistsError:
             raise
         except OSError as error:
@@ -102,7 +104,8 @@ def remove() -> None:
     for directory in _directories():
         path = directory / f"{NAME}.pth"
         if _is_ours(path):
-            _remove_files(path)
+            with _alone_in(directory):
+                _remove_files(path)
         elif path.exists():
             warnings.warn(
                 f"{path} was not written by hcoverage and is left alone: "
@@ -123,10 +126,11 @@ def held() -> Iterator[Path]:
         yield path
     finally:
         try:
-            if _TEMPORARY in path.read_text(encoding="utf-8"):
-                # Fails while another run holds its share of the lock: that one removes it then.
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove_files(path)
+            with _alone_in(path.parent):
+                if _TEMPORARY in path.read_text(encoding="utf-8"):
+                    # Fails while another run holds its share: that one removes it then.
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove_files(path)
         except OSError:
             pass
         finally:
@@ -144,29 +148,47 @@ def announced(hook: Path, session: Path) -> Iterator[None]:
         session: The session's startup directory.
     """
     directory = _sessions_beside(hook)
-    own = _identity(os.getpid())
+    own = _identity(str(os.getpid()))
     if own is None:
         yield
         return
-    directory.mkdir(exist_ok=True)
-    for left in directory.iterdir():
-        # Of a session that was killed; its process is no more, or its pid is another's now.
-        if left.name != _identity(int(left.name.partition("-")[0])):
-            left.unlink(missing_ok=True)
-    write_atomically(directory / own, str(session))
+    with _alone_in(hook.parent):
+        directory.mkdir(exist_ok=True)
+        for left in directory.iterdir():
+            # Of a session that was killed; its process is no more, or its pid is another's now.
+            if left.name != _identity(left.name.partition("-")[0]):
+                left.unlink(missing_ok=True)
+        write_atomically(directory / own, str(session))
     try:
         yield
     finally:
-        (directory / own).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # others are still running
-            directory.rmdir()
+        with _alone_in(hook.parent):
+            (directory / own).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # others are still running
+                directory.rmdir()
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Let no other run write or remove a hook here meanwhile.
+
+    A hook is several files and a share of a lock: between two of them another run's ending would
+    remove what this one counts on, or this one would replace the file that another has locked.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks: as safe as it can be
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sessions_beside(hook: Path) -> Path:
     return hook.with_name(f"{NAME}.sessions")
 
 
-def _identity(pid: int) -> str | None:
+def _identity(pid: str) -> str | None:
     """Name a process as the hook does, so that no other process ever has the name."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
@@ -212,7 +234,6 @@ def _install_into(directory: Path, *, temporary: bool) -> Path:
     text = _installed_pth_text(sessions)
     if temporary and not (path.exists() and _TEMPORARY not in path.read_text(encoding="utf-8")):
         text = f"{_TEMPORARY}\n{text}"
-    directory.mkdir(parents=True, exist_ok=True)
     hook = f"{_OURS}\n{_source()}\n\ndef hook():\n    start({str(sessions)!r})\n"
     _write(directory / f"{_MODULE}.py", hook)
     if sys.version_info >= _START_FILE_SINCE:
@@ -244,14 +265,11 @@ def _remove_files(path: Path) -> None:
 
 
 def _install_and_lock() -> tuple[Path, int]:
+    path = install(temporary=True)
     while True:
-        path = install(temporary=True)
-        try:
+        with contextlib.suppress(FileNotFoundError), _alone_in(path.parent):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue  # the last of the other runs removed it just now
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_ino == os.fstat(descriptor).st_ino:
-                return path, descriptor
-        os.close(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            return path, descriptor
+        # The last of the other runs removed it just now.
+        path = install(temporary=True)
