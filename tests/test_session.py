@@ -157,7 +157,7 @@ class TestTwoSessionsInOneEnvironment:
         "import hcoverage, subprocess, sys, os\n"
         "with hcoverage.open_session(data_dir=sys.argv[1]) as session:\n"
         "    print('open', flush=True)\n"
-        "    input()\n"
+        "    sys.stdin.readline()\n"
         "    subprocess.run(sys.argv[2:], env={}, check=True)\n"
         "    hcoverage.combine(session.data_paths(), data_file=sys.argv[1] + '.merged')\n"
     )
@@ -192,6 +192,26 @@ class TestTwoSessionsInOneEnvironment:
             assert process.returncode == 0
         for name in ("first", "second"):
             assert _measured(Path(f"{name}_data.merged")) == {f"{name}.py"}
+
+    def test_that_start_and_end_at_once_lose_no_child(self, venv: Venv) -> None:
+        sessions = []
+        for number in range(12):
+            Path(f"child{number}.py").write_text("x = 1\n")
+            child = [str(venv.python), f"child{number}.py"]
+            sessions.append(
+                subprocess.Popen(
+                    [venv.python, "-c", self.OPEN, f"data{number}", *child],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        said = [session.communicate()[1] for session in sessions]
+        assert ([session.returncode for session in sessions], said) == ([0] * 12, [""] * 12)
+        for number in range(12):
+            assert _measured(Path(f"data{number}.merged")) == {f"child{number}.py"}
+        assert not list(venv.site_packages.glob("coverage.*"))
 
     def test_a_python_that_is_nobodys_is_not_measured(
         self, venv: Venv, two: list[subprocess.Popen[str]]

@@ -261,7 +261,10 @@ def _remove_files(path: Path) -> None:
     for file in (path, path.with_suffix(".start"), module):
         if _is_ours(file):
             file.unlink(missing_ok=True)
-    Path(importlib.util.cache_from_source(str(module))).unlink(missing_ok=True)
+    compiled = Path(importlib.util.cache_from_source(str(module)))
+    compiled.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # what others have compiled is in it
+        compiled.parent.rmdir()
 
 
 def _install_and_lock() -> tuple[Path, int]:

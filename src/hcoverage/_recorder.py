@@ -1,10 +1,10 @@
 """Records which lines of Python a process runs, in a file that outlives the process.
 
-One self-contained file: it imports nothing of ours and next to nothing of the standard library, so
-that it can be copied into any environment and started there by a ``.pth`` file. Each line that runs
-is one byte stored in a shared mapping of a file in the data directory. The kernel owns that byte
-from then on, so nothing has to happen when the process ends, however it ends: no exit or signal
-handler, no flush.
+One self-contained file: it imports nothing of ours (but, for branches, ``_recorder_arcs`` beside)
+and next to nothing of the standard library, so that it can be copied into any environment and
+started there by a ``.pth`` file. Each line that runs is one byte stored in a shared mapping of a
+file in the data directory. The kernel owns that byte from then on, so nothing has to happen when
+the process ends, however it ends: no exit or signal handler, no flush.
 
 Left to others: who starts it and when (the hook), what the bytes mean (``_recordings`` and
 ``docs/recording-format.md``), and which files a report wants. The recorder writes down what it saw
@@ -45,11 +45,8 @@ FORMAT_VERSION: "Final" = 1
 SUFFIX: "Final" = ".hcrec"
 HEADER_FIXED: "Final" = 64
 LINES_KIND: "Final" = b"LINE"
-ARCS_KIND: "Final" = b"ARCS"
 RECORD_FIXED: "Final" = 52
 SOURCE_READ: "Final" = 1
-ONE_ARC: "Final" = 1
-TRAIL: "Final" = 2
 MARK: "Final" = 0xA5
 """The byte of a line that ran. Four bits from zero, so that no single bad bit makes a line run."""
 
@@ -87,9 +84,8 @@ _LONG_LINE_TABLE: "Final" = 1 << 15 if sys.version_info < (3, 14) else 1 << 62
 # library unreadable, by giving up its privileges or its root directory.
 _NO_LINE_STARTS: "Final" = (151, 4, 5, 54) if sys.version_info < (3, 13) else (149, 11, 12, 10)
 
-_FIRST_ARCS: "Final" = 512
-_LARGEST_ARCS: "Final" = 1 << 14
-_LONGEST_TRAIL: "Final" = 250
+# Arcs are another file's: what most processes have no use for, none should have to load.
+_ARCS_MODULE: "Final" = __name__ + "_arcs"
 
 _CONTAINER_ID_LENGTH: "Final" = 64
 _STANDARD_ERROR: "Final" = 2
@@ -138,7 +134,7 @@ def start(
         writer = _Writer(os.path.abspath(directory), context, branch=branch)
         recorder = _Recorder(writer, _Skip(skip))
         if branch:
-            _ArcMonitor(monitoring, tool, recorder).start()
+            __import__(_ARCS_MODULE, fromlist=["monitor"]).monitor(monitoring, tool, recorder)
         else:
             _monitor_lines(monitoring, tool, recorder)
     except (OSError, ImportError, ValueError):
@@ -269,239 +265,6 @@ def _lines_of_instructions(code: "CodeType") -> "dict[int, int]":
     }
 
 
-class _ArcMonitor:
-    """Has the interpreter call the recorder for lines and for what follows what.
-
-    The events, and what is made of each, are those of coverage.py's `sysmon` core.
-    """
-
-    def __init__(self, monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
-        self._monitoring = monitoring
-        self._tool = tool
-        self._recorder = recorder
-        self._bytecode = _Bytecode()
-        self._codes: dict[int, _CodeArcs] = {}
-
-    def start(self) -> None:
-        """Register for the events."""
-        monitoring = self._monitoring
-        events = monitoring.events
-        for event, callback in (
-            (events.PY_START, self._code_starts),
-            (events.LINE, self._line_runs),
-            (events.PY_RETURN, self._code_returns),
-            (events.BRANCH_LEFT, self._branch_goes),
-            (events.BRANCH_RIGHT, self._branch_goes),
-        ):
-            monitoring.register_callback(self._tool, event, callback)
-        monitoring.set_events(self._tool, events.PY_START)
-
-    def _code_starts(self, code: "CodeType", _offset: int) -> object:
-        monitoring = self._monitoring
-        recorder = self._recorder
-        filename = code.co_filename
-        if code.co_name == "__annotate__":
-            return monitoring.DISABLE
-        try:
-            region = recorder.regions[filename]
-        except KeyError:
-            try:
-                region = recorder.add_source(filename, sys._getframe(1))
-            except RecursionError:
-                return None
-        if region is not None and id(code) not in self._codes:
-            self._codes[id(code)] = _CodeArcs(code, recorder.arc_log(filename))
-            events = monitoring.events
-            branches = events.BRANCH_LEFT | events.BRANCH_RIGHT
-            try:
-                monitoring.set_local_events(
-                    self._tool, code, events.LINE | events.PY_RETURN | branches
-                )
-            except ValueError:
-                pass
-        return monitoring.DISABLE
-
-    def _line_runs(self, code: "CodeType", line: int) -> object:
-        try:
-            self._recorder.regions[code.co_filename][line] = MARK  # type: ignore[index]
-        except IndexError:
-            self._recorder.mark_outside(code.co_filename, line)
-        arcs = self._codes[id(code)]
-        last = arcs.last_line
-        if last is not None and last != line:
-            arcs.log.add((ONE_ARC, last, line))
-        arcs.last_line = line
-        return self._monitoring.DISABLE
-
-    def _code_returns(self, code: "CodeType", offset: int, _value: object) -> object:
-        arcs = self._codes[id(code)]
-        line = arcs.line_of(offset)
-        if line is not None:
-            arcs.log.add((ONE_ARC, line, -code.co_firstlineno))
-        # What runs next in this code object runs in another frame.
-        arcs.last_line = None
-        return self._monitoring.DISABLE
-
-    def _branch_goes(self, code: "CodeType", offset: int, destination: int) -> object:
-        arcs = self._codes[id(code)]
-        line = arcs.line_of(offset)
-        if line is not None:
-            leaves, lines = self._bytecode.trail(arcs, destination)
-            arcs.log.add((TRAIL, line, arcs.line_of(destination) or 0, leaves, *lines))
-        return self._monitoring.DISABLE
-
-
-class _CodeArcs:
-    """What arcs need to know of one code object."""
-
-    __slots__ = ("_lines", "code", "last_line", "log")
-
-    def __init__(self, code: "CodeType", log: "_ArcLog") -> None:
-        self.code = code  # Kept, so that its `id` is nobody else's.
-        self.log = log
-        self.last_line: int | None = None
-        self._lines: dict[int, int] | None = None
-
-    def line_of(self, offset: int) -> "int | None":
-        """The line of the instruction at an offset."""
-        if self._lines is None:
-            self._lines = {
-                at: line
-                for start, end, line in self.code.co_lines()
-                if line is not None
-                for at in range(start, end, 2)
-            }
-        return self._lines.get(offset)
-
-
-class _Bytecode:
-    """Follows instructions, as far as arcs need it."""
-
-    def __init__(self) -> None:
-        from _opcode_metadata import (  # type: ignore[import-not-found]  # What `dis` is made from.
-            opmap,
-        )
-
-        self._cache = opmap["CACHE"]
-        self._extended = opmap["EXTENDED_ARG"]
-        self._jumps = frozenset(
-            code
-            for name, code in opmap.items()
-            if "JUMP" in name or name in ("FOR_ITER", "SEND", "END_ASYNC_FOR")
-        )
-        self._backward = frozenset((opmap["JUMP_BACKWARD"], opmap["JUMP_BACKWARD_NO_INTERRUPT"]))
-        self._always = self._backward | {opmap["JUMP_FORWARD"]}
-        self._returns = frozenset((opmap["RETURN_VALUE"], opmap["RETURN_GENERATOR"]))
-        # Nothing falls through a branch or a RERAISE: what is behind them is another path.
-        self._ends = (self._jumps - self._always) | {opmap["RERAISE"]}
-
-    def trail(self, arcs: "_CodeArcs", offset: int) -> "tuple[int, list[int]]":
-        """Follow the instructions from a branch's destination to the next branch or the end.
-
-        coverage.py stops at the first line of another statement. Where statements begin is known
-        from the source alone, so all lines are kept and the reader stops there.
-
-        Returns:
-            The target of the arc that leaves the code object, or 0 if none is reached; and the
-            lines on the way.
-        """
-        content = arcs.code.co_code
-        lines: list[int] = []
-        seen = set()
-        argument = 0
-        while 0 <= offset < len(content) and offset not in seen and len(lines) < _LONGEST_TRAIL:
-            seen.add(offset)
-            operation = content[offset]
-            if operation == self._cache:
-                offset += 2
-                continue
-            if operation == self._extended:
-                argument = (argument | content[offset + 1]) << 8
-                offset += 2
-                continue
-            line = arcs.line_of(offset)
-            if line and (not lines or lines[-1] != line):
-                lines.append(line)
-            if operation in self._returns:
-                return -arcs.code.co_firstlineno, lines
-            if operation in self._ends:
-                break
-            offset = self._after(content, offset, argument)
-            argument = 0
-        return 0, lines
-
-    def _after(self, content: bytes, offset: int, argument: int) -> int:
-        """Where execution goes after an instruction that is no branch."""
-        operation = content[offset]
-        following = offset + 2
-        if operation in self._jumps:
-            # Distances count from after the inline caches.
-            while following < len(content) and content[following] == self._cache:
-                following += 2
-            distance = 2 * (argument | content[offset + 1])
-            following += -distance if operation in self._backward else distance
-        return following
-
-
-class _ArcLog:
-    """The arcs of one source file, each written once, in blocks that one thread has at a time."""
-
-    __slots__ = ("_free", "_next_size", "_seen", "_source", "_writer")
-
-    def __init__(self, writer: "_Writer", source: "_Source") -> None:
-        self._writer = writer
-        self._source = source
-        self._free: list[_ArcBlock] = []
-        self._seen: set[tuple[int, ...]] = set()
-        self._next_size = _FIRST_ARCS
-
-    def add(self, entry: "tuple[int, ...]") -> None:
-        """Write an entry unless it is there."""
-        if entry in self._seen:
-            return
-        try:
-            self._write(entry)
-        except (OSError, ValueError, MemoryError) as error:
-            self._writer.note_loss(error)
-        self._seen.add(entry)
-
-    def _write(self, entry: "tuple[int, ...]") -> None:
-        body = b"".join(number.to_bytes(4, "little", signed=True) for number in entry[1:])
-        check = crc32(body) & 0xFFFF
-        content = bytes((entry[0], len(entry) - 1)) + check.to_bytes(2, "little") + body
-        try:
-            block = self._free.pop()
-        except IndexError:
-            block = None
-        # After a fork a block is the parent's, who goes on writing in it.
-        if block is None or block.room < len(content) or block.owner != os.getpid():
-            size = max(self._next_size, len(content))
-            self._next_size = min(size * 2, _LARGEST_ARCS)
-            block = self._writer.add_arcs(self._source, size)
-        try:
-            block.append(content)
-        finally:
-            self._free.append(block)
-
-
-class _ArcBlock:
-    """Room for entries in an arcs record."""
-
-    __slots__ = ("_position", "_segment", "owner", "room")
-
-    def __init__(self, segment: "Segment", position: int, room: int) -> None:
-        self._segment = segment
-        self._position = position
-        self.room = room
-        self.owner = os.getpid()
-
-    def append(self, content: bytes) -> None:
-        """Add an entry."""
-        self._segment.put(self._position, content)
-        self._position += len(content)
-        self.room -= len(content)
-
-
 class _Recorder:
     """Knows, for each file name that code objects carry, where its lines are marked.
 
@@ -512,11 +275,11 @@ class _Recorder:
     def __init__(self, writer: "_Writer", skip: "_Skip") -> None:
         # Our own code runs after a fork; it is no part of the application.
         self.regions: dict[str, Marks | None] = {start.__code__.co_filename: None}
+        self.sources: dict[str, _Source] = {}
+        self.writer = writer
+        self.mark = MARK
         self._overflow: dict[tuple[str, int], Marks | None] = {}
-        self._sources: dict[str, _Source] = {}
-        self._arc_logs: dict[str, _ArcLog] = {}
         self._real_directories: dict[str, str] = {}
-        self._writer = writer
         self._skip = skip
 
     def add_source(self, filename: str, frame: "FrameType") -> "Marks | None":
@@ -535,21 +298,13 @@ class _Recorder:
         region: Marks | None = None
         try:
             source = _identify_source(filename, frame.f_globals, self._real_directories)
-            region = self._writer.add_lines(source, 0, source.line_room)
-            self._sources[filename] = source
+            region = self.writer.add_lines(source, 0, source.line_room)
+            self.sources[filename] = source
         except UnicodeError:
             pass  # No name of a file; coverage.py does not measure it.
         except (OSError, ValueError, MemoryError) as error:
-            self._writer.note_loss(error)
+            self.writer.note_loss(error)
         return self.regions.setdefault(filename, region)
-
-    def arc_log(self, filename: str) -> "_ArcLog":
-        """Where the arcs of a file go."""
-        try:
-            return self._arc_logs[filename]
-        except KeyError:
-            log = _ArcLog(self._writer, self._sources[filename])
-            return self._arc_logs.setdefault(filename, log)
 
     def mark_outside(self, filename: str, line: int) -> None:
         """Mark a line past the room its file was given.
@@ -562,9 +317,9 @@ class _Recorder:
         except KeyError:
             first = block * _OVERFLOW_LINES
             try:
-                region = self._writer.add_lines(self._sources[filename], first, _OVERFLOW_LINES)
+                region = self.writer.add_lines(self.sources[filename], first, _OVERFLOW_LINES)
             except (OSError, ValueError, MemoryError) as error:
-                self._writer.note_loss(error)
+                self.writer.note_loss(error)
                 region = None
             self._overflow[filename, block] = region
         if region is not None:
@@ -703,23 +458,10 @@ class _Writer:
         Raises:
             OSError: There is no room on the disk, or the directory cannot be written to.
         """
-        segment, position = self._add_record(LINES_KIND, source, first, count)
+        segment, position = self.add_record(LINES_KIND, source, first, count)
         return segment.marks(position, count)
 
-    def add_arcs(self, source: "_Source", size: int) -> "_ArcBlock":
-        """Make room for arcs of a source file.
-
-        Args:
-            source: The file.
-            size: How many bytes.
-
-        Raises:
-            OSError: There is no room on the disk, or the directory cannot be written to.
-        """
-        segment, position = self._add_record(ARCS_KIND, source, 0, size)
-        return _ArcBlock(segment, position, size)
-
-    def _add_record(
+    def add_record(
         self, kind: bytes, source: "_Source", first: int, count: int
     ) -> "tuple[Segment, int]":
         """Write a record for a source file, but for its content.
@@ -904,7 +646,10 @@ def _raise_if_applications(error: BaseException) -> None:
     A signal handler of the application can run while our code does, and raise: a `TimeoutError`
     from SIGALRM is an `OSError` too.
     """
-    ours = {function.__code__.co_filename for function in (start, os.fsencode, os.path.join)}
+    functions = [start, os.fsencode, os.path.join]
+    if _ARCS_MODULE in sys.modules:
+        functions.append(sys.modules[_ARCS_MODULE].monitor)
+    ours = {function.__code__.co_filename for function in functions}
     traceback = error.__traceback__
     while traceback is not None:
         if traceback.tb_frame.f_code.co_filename not in ours:

@@ -23,6 +23,7 @@ _COPIES: Final = {
     "hcoverage._autosave": "_hcoverage_autosave.py",
     "hcoverage._process": "_hcoverage_process.py",
     "hcoverage._recorder": "_hcoverage_recorder.py",
+    "hcoverage._recorder_arcs": "_hcoverage_recorder_arcs.py",
     "hcoverage._sitecustomize": "sitecustomize.py",
 }
 

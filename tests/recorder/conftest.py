@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     What: TypeAlias = Mapping[str, AbstractSet[int | tuple[int, int]]]
 
-RECORDER: Final = Path(__file__).parents[2] / "src" / "hcoverage" / "_recorder.py"
+_SOURCES: Final = Path(__file__).parents[2] / "src" / "hcoverage"
 # Of a test that hangs; the machine may be busy.
 _RUN_LIMIT: Final = 120.0  # seconds
 
@@ -188,7 +188,8 @@ def make_bench() -> MakeBench:
         for each in (root, data, site):
             each.mkdir()
         data.chmod(0o777)
-        shutil.copy(RECORDER, site / "hcrecorder.py")
+        for part in ("recorder", "recorder_arcs"):
+            shutil.copy(_SOURCES / f"_{part}.py", site / f"hc{part}.py")
         # A session around these tests has its hook in this interpreter, and finds the programs even
         # without its variables. This is a session that leaves them alone.
         (site / "_hcoverage_process.py").write_text("def start():\n    pass\n")
