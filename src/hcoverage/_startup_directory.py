@@ -76,8 +76,10 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
     (directory / COVERAGE_DIRECTORY / "coverage").symlink_to(_directory_of("coverage"))
     for file in directory.glob("*.py"):
         # Now, once, instead of in each process: where the user of a process may not write here, or
-        # PYTHONDONTWRITEBYTECODE is set, no process could keep what it compiled.
-        py_compile.compile(str(file), doraise=True)
+        # PYTHONDONTWRITEBYTECODE is set, no process could keep what it compiled. Without the
+        # docstrings, which every process would load.
+        compiled = importlib.util.cache_from_source(str(file))
+        py_compile.compile(str(file), compiled, doraise=True, optimize=2)
 
 
 def _origin(module: str) -> str:
