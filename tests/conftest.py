@@ -158,6 +158,17 @@ def base_image(engine: str) -> str:  # noqa: ARG001 - DOCKER_HOST
 
 
 @pytest.fixture(scope="session")
+def python_image(engine: str) -> str:  # noqa: ARG001 - DOCKER_HOST
+    """The name of an image with the Python that the tests run on, and without coverage.py."""
+    done = subprocess.run(
+        [_DEV / "python-image", sys.executable], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.fail("dev/python-image could not make an image; run it to see why")
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="session")
 def image_without_python(base_image: str) -> str:
     """The name of an image that has a shell and a few commands, and no Python."""
     name = "hcoverage-no-python:latest"

@@ -11,7 +11,12 @@ from hcoverage._core import Core, CoreChoice, CoreError
 from hcoverage._data_directory import DEFAULT_NAME as DEFAULT_DATA_DIR
 from hcoverage._data_directory import RCFILE_NAME
 from hcoverage._default_rcfile import default_rcfile_text
-from hcoverage._environment import DATA_DIR_VARIABLE, VARIABLES, unmeasured_environment
+from hcoverage._environment import (
+    DATA_DIR_VARIABLE,
+    SESSION_VARIABLE,
+    VARIABLES,
+    unmeasured_environment,
+)
 from hcoverage._errors import (
     CombineError,
     DataDirectoryBusyError,
@@ -24,11 +29,13 @@ from hcoverage._hook import pth_text
 from hcoverage._inject import inject, remove
 from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
 from hcoverage._session import Session, open_session
+from hcoverage._startup_directory import copy_startup_directory
 
 __all__ = [
     "DATA_DIR_VARIABLE",
     "DEFAULT_DATA_DIR",
     "RCFILE_NAME",
+    "SESSION_VARIABLE",
     "VARIABLES",
     "CombineError",
     "CombineResult",
@@ -46,6 +53,7 @@ __all__ = [
     "SetAside",
     "combine",
     "combine_commands",
+    "copy_startup_directory",
     "coverage_subprocess_commands",
     "default_rcfile_text",
     "find_rcfile",

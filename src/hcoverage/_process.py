@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # start another file to find and load.
 RECORDER_SINCE: "tuple[int, int] | None" = None
 DATA_DIR = RCFILE = CONTEXT = ""
+# Where the rcfile does not say it: a container's is the user's own.
+DATA_FILE = ""
 BRANCH = False
 SKIP: "tuple[str, ...]" = ()
 
@@ -46,16 +48,20 @@ def _start_recorder() -> bool:
 
 def _start_coverage() -> None:
     coverage = _import_coverage()
-    before = os.environ.get("COVERAGE_PROCESS_START")
-    os.environ["COVERAGE_PROCESS_START"] = RCFILE
+    wanted = {"COVERAGE_PROCESS_START": RCFILE}
+    if DATA_FILE:
+        wanted["COVERAGE_FILE"] = DATA_FILE
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         coverage.process_startup()
     finally:
         # The environment is the application's; its children find the session by themselves.
-        if before is None:
-            del os.environ["COVERAGE_PROCESS_START"]
-        else:
-            os.environ["COVERAGE_PROCESS_START"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
     import _hcoverage_autosave  # type: ignore[import-not-found]
 
     _hcoverage_autosave.start()

@@ -82,6 +82,28 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
         py_compile.compile(str(file), compiled, doraise=True, optimize=2)
 
 
+def copy_startup_directory(
+    source: Path, target: Path, *, place: str, data_dir: str, rcfile: str
+) -> None:
+    """Copy a session's startup directory for processes that see other paths, as in a container.
+
+    Nothing in the copy is compiled yet: that takes the Python that will run it.
+
+    Args:
+        source: The startup directory of a running session.
+        target: The copy; it must not exist.
+        place: Where those processes see the copy.
+        data_dir: Where they see the data directory.
+        rcfile: Where they see the rcfile that coverage.py reads.
+    """
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    with (target / _COPIES["hcoverage._process"]).open("a", encoding="utf-8") as process:
+        process.write(
+            f"\n\nDATA_DIR = {data_dir!r}\nRCFILE = {rcfile!r}\n"
+            f"DATA_FILE = {data_dir + '/.coverage'!r}\nSKIP += ({place!r},)\n"
+        )
+
+
 def _origin(module: str) -> str:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:

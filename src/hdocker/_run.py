@@ -1,7 +1,8 @@
 """The start of a `docker run` command whose container brings its coverage data home.
 
-Everything here is checked on the host and without asking the engine, so that a test fails at once
-and with the command that fixes it; what the container then does is the image's business.
+Everything here is checked on the host, so that a test fails at once and with the command that fixes
+it, and without asking the engine, but for an image that measuring is injected into (`_injection`);
+what the container then does is the image's business.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from hcoverage import (
 )
 from hdocker._engine import Engine
 from hdocker._errors import DataDirectoryError, PathMappingWarning
+from hdocker._injection import Injection, inject_into
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +42,7 @@ def get_docker_base_cmd(
     user: str | int | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     options: Sequence[str] = (),
+    image: str | None = None,
 ) -> list[str]:
     """Build the start of a `docker run` command; append the image and the container's command.
 
@@ -55,6 +58,8 @@ def get_docker_base_cmd(
             is part of (`hcov run`, `hcoverage.inject`), else `coverage_data` in the current
             directory.
         options: Further options of `docker run`.
+        image: The image that will be appended. Where this process is part of `hcov run`, its
+            containers are measured though nothing is baked into it.
 
     Returns:
         The command as argv tokens, for `subprocess.run` or `shlex.join`.
@@ -64,6 +69,8 @@ def get_docker_base_cmd(
         DataDirectoryError: The data directory or the rcfile in it is missing, or has not the mode
             that the container's user needs.
         RcfileError: The rcfile in the data directory cannot be used.
+        ImageNameError: There is no such image.
+        EngineError: The engine cannot be asked about the image.
 
     Warns:
         PathMappingWarning: No `[paths]` entry of the rcfile maps the container's `/app`.
@@ -73,6 +80,7 @@ def get_docker_base_cmd(
     directory = _data_directory(data_dir)
     _check_data_directory(directory, user)
     _warn_without_mapping(read_rcfile(directory / RCFILE_NAME))
+    injection = inject_into(image, program, CONTAINER_DATA_DIR) if image else Injection()
     return program.argv(
         "run",
         "--rm",
@@ -80,6 +88,7 @@ def get_docker_base_cmd(
         *("-v", f"{directory}:{CONTAINER_DATA_DIR}"),
         *("-e", f"COVERAGE_FILE={CONTAINER_DATA_DIR}/.coverage"),
         *("-e", f"COVERAGE_PROCESS_START={CONTAINER_DATA_DIR}/{RCFILE_NAME}"),
+        *injection.run_options(),
         *(() if user is None else ("--user", str(user))),
         *options,
     )

@@ -1,0 +1,211 @@
+"""Injection: what a container of any image is given so that its Pythons measure themselves.
+
+The image stays as it is. A container gets the session's startup directory, read-only at a fixed
+place, and two doors to it: PYTHONPATH, joined to the image's own, and, since `-I`, `-E` and a
+cleared environment shut that one, a `.pth` file mounted into each directory that a Python of the
+image reads such files from. Which those are is `_image_pythons`' business, the data directory
+`_run`'s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from hcoverage import (
+    DATA_DIR_VARIABLE,
+    RCFILE_NAME,
+    SESSION_VARIABLE,
+    copy_startup_directory,
+)
+from hdocker._errors import ImageNameError
+from hdocker._image_pythons import ImagePythons, look_into
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hdocker._engine import Engine
+
+# Beside what images use: /opt is for add-on packages by the file system hierarchy standard.
+STARTUP_PLACE: Final = "/opt/hcoverage"
+_PTH_NAME: Final = "hcoverage_injected.pth"
+
+# One line, read at each start. A session is asked for by the variable or, where the environment was
+# cleared, by the file being there at all; an empty variable says no. Where PYTHONPATH was read,
+# `sitecustomize` is the door.
+_START: Final = f"""
+import sys
+sys.path.insert(0, {STARTUP_PLACE!r})
+try:
+    import _hcoverage_process
+    _hcoverage_process.start()
+except Exception:
+    pass
+finally:
+    sys.path.remove({STARTUP_PLACE!r})
+"""
+_PTH: Final = (
+    "# Mounted by hcoverage for this container alone.\n"
+    f"import os, sys; os.getenv({SESSION_VARIABLE!r}, {STARTUP_PLACE!r}) == {STARTUP_PLACE!r}"
+    f" and {STARTUP_PLACE!r} not in sys.path[:1] and exec({_START!r}, {{}})\n"
+)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A file or directory of this machine in a container.
+
+    Attributes:
+        source: Where it is here.
+        target: Where it is in the container.
+        read_only: Whether the container may only read it.
+    """
+
+    source: Path
+    target: str
+    read_only: bool = True
+
+    def option(self) -> str:
+        """Render it as the value of `--mount`, which is a line of CSV."""
+        fields = ["type=bind", f"source={self.source}", f"target={self.target}"]
+        quoted = (f'"{field.replace(chr(34), chr(34) * 2)}"' for field in fields)
+        return ",".join([*quoted, *(["readonly"] if self.read_only else [])])
+
+
+@dataclass(frozen=True)
+class Injection:
+    """What is added to a container.
+
+    Attributes:
+        mounts: Files and directories.
+        environment: Variables, complete: PYTHONPATH has the image's own in it.
+    """
+
+    mounts: tuple[Mount, ...] = ()
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def run_options(self) -> list[str]:
+        """Render it as options of `docker run` and `docker create`."""
+        mounts = [word for mount in self.mounts for word in ("--mount", mount.option())]
+        variables = [word for item in self.environment.items() for word in ("-e", "=".join(item))]
+        return [*mounts, *variables]
+
+
+def inject_into(image: str, engine: Engine, container_data_dir: str) -> Injection:
+    """Give what a container of an image needs to be measured by the session around this process.
+
+    The first time that a session meets an image, a throw-away container looks into it.
+
+    Args:
+        image: The image; it is pulled if it is not here.
+        engine: The engine that will run the container.
+        container_data_dir: Where the container has the data directory.
+
+    Returns:
+        The injection; an empty one where there is no session, or no Python in the image, which is
+        told at the end of the run.
+
+    Raises:
+        ImageNameError: There is no such image.
+        DataDirectoryError: The engine does not see this machine's files.
+        EngineError: The engine cannot be asked.
+    """
+    session = os.environ.get(SESSION_VARIABLE)
+    if not session or not Path(session).is_dir():
+        return Injection()
+    identity, config = _identify(engine, image)
+    private = Path(session).parent
+    startup = _startup_for_containers(Path(session), private, container_data_dir)
+    memory = private / f"image-{re.sub('[^0-9a-f]', '', identity)}.json"
+    pythons = _remembered(memory)
+    if pythons is None:
+        pythons = look_into(engine, image, config, startup, STARTUP_PLACE)
+        _remember(memory, pythons)
+        if not pythons.has_python:
+            _note(image)
+    return _injection(pythons, startup) if pythons.has_python else Injection()
+
+
+def _injection(pythons: ImagePythons, startup: Path) -> Injection:
+    pth = startup.with_name(_PTH_NAME)
+    if not pth.exists():
+        _write(pth, _PTH)
+    doors = tuple(Mount(pth, f"{place}/{_PTH_NAME}") for place in pythons.site_directories)
+    path = [STARTUP_PLACE, *filter(None, [pythons.python_path])]
+    return Injection(
+        (Mount(startup, STARTUP_PLACE), *doors),
+        {SESSION_VARIABLE: STARTUP_PLACE, "PYTHONPATH": ":".join(path)},
+    )
+
+
+def _identify(engine: Engine, image: str) -> tuple[str, dict[str, Any]]:
+    found = engine.inspect_images(image)
+    if image not in found:
+        try:
+            engine.run("pull", "--quiet", image)
+        except Exception as error:
+            raise ImageNameError(
+                f"there is no image {image!r} here, and it cannot be pulled: build it first, or "
+                f"look for a typing error. {engine.name} said: {error}"
+            ) from error
+        found = engine.inspect_images(image)
+    known = found[image]
+    return str(known["Id"]), known.get("Config") or {}
+
+
+def _startup_for_containers(session: Path, private: Path, data_dir: str) -> Path:
+    startup = private / "container"
+    if startup.is_dir():
+        return startup
+    with tempfile.TemporaryDirectory(dir=private) as scratch:
+        made = Path(scratch) / "container"
+        copy_startup_directory(
+            session,
+            made,
+            place=STARTUP_PLACE,
+            data_dir=data_dir,
+            rcfile=f"{data_dir}/{RCFILE_NAME}",
+        )
+        try:
+            made.rename(startup)
+        except OSError:
+            # Another process of the session was first.
+            if not startup.is_dir():
+                raise
+    return startup
+
+
+def _remembered(memory: Path) -> ImagePythons | None:
+    try:
+        known = json.loads(memory.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    known["site_directories"] = tuple(known["site_directories"])
+    return ImagePythons(**known)
+
+
+def _remember(memory: Path, pythons: ImagePythons) -> None:
+    _write(memory, json.dumps(dataclasses.asdict(pythons)))
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor, scratch = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        os.fchmod(descriptor, 0o644)  # the container's user is another
+    shutil.move(scratch, path)
+
+
+def _note(image: str) -> None:
+    directory = Path(os.environ[DATA_DIR_VARIABLE])
+    name = re.sub(r"[^\w.-]", "_", image)[:200]
+    (directory / f"problem.image-{name}.txt").write_text(
+        f"image {image}: there is no Python in it to measure; it runs as it would", "utf-8"
+    )
