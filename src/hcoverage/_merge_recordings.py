@@ -1,0 +1,245 @@
+"""Merge recordings, as fast as their bytes can be read: a bitwise OR over the maps of lines.
+
+Processes of one program record the same sources. So for each source, as one interpreter and one
+context ran it, the maps of all processes become one number, and what coverage.py has to decide of
+a source is decided once. This is what runs in worker processes.
+
+What is not exactly as the recorder writes it is left to `_recordings`, which knows how to read what
+is damaged; the rest of what a recording means is said there, too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from binascii import crc32
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from hcoverage import _recordings
+from hcoverage._recordings import (
+    MARK,
+    Loss,
+    ProcessIdentity,
+    RecordingError,
+    SourceLines,
+    Trail,
+    Unreadable,
+)
+from hcoverage._regular_file import NotRegularError, read_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_LARGEST: Final = 64 << 20  # bytes
+_FIXED: Final = struct.Struct("<4sIIIQqIIIII")
+_HEADER: Final = struct.Struct("<8sHHIQIIQ8sIIII")
+_KNOWN_MARKS: Final = bytes([0, MARK])
+
+# A record up to its marks: flags, size, checksum, first line, path and module.
+_Head: TypeAlias = bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """What decides, beside a source itself, how coverage.py would have measured it.
+
+    Attributes:
+        process: One of the processes; they differ in nothing else than who they are.
+        key: The same for the processes that belong together.
+    """
+
+    process: ProcessIdentity
+    key: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A segment that was read.
+
+    Attributes:
+        file: Where it is.
+        process: Who wrote it.
+        number: Its number among the segments of the process.
+        loss: What could not be recorded, if anything.
+        damage: What is wrong with it, in words.
+    """
+
+    file: str
+    process: ProcessIdentity
+    number: int
+    loss: Loss | None = None
+    damage: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class Recorded:
+    """What some recordings hold together.
+
+    Attributes:
+        processes: One process of each group.
+        lines: For each group and the head of a record, its marks as one number.
+        arcs: For each group and the head of a record, the entries.
+        others: For each group, the sources of what was read with more care.
+        parts: The segments that were read.
+        unreadable: Those that could not be, and why.
+    """
+
+    processes: dict[tuple[str, ...], ProcessIdentity] = dataclasses.field(default_factory=dict)
+    lines: dict[tuple[str, ...], dict[_Head, int]] = dataclasses.field(default_factory=dict)
+    arcs: dict[tuple[str, ...], dict[_Head, set[bytes]]] = dataclasses.field(default_factory=dict)
+    others: dict[tuple[str, ...], list[SourceLines]] = dataclasses.field(default_factory=dict)
+    parts: list[Part] = dataclasses.field(default_factory=list)
+    unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
+
+    def add(self, other: Recorded) -> None:
+        """Add what other recordings hold; `other` is of no use afterwards."""
+        for key, process in other.processes.items():
+            self.processes.setdefault(key, process)
+        for key, maps in other.lines.items():
+            mine = self.lines.setdefault(key, {})
+            for head, marks in maps.items():
+                mine[head] = mine.get(head, 0) | marks
+        for key, trails in other.arcs.items():
+            found = self.arcs.setdefault(key, {})
+            for head, entries in trails.items():
+                found.setdefault(head, entries).update(entries)
+        for key, sources in other.others.items():
+            self.others.setdefault(key, []).extend(sources)
+        self.parts += other.parts
+        self.unreadable += other.unreadable
+
+    def sources(self, key: tuple[str, ...]) -> Iterator[SourceLines]:
+        """The sources of a group, each once for each head it has."""
+        for head, marks in self.lines.get(key, {}).items():
+            content = marks.to_bytes((marks.bit_length() + 7) // 8, "little")
+            yield _source(head, content)
+        for head, entries in self.arcs.get(key, {}).items():
+            yield _source(head, b"".join(entries))
+        yield from self.others.get(key, ())
+
+
+def read_batch(files: Sequence[str], *, by_directory: bool = False) -> Recorded:
+    """Read recordings and merge what they hold.
+
+    Args:
+        files: Segments.
+        by_directory: Whether it matters in which directory a process ran, as for relative names.
+
+    Returns:
+        What they hold.
+    """
+    reader = _Reader(by_directory=by_directory)
+    for file in files:
+        try:
+            content, _ = read_regular(file, _LARGEST)
+            reader.add(file, content)
+        except (RecordingError, NotRegularError, OSError) as error:
+            reader.found.unreadable.append(Unreadable(Path(file), _why(error)))
+    return reader.found
+
+
+class _Damaged(Exception):  # noqa: N818 - it never leaves this module
+    """A segment is not wholly as the recorder writes it."""
+
+
+class _Reader:
+    """Reads segments one after the other, remembering what was found right."""
+
+    def __init__(self, *, by_directory: bool) -> None:
+        self.found = Recorded()
+        self._by_directory = by_directory
+        self._groups: dict[bytes, tuple[str, ...]] = {}
+        self._facts: dict[bytes, ProcessIdentity] = {}
+        # The heads whose checksum is right, and what they say: the record's length, how many
+        # bytes of marks or entries it has, and whether these are marks.
+        self._heads: dict[_Head, tuple[int, int, bool]] = {}
+        self._entries: set[bytes] = set()
+
+    def add(self, file: str, content: bytes) -> None:
+        """Add a segment."""
+        process, number, size, position = _recordings._parse_header(content)  # noqa: SLF001
+        key = self._group(process, content)
+        loss = Loss(*struct.unpack_from("<II", content, 56))
+        lines: list[tuple[_Head, bytes]] = []
+        arcs: list[tuple[_Head, bytes]] = []
+        try:
+            if len(content) != size:
+                raise _Damaged
+            self._read_records(content, position, lines, arcs)
+        except (_Damaged, struct.error):
+            segment = _recordings._parse(Path(file), content)  # noqa: SLF001
+            self.found.others.setdefault(key, []).extend(segment.sources)
+            part = Part(file, process, number, segment.loss, segment.damage)
+        else:
+            self._add_lines(key, lines)
+            self._add_arcs(key, arcs)
+            part = Part(file, process, number, loss if loss.count else None)
+        self.found.parts.append(part)
+
+    def _read_records(
+        self,
+        content: bytes,
+        position: int,
+        lines: list[tuple[_Head, bytes]],
+        arcs: list[tuple[_Head, bytes]],
+    ) -> None:
+        known, unpack = self._heads, _FIXED.unpack_from
+        end = len(content) - _FIXED.size
+        while position <= end:
+            # Where the marks are; what is wrong with these numbers shows in the checksum.
+            path, module = unpack(content, position)[-2:]
+            start = position + _FIXED.size + path + module
+            head = content[position:start]
+            facts = known.get(head) or self._check(head, content, position)
+            if facts is None:
+                break
+            length, count, is_lines = facts
+            body = content[start : start + count]
+            if is_lines:
+                if body.translate(None, _KNOWN_MARKS):
+                    raise _Damaged
+                lines.append((head, body))
+            else:
+                arcs.append((head, body))
+            position += length
+        if position > len(content) or content.count(0, position) != len(content) - position:
+            raise _Damaged
+
+    def _check(
+        self, head: _Head, content: bytes, position: int
+    ) -> tuple[int, int, bool] | None:
+        """Check the head of a record, and remember it; None at the end of the records."""
+        if not any(head[:4]):
+            return None
+        length = _recordings._checked_length(content, position)  # noqa: SLF001
+        if length is None or position + length > len(content):
+            raise _Damaged
+        count = int.from_bytes(head[40:44], "little")
+        self._heads[head] = facts = (length, count, head.startswith(b"LINE"))
+        return facts
+
+    def _add_lines(self, key: tuple[str, ...], lines: list[tuple[_Head, bytes]]) -> None:
+        merged = self.found.lines.setdefault(key, {})
+        get, number = merged.get, int.from_bytes
+        for head, marks in lines:
+            merged[head] = get(head, 0) | number(marks, "little")
+
+    def _add_arcs(self, key: tuple[str, ...], arcs: list[tuple[_Head, bytes]]) -> None:
+        if arcs:
+            merged = self.found.arcs.setdefault(key, {})
+            for head, body in arcs:
+                merged.setdefault(head, set()).update(_entries(body))
+
+    def _group(self, process: ProcessIdentity, content: bytes) -> tuple[str, ...]:
+        key = (
+            process.prefix,
+            process.base_prefix,
+            process.stdlib,
+            process.python,
+            process.context,
+            "branch" if process.branch else "",
+            process.cwd if self._by_directory else "",
+        )
+        self.found.processes.setdefault(key, process)
+        return key
