@@ -26,6 +26,7 @@ from coverage.version import __version__
 from hcoverage._errors import CombineError
 from hcoverage._merge_data_files import (
     SCHEMA_VERSION,
+    Batch,
     Kind,
     Part,
     ReadFile,
@@ -44,24 +45,28 @@ if TYPE_CHECKING:
 _OPPOSITE: Final = {Kind.LINES: Kind.ARCS, Kind.ARCS: Kind.LINES}
 
 
-def chosen_kind(weights: Mapping[Kind, int], *, branch: bool, target: Kind | None) -> Kind:
+def choose_kind(
+    files: Iterable[ReadFile], recorded: Iterable[Kind], existing: Batch | None, *, branch: bool
+) -> Kind:
     """Choose whether lines or branches are merged, where there are both.
 
+    What is appended to decides; else the rcfile, if it wants branches; else the majority.
+
     Args:
-        weights: How many processes have each.
+        files: The data files.
+        recorded: What each process that recorded has.
+        existing: What is appended to, if anything is.
         branch: Whether the rcfile wants branches.
-        target: What is in the data file that is appended to, if any is.
 
     Returns:
         `Kind.LINES` or `Kind.ARCS`.
     """
-    if target is not None and target is not Kind.NOTHING:
-        return target
-    if not weights.get(Kind.LINES):
-        return Kind.ARCS if weights.get(Kind.ARCS) else Kind.LINES
-    if weights.get(Kind.ARCS) and (branch or weights[Kind.ARCS] > weights[Kind.LINES]):
-        return Kind.ARCS
-    return Kind.LINES
+    for kind in _OPPOSITE:
+        if existing is not None and kind in existing.parts:
+            return kind
+    weights = collections.Counter([*(file.kind for file in files), *recorded])
+    lines, arcs = weights[Kind.LINES], weights[Kind.ARCS]
+    return Kind.ARCS if arcs and (branch or arcs > lines) else Kind.LINES
 
 
 def why_odd(file: ReadFile, others: list[str]) -> str:
@@ -226,11 +231,6 @@ def tracer_conflicts(
         else:
             conflicts.append((file, _why_conflict(wrong, mine[wrong], agreed[wrong])))
     return conflicts
-
-
-def weights_of(files: Iterable[ReadFile]) -> collections.Counter[Kind]:
-    """Count the files of each kind."""
-    return collections.Counter(file.kind for file in files)
 
 
 def _why_conflict(path: str, tracer: str, other: str) -> str:

@@ -373,4 +373,3 @@ def _refuse_other_types(tables: _Tables) -> None:
     )
     if not right:
         raise UnusableError("it has values of the wrong type: coverage.py did not write it")
-

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from binascii import crc32
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -33,24 +32,15 @@ if TYPE_CHECKING:
 
 _LARGEST: Final = 64 << 20  # bytes
 _FIXED: Final = struct.Struct("<4sIIIQqIIIII")
-_HEADER: Final = struct.Struct("<8sHHIQIIQ8sIIII")
 _KNOWN_MARKS: Final = bytes([0, MARK])
 
 # A record up to its marks: flags, size, checksum, first line, path and module.
 _Head: TypeAlias = bytes
 
 
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """What decides, beside a source itself, how coverage.py would have measured it.
-
-    Attributes:
-        process: One of the processes; they differ in nothing else than who they are.
-        key: The same for the processes that belong together.
-    """
-
-    process: ProcessIdentity
-    key: tuple[str, ...]
+# What decides, beside a source itself, how coverage.py would have measured it. Processes that have
+# the same differ in nothing else than who they are.
+GroupKey: TypeAlias = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +49,7 @@ class Part:
 
     Attributes:
         file: Where it is.
+        key: The group it belongs to.
         process: Who wrote it.
         number: Its number among the segments of the process.
         loss: What could not be recorded, if anything.
@@ -66,6 +57,7 @@ class Part:
     """
 
     file: str
+    key: GroupKey
     process: ProcessIdentity
     number: int
     loss: Loss | None = None
@@ -85,10 +77,10 @@ class Recorded:
         unreadable: Those that could not be, and why.
     """
 
-    processes: dict[tuple[str, ...], ProcessIdentity] = dataclasses.field(default_factory=dict)
-    lines: dict[tuple[str, ...], dict[_Head, int]] = dataclasses.field(default_factory=dict)
-    arcs: dict[tuple[str, ...], dict[_Head, set[bytes]]] = dataclasses.field(default_factory=dict)
-    others: dict[tuple[str, ...], list[SourceLines]] = dataclasses.field(default_factory=dict)
+    processes: dict[GroupKey, ProcessIdentity] = dataclasses.field(default_factory=dict)
+    lines: dict[GroupKey, dict[_Head, int]] = dataclasses.field(default_factory=dict)
+    arcs: dict[GroupKey, dict[_Head, set[bytes]]] = dataclasses.field(default_factory=dict)
+    others: dict[GroupKey, list[SourceLines]] = dataclasses.field(default_factory=dict)
     parts: list[Part] = dataclasses.field(default_factory=list)
     unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
 
@@ -109,13 +101,12 @@ class Recorded:
         self.parts += other.parts
         self.unreadable += other.unreadable
 
-    def sources(self, key: tuple[str, ...]) -> Iterator[SourceLines]:
+    def sources(self, key: GroupKey) -> Iterator[SourceLines]:
         """The sources of a group, each once for each head it has."""
         for head, marks in self.lines.get(key, {}).items():
-            content = marks.to_bytes((marks.bit_length() + 7) // 8, "little")
-            yield _source(head, content)
+            yield _with_lines(head, marks)
         for head, entries in self.arcs.get(key, {}).items():
-            yield _source(head, b"".join(entries))
+            yield _with_arcs(head, entries)
         yield from self.others.get(key, ())
 
 
@@ -135,7 +126,7 @@ def read_batch(files: Sequence[str], *, by_directory: bool = False) -> Recorded:
             content, _ = read_regular(file, _LARGEST)
             reader.add(file, content)
         except (RecordingError, NotRegularError, OSError) as error:
-            reader.found.unreadable.append(Unreadable(Path(file), _why(error)))
+            reader.found.unreadable.append(Unreadable(Path(file), _reason(error)))
     return reader.found
 
 
@@ -149,8 +140,6 @@ class _Reader:
     def __init__(self, *, by_directory: bool) -> None:
         self.found = Recorded()
         self._by_directory = by_directory
-        self._groups: dict[bytes, tuple[str, ...]] = {}
-        self._facts: dict[bytes, ProcessIdentity] = {}
         # The heads whose checksum is right, and what they say: the record's length, how many
         # bytes of marks or entries it has, and whether these are marks.
         self._heads: dict[_Head, tuple[int, int, bool]] = {}
@@ -159,10 +148,10 @@ class _Reader:
     def add(self, file: str, content: bytes) -> None:
         """Add a segment."""
         process, number, size, position = _recordings._parse_header(content)  # noqa: SLF001
-        key = self._group(process, content)
+        key = self._group(process)
         loss = Loss(*struct.unpack_from("<II", content, 56))
         lines: list[tuple[_Head, bytes]] = []
-        arcs: list[tuple[_Head, bytes]] = []
+        arcs: list[tuple[_Head, list[bytes]]] = []
         try:
             if len(content) != size:
                 raise _Damaged
@@ -170,11 +159,11 @@ class _Reader:
         except (_Damaged, struct.error):
             segment = _recordings._parse(Path(file), content)  # noqa: SLF001
             self.found.others.setdefault(key, []).extend(segment.sources)
-            part = Part(file, process, number, segment.loss, segment.damage)
+            part = Part(file, key, process, number, segment.loss, segment.damage)
         else:
             self._add_lines(key, lines)
             self._add_arcs(key, arcs)
-            part = Part(file, process, number, loss if loss.count else None)
+            part = Part(file, key, process, number, loss if loss.count else None)
         self.found.parts.append(part)
 
     def _read_records(
@@ -182,7 +171,7 @@ class _Reader:
         content: bytes,
         position: int,
         lines: list[tuple[_Head, bytes]],
-        arcs: list[tuple[_Head, bytes]],
+        arcs: list[tuple[_Head, list[bytes]]],
     ) -> None:
         known, unpack = self._heads, _FIXED.unpack_from
         end = len(content) - _FIXED.size
@@ -201,14 +190,12 @@ class _Reader:
                     raise _Damaged
                 lines.append((head, body))
             else:
-                arcs.append((head, body))
+                arcs.append((head, self._split(body)))
             position += length
         if position > len(content) or content.count(0, position) != len(content) - position:
             raise _Damaged
 
-    def _check(
-        self, head: _Head, content: bytes, position: int
-    ) -> tuple[int, int, bool] | None:
+    def _check(self, head: _Head, content: bytes, position: int) -> tuple[int, int, bool] | None:
         """Check the head of a record, and remember it; None at the end of the records."""
         if not any(head[:4]):
             return None
@@ -219,19 +206,41 @@ class _Reader:
         self._heads[head] = facts = (length, count, head.startswith(b"LINE"))
         return facts
 
-    def _add_lines(self, key: tuple[str, ...], lines: list[tuple[_Head, bytes]]) -> None:
+    def _add_lines(self, key: GroupKey, lines: list[tuple[_Head, bytes]]) -> None:
         merged = self.found.lines.setdefault(key, {})
         get, number = merged.get, int.from_bytes
         for head, marks in lines:
             merged[head] = get(head, 0) | number(marks, "little")
 
-    def _add_arcs(self, key: tuple[str, ...], arcs: list[tuple[_Head, bytes]]) -> None:
+    def _add_arcs(self, key: GroupKey, arcs: list[tuple[_Head, list[bytes]]]) -> None:
         if arcs:
             merged = self.found.arcs.setdefault(key, {})
-            for head, body in arcs:
-                merged.setdefault(head, set()).update(_entries(body))
+            for head, entries in arcs:
+                merged.setdefault(head, set()).update(entries)
 
-    def _group(self, process: ProcessIdentity, content: bytes) -> tuple[str, ...]:
+    def _split(self, body: bytes) -> list[bytes]:
+        """Split what an arcs record has into its entries, each of them whole."""
+        entries = []
+        position, end, known = 0, len(body) - 4, self._entries
+        while position <= end and body[position]:
+            length = 4 + 4 * body[position + 1]
+            entry = body[position : position + length]
+            if entry not in known:
+                self._check_entry(entry, length)
+            entries.append(entry)
+            position += length
+        if body.count(0, position) != len(body) - position:
+            raise _Damaged
+        return entries
+
+    def _check_entry(self, entry: bytes, length: int) -> None:
+        damage: list[str] = []
+        read = list(_recordings._parse_entries(entry, "", damage))  # noqa: SLF001
+        if damage or len(read) != 1 or len(entry) != length:
+            raise _Damaged
+        self._entries.add(entry)
+
+    def _group(self, process: ProcessIdentity) -> GroupKey:
         key = (
             process.prefix,
             process.base_prefix,
@@ -243,3 +252,30 @@ class _Reader:
         )
         self.found.processes.setdefault(key, process)
         return key
+
+
+def _source(head: _Head) -> SourceLines:
+    """Read the head of a record: a source of which nothing ran."""
+    return _recordings._parse_record(head, 0, len(head), [])  # noqa: SLF001
+
+
+def _with_lines(head: _Head, marks: int) -> SourceLines:
+    content = marks.to_bytes((marks.bit_length() + 7) // 8, "little")
+    first = int.from_bytes(head[36:40], "little")
+    lines = _recordings._parse_marks(content, first, "", [])  # noqa: SLF001
+    return dataclasses.replace(_source(head), lines=lines)
+
+
+def _with_arcs(head: _Head, entries: set[bytes]) -> SourceLines:
+    read = list(_recordings._parse_entries(b"".join(entries), "", []))  # noqa: SLF001
+    return dataclasses.replace(
+        _source(head),
+        arcs=frozenset(entry for entry in read if not isinstance(entry, Trail)),
+        trails=frozenset(entry for entry in read if isinstance(entry, Trail)),
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)

@@ -52,9 +52,7 @@ class WorkerPool(Executor):
         self._mine = threading.local()
         self._all: list[_Worker] = []
 
-    def submit(
-        self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any
-    ) -> Future[_Result]:
+    def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:
         """Have a worker call a function that it can import, with arguments that can be pickled."""
         return self._threads.submit(self._call, fn, args, kwargs)
 
@@ -64,7 +62,9 @@ class WorkerPool(Executor):
         for worker in self._all:
             worker.end()
 
-    def _call(self, fn: Callable[..., _Result], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+    def _call(
+        self, fn: Callable[..., _Result], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:  # noqa: ANN401
         worker: _Worker | None = getattr(self._mine, "worker", None)
         if worker is None:
             worker = self._mine.worker = _Worker()
@@ -173,7 +173,9 @@ def run_batches(
             yield function(items)
         return
     own = isinstance(executor, WorkerPool)
-    batches = executor.workers * _BATCHES_PER_WORKER if isinstance(executor, WorkerPool) else _BATCHES
+    batches = (
+        executor.workers * _BATCHES_PER_WORKER if isinstance(executor, WorkerPool) else _BATCHES
+    )
     size = max(1, -(-len(items) // batches))
     futures = [
         (batch, executor.submit(function, batch))
