@@ -22,7 +22,6 @@ from hcoverage._errors import CombineError, NoDataError, RcfileError
 from hcoverage._rcfile import find_rcfile, settings_of
 from hcoverage._regular_file import stamp
 from hcoverage._target import held
-from hcoverage._worker_pool import default_executor, run_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,6 +40,7 @@ _INTERVAL: Final = 0.05
 
 # From how many bytes on starting processes to read them takes less time than they save.
 _WORTH_PROCESSES: Final = 24 << 20
+_EMPTY_DATA_FILE: Final = 40 << 10
 
 
 def combine(
@@ -153,23 +153,25 @@ def _read(
     """Read all data there is, in processes of our own where that is worth it."""
     # Imported here, with sqlite3: a merge is not what most who import hcoverage want.
     from hcoverage._merge_data_files import Batch, read_batch  # noqa: PLC0415
+    from hcoverage._worker_pool import default_executor  # noqa: PLC0415
 
-    size = sum(map(_size, _listed(sources)))
+    listed = _listed(sources)
+    recordings = [file for file in listed if is_recording(file)]
     with contextlib.ExitStack() as stack:
         if executor is None:
-            executor = stack.enter_context(default_executor(size, _WORTH_PROCESSES))
+            work = sum(map(_work, listed))
+            executor = stack.enter_context(default_executor(work, _WORTH_PROCESSES))
         recordings_file = target.workshop / ".coverage.recordings"
-        recorded = _read_recordings(sources, recordings_file, settings, executor)
-        batch = _read_data_files(sources, target.path, executor)
+        recorded = _read_recordings(recordings, recordings_file, settings, executor)
+        batch = _read_data_files(sources, listed, target.path, executor)
     recorded_batch = read_batch([str(recordings_file)]) if recordings_file.exists() else Batch()
     return _Found(batch, recorded, recorded_batch)
 
 
 def _read_recordings(
-    sources: list[Path], data_file: Path, settings: CoverageConfig, executor: Executor | None
+    files: list[Path], data_file: Path, settings: CoverageConfig, executor: Executor | None
 ) -> RecordedData:
     """Put what was recorded into one data file."""
-    files = [file for file in _listed(sources) if is_recording(file)]
     if not files:
         return RecordedData()
     # Imported here, with much of coverage.py: only where something was recorded.
@@ -178,16 +180,18 @@ def _read_recordings(
     return write_recorded_data(files, settings, data_file, executor=executor)
 
 
-def _read_data_files(sources: list[Path], target: Path, executor: Executor | None) -> Batch:
+def _read_data_files(
+    sources: list[Path], listed: list[Path], target: Path, executor: Executor | None
+) -> Batch:
     """Read the data files, and wait a moment for those that are being written."""
     from hcoverage._merge_data_files import Batch, read_batch  # noqa: PLC0415
+    from hcoverage._worker_pool import run_batches  # noqa: PLC0415
 
     batch = Batch()
     patience_ends = time.monotonic() + _PATIENCE
     while True:
-        known = {file.path for file in batch.files}
-        listed = [str(file) for file in _listed(sources) if not is_recording(file)]
-        files = sorted(set(listed) - known - {str(target)})
+        known = {str(target), *(file.path for file in batch.files)}
+        files = sorted({str(file) for file in listed if not is_recording(file)} - known)
         batch.refused = []
         for found in run_batches(read_batch, files, executor, _note_lost(batch.refused)):
             batch.add(found)
@@ -195,6 +199,7 @@ def _read_data_files(sources: list[Path], target: Path, executor: Executor | Non
         if not unfinished or time.monotonic() > patience_ends:
             return batch
         time.sleep(_INTERVAL)
+        listed = _listed(sources)
 
 
 def _note_lost(refused: list[tuple[str, str]]) -> Callable[[str], None]:
@@ -259,8 +264,8 @@ def _fitting(batch: Batch, kind: Kind) -> tuple[list[ReadFile], list[SetAside]]:
 
     ordered = sorted(batch.files, key=lambda file: file.path)
     fitting = [file for file in ordered if file.kind in (kind, Kind.NOTHING)]
-    names = [Path(file.path).name for file in fitting if file.kind is kind]
-    odd = [file for file in ordered if file not in fitting]
+    odd = [file for file in ordered if file.kind not in (kind, Kind.NOTHING)]
+    names = [os.path.basename(file.path) for file in fitting if file.kind is kind]  # noqa: PTH119
     refused = [SetAside(Path(path), reason) for path, reason in sorted(batch.refused)]
     return fitting, [*refused, *(SetAside(Path(file.path), why_odd(file, names)) for file in odd)]
 
@@ -328,11 +333,13 @@ def _listed(sources: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _size(path: Path) -> int:
+def _work(file: Path) -> int:
+    """How much there is to read in a file: about so many bytes of measured lines and arcs."""
     try:
-        return path.lstat().st_size
+        size = file.lstat().st_size
     except OSError:
         return 0
+    return size // 4 if is_recording(file) else max(0, size - _EMPTY_DATA_FILE)
 
 
 def _is_being_written(path: Path) -> bool:

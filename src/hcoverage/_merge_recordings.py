@@ -153,8 +153,7 @@ class _Reader:
         lines: list[tuple[_Head, bytes]] = []
         arcs: list[tuple[_Head, list[bytes]]] = []
         try:
-            if len(content) != size:
-                raise _Damaged
+            _expect(len(content) == size)
             self._read_records(content, position, lines, arcs)
         except (_Damaged, struct.error):
             segment = _recordings._parse(Path(file), content)  # noqa: SLF001
@@ -273,6 +272,11 @@ def _with_arcs(head: _Head, entries: set[bytes]) -> SourceLines:
         arcs=frozenset(entry for entry in read if not isinstance(entry, Trail)),
         trails=frozenset(entry for entry in read if isinstance(entry, Trail)),
     )
+
+
+def _expect(condition: bool) -> None:  # noqa: FBT001
+    if not condition:
+        raise _Damaged
 
 
 def _reason(error: Exception) -> str:

@@ -1,9 +1,9 @@
 """Put a merged data file in place and remove what is in it, so that nothing is lost in between.
 
-Whoever combines into a data file holds the lock file beside it. Before anything is removed, the lock
-file tells which file the result is. So whoever comes next, after this process was killed or while
-it was at work, knows whether the data file in place holds data that is nowhere else any more, and
-keeps it.
+Whoever combines into a data file holds the lock file beside it. Before anything is removed, the
+lock file tells which file the result is. So whoever comes next, after this process was killed or
+while it was at work, knows whether the data file in place holds data that is nowhere else any more,
+and keeps it.
 """
 
 from __future__ import annotations

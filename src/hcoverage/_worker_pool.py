@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 from hcoverage._environment import unmeasured_environment
@@ -26,10 +27,15 @@ if TYPE_CHECKING:
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_PROGRAM: Final = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
-    "from hcoverage._worker_pool import _serve; _serve()"
-)
+# The package is put there without its `__init__`, which imports much that no worker needs.
+_PROGRAM: Final = """\
+import json, sys, types
+sys.path[:], package = json.loads(sys.argv.pop())
+sys.modules["hcoverage"] = types.ModuleType("hcoverage")
+sys.modules["hcoverage"].__path__ = [package]
+from hcoverage._worker_pool import _serve
+_serve()
+"""
 _BATCHES_PER_WORKER: Final = 2
 # Of executors that do not tell how many workers they have.
 _BATCHES: Final = 32
@@ -85,7 +91,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)],
+            [sys.executable, "-c", _PROGRAM, json.dumps([sys.path, str(Path(__file__).parent)])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=unmeasured_environment(os.environ),
@@ -120,7 +126,7 @@ def _serve() -> None:
         try:
             fn, args, kwargs = pickle.load(requests)  # noqa: S301 - from our own parent
         except EOFError:
-            return
+            os._exit(0)  # everything is flushed, and taking large results apart takes time
         _reply(replies, fn, args, kwargs)
 
 
