@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from coverage import CoverageData
@@ -46,7 +46,7 @@ class Written:
     """What one process writes."""
 
     name: str
-    data: Mapping[str, Mapping[str, frozenset[int] | frozenset[tuple[int, int]]]]
+    data: Mapping[str, Mapping[str, frozenset[Any]]]
     touched: tuple[str, ...] = ()
     tracers: Mapping[str, str] = field(default_factory=dict)
     copies: int = 0
@@ -86,7 +86,7 @@ def write(directory: Path, has_arcs: bool, run: Written) -> None:  # noqa: FBT00
     here = directory.parent
     for context, what in run.data.items():
         data.set_context(context)
-        add({_at(here, name): numbers for name, numbers in what.items()})  # type: ignore[misc]
+        add({_at(here, name): numbers for name, numbers in what.items()})
     data.touch_files([_at(here, name) for name in run.touched])
     if run.tracers:
         data.touch_files(list(run.tracers))

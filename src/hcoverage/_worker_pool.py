@@ -58,7 +58,13 @@ class WorkerPool(Executor):
         self._mine = threading.local()
         self._all: list[_Worker] = []
 
-    def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:
+    def submit(
+        self,
+        fn: Callable[..., _Result],
+        /,
+        *args: Any,  # noqa: ANN401 - whatever the function takes
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Future[_Result]:
         """Have a worker call a function that it can import, with arguments that can be pickled."""
         return self._threads.submit(self._call, fn, args, kwargs)
 
