@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _LARGEST: Final = 64 << 20  # bytes
-_FIXED: Final = struct.Struct("<4sIIIQqIIIII")
-_KNOWN_MARKS: Final = bytes([0, MARK])
+_FIXED: Final = 52
+_NAMES: Final = struct.Struct("<II")
+_NAMES_AT: Final = 44
 
 # A record up to its marks: flags, size, checksum, first line, path and module.
 _Head: TypeAlias = bytes
@@ -141,8 +142,9 @@ class _Reader:
         self.found = Recorded()
         self._by_directory = by_directory
         # The heads whose checksum is right, and what they say: the record's length, how many
-        # bytes of marks or entries it has, and whether these are marks.
-        self._heads: dict[_Head, tuple[int, int, bool]] = {}
+        # bytes of marks or entries it has, and where these are marks, a number that has the lowest
+        # bit of each byte set.
+        self._heads: dict[_Head, tuple[int, int, int]] = {}
         self._entries: set[bytes] = set()
 
     def add(self, file: str, content: bytes) -> None:
@@ -150,7 +152,7 @@ class _Reader:
         process, number, size, position = _recordings._parse_header(content)  # noqa: SLF001
         key = self._group(process)
         loss = Loss(*struct.unpack_from("<II", content, 56))
-        lines: list[tuple[_Head, bytes]] = []
+        lines: list[tuple[_Head, int]] = []
         arcs: list[tuple[_Head, list[bytes]]] = []
         try:
             _expect(len(content) == size)
@@ -169,32 +171,33 @@ class _Reader:
         self,
         content: bytes,
         position: int,
-        lines: list[tuple[_Head, bytes]],
+        lines: list[tuple[_Head, int]],
         arcs: list[tuple[_Head, list[bytes]]],
     ) -> None:
-        known, unpack = self._heads, _FIXED.unpack_from
-        end = len(content) - _FIXED.size
+        get, names, number = self._heads.get, _NAMES.unpack_from, int.from_bytes
+        end = len(content) - _FIXED
         while position <= end:
             # Where the marks are; what is wrong with these numbers shows in the checksum.
-            path, module = unpack(content, position)[-2:]
-            start = position + _FIXED.size + path + module
+            path, module = names(content, position + _NAMES_AT)
+            start = position + _FIXED + path + module
             head = content[position:start]
-            facts = known.get(head) or self._check(head, content, position)
+            facts = get(head) or self._check(head, content, position)
             if facts is None:
                 break
-            length, count, is_lines = facts
-            body = content[start : start + count]
-            if is_lines:
-                if body.translate(None, _KNOWN_MARKS):
+            length, count, ones = facts
+            if ones:
+                marks = number(content[start : start + count], "little")
+                # All bytes at once: each is a mark or zero.
+                if (marks & ones) * MARK != marks:
                     raise _Damaged
-                lines.append((head, body))
-            else:
-                arcs.append((head, self._split(body)))
+                lines.append((head, marks))
+            elif head.startswith(b"ARCS"):
+                arcs.append((head, self._split(content[start : start + count])))
             position += length
         if position > len(content) or content.count(0, position) != len(content) - position:
             raise _Damaged
 
-    def _check(self, head: _Head, content: bytes, position: int) -> tuple[int, int, bool] | None:
+    def _check(self, head: _Head, content: bytes, position: int) -> tuple[int, int, int] | None:
         """Check the head of a record, and remember it; None at the end of the records."""
         if not any(head[:4]):
             return None
@@ -202,14 +205,15 @@ class _Reader:
         if length is None or position + length > len(content):
             raise _Damaged
         count = int.from_bytes(head[40:44], "little")
-        self._heads[head] = facts = (length, count, head.startswith(b"LINE"))
+        ones = int.from_bytes(bytes([1]) * count, "little") if head.startswith(b"LINE") else 0
+        self._heads[head] = facts = (length, count, ones)
         return facts
 
-    def _add_lines(self, key: GroupKey, lines: list[tuple[_Head, bytes]]) -> None:
+    def _add_lines(self, key: GroupKey, lines: list[tuple[_Head, int]]) -> None:
         merged = self.found.lines.setdefault(key, {})
-        get, number = merged.get, int.from_bytes
+        get = merged.get
         for head, marks in lines:
-            merged[head] = get(head, 0) | number(marks, "little")
+            merged[head] = get(head, 0) | marks
 
     def _add_arcs(self, key: GroupKey, arcs: list[tuple[_Head, list[bytes]]]) -> None:
         if arcs:
