@@ -322,7 +322,7 @@ def _duplicates(files: Iterable[ReadFile]) -> Iterable[Path]:
         seen.add(file.digest)
 
 
-def _listed(sources: Iterable[Path]) -> list[Path]:
+def _listed(sources: list[Path]) -> list[Path]:
     files: list[Path] = []
     for source in sources:
         if not os.path.lexists(source):
@@ -330,7 +330,7 @@ def _listed(sources: Iterable[Path]) -> list[Path]:
                 f"nothing to combine at {source}: there is no such file or directory"
             )
         files.extend([*data_files(source), *recordings(source)] if source.is_dir() else [source])
-    return list(dict.fromkeys(files))
+    return files if len(sources) == 1 else list(dict.fromkeys(files))
 
 
 def _work(file: Path) -> int:

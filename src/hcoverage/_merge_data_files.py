@@ -46,6 +46,10 @@ foreign key (file_id) references file (id) )
 _COMMENT: Final = re.compile(r"--[^\n]*")
 _SPACE: Final = re.compile(r"\s+")
 
+# Where the table `meta` and its index are: pages, counted from 1.
+_META_PAGES: Final = {"meta": 3, "sqlite_autoindex_meta_1": 4}
+_DIGEST: Final = 32  # bytes
+
 _LARGEST: Final = 1 << 30  # bytes
 _HEADER: Final = 100
 _MAGIC: Final = b"SQLite format 3\0"
@@ -115,7 +119,7 @@ class ReadFile:
     Attributes:
         path: Where it is.
         kind: What it has.
-        digest: The same for files of the same content.
+        digest: The same for files of the same data, as processes that do the same write them.
         stamp: Which file it was.
         has_tracers: Whether plugins are named in it.
     """
@@ -174,17 +178,32 @@ def read_batch(paths: Sequence[str]) -> Batch:
         for path in paths:
             try:
                 content, stamp = read_regular(path, _LARGEST)
-                digest = hashlib.blake2b(content, digest_size=32).digest()
+                digest = _digest_of_data(content)
                 if digest in seen:
                     batch.files.append(dataclasses.replace(seen[digest], path=path, stamp=stamp))
                     continue
                 kind, has_tracers = reader.add(path, content, batch.parts)
+                if not reader.meta_is_apart:
+                    digest = hashlib.blake2b(content, digest_size=_DIGEST - 1).digest()
             except (UnusableError, NotRegularError, OSError) as error:
                 batch.refused.append((path, reason(error)))
             else:
                 seen[digest] = ReadFile(path, kind, digest, stamp, has_tracers)
                 batch.files.append(seen[digest])
     return batch
+
+
+def _digest_of_data(content: bytes) -> bytes:
+    """Digest all of a data file but who wrote it and when.
+
+    That is in the pages of the table `meta`, where coverage.py made the file (`_META_PAGES`), and
+    in the counters of changes in the header. All else being the same, so are the other tables.
+    """
+    page = int.from_bytes(content[16:18], "big")
+    digest = hashlib.blake2b(content[:24], digest_size=_DIGEST)
+    for start, end in ((28, 92), (96, 2 * page), (4 * page, None)):
+        digest.update(content[start:end])
+    return digest.digest()
 
 
 def tracers_in(path: str) -> list[tuple[str, str]]:
@@ -221,9 +240,14 @@ class _Tables:
 
 
 class _Reader:
-    """Reads data files one after the other, remembering what they have in common."""
+    """Reads data files one after the other, remembering what they have in common.
+
+    Attributes:
+        meta_is_apart: Whether in the last file nothing but `meta` is in `_META_PAGES`.
+    """
 
     def __init__(self) -> None:
+        self.meta_is_apart = False
         self._database = sqlite3.connect(":memory:")
         self._good_schemas: set[tuple[Any, ...]] = set()
         self._last_arcs: dict[Key, str] = {}
@@ -281,15 +305,18 @@ class _Reader:
 
     def _refuse_other_schemas(self) -> None:
         """Refuse a database that is not coverage.py's, or would run something while it is read."""
-        schema = tuple(self._rows("SELECT type, name, sql FROM sqlite_master ORDER BY name"))
+        query = "SELECT type, name, sql, rootpage FROM sqlite_master ORDER BY name"
+        schema = tuple(self._rows(query))
+        pages = {name: page for _, name, _, page in schema}
+        self.meta_is_apart = pages.items() >= _META_PAGES.items()
         if schema not in self._good_schemas:
-            kinds = {kind for kind, _, _ in schema}
+            kinds = {kind for kind, *_ in schema}
             if kinds - {"table", "index"}:
                 raise UnusableError(
                     "its database has triggers or views: coverage.py did not write it"
                 )
             # The indexes of `unique` have no text of their own.
-            texts = {_SPACE.sub(" ", _COMMENT.sub("", sql)) for _, _, sql in schema if sql}
+            texts = {_SPACE.sub(" ", _COMMENT.sub("", sql)) for _, _, sql, _ in schema if sql}
             if "CREATE TABLE coverage_schema ( version integer )" not in texts:
                 raise UnusableError("coverage.py cannot read it (it isn't a coverage data file)")
         versions = self._rows("SELECT version FROM coverage_schema")
