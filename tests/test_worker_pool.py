@@ -18,7 +18,7 @@ from hcoverage import _combine
 from hcoverage._worker_pool import WorkerDiedError, WorkerPool, run_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -97,14 +97,14 @@ def test_any_executor_merges_the_same(
     monkeypatch.chdir(tmp_path)
     files = data_files(tmp_path / "data", 50)
     files[7].write_bytes(b"bad")
-    executors: dict[str, concurrent.futures.Executor] = {
-        "threads": concurrent.futures.ThreadPoolExecutor(2),
-        "processes": concurrent.futures.ProcessPoolExecutor(
+    executors: dict[str, Callable[[], concurrent.futures.Executor]] = {
+        "threads": lambda: concurrent.futures.ThreadPoolExecutor(2),
+        "processes": lambda: concurrent.futures.ProcessPoolExecutor(
             2, mp_context=multiprocessing.get_context("spawn")
         ),
-        "ours": WorkerPool(2),
+        "ours": lambda: WorkerPool(2),
     }
-    with executors[kind] as executor:
+    with executors[kind]() as executor:
         result = hcoverage.combine(["data"], executor=executor)
     assert lines_in(tmp_path / ".coverage") == [n for n in range(1, 51) if n != 8]
     assert [item.path for item in result.set_aside] == [files[7]]

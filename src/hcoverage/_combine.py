@@ -81,10 +81,9 @@ def combine(
     sources = [Path(path).absolute() for path in paths]
     # A link is replaced, not followed.
     with held(Path(os.path.abspath(data_file))) as target:  # noqa: PTH100
-        settings = _settings(coveragerc)
-        found = _read(sources, target, settings, executor)
+        found = _read(sources, target, coveragerc, executor)
         existing = _existing(target) if append or target.must_keep else None
-        selection = _select(found, existing, settings)
+        selection = _select(found, existing)
         if not selection.has_data:
             raise _nothing_to_merge(selection.set_aside, found.recorded.losses)
         selection.merged.write(target.result)
@@ -109,11 +108,13 @@ class _Found:
         batch: The data files, and what they hold.
         recorded: What came of the recordings.
         recorded_batch: What they hold.
+        settings: What the rcfile says.
     """
 
     batch: Batch
     recorded: RecordedData
     recorded_batch: Batch
+    settings: CoverageConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +149,10 @@ def _settings(coveragerc: str | os.PathLike[str] | None) -> CoverageConfig:
 
 
 def _read(
-    sources: list[Path], target: Target, settings: CoverageConfig, executor: Executor | None
+    sources: list[Path],
+    target: Target,
+    coveragerc: str | os.PathLike[str] | None,
+    executor: Executor | None,
 ) -> _Found:
     """Read all data there is, in processes of our own where that is worth it."""
     # Imported here, with sqlite3: a merge is not what most who import hcoverage want.
@@ -161,11 +165,13 @@ def _read(
         if executor is None:
             work = sum(map(_work, listed))
             executor = stack.enter_context(default_executor(work, _WORTH_PROCESSES))
+        # While the processes start: it imports much of coverage.py.
+        settings = _settings(coveragerc)
         recordings_file = target.workshop / ".coverage.recordings"
         recorded = _read_recordings(recordings, recordings_file, settings, executor)
         batch = _read_data_files(sources, listed, target.path, executor)
     recorded_batch = read_batch([str(recordings_file)]) if recordings_file.exists() else Batch()
-    return _Found(batch, recorded, recorded_batch)
+    return _Found(batch, recorded, recorded_batch, settings)
 
 
 def _read_recordings(
@@ -218,7 +224,7 @@ def _existing(target: Target) -> Batch | None:
     return batch
 
 
-def _select(found: _Found, existing: Batch | None, settings: CoverageConfig) -> _Selection:
+def _select(found: _Found, existing: Batch | None) -> _Selection:
     """Decide what of all that was read goes into the result."""
     # Imported here, with much of coverage.py.
     from hcoverage._merge import Merged, PathMap, choose_kind  # noqa: PLC0415
@@ -228,10 +234,10 @@ def _select(found: _Found, existing: Batch | None, settings: CoverageConfig) -> 
         found.batch.files,
         [file.kind for file in found.recorded_batch.files] * len(found.recorded.processes),
         existing,
-        branch=settings.branch,
+        branch=found.settings.branch,
     )
     parts = found.batch.parts
-    map_path = PathMap(settings)
+    map_path = PathMap(found.settings)
     map_path.learn(parts[each] for each in (kind, Kind.NOTHING) if each in parts)
     files, set_aside = _fitting(found.batch, kind)
     merged = Merged()

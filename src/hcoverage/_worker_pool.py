@@ -8,13 +8,14 @@ script without a guard does not survive. These are Pythons of their own that onl
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import pickle
+import queue
 import signal
 import subprocess
 import sys
-import threading
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
@@ -49,14 +50,15 @@ class WorkerPool(Executor):
     """An executor over processes of this interpreter.
 
     Args:
-        workers: How many processes; each is started when there is work for it.
+        workers: How many processes; they are started at once, so that they are ready early.
     """
 
     def __init__(self, workers: int) -> None:
         self.workers: Final = workers
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="hcoverage-worker")
-        self._mine = threading.local()
-        self._all: list[_Worker] = []
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for _ in range(workers):
+            self._idle.put(_Worker())
 
     def submit(
         self,
@@ -71,22 +73,25 @@ class WorkerPool(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
         """End the workers, after what they are doing."""
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
-        for worker in self._all:
-            worker.end()
+        for _ in range(self.workers if wait else 0):
+            self._idle.get().end()
 
     def _call(
         self, fn: Callable[..., _Result], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:  # noqa: ANN401
-        worker: _Worker | None = getattr(self._mine, "worker", None)
-        if worker is None:
-            worker = self._mine.worker = _Worker()
-            self._all.append(worker)
+        worker = self._idle.get()
         try:
             succeeded, result = worker.call((fn, args, kwargs))
         except (OSError, EOFError, pickle.UnpicklingError) as error:
-            self._mine.worker = None
             worker.end()
+            self._idle.put(_Worker())
             raise WorkerDiedError(f"a worker process ended with {worker.status}") from error
+        except BaseException:
+            # What was half sent or half received would be taken for the next call's.
+            worker.end()
+            self._idle.put(_Worker())
+            raise
+        self._idle.put(worker)
         if not succeeded:
             raise result
         return result
@@ -127,6 +132,8 @@ def _serve() -> None:
     """Answer calls until there are no more; what a worker's process runs."""
     # Ctrl-C reaches the whole process group; the one who asked decides what becomes of the work.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Nothing that is made here is a cycle, and there is much of it.
+    gc.disable()
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     while True:
         try:
