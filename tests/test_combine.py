@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -124,6 +125,28 @@ class TestMerging:
         assert lines_in(directory / ".coverage") == {str(project / "one.py"): [1]}
 
 
+class TestDuplicates:
+    def test_files_of_the_same_data_are_counted_and_removed(self, data: Path) -> None:
+        # As coverage.py writes them: who and when differ, and the lines do not.
+        for number, lines in enumerate([[1, 2], [1, 2], [1, 3]]):
+            path = data_file(data / f".coverage.h.pid{number}.Xabcdefx", {"/app/one.py": lines})
+            with contextlib.closing(sqlite3.connect(path)) as database, database:
+                database.execute("INSERT INTO meta VALUES ('sys_argv', ?)", (f"run {number}",))
+        result = hcoverage.combine([data])
+        assert [path.name for path in result.duplicates] == [".coverage.h.pid1.Xabcdefx"]
+        assert len(result.merged) == 3
+        assert list(data.iterdir()) == []
+
+    def test_a_name_that_claims_to_be_a_duplicate_is_not_believed(
+        self, project: Path, data: Path
+    ) -> None:
+        for number in (1, 2):
+            name = f".coverage.h.pid{number}.Xabcdefx.Habcdefghijh"
+            data_file(data / name, {"/app/one.py": [number]})
+        assert hcoverage.combine([data]).duplicates == ()
+        assert lines_in(project / ".coverage") == {str(project / "one.py"): [1, 2]}
+
+
 def cut_off(path: Path) -> None:
     whole = data_file(path, {f"/app/{n}.py": list(range(100)) for n in range(200)}).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -186,6 +209,36 @@ class TestBadFiles:
         assert item.path == odd
         assert ".coverage.h.pid1.Xa" in item.reason
         assert lines_in(project / ".coverage") == {str(project / "one.py"): [1]}
+
+    def test_the_majority_decides_and_the_odd_one_is_told_by_its_process(
+        self, project: Path, data: Path
+    ) -> None:
+        odd = data_file(data / ".coverage.h.pid17.Xabcdefx", {"/app/one.py": [1]})
+        for number in range(2):
+            path = data / f".coverage.h.pid{number}.Xabcdefx"
+            data_file(path, {}, arcs={"/app/one.py": [(1, number + 2)]})
+        (item,) = hcoverage.combine([data]).set_aside
+        assert item.path == odd
+        assert "line data (of process 17 on h)" in item.reason
+        assert "and 1 more have branch data" in item.reason
+        assert lines_in(project / ".coverage") == {str(project / "one.py"): [1, 2, 3]}
+
+    def test_an_rcfile_that_wants_branches_decides_against_the_majority(
+        self, project: Path, data: Path
+    ) -> None:
+        (project / ".coveragerc").write_text(RCFILE.replace("[paths]", "branch = True\n[paths]"))
+        for number in range(2):
+            data_file(data / f".coverage.h.pid{number}.Xabcdefx", {"/app/one.py": [1]})
+        data_file(data / ".coverage.h.pid2.Xabcdefx", {}, arcs={"/app/one.py": [(2, 3)]})
+        assert len(hcoverage.combine([data]).set_aside) == 2
+        assert lines_in(project / ".coverage") == {str(project / "one.py"): [2, 3]}
+
+    def test_what_is_appended_to_decides_and_is_not_lost(self, project: Path, data: Path) -> None:
+        data_file(project / ".coverage", {}, arcs={"/app/one.py": [(1, 2)]})
+        for number in range(2):
+            data_file(data / f".coverage.h.pid{number}.Xabcdefx", {"/app/one.py": [3]})
+        assert len(hcoverage.combine([data], append=True).set_aside) == 2
+        assert lines_in(project / ".coverage") == {"/app/one.py": [1, 2]}
 
     def test_a_journal_is_no_data_file(self, data: Path) -> None:
         data_file(data / ".coverage.h.pid1.Xa", {"/app/one.py": [1]})

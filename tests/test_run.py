@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import shutil
 import signal
 import subprocess
 import sys
@@ -365,30 +364,3 @@ def test_a_data_directory_with_spaces_and_quotes(project: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert executed() == [1, 2, 3, 4, 5, 7]
     assert not (project / name).exists()
-
-
-def test_ended_while_merging_nothing_is_lost(project: Path) -> None:
-    # `coverage` in the merge is replaced by one that ends hcov, which is its parent.
-    fake = project / "fake" / "coverage"
-    fake.mkdir(parents=True)
-    (fake / "__init__.py").touch()
-    (fake / "__main__.py").write_text("import os, signal; os.kill(os.getppid(), signal.SIGKILL)\n")
-    data = project / "coverage_data"
-    data.mkdir()
-    run_in_parallel = [sys.executable, "-m", "coverage", "run", "program.py", "child"]
-    environment = hcoverage.unmeasured_environment(os.environ)
-    subprocess.run(
-        run_in_parallel,
-        env={**environment, "COVERAGE_FILE": str(data / ".coverage")},
-        check=True,
-        capture_output=True,
-    )
-    code = (
-        "import os, hcoverage, coverage.data; os.environ['PYTHONPATH'] = 'fake'; "
-        "hcoverage.combine(['coverage_data'])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
-    assert done.returncode == -signal.SIGKILL
-    shutil.rmtree(project / "fake")
-    assert hcov("combine", "coverage_data").returncode == 0
-    assert executed() == [1, 2, 3, 4, 5]

@@ -1,39 +1,46 @@
-"""Combine: merge data files into one, by coverage.py's own hand, and lose none of them.
+"""Combine: merge data files and recordings into one data file, and lose none of them.
 
-coverage.py maps the paths and merges. Around that, this module looks at each file first, so that
-one that cannot be merged is set aside and told instead of ending the merge; works on private
-copies, since a container may still be writing; and removes nothing before the result is on disk.
+What cannot be merged is set aside and told instead of ending the merge, and nothing is removed
+before the result is on disk. This module decides which files, in which order, and what is told;
+reading, merging and putting in place are done by `_merge_data_files`, `_combine_recordings`,
+`_merge` and `_target`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import enum
 import os
-import shutil
-import sqlite3
 import stat
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._combine_result import CombineResult, RecordedData, SetAside
 from hcoverage._data_directory import data_files, is_recording, recordings
-from hcoverage._environment import unmeasured_environment
-from hcoverage._errors import CombineError, NoDataError
+from hcoverage._errors import CombineError, NoDataError, RcfileError
 from hcoverage._rcfile import find_rcfile, settings_of
+from hcoverage._regular_file import stamp
+from hcoverage._target import held
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Executor
+
+    from coverage.config import CoverageConfig
+
+    from hcoverage._merge import Merged
+    from hcoverage._merge_data_files import Batch, Kind, Part, ReadFile
+    from hcoverage._target import Target
 
 # How long to wait for the data of processes that end just after the one that was waited for, such
 # as multiprocessing's resource tracker. In seconds.
 _PATIENCE: Final = 1.0
 _INTERVAL: Final = 0.05
+
+# From how many bytes on starting processes to read them takes less time than they save.
+_WORTH_PROCESSES: Final = 24 << 20
+_EMPTY_DATA_FILE: Final = 40 << 10
 
 
 def combine(
@@ -43,8 +50,12 @@ def combine(
     data_file: str | os.PathLike[str] = ".coverage",
     append: bool = False,
     keep: bool = False,
+    executor: Executor | None = None,
 ) -> CombineResult:
     """Merge data files into one that coverage.py's reports read.
+
+    Two that merge into the same data file at the same time give what both have together. One that
+    is killed leaves all data where it was or in the result; merge again to have it all.
 
     Args:
         paths: Data files and recordings, and directories that hold some.
@@ -54,6 +65,8 @@ def combine(
         append: Merge what is in `data_file` already, too.
         keep: Leave the merged files where they are. Otherwise they are removed, once the result is
             safely on disk.
+        executor: Who reads the files, in batches; its workers need hcoverage and the same file
+            system. Without one, processes on all CPUs, where there is enough to read.
 
     Returns:
         What was merged into what, and what was set aside.
@@ -61,93 +74,261 @@ def combine(
     Raises:
         FileNotFoundError: One of the paths is not there.
         NoDataError: There is no data file in the paths.
-        CombineError: None of the data files could be merged; nothing has been changed.
+        CombineError: None of the data files could be merged, or what is appended to cannot be read;
+            nothing has been changed.
         OSError: The result cannot be written; nothing has been removed.
     """
-    target = Path(os.path.abspath(data_file))  # noqa: PTH100 - a link is replaced, not followed
     sources = [Path(path).absolute() for path in paths]
-    with _workshop(target) as workshop:
-        recorded = _stage_recordings(sources, workshop, coveragerc)
-        merged, set_aside = _stage(sources, target, workshop, append=append)
-        set_aside += recorded.set_aside
-        if any(workshop.parts.iterdir()):
-            _merge(workshop, coveragerc)
-            _put_in_place(workshop.result, target)
-        else:
-            raise _nothing_to_merge(set_aside, recorded.losses)
-    merged += recorded.merged
-    for file in merged:
-        if not keep and file != target:
-            file.unlink(missing_ok=True)
-    return CombineResult(
-        data_file=target,
-        merged=tuple(merged),
-        set_aside=tuple(set_aside),
-        recorded=recorded.processes,
-        stale=recorded.stale,
-        losses=recorded.losses,
-    )
+    # A link is replaced, not followed.
+    with held(Path(os.path.abspath(data_file))) as target:  # noqa: PTH100
+        found = _read(sources, target, coveragerc, executor)
+        existing = _existing(target) if append or target.must_keep else None
+        selection = _select(found, existing)
+        if not selection.has_data:
+            raise _nothing_to_merge(selection.set_aside, found.recorded.losses)
+        selection.merged.write(target.result)
+        target.put_in_place()
+        changed = [] if keep else _remove(selection, target)
+        return CombineResult(
+            data_file=target.path,
+            merged=tuple(selection.merged_files(target.path if existing else None)),
+            set_aside=(*selection.set_aside, *changed),
+            recorded=selection.recorded.processes,
+            stale=selection.recorded.stale,
+            losses=selection.recorded.losses,
+            duplicates=tuple(_duplicates(selection.files)),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Workshop:
-    """A private directory beside the target, so that the result can be renamed into place."""
+class _Found:
+    """What was read.
 
-    directory: Path
+    Attributes:
+        batch: The data files, and what they hold.
+        recorded: What came of the recordings.
+        recorded_batch: What they hold.
+        settings: What the rcfile says.
+    """
 
-    @property
-    def parts(self) -> Path:
-        return self.directory / "parts"
-
-    @property
-    def result(self) -> Path:
-        return self.directory / ".coverage"
-
-
-@contextlib.contextmanager
-def _workshop(target: Path) -> Iterator[_Workshop]:
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".hcov-combine-") as directory:
-        workshop = _Workshop(Path(directory))
-        workshop.parts.mkdir()
-        yield workshop
+    batch: Batch
+    recorded: RecordedData
+    recorded_batch: Batch
+    settings: CoverageConfig
 
 
-def _stage(
-    sources: list[Path], target: Path, workshop: _Workshop, *, append: bool
-) -> tuple[list[Path], list[SetAside]]:
-    """Copy what can be merged into the workshop, and tell of the rest why it cannot."""
-    staged = _Staged(workshop)
-    patience_ends = time.monotonic() + _PATIENCE
-    while True:
-        files = [file for file in _files(sources) if file != target]
-        if append and target.exists():
-            files.append(target)
-        set_aside = staged.add(files)
-        unfinished = [item for item in set_aside if _is_being_written(item.path)]
-        if not unfinished or time.monotonic() > patience_ends:
-            return staged.files, set_aside
-        time.sleep(_INTERVAL)
+@dataclasses.dataclass(frozen=True)
+class _Selection:
+    """What is merged, and what is not.
+
+    Attributes:
+        merged: What goes into the result.
+        files: The data files that are in it.
+        recorded: What came of the recordings.
+        set_aside: What is not in it, or not all of it, and why.
+        has_data: Whether there is a result to write.
+    """
+
+    merged: Merged
+    files: list[ReadFile]
+    recorded: RecordedData
+    set_aside: list[SetAside]
+    has_data: bool
+
+    def merged_files(self, appended_to: Path | None) -> Iterable[Path]:
+        """The files whose data is in the result."""
+        appended = [] if appended_to is None else [appended_to]
+        return [*(Path(file.path) for file in self.files), *appended, *self.recorded.merged]
 
 
-def _stage_recordings(
-    sources: list[Path], workshop: _Workshop, coveragerc: str | os.PathLike[str] | None
+def _settings(coveragerc: str | os.PathLike[str] | None) -> CoverageConfig:
+    try:
+        return settings_of(Path(coveragerc) if coveragerc is not None else find_rcfile(Path.cwd()))
+    except RcfileError as error:
+        raise CombineError(f"{error}; nothing was removed") from error
+
+
+def _read(
+    sources: list[Path],
+    target: Target,
+    coveragerc: str | os.PathLike[str] | None,
+    executor: Executor | None,
+) -> _Found:
+    """Read all data there is, in processes of our own where that is worth it."""
+    # Imported here, with sqlite3: a merge is not what most who import hcoverage want.
+    from hcoverage._merge_data_files import Batch, read_batch  # noqa: PLC0415
+    from hcoverage._worker_pool import default_executor  # noqa: PLC0415
+
+    listed = _listed(sources)
+    recordings = [file for file in listed if is_recording(file)]
+    with contextlib.ExitStack() as stack:
+        if executor is None:
+            work = sum(map(_work, listed))
+            executor = stack.enter_context(default_executor(work, _WORTH_PROCESSES))
+        # While the processes start: it imports much of coverage.py.
+        settings = _settings(coveragerc)
+        recordings_file = target.workshop / ".coverage.recordings"
+        recorded = _read_recordings(recordings, recordings_file, settings, executor)
+        batch = _read_data_files(sources, listed, target.path, executor)
+    recorded_batch = read_batch([str(recordings_file)]) if recordings_file.exists() else Batch()
+    return _Found(batch, recorded, recorded_batch, settings)
+
+
+def _read_recordings(
+    files: list[Path], data_file: Path, settings: CoverageConfig, executor: Executor | None
 ) -> RecordedData:
-    """Put what was recorded into the workshop as one data file."""
-    files = [file for file in _listed(sources) if is_recording(file)]
+    """Put what was recorded into one data file."""
     if not files:
         return RecordedData()
     # Imported here, with much of coverage.py: only where something was recorded.
     from hcoverage._combine_recordings import write_recorded_data  # noqa: PLC0415
 
-    chosen = Path(coveragerc) if coveragerc is not None else find_rcfile(Path.cwd())
-    return write_recorded_data(files, settings_of(chosen), workshop.parts / ".coverage.recordings")
+    return write_recorded_data(files, settings, data_file, executor=executor)
 
 
-def _files(sources: Iterable[Path]) -> list[Path]:
-    return [file for file in _listed(sources) if not is_recording(file)]
+def _read_data_files(
+    sources: list[Path], listed: list[Path], target: Path, executor: Executor | None
+) -> Batch:
+    """Read the data files, and wait a moment for those that are being written."""
+    from hcoverage._merge_data_files import Batch, read_batch  # noqa: PLC0415
+    from hcoverage._worker_pool import run_batches  # noqa: PLC0415
+
+    batch = Batch()
+    patience_ends = time.monotonic() + _PATIENCE
+    while True:
+        known = {str(target), *(file.path for file in batch.files)}
+        files = sorted({str(file) for file in listed if not is_recording(file)} - known)
+        batch.refused = []
+        for found in run_batches(read_batch, files, executor, _note_lost(batch.refused)):
+            batch.add(found)
+        unfinished = any(_is_being_written(Path(path)) for path, _ in batch.refused)
+        if not unfinished or time.monotonic() > patience_ends:
+            return batch
+        time.sleep(_INTERVAL)
+        listed = _listed(sources)
 
 
-def _listed(sources: Iterable[Path]) -> list[Path]:
+def _note_lost(refused: list[tuple[str, str]]) -> Callable[[str], None]:
+    return lambda path: refused.append((path, "reading it ends the process that does"))
+
+
+def _existing(target: Target) -> Batch | None:
+    """Read what is in place already, and has to stay in the result."""
+    from hcoverage._merge_data_files import read_batch  # noqa: PLC0415
+
+    if not os.path.lexists(target.path):
+        return None
+    batch = read_batch([str(target.path)])
+    for path, reason in batch.refused:
+        raise CombineError(f"cannot append to {path}: {reason}; nothing was changed")
+    return batch
+
+
+def _select(found: _Found, existing: Batch | None) -> _Selection:
+    """Decide what of all that was read goes into the result."""
+    # Imported here, with much of coverage.py.
+    from hcoverage._merge import Merged, PathMap, choose_kind  # noqa: PLC0415
+    from hcoverage._merge_data_files import Kind, Part  # noqa: PLC0415
+
+    kind = choose_kind(
+        found.batch.files,
+        [file.kind for file in found.recorded_batch.files] * len(found.recorded.processes),
+        existing,
+        branch=found.settings.branch,
+    )
+    parts = found.batch.parts
+    map_path = PathMap(found.settings)
+    map_path.learn(parts[each] for each in (kind, Kind.NOTHING) if each in parts)
+    files, set_aside = _fitting(found.batch, kind)
+    merged = Merged()
+    if existing is not None:
+        for part in existing.parts.values():
+            merged.add(part, lambda path: path)
+    files, parts, conflicting = _without_conflicts(found.batch, files, merged, map_path)
+    set_aside += conflicting
+    for each in (kind, Kind.NOTHING):
+        merged.add(parts.get(each, Part()), map_path)
+    recorded = found.recorded
+    if all(file.kind in (kind, Kind.NOTHING) for file in found.recorded_batch.files):
+        for part in found.recorded_batch.parts.values():
+            merged.add(part, map_path)
+    else:
+        recorded = _set_all_aside(recorded, kind)
+    return _Selection(
+        merged=merged,
+        files=files,
+        recorded=recorded,
+        set_aside=[*set_aside, *recorded.set_aside],
+        has_data=bool(files or existing or found.recorded_batch.files),
+    )
+
+
+def _fitting(batch: Batch, kind: Kind) -> tuple[list[ReadFile], list[SetAside]]:
+    """Tell the files that have one kind of data, or none, from the others."""
+    from hcoverage._merge import why_odd  # noqa: PLC0415
+    from hcoverage._merge_data_files import Kind  # noqa: PLC0415
+
+    ordered = sorted(batch.files, key=lambda file: file.path)
+    fitting = [file for file in ordered if file.kind in (kind, Kind.NOTHING)]
+    odd = [file for file in ordered if file.kind not in (kind, Kind.NOTHING)]
+    names = [os.path.basename(file.path) for file in fitting if file.kind is kind]  # noqa: PTH119
+    refused = [SetAside(Path(path), reason) for path, reason in sorted(batch.refused)]
+    return fitting, [*refused, *(SetAside(Path(file.path), why_odd(file, names)) for file in odd)]
+
+
+def _without_conflicts(
+    batch: Batch, files: list[ReadFile], merged: Merged, map_path: Callable[[str], str]
+) -> tuple[list[ReadFile], dict[Kind, Part], list[SetAside]]:
+    """Leave out files whose plugins are others than those of the files before."""
+    from hcoverage._merge import tracer_conflicts  # noqa: PLC0415
+    from hcoverage._merge_data_files import read_batch  # noqa: PLC0415
+
+    tracers = merged.part.tracers
+    if not tracers and not any(file.has_tracers for file in files):
+        return files, batch.parts, []
+    existing = {path: tracers.get(path, "") for path in merged.part.paths}
+    conflicts = tracer_conflicts(files, existing, map_path)
+    if not conflicts:
+        return files, batch.parts, []
+    wrong = {file.path for file, _ in conflicts}
+    again = read_batch([file.path for file in files if file.path not in wrong])
+    refused = [SetAside(Path(path), reason) for path, reason in again.refused]
+    conflicting = [SetAside(Path(file.path), why) for file, why in conflicts]
+    return again.files, again.parts, [*conflicting, *refused]
+
+
+def _set_all_aside(recorded: RecordedData, kind: Kind) -> RecordedData:
+    reason = f"it has other data than most data files, which have {kind.value}"
+    set_aside = [SetAside(path, reason) for path in recorded.merged]
+    return RecordedData(set_aside=(*recorded.set_aside, *set_aside), losses=recorded.losses)
+
+
+def _remove(selection: _Selection, target: Target) -> list[SetAside]:
+    """Remove what is in the result, but for what has been written to since it was read."""
+    changed = [file for file in selection.files if not _is_as_read(file)]
+    kept = {file.path for file in changed}
+    merged = [Path(file.path) for file in selection.files if file.path not in kept]
+    target.remove([*merged, *selection.recorded.merged])
+    reason = "it was written to while it was merged: combine again with --append"
+    return [SetAside(Path(path), reason) for path in sorted(kept)]
+
+
+def _is_as_read(file: ReadFile) -> bool:
+    try:
+        return stamp(os.lstat(file.path)) == file.stamp
+    except FileNotFoundError:
+        return True  # nothing is lost with it: what it held is merged
+
+
+def _duplicates(files: Iterable[ReadFile]) -> Iterable[Path]:
+    seen: set[bytes] = set()
+    for file in files:
+        if file.digest in seen:
+            yield Path(file.path)
+        seen.add(file.digest)
+
+
+def _listed(sources: list[Path]) -> list[Path]:
     files: list[Path] = []
     for source in sources:
         if not os.path.lexists(source):
@@ -155,7 +336,16 @@ def _listed(sources: Iterable[Path]) -> list[Path]:
                 f"nothing to combine at {source}: there is no such file or directory"
             )
         files.extend([*data_files(source), *recordings(source)] if source.is_dir() else [source])
-    return list(dict.fromkeys(files))
+    return files if len(sources) == 1 else list(dict.fromkeys(files))
+
+
+def _work(file: Path) -> int:
+    """How much there is to read in a file: about so many bytes of measured lines and arcs."""
+    try:
+        size = file.lstat().st_size
+    except OSError:
+        return 0
+    return size // 4 if is_recording(file) else max(0, size - _EMPTY_DATA_FILE)
 
 
 def _is_being_written(path: Path) -> bool:
@@ -165,137 +355,6 @@ def _is_being_written(path: Path) -> bool:
     except FileNotFoundError:
         return True  # coverage.py renames a data file when it is whole
     return stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime < _PATIENCE
-
-
-class _Staged:
-    """What has been copied into the workshop so far."""
-
-    def __init__(self, workshop: _Workshop) -> None:
-        self.files: list[Path] = []
-        self._workshop = workshop
-        self._first_of: dict[_Kind, Path] = {}
-
-    def add(self, files: Iterable[Path]) -> list[SetAside]:
-        """Copy the files that are not here yet; give those that cannot be used, and why."""
-        set_aside = []
-        for file in files:
-            if file in self.files:
-                continue
-            copy = self._workshop.parts / f".coverage.{len(self.files)}"
-            try:
-                _copy(file, copy)
-                kind = _kind_of_data(copy)
-                _refuse_mixing(kind, self._first_of)
-            except (_UnusableError, OSError) as error:
-                copy.unlink(missing_ok=True)
-                set_aside.append(SetAside(file, _reason(error)))
-            else:
-                self._first_of.setdefault(kind, file)
-                self.files.append(file)
-        return set_aside
-
-
-class _Kind(enum.Enum):
-    """What a data file has measured."""
-
-    LINES = "line data"
-    ARCS = "branch data"
-    NOTHING = "no data"
-
-
-_OPPOSITE: Final = {_Kind.LINES: _Kind.ARCS, _Kind.ARCS: _Kind.LINES}
-
-
-class _UnusableError(Exception):
-    """A file cannot be merged; the message says why."""
-
-
-def _refuse_mixing(kind: _Kind, first_of: dict[_Kind, Path]) -> None:
-    other = _OPPOSITE.get(kind)
-    if other in first_of:
-        raise _UnusableError(
-            f"it has {kind.value}, but {first_of[other].name} has {other.value}: "
-            "give every process the same `branch` setting"
-        )
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, PermissionError):
-        return "it cannot be read: take it over with `sudo chown`, then combine again"
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return str(error)
-
-
-def _copy(file: Path, copy: Path) -> None:
-    """Copy a data file that anybody may have put there: no link followed, no fifo waited for."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as source:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _UnusableError("it is not a regular file")
-        if status.st_size == 0:
-            raise _UnusableError("it is empty: the process was ended before it could save")
-        with copy.open("xb") as destination:
-            shutil.copyfileobj(source, destination)
-
-
-def _kind_of_data(copy: Path) -> _Kind:
-    """Read a data file through coverage.py, as `coverage combine` will."""
-    # Imported here: a merge is not what most who import hcoverage want, and sqlite3 is not free.
-    from coverage import CoverageData  # noqa: PLC0415
-    from coverage.exceptions import CoverageException  # noqa: PLC0415
-
-    data = CoverageData(basename=str(copy))
-    try:
-        _refuse_foreign_schema(copy)
-        data.read()
-        if not data.measured_files():
-            return _Kind.NOTHING
-        return _Kind.ARCS if data.has_arcs() else _Kind.LINES
-    except (CoverageException, sqlite3.Error, UnicodeDecodeError) as error:
-        reason = str(error).replace(str(copy), "it")
-        raise _UnusableError(f"coverage.py cannot read it ({reason})") from error
-    finally:
-        data.close()
-
-
-def _refuse_foreign_schema(copy: Path) -> None:
-    """Refuse a database that would run something of its own while it is read."""
-    query = "SELECT count(*) FROM sqlite_master WHERE type NOT IN ('table', 'index')"
-    with contextlib.closing(sqlite3.connect(f"file:{copy}?mode=ro", uri=True)) as database:
-        if database.execute(query).fetchone() != (0,):
-            raise _UnusableError("its database has triggers or views: coverage.py did not write it")
-
-
-def _merge(workshop: _Workshop, coveragerc: str | os.PathLike[str] | None) -> None:
-    rcfile = [] if coveragerc is None else [f"--rcfile={os.fspath(coveragerc)}"]
-    command = [sys.executable, "-m", "coverage", "combine", "--quiet", *rcfile]
-    done = subprocess.run(
-        [*command, f"--data-file={workshop.result}", str(workshop.parts)],
-        env=unmeasured_environment(os.environ),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode or not workshop.result.exists():
-        output = (done.stdout + done.stderr).strip()
-        raise CombineError(f"coverage.py could not combine; nothing was removed. It said: {output}")
-
-
-def _put_in_place(result: Path, target: Path) -> None:
-    _sync(result)
-    result.replace(target)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _nothing_to_merge(set_aside: list[SetAside], losses: tuple[str, ...]) -> CombineError:

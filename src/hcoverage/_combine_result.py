@@ -72,6 +72,7 @@ class CombineResult:
         recorded: The processes that the recorder measured, in the order they started.
         stale: Sources that have changed since they ran; their lines are left out.
         losses: What processes could not record, in words for a person.
+        duplicates: Those of the merged files that add nothing, as their content is another's.
     """
 
     data_file: Path
@@ -80,6 +81,7 @@ class CombineResult:
     recorded: tuple[RecordedProcess, ...] = ()
     stale: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
+    duplicates: tuple[Path, ...] = ()
 
     @property
     def data_files(self) -> tuple[Path, ...]:

@@ -88,21 +88,23 @@ def locked(directory: Path) -> Iterator[None]:
 
 def data_files(directory: Path) -> list[Path]:
     """List the data files in a directory, sorted; whatever else lies there is not looked at."""
-    return sorted(
-        entry
-        for entry in directory.iterdir()
-        if entry.name.startswith(_DATA_FILE_PREFIX) and not entry.name.endswith(_COMPANIONS)
-    )
+    # Names, not paths, are sorted and looked at: there may be ten thousand.
+    return [
+        directory / name
+        for name in sorted(os.listdir(directory))  # noqa: PTH208
+        if name.startswith(_DATA_FILE_PREFIX) and not name.endswith(_COMPANIONS)
+    ]
 
 
 def is_recording(file: Path) -> bool:
     """Tell from its name whether the recorder wrote a file (`docs/recording-format.md`)."""
-    return file.name.endswith(RECORDING_SUFFIX) or f"{RECORDING_SUFFIX}.lost-" in file.name
+    return _is_recording_name(file.name)
 
 
 def recordings(directory: Path) -> list[Path]:
     """List the recorder's files in a directory, sorted."""
-    return sorted(entry for entry in directory.iterdir() if is_recording(entry))
+    names = sorted(filter(_is_recording_name, os.listdir(directory)))  # noqa: PTH208
+    return [directory / name for name in names]
 
 
 def set_previous_aside(directory: Path) -> Path | None:
@@ -151,6 +153,12 @@ def discard(directory: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_recording_name(name: str) -> bool:
+    return RECORDING_SUFFIX in name and (
+        name.endswith(RECORDING_SUFFIX) or f"{RECORDING_SUFFIX}.lost-" in name
+    )
 
 
 def _problem_notes(directory: Path) -> list[Path]:

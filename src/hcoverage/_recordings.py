@@ -11,6 +11,7 @@ Left to others: writing recordings (``_recorder``), moving paths and merging int
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import stat
@@ -592,11 +593,11 @@ def _parse_process(content: bytes, metadata: bytes) -> ProcessIdentity:
     facts: dict[str, str] = {}
     argv = []
     for entry in metadata.split(b"\0"):
-        key, _, value = entry.partition(b"=")
-        if key == b"argv":
-            argv.append(os.fsdecode(value))
+        key, value = _parse_fact(entry)
+        if key == "argv":
+            argv.append(value)
         else:
-            facts[key.decode("ascii", "replace")] = os.fsdecode(value)
+            facts[key] = value
     return ProcessIdentity(
         token=content[40:48].hex(),
         host=facts.get("host", ""),
@@ -616,6 +617,12 @@ def _parse_process(content: bytes, metadata: bytes) -> ProcessIdentity:
         cwd=facts.get("cwd", ""),
         argv=tuple(argv),
     )
+
+
+@functools.lru_cache(maxsize=4096)  # processes of one program have most in common
+def _parse_fact(entry: bytes) -> tuple[str, str]:
+    key, _, value = entry.partition(b"=")
+    return key.decode("ascii", "replace"), os.fsdecode(value)
 
 
 def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator[SourceLines]:

@@ -1,0 +1,250 @@
+"""Decide what goes into the merged data file, and write it as coverage.py would have.
+
+Paths are mapped by coverage.py's own code, in the order in which it would meet them, since with
+`relative_files` a path decides how later ones are mapped.
+
+Left to others: reading (`_merge_data_files`, `_merge_recordings`), and putting the result in place
+(`_target`).
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import os
+import re
+import sqlite3
+from typing import TYPE_CHECKING, Final
+
+from coverage.exceptions import ConfigError
+from coverage.files import PathAliases, set_relative_directory
+from coverage.sqldata import SCHEMA, filename_match
+from coverage.sqldata import SCHEMA_VERSION as THEIR_SCHEMA_VERSION
+from coverage.version import __version__
+
+from hcoverage._errors import CombineError
+from hcoverage._merge_data_files import (
+    SCHEMA_VERSION,
+    Batch,
+    Kind,
+    Part,
+    ReadFile,
+    UnusableError,
+    arc_of,
+    tracers_in,
+)
+from hcoverage._regular_file import NotRegularError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from coverage.config import CoverageConfig
+
+_OPPOSITE: Final = {Kind.LINES: Kind.ARCS, Kind.ARCS: Kind.LINES}
+
+
+def choose_kind(
+    files: Iterable[ReadFile], recorded: Iterable[Kind], existing: Batch | None, *, branch: bool
+) -> Kind:
+    """Choose whether lines or branches are merged, where there are both.
+
+    What is appended to decides; else the rcfile, if it wants branches; else the majority.
+
+    Args:
+        files: The data files.
+        recorded: What each process that recorded has.
+        existing: What is appended to, if anything is.
+        branch: Whether the rcfile wants branches.
+
+    Returns:
+        `Kind.LINES` or `Kind.ARCS`.
+    """
+    for kind in _OPPOSITE:
+        if existing is not None and kind in existing.parts:
+            return kind
+    weights = collections.Counter([*(file.kind for file in files), *recorded])
+    lines, arcs = weights[Kind.LINES], weights[Kind.ARCS]
+    return Kind.ARCS if arcs and (branch or arcs > lines) else Kind.LINES
+
+
+def why_odd(file: ReadFile, others: list[str]) -> str:
+    """Say why a file that has the other kind of data is not merged, and who wrote it.
+
+    Args:
+        file: The file.
+        others: The names of those that are merged.
+    """
+    name = filename_match(file.path)
+    who = f" (of process {name['pid']} on {name['host']})" if name else ""
+    rest = f" and {len(others) - 1} more have" if len(others) > 1 else " has"
+    first = others[0] if others else "what is there already"
+    return (
+        f"it has {file.kind.value}{who}, but {first}{rest} {_OPPOSITE[file.kind].value}: "
+        "give every process the same `branch` setting"
+    )
+
+
+class PathMap:
+    """Where measured paths are on this machine.
+
+    Args:
+        config: The rcfile's settings; `[paths]` and `relative_files` count.
+
+    Raises:
+        CombineError: coverage.py cannot use its `[paths]`.
+    """
+
+    def __init__(self, config: CoverageConfig) -> None:
+        # coverage.py remembers what relative names stood for; that may be another directory now.
+        set_relative_directory()
+        self._aliases = PathAliases(relative=config.relative_files)
+        self._known: dict[str, str] = {}
+        try:
+            for result, *patterns in config.paths.values():
+                for pattern in patterns:
+                    self._aliases.add(pattern, result)
+        except ConfigError as error:
+            raise CombineError(f"coverage.py cannot use [paths]: {error}") from error
+
+    def __call__(self, path: str) -> str:
+        """Give the path here of a measured one."""
+        if path not in self._known:
+            mapped = self._aliases.map(path)
+            self._known[path] = re.sub(r"[/\\]", re.escape(os.sep), mapped)
+        return self._known[path]
+
+    def learn(self, parts: Iterable[Part]) -> None:
+        """Map the paths of some parts in the order in which coverage.py would."""
+        places = [(place, path) for part in parts for path, place in part.paths.items()]
+        for _, path in sorted(places):
+            self(path)
+
+
+@dataclasses.dataclass
+class Merged:
+    """What goes into the data file, under its paths on this machine.
+
+    Attributes:
+        part: All of it.
+    """
+
+    part: Part = dataclasses.field(default_factory=Part)
+
+    def add(self, part: Part, map_path: Callable[[str], str]) -> None:
+        """Add a part, which is of no use afterwards.
+
+        Args:
+            part: What is added.
+            map_path: Gives the path here of each of its paths.
+        """
+        mapped = {path: map_path(path) for path in part.paths}
+        if all(path == new for path, new in mapped.items()):
+            self.part.add(part)
+            return
+        moved = Part(contexts=part.contexts)
+        for path, place in part.paths.items():
+            moved.paths.setdefault(mapped[path], place)
+        for (path, context), numbers in part.lines.items():
+            key = (mapped[path], context)
+            moved.lines[key] = moved.lines.get(key, 0) | numbers
+        for (path, context), arcs in part.arcs.items():
+            moved.arcs.setdefault((mapped[path], context), arcs).update(arcs)
+        for path, tracer in part.tracers.items():
+            moved.tracers.setdefault(mapped[path], tracer)
+        self.part.add(moved)
+
+    def write(self, data_file: Path) -> None:
+        """Write it as a new data file.
+
+        Raises:
+            CombineError: This coverage.py has data files of another format.
+            sqlite3.Error: It cannot be written.
+        """
+        if THEIR_SCHEMA_VERSION != SCHEMA_VERSION:
+            raise CombineError(
+                f"coverage.py {__version__} has data files of version {THEIR_SCHEMA_VERSION}, and "
+                f"what is merged here is version {SCHEMA_VERSION}: update hcoverage"
+            )
+        with contextlib.closing(sqlite3.connect(data_file)) as database:
+            # It is synced when it is whole, and not there for anybody before that.
+            database.execute("PRAGMA journal_mode = OFF")
+            database.execute("PRAGMA synchronous = OFF")
+            database.executescript(SCHEMA)
+            with database:
+                self._write_rows(database)
+
+    def _write_rows(self, database: sqlite3.Connection) -> None:
+        insert, part = database.executemany, self.part
+        files = {path: number for number, path in enumerate(part.paths, 1)}
+        contexts = {context: number for number, context in enumerate(part.contexts, 1)}
+        lines = [(files[path], contexts[context], n) for (path, context), n in part.lines.items()]
+        arcs = [(files[path], contexts[context], n) for (path, context), n in part.arcs.items()]
+        lines.sort()
+        arcs.sort(key=lambda row: row[:2])
+        meta = [("version", __version__)]
+        if lines or arcs:
+            meta.append(("has_arcs", str(int(bool(arcs)))))
+        insert("INSERT INTO coverage_schema VALUES (?)", [(SCHEMA_VERSION,)])
+        insert("INSERT INTO meta VALUES (?, ?)", meta)
+        insert("INSERT INTO file VALUES (?, ?)", _numbered(files))
+        insert("INSERT INTO context VALUES (?, ?)", _numbered(contexts))
+        insert(
+            "INSERT INTO line_bits VALUES (?, ?, ?)",
+            ((file, context, _numbits(numbers)) for file, context, numbers in lines),
+        )
+        insert(
+            "INSERT INTO arc VALUES (?, ?, ?, ?)",
+            ((file, context, *arc_of(arc)) for file, context, all_ in arcs for arc in sorted(all_)),
+        )
+        tracers = sorted((files[path], tracer) for path, tracer in part.tracers.items())
+        insert("INSERT INTO tracer VALUES (?, ?)", tracers)
+
+
+def tracer_conflicts(
+    files: Iterable[ReadFile], existing: Mapping[str, str], map_path: Callable[[str], str]
+) -> list[tuple[ReadFile, str]]:
+    """Find the files that name another plugin for a measured file than those before them.
+
+    Args:
+        files: All that are to be merged.
+        existing: What is merged already, with the plugin of each path or an empty string.
+        map_path: Gives the path here of each measured path.
+
+    Returns:
+        The files that do not fit, and why.
+    """
+    agreed = dict(existing)
+    conflicts = []
+    for file in sorted(files, key=lambda file: file.path):
+        try:
+            found = tracers_in(file.path)
+        except (UnusableError, NotRegularError, OSError):
+            continue  # it changed meanwhile, which is told when all is merged
+        mine: dict[str, str] = {}
+        for path, tracer in sorted(found, key=lambda item: not item[1]):
+            mine.setdefault(map_path(path), tracer)
+        wrong = next((path for path in mine if agreed.get(path, mine[path]) != mine[path]), None)
+        if wrong is None:
+            agreed.update(mine)
+        else:
+            conflicts.append((file, _why_conflict(wrong, mine[wrong], agreed[wrong])))
+    return conflicts
+
+
+def _why_conflict(path: str, tracer: str, other: str) -> str:
+    names = [f"the plugin {name!r}" if name else "no plugin" for name in (tracer, other)]
+    return (
+        f"{path!r} was measured by {names[0]} in it, and by {names[1]} in others: "
+        "give every process the same `plugins` setting"
+    )
+
+
+def _numbered(ids: Mapping[str, int]) -> list[tuple[int, str]]:
+    return [(number, text) for text, number in ids.items()]
+
+
+def _numbits(numbers: int) -> bytes:
+    """Write line numbers as coverage.numbits does."""
+    return numbers.to_bytes((numbers.bit_length() + 7) // 8, "little")

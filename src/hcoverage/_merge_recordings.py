@@ -1,0 +1,289 @@
+"""Merge recordings, as fast as their bytes can be read: a bitwise OR over the maps of lines.
+
+Processes of one program record the same sources. So for each source, as one interpreter and one
+context ran it, the maps of all processes become one number, and what coverage.py has to decide of
+a source is decided once. This is what runs in worker processes.
+
+What is not exactly as the recorder writes it is left to `_recordings`, which knows how to read what
+is damaged; the rest of what a recording means is said there, too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from hcoverage import _recordings
+from hcoverage._recordings import (
+    MARK,
+    Loss,
+    ProcessIdentity,
+    RecordingError,
+    SourceLines,
+    Trail,
+    Unreadable,
+)
+from hcoverage._regular_file import NotRegularError, read_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_LARGEST: Final = 64 << 20  # bytes
+_FIXED: Final = 52
+_NAMES: Final = struct.Struct("<II")
+_NAMES_AT: Final = 44
+
+# A record up to its marks: flags, size, checksum, first line, path and module.
+_Head: TypeAlias = bytes
+
+
+# What decides, beside a source itself, how coverage.py would have measured it. Processes that have
+# the same differ in nothing else than who they are.
+GroupKey: TypeAlias = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A segment that was read.
+
+    Attributes:
+        file: Where it is.
+        key: The group it belongs to.
+        process: Who wrote it.
+        number: Its number among the segments of the process.
+        loss: What could not be recorded, if anything.
+        damage: What is wrong with it, in words.
+    """
+
+    file: str
+    key: GroupKey
+    process: ProcessIdentity
+    number: int
+    loss: Loss | None = None
+    damage: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class Recorded:
+    """What some recordings hold together.
+
+    Attributes:
+        processes: One process of each group.
+        lines: For each group and the head of a record, its marks as one number.
+        arcs: For each group and the head of a record, the entries.
+        others: For each group, the sources of what was read with more care.
+        parts: The segments that were read.
+        unreadable: Those that could not be, and why.
+    """
+
+    processes: dict[GroupKey, ProcessIdentity] = dataclasses.field(default_factory=dict)
+    lines: dict[GroupKey, dict[_Head, int]] = dataclasses.field(default_factory=dict)
+    arcs: dict[GroupKey, dict[_Head, set[bytes]]] = dataclasses.field(default_factory=dict)
+    others: dict[GroupKey, list[SourceLines]] = dataclasses.field(default_factory=dict)
+    parts: list[Part] = dataclasses.field(default_factory=list)
+    unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
+
+    def add(self, other: Recorded) -> None:
+        """Add what other recordings hold; `other` is of no use afterwards."""
+        for key, process in other.processes.items():
+            self.processes.setdefault(key, process)
+        for key, maps in other.lines.items():
+            mine = self.lines.setdefault(key, {})
+            for head, marks in maps.items():
+                mine[head] = mine.get(head, 0) | marks
+        for key, trails in other.arcs.items():
+            found = self.arcs.setdefault(key, {})
+            for head, entries in trails.items():
+                found.setdefault(head, entries).update(entries)
+        for key, sources in other.others.items():
+            self.others.setdefault(key, []).extend(sources)
+        self.parts += other.parts
+        self.unreadable += other.unreadable
+
+    def sources(self, key: GroupKey) -> Iterator[SourceLines]:
+        """The sources of a group, each once for each head it has."""
+        for head, marks in self.lines.get(key, {}).items():
+            yield _with_lines(head, marks)
+        for head, entries in self.arcs.get(key, {}).items():
+            yield _with_arcs(head, entries)
+        yield from self.others.get(key, ())
+
+
+def read_batch(files: Sequence[str], *, by_directory: bool = False) -> Recorded:
+    """Read recordings and merge what they hold.
+
+    Args:
+        files: Segments.
+        by_directory: Whether it matters in which directory a process ran, as for relative names.
+
+    Returns:
+        What they hold.
+    """
+    reader = _Reader(by_directory=by_directory)
+    for file in files:
+        try:
+            content, _ = read_regular(file, _LARGEST)
+            reader.add(file, content)
+        except (RecordingError, NotRegularError, OSError) as error:
+            reader.found.unreadable.append(Unreadable(Path(file), _reason(error)))
+    return reader.found
+
+
+class _Damaged(Exception):  # noqa: N818 - it never leaves this module
+    """A segment is not wholly as the recorder writes it."""
+
+
+class _Reader:
+    """Reads segments one after the other, remembering what was found right."""
+
+    def __init__(self, *, by_directory: bool) -> None:
+        self.found = Recorded()
+        self._by_directory = by_directory
+        # The heads whose checksum is right, and what they say: the record's length, how many
+        # bytes of marks or entries it has, and where these are marks, a number that has the lowest
+        # bit of each byte set.
+        self._heads: dict[_Head, tuple[int, int, int]] = {}
+        self._entries: set[bytes] = set()
+
+    def add(self, file: str, content: bytes) -> None:
+        """Add a segment."""
+        process, number, size, position = _recordings._parse_header(content)  # noqa: SLF001
+        key = self._group(process)
+        loss = Loss(*struct.unpack_from("<II", content, 56))
+        lines: list[tuple[_Head, int]] = []
+        arcs: list[tuple[_Head, list[bytes]]] = []
+        try:
+            _expect(len(content) == size)
+            self._read_records(content, position, lines, arcs)
+        except (_Damaged, struct.error):
+            segment = _recordings._parse(Path(file), content)  # noqa: SLF001
+            self.found.others.setdefault(key, []).extend(segment.sources)
+            part = Part(file, key, process, number, segment.loss, segment.damage)
+        else:
+            self._add_lines(key, lines)
+            self._add_arcs(key, arcs)
+            part = Part(file, key, process, number, loss if loss.count else None)
+        self.found.parts.append(part)
+
+    def _read_records(
+        self,
+        content: bytes,
+        position: int,
+        lines: list[tuple[_Head, int]],
+        arcs: list[tuple[_Head, list[bytes]]],
+    ) -> None:
+        get, names, number = self._heads.get, _NAMES.unpack_from, int.from_bytes
+        end = len(content) - _FIXED
+        while position <= end:
+            # Where the marks are; what is wrong with these numbers shows in the checksum.
+            path, module = names(content, position + _NAMES_AT)
+            start = position + _FIXED + path + module
+            head = content[position:start]
+            facts = get(head) or self._check(head, content, position)
+            if facts is None:
+                break
+            length, count, ones = facts
+            if ones:
+                marks = number(content[start : start + count], "little")
+                # All bytes at once: each is a mark or zero.
+                if (marks & ones) * MARK != marks:
+                    raise _Damaged
+                lines.append((head, marks))
+            elif head.startswith(b"ARCS"):
+                arcs.append((head, self._split(content[start : start + count])))
+            position += length
+        if position > len(content) or content.count(0, position) != len(content) - position:
+            raise _Damaged
+
+    def _check(self, head: _Head, content: bytes, position: int) -> tuple[int, int, int] | None:
+        """Check the head of a record, and remember it; None at the end of the records."""
+        if not any(head[:4]):
+            return None
+        length = _recordings._checked_length(content, position)  # noqa: SLF001
+        if length is None or position + length > len(content):
+            raise _Damaged
+        count = int.from_bytes(head[40:44], "little")
+        ones = int.from_bytes(bytes([1]) * count, "little") if head.startswith(b"LINE") else 0
+        self._heads[head] = facts = (length, count, ones)
+        return facts
+
+    def _add_lines(self, key: GroupKey, lines: list[tuple[_Head, int]]) -> None:
+        merged = self.found.lines.setdefault(key, {})
+        get = merged.get
+        for head, marks in lines:
+            merged[head] = get(head, 0) | marks
+
+    def _add_arcs(self, key: GroupKey, arcs: list[tuple[_Head, list[bytes]]]) -> None:
+        if arcs:
+            merged = self.found.arcs.setdefault(key, {})
+            for head, entries in arcs:
+                merged.setdefault(head, set()).update(entries)
+
+    def _split(self, body: bytes) -> list[bytes]:
+        """Split what an arcs record has into its entries, each of them whole."""
+        entries = []
+        position, end, known = 0, len(body) - 4, self._entries
+        while position <= end and body[position]:
+            length = 4 + 4 * body[position + 1]
+            entry = body[position : position + length]
+            if entry not in known:
+                self._check_entry(entry, length)
+            entries.append(entry)
+            position += length
+        if body.count(0, position) != len(body) - position:
+            raise _Damaged
+        return entries
+
+    def _check_entry(self, entry: bytes, length: int) -> None:
+        damage: list[str] = []
+        read = list(_recordings._parse_entries(entry, "", damage))  # noqa: SLF001
+        if damage or len(read) != 1 or len(entry) != length:
+            raise _Damaged
+        self._entries.add(entry)
+
+    def _group(self, process: ProcessIdentity) -> GroupKey:
+        key = (
+            process.prefix,
+            process.base_prefix,
+            process.stdlib,
+            process.python,
+            process.context,
+            "branch" if process.branch else "",
+            process.cwd if self._by_directory else "",
+        )
+        self.found.processes.setdefault(key, process)
+        return key
+
+
+def _source(head: _Head) -> SourceLines:
+    """Read the head of a record: a source of which nothing ran."""
+    return _recordings._parse_record(head, 0, len(head), [])  # noqa: SLF001
+
+
+def _with_lines(head: _Head, marks: int) -> SourceLines:
+    content = marks.to_bytes((marks.bit_length() + 7) // 8, "little")
+    first = int.from_bytes(head[36:40], "little")
+    lines = _recordings._parse_marks(content, first, "", [])  # noqa: SLF001
+    return dataclasses.replace(_source(head), lines=lines)
+
+
+def _with_arcs(head: _Head, entries: set[bytes]) -> SourceLines:
+    read = list(_recordings._parse_entries(b"".join(entries), "", []))  # noqa: SLF001
+    return dataclasses.replace(
+        _source(head),
+        arcs=frozenset(entry for entry in read if not isinstance(entry, Trail)),
+        trails=frozenset(entry for entry in read if isinstance(entry, Trail)),
+    )
+
+
+def _expect(condition: bool) -> None:  # noqa: FBT001
+    if not condition:
+        raise _Damaged
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)
