@@ -25,10 +25,17 @@ from hcoverage._combine_result import CombineResult, RecordedData, SetAside
 from hcoverage._data_directory import data_files, is_recording, recordings
 from hcoverage._environment import unmeasured_environment
 from hcoverage._errors import CombineError, NoDataError
+from hcoverage._inputs import Inputs, opened
+from hcoverage._printable import printable
+from hcoverage._project_roots import drop, measured, outside, roots
 from hcoverage._rcfile import find_rcfile, settings_of
+from hcoverage._untrusted_database import open_untrusted
+from hcoverage._untrusted_file import UntrustedDataError, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from hcoverage._progress import OnProgress
 
 # How long to wait for the data of processes that end just after the one that was waited for, such
 # as multiprocessing's resource tracker. In seconds.
@@ -43,49 +50,57 @@ def combine(
     data_file: str | os.PathLike[str] = ".coverage",
     append: bool = False,
     keep: bool = False,
+    on_progress: OnProgress | None = None,
 ) -> CombineResult:
     """Merge data files into one that coverage.py's reports read.
 
     Args:
-        paths: Data files and recordings, and directories that hold some.
+        paths: Data files and recordings, directories that hold some, archives (`.zip`, `.tar`,
+            `.tar.gz`, `.tar.xz`, `.tar.bz2`, with Python 3.14 `.tar.zst`), and URLs for fsspec
+            such as `s3://bucket/run-42/`, which need the extra `hcoverage[remote]`.
         coveragerc: The rcfile with the `[paths]` to map by; without one, what coverage.py finds in
             the current directory.
         data_file: Where the result goes.
         append: Merge what is in `data_file` already, too.
         keep: Leave the merged files where they are. Otherwise they are removed, once the result is
-            safely on disk.
+            safely on disk. What is in archives and at URLs stays in any case.
+        on_progress: Called with how many files have been read, and how many there are.
 
     Returns:
         What was merged into what, and what was set aside.
 
     Raises:
         FileNotFoundError: One of the paths is not there.
+        ImportError: A URL is given, and what reads it is not installed.
         NoDataError: There is no data file in the paths.
         CombineError: None of the data files could be merged; nothing has been changed.
         OSError: The result cannot be written; nothing has been removed.
     """
     target = Path(os.path.abspath(data_file))  # noqa: PTH100 - a link is replaced, not followed
-    sources = [Path(path).absolute() for path in paths]
-    with _workshop(target) as workshop:
-        recorded = _stage_recordings(sources, workshop, coveragerc)
-        merged, set_aside = _stage(sources, target, workshop, append=append)
+    with opened(paths) as inputs, _workshop(target) as workshop:
+        recorded = _stage_recordings(inputs.paths, workshop, coveragerc)
+        progress = on_progress or _no_progress
+        merged, set_aside = _stage(inputs.paths, target, workshop, progress, append=append)
         set_aside += recorded.set_aside
-        if any(workshop.parts.iterdir()):
-            _merge(workshop, coveragerc)
-            _put_in_place(workshop.result, target)
-        else:
-            raise _nothing_to_merge(set_aside, recorded.losses)
+        shown = [dataclasses.replace(item, path=inputs.shown(item.path)) for item in set_aside]
+        shown += inputs.set_aside
+        if not any(workshop.parts.iterdir()):
+            raise _nothing_to_merge(shown, recorded.losses)
+        _merge(workshop, coveragerc)
+        left_out = _drop_outside(workshop.result, inputs, coveragerc)
+        _put_in_place(workshop.result, target)
     merged += recorded.merged
     for file in merged:
-        if not keep and file != target:
+        if not keep and file != target and inputs.may_be_removed(file):
             file.unlink(missing_ok=True)
     return CombineResult(
         data_file=target,
-        merged=tuple(merged),
-        set_aside=tuple(set_aside),
+        merged=tuple(inputs.shown(file) for file in merged),
+        set_aside=tuple(shown),
         recorded=recorded.processes,
         stale=recorded.stale,
         losses=recorded.losses,
+        outside=left_out,
     )
 
 
@@ -113,7 +128,12 @@ def _workshop(target: Path) -> Iterator[_Workshop]:
 
 
 def _stage(
-    sources: list[Path], target: Path, workshop: _Workshop, *, append: bool
+    sources: list[Path],
+    target: Path,
+    workshop: _Workshop,
+    on_progress: OnProgress,
+    *,
+    append: bool,
 ) -> tuple[list[Path], list[SetAside]]:
     """Copy what can be merged into the workshop, and tell of the rest why it cannot."""
     staged = _Staged(workshop)
@@ -122,7 +142,7 @@ def _stage(
         files = [file for file in _files(sources) if file != target]
         if append and target.exists():
             files.append(target)
-        set_aside = staged.add(files)
+        set_aside = staged.add(files, on_progress)
         unfinished = [item for item in set_aside if _is_being_written(item.path)]
         if not unfinished or time.monotonic() > patience_ends:
             return staged.files, set_aside
@@ -150,10 +170,6 @@ def _files(sources: Iterable[Path]) -> list[Path]:
 def _listed(sources: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for source in sources:
-        if not os.path.lexists(source):
-            raise FileNotFoundError(
-                f"nothing to combine at {source}: there is no such file or directory"
-            )
         files.extend([*data_files(source), *recordings(source)] if source.is_dir() else [source])
     return list(dict.fromkeys(files))
 
@@ -175,23 +191,25 @@ class _Staged:
         self._workshop = workshop
         self._first_of: dict[_Kind, Path] = {}
 
-    def add(self, files: Iterable[Path]) -> list[SetAside]:
+    def add(self, files: list[Path], on_progress: OnProgress) -> list[SetAside]:
         """Copy the files that are not here yet; give those that cannot be used, and why."""
         set_aside = []
-        for file in files:
+        for done, file in enumerate(files):
             if file in self.files:
                 continue
+            on_progress(done, len(files))
             copy = self._workshop.parts / f".coverage.{len(self.files)}"
             try:
                 _copy(file, copy)
                 kind = _kind_of_data(copy)
                 _refuse_mixing(kind, self._first_of)
-            except (_UnusableError, OSError) as error:
+            except (UntrustedDataError, OSError) as error:
                 copy.unlink(missing_ok=True)
                 set_aside.append(SetAside(file, _reason(error)))
             else:
                 self._first_of.setdefault(kind, file)
                 self.files.append(file)
+        on_progress(len(files), len(files))
         return set_aside
 
 
@@ -206,14 +224,10 @@ class _Kind(enum.Enum):
 _OPPOSITE: Final = {_Kind.LINES: _Kind.ARCS, _Kind.ARCS: _Kind.LINES}
 
 
-class _UnusableError(Exception):
-    """A file cannot be merged; the message says why."""
-
-
 def _refuse_mixing(kind: _Kind, first_of: dict[_Kind, Path]) -> None:
     other = _OPPOSITE.get(kind)
     if other in first_of:
-        raise _UnusableError(
+        raise UntrustedDataError(
             f"it has {kind.value}, but {first_of[other].name} has {other.value}: "
             "give every process the same `branch` setting"
         )
@@ -228,16 +242,9 @@ def _reason(error: Exception) -> str:
 
 
 def _copy(file: Path, copy: Path) -> None:
-    """Copy a data file that anybody may have put there: no link followed, no fifo waited for."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as source:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _UnusableError("it is not a regular file")
-        if status.st_size == 0:
-            raise _UnusableError("it is empty: the process was ended before it could save")
-        with copy.open("xb") as destination:
-            shutil.copyfileobj(source, destination)
+    """Copy a data file that anybody may have put there."""
+    with open_regular(file) as source, copy.open("xb") as destination:
+        shutil.copyfileobj(source, destination)
 
 
 def _kind_of_data(copy: Path) -> _Kind:
@@ -246,26 +253,18 @@ def _kind_of_data(copy: Path) -> _Kind:
     from coverage import CoverageData  # noqa: PLC0415
     from coverage.exceptions import CoverageException  # noqa: PLC0415
 
+    open_untrusted(copy).close()
     data = CoverageData(basename=str(copy))
     try:
-        _refuse_foreign_schema(copy)
         data.read()
         if not data.measured_files():
             return _Kind.NOTHING
         return _Kind.ARCS if data.has_arcs() else _Kind.LINES
-    except (CoverageException, sqlite3.Error, UnicodeDecodeError) as error:
+    except (CoverageException, sqlite3.Error, ValueError) as error:
         reason = str(error).replace(str(copy), "it")
-        raise _UnusableError(f"coverage.py cannot read it ({reason})") from error
+        raise UntrustedDataError(f"coverage.py cannot read it ({reason})") from error
     finally:
         data.close()
-
-
-def _refuse_foreign_schema(copy: Path) -> None:
-    """Refuse a database that would run something of its own while it is read."""
-    query = "SELECT count(*) FROM sqlite_master WHERE type NOT IN ('table', 'index')"
-    with contextlib.closing(sqlite3.connect(f"file:{copy}?mode=ro", uri=True)) as database:
-        if database.execute(query).fetchone() != (0,):
-            raise _UnusableError("its database has triggers or views: coverage.py did not write it")
 
 
 def _merge(workshop: _Workshop, coveragerc: str | os.PathLike[str] | None) -> None:
@@ -282,6 +281,23 @@ def _merge(workshop: _Workshop, coveragerc: str | os.PathLike[str] | None) -> No
     if done.returncode or not workshop.result.exists():
         output = (done.stdout + done.stderr).strip()
         raise CombineError(f"coverage.py could not combine; nothing was removed. It said: {output}")
+
+
+def _drop_outside(
+    result: Path, inputs: Inputs, coveragerc: str | os.PathLike[str] | None
+) -> tuple[str, ...]:
+    """Take what is not the project's out of what is merged from places that others write to."""
+    if inputs.is_trusted:
+        return ()
+    here = Path.cwd()
+    config = settings_of(Path(coveragerc) if coveragerc is not None else find_rcfile(here))
+    found = outside(measured(result), roots(config, here), here, foreign=inputs.foreign_directories)
+    drop(result, found)
+    return tuple(sorted(found))
+
+
+def _no_progress(_done: int, _total: int, /) -> None:
+    pass
 
 
 def _put_in_place(result: Path, target: Path) -> None:
@@ -304,5 +320,6 @@ def _nothing_to_merge(set_aside: list[SetAside], losses: tuple[str, ...]) -> Com
             "no data to combine: no Python process was measured, or none has ended yet. "
             "Run it with `hcov run`, or with the variables that `hcov inject` prints"
         )
-    reasons = [*(f"{item.path}: {item.reason}" for item in set_aside), *losses]
+    told = [*(f"{item.path}: {item.reason}" for item in set_aside), *losses]
+    reasons = [printable(reason) for reason in told]
     return CombineError("\n  ".join(["nothing of what was found could be used:", *reasons]))

@@ -72,6 +72,8 @@ class CombineResult:
         recorded: The processes that the recorder measured, in the order they started.
         stale: Sources that have changed since they ran; their lines are left out.
         losses: What processes could not record, in words for a person.
+        outside: Measured files that are here but not the project's, left out because others than
+            we could have written the data.
     """
 
     data_file: Path
@@ -80,6 +82,7 @@ class CombineResult:
     recorded: tuple[RecordedProcess, ...] = ()
     stale: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
 
     @property
     def data_files(self) -> tuple[Path, ...]:

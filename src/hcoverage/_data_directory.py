@@ -88,11 +88,12 @@ def locked(directory: Path) -> Iterator[None]:
 
 def data_files(directory: Path) -> list[Path]:
     """List the data files in a directory, sorted; whatever else lies there is not looked at."""
-    return sorted(
-        entry
-        for entry in directory.iterdir()
-        if entry.name.startswith(_DATA_FILE_PREFIX) and not entry.name.endswith(_COMPANIONS)
-    )
+    return sorted(entry for entry in directory.iterdir() if is_data_file_name(entry.name))
+
+
+def is_data_file_name(name: str) -> bool:
+    """Tell from its name whether coverage.py wrote a file, for one process."""
+    return name.startswith(_DATA_FILE_PREFIX) and not name.endswith(_COMPANIONS)
 
 
 def is_recording(file: Path) -> bool:
