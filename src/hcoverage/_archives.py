@@ -1,6 +1,6 @@
 """Take data files and recordings out of archives, by our rules and never by the archive's.
 
-A member is written under a name of ours' choosing into a directory of our own, only if it is a
+A member is written under its own last name alone, into a directory of our own, only if it is a
 regular file, and only within bounds. So a name, a link or a claimed size in an archive can do
 nothing. What is refused is told; the archive itself is never changed.
 """
@@ -18,7 +18,7 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, BinaryIO, Final
+from typing import IO, TYPE_CHECKING, BinaryIO, Final, cast
 
 from hcoverage._combine_result import SetAside
 from hcoverage._data_directory import is_data_file_name, is_recording
@@ -93,7 +93,9 @@ class _Careful(io.BufferedReader):
     """A file that does not read as much at once as a forged header may ask for."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0 or size > _LARGEST_READ:
+        if size is None or size < 0:
+            size = _LARGEST_READ  # the end of a zip archive
+        if size > _LARGEST_READ:
             raise UntrustedDataError("it claims sizes that cannot be right")
         return super().read(size)
 
@@ -126,10 +128,13 @@ class _Writer:
         base = PurePosixPath(name.replace("\\", "/")).name
         if not _is_wanted(base):
             return
+        if not refusal and _leads_outside(name):
+            refusal = "its name leads out of the archive"
+        if refusal:
+            self.unpacked.set_aside.append(SetAside(self._archive / base, refusal))
+            return
         copy = self._directory / str(self._members) / base
         try:
-            if refusal or _leads_outside(name):
-                raise UntrustedDataError(refusal or "its name leads out of the archive")
             copy.parent.mkdir()
             with read() as source, copy.open("xb") as destination:
                 self._copy(source, destination)
@@ -222,7 +227,7 @@ def _zstd(file: BinaryIO) -> IO[bytes]:
 
 
 def _gzip(file: BinaryIO) -> IO[bytes]:
-    return gzip.open(file)
+    return cast("IO[bytes]", gzip.open(file))
 
 
 _PACKERS: Final[dict[str, Callable[[BinaryIO], IO[bytes]]]] = {

@@ -100,7 +100,7 @@ def _listed(url: str) -> tuple[Any, list[str]]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"nothing to combine at {url}: there is no such object") from error
     except Exception as error:
-        raise CombineError(f"{url} cannot be read: {error or type(error).__name__}") from error
+        raise CombineError(f"{url} cannot be read: {str(error) or type(error).__name__}") from error
     paths = sorted(entry["name"] for entry in entries if entry["type"] == "file")
     if paths != [root]:
         paths = [path for path in paths if _is_wanted(PurePosixPath(path).name)]

@@ -22,22 +22,20 @@ if TYPE_CHECKING:
 # The tables of coverage.py 5.0 and later, `SCHEMA` in coverage/sqldata.py, without its comments.
 _SCHEMA_VERSION: Final = 7
 _TABLES: Final = frozenset(
-    {
-        "CREATE TABLE coverage_schema ( version integer )",
-        "CREATE TABLE meta ( key text, value text, unique (key) )",
-        "CREATE TABLE file ( id integer primary key, path text, unique (path) )",
-        "CREATE TABLE context ( id integer primary key, context text, unique (context) )",
-        "CREATE TABLE line_bits ( file_id integer, context_id integer, numbits blob, "
-        "foreign key (file_id) references file (id), "
-        "foreign key (context_id) references context (id), "
-        "unique (file_id, context_id) )",
-        "CREATE TABLE arc ( file_id integer, context_id integer, fromno integer, tono integer, "
-        "foreign key (file_id) references file (id), "
-        "foreign key (context_id) references context (id), "
-        "unique (file_id, context_id, fromno, tono) )",
-        "CREATE TABLE tracer ( file_id integer primary key, tracer text, "
-        "foreign key (file_id) references file (id) )",
-    }
+    """\
+CREATE TABLE coverage_schema ( version integer )
+CREATE TABLE meta ( key text, value text, unique (key) )
+CREATE TABLE file ( id integer primary key, path text, unique (path) )
+CREATE TABLE context ( id integer primary key, context text, unique (context) )
+CREATE TABLE line_bits ( file_id integer, context_id integer, numbits blob, \
+foreign key (file_id) references file (id), foreign key (context_id) references context (id), \
+unique (file_id, context_id) )
+CREATE TABLE arc ( file_id integer, context_id integer, fromno integer, tono integer, \
+foreign key (file_id) references file (id), foreign key (context_id) references context (id), \
+unique (file_id, context_id, fromno, tono) )
+CREATE TABLE tracer ( file_id integer primary key, tracer text, \
+foreign key (file_id) references file (id) )
+""".splitlines()
 )
 _COMMENT: Final = re.compile(r"--[^\n]*")
 _SPACE: Final = re.compile(r"\s+")

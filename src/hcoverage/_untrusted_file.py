@@ -30,13 +30,16 @@ def open_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> Binary
     """
     # O_NONBLOCK: a FIFO put here must not stop the merge until somebody writes to it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UntrustedDataError("it is not a regular file")
-        if status.st_size > largest:
-            raise UntrustedDataError(f"its {status.st_size} bytes are more than can be right")
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
+    reason = _refusal(os.fstat(descriptor), largest)
+    if reason:
         os.close(descriptor)
-        raise
+        raise UntrustedDataError(reason)
+    return os.fdopen(descriptor, "rb")
+
+
+def _refusal(status: os.stat_result, largest: int) -> str:
+    if not stat.S_ISREG(status.st_mode):
+        return "it is not a regular file"
+    if status.st_size > largest:
+        return f"its {status.st_size} bytes are more than can be right"
+    return ""
