@@ -15,6 +15,7 @@ import lzma
 import shutil
 import stat
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -106,7 +107,7 @@ class _Writer:
     def __init__(self, archive: Path, directory: Path) -> None:
         self.unpacked = Unpacked()
         self._archive = archive
-        self._directory = directory
+        self.directory = directory
         self._members = 0
         # Half of what is free is left to others.
         self.remaining = min(_LARGEST_TOTAL, shutil.disk_usage(directory).free // 2)
@@ -133,7 +134,7 @@ class _Writer:
         if refusal:
             self.unpacked.set_aside.append(SetAside(self._archive / base, refusal))
             return
-        copy = self._directory / str(self._members) / base
+        copy = self.directory / str(self._members) / base
         try:
             copy.parent.mkdir()
             with read() as source, copy.open("xb") as destination:
@@ -181,18 +182,25 @@ def _unpack_zip(file: BinaryIO, writer: _Writer) -> None:
 
 
 def _unpack_tar(archive: Path, file: BinaryIO, writer: _Writer) -> None:
+    opener = _opener(archive)
+    if opener is None:
+        _take_members(file, writer)
+        return
     # First the compression alone, within bounds: then tarfile can be watched as it reads.
-    with (writer._directory / "tar").open("xb+") as plain:  # noqa: SLF001
-        with _decompressed(archive, file) as source:
+    with tempfile.TemporaryFile(dir=writer.directory) as plain:
+        with opener(file) as source:
             writer.copy_whole(source, plain)
         plain.seek(0)
-        with tarfile.TarFile(fileobj=_Careful(_raw(plain)), errorlevel=2) as members:
-            while (member := members.next()) is not None:
-                writer.count()
-                # tarfile remembers each.
-                members.members.clear()  # type: ignore[attr-defined]
-                writer.write(member.name, _refusal(member), lambda m=member: _opened(members, m))  # type: ignore[misc]
-    Path(plain.name).unlink()
+        _take_members(plain, writer)
+
+
+def _take_members(file: IO[bytes], writer: _Writer) -> None:
+    with tarfile.TarFile(fileobj=_Careful(_raw(file)), errorlevel=2) as archive:
+        while (member := archive.next()) is not None:
+            writer.count()
+            # tarfile remembers each.
+            archive.members.clear()  # type: ignore[attr-defined]
+            writer.write(member.name, _refusal(member), lambda m=member: _opened(archive, m))  # type: ignore[misc]
 
 
 def _refusal(member: tarfile.TarInfo) -> str:
@@ -208,11 +216,9 @@ def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     return file
 
 
-def _decompressed(archive: Path, file: BinaryIO) -> IO[bytes]:
-    for suffix, opener in {**_PACKERS, **_NEWER_PACKERS}.items():
-        if archive.name.endswith(suffix):
-            return opener(file)
-    return file
+def _opener(archive: Path) -> Callable[[BinaryIO], IO[bytes]] | None:
+    packers = {**_PACKERS, **_NEWER_PACKERS}
+    return next((packers[suffix] for suffix in packers if archive.name.endswith(suffix)), None)
 
 
 def _zstd(file: BinaryIO) -> IO[bytes]:
@@ -241,7 +247,7 @@ _PACKERS: Final[dict[str, Callable[[BinaryIO], IO[bytes]]]] = {
 _NEWER_PACKERS: Final[dict[str, Callable[[BinaryIO], IO[bytes]]]] = {".tar.zst": _zstd}
 
 
-def _raw(file: BinaryIO) -> io.FileIO:
+def _raw(file: IO[bytes]) -> io.FileIO:
     return io.FileIO(file.fileno(), closefd=False)
 
 
