@@ -159,18 +159,20 @@ def remove() -> None:
 @click.option("--data-file", type=_EXISTING, default=Path(".coverage"), show_default=True)
 @click.option("--append", is_flag=True, help="Add to what is in the data file already.")
 @click.option("--keep", is_flag=True, help="Leave the merged files where they are.")
-@click.argument("paths", nargs=-1, type=_EXISTING, metavar="[PATH]...")
+@click.argument("paths", nargs=-1, type=click.Path(), metavar="[PATH]...")
 @click.pass_context
-def combine(ctx: click.Context, /, paths: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401
+def combine(ctx: click.Context, /, paths: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
     """Merge data files into one .coverage.
 
-    PATH is a data file, a recording, or a directory that holds some. [default: . and
-    coverage_data]
+    PATH is a data file, a recording, or a directory that holds some [default: . and
+    coverage_data]; or an archive with some anywhere in it (.zip, .tar, .tar.gz, .tar.xz, .tar.bz2);
+    or a URL such as s3://bucket/run-42/, with: pip install 'hcoverage[remote]'
 
-    A file that cannot be merged is left alone and named, and the exit status is then 3.
+    What is merged is removed, but for archives and URLs. A file that cannot be merged is left
+    alone and named, and the exit status is then 3.
     """
     rcfile = options.pop("rcfile")
-    found = paths or tuple(path for path in (Path(), Path("coverage_data")) if path.is_dir())
+    found = paths or tuple(path for path in (".", "coverage_data") if Path(path).is_dir())
     ctx.exit(_run.combine(found, rcfile=rcfile, **options))
 
 

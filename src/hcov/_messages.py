@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import click
 
+import hcoverage
+
 
 def tell(message: str) -> None:
-    """Print a message for the person who runs hcov."""
-    click.echo(f"hcov: {message}", err=True)
+    """Print a message for the person who runs hcov; names in it may come from anywhere."""
+    lines = [hcoverage.printable(line) for line in message.split("\n")]
+    click.echo("\n".join([f"hcov: {lines[0]}", *lines[1:]]), err=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import hcoverage
 from hcov._command import CommandError, run_command
 from hcov._messages import tell
+from hcov._progress_bar import progress_bar
 from hcov._report import UNDER_THRESHOLD, report
 from hcov._summary import short, tell_result, tell_what_is_missing
 
@@ -54,7 +55,7 @@ def run(command: Sequence[str], options: Options) -> int:
     return status or own_status
 
 
-def combine(paths: Sequence[Path], *, rcfile: Path | None, **options: Any) -> int:  # noqa: ANN401
+def combine(paths: Sequence[str | Path], *, rcfile: Path | None, **options: Any) -> int:  # noqa: ANN401
     """Merge data files and recordings, and tell what came of it.
 
     Returns:
@@ -63,7 +64,8 @@ def combine(paths: Sequence[Path], *, rcfile: Path | None, **options: Any) -> in
     Raises:
         HcoverageError, OSError: As `hcoverage.combine` does.
     """
-    result = hcoverage.combine(paths, coveragerc=rcfile, **options)
+    with progress_bar("reading") as on_progress:
+        result = hcoverage.combine(paths, coveragerc=rcfile, on_progress=on_progress, **options)
     tell_result(result, "merged")
     return _tell_what_is_missing(result)
 
@@ -104,12 +106,14 @@ def _finish(session: hcoverage.Session, options: Options) -> int:
     for problem in session.problems():
         tell(f"not measured: {problem}")
     try:
-        result = hcoverage.combine(
-            session.data_paths(),
-            coveragerc=session.rcfile.path,
-            data_file=session.data_file,
-            append=options.append,
-        )
+        with progress_bar("merging") as on_progress:
+            result = hcoverage.combine(
+                session.data_paths(),
+                coveragerc=session.rcfile.path,
+                data_file=session.data_file,
+                append=options.append,
+                on_progress=None if options.quiet else on_progress,
+            )
     except hcoverage.NoDataError:
         tell(
             "error: nothing was measured: the command started no Python that reads "

@@ -7,12 +7,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import hcoverage
 from hcov._messages import tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import hcoverage
 
 _SHOWN: Final = 10
 
@@ -29,7 +28,7 @@ def tell_result(
     """
     tell(f"{opening}: {_measured(result)}")
     for line in [*_recorded(result), *_saved(result)]:
-        tell(f"  {line}")
+        tell(f"  {_one_line(line)}")
     if core is not None:
         tell(f"core: {core.core}, since {core.reason}")
 
@@ -39,10 +38,15 @@ def tell_what_is_missing(result: hcoverage.CombineResult) -> None:
     missing = [
         *(f"not recorded: {loss}" for loss in result.losses),
         *(f"left out: {short(source)} has changed since it ran" for source in result.stale),
+        *(
+            f"left out: {short(source)} is outside the project: name its directory in `source` "
+            "of the rcfile if it is to be reported"
+            for source in result.outside
+        ),
         *(f"not merged: {short(item.path)}: {item.reason}" for item in result.set_aside),
     ]
     for line in missing[:_SHOWN]:
-        tell(line)
+        tell(_one_line(line))
     if len(missing) > _SHOWN:
         tell(f"and {len(missing) - _SHOWN} more such files")
 
@@ -51,6 +55,11 @@ def short(path: str | Path) -> str:
     """Give a path as a person here would type it."""
     here = Path.cwd()
     return str(Path(path).relative_to(here) if Path(path).is_relative_to(here) else path)
+
+
+def _one_line(text: str) -> str:
+    """Keep a name that holds a newline from looking like a message of ours."""
+    return hcoverage.printable(text)
 
 
 def _measured(result: hcoverage.CombineResult) -> str:

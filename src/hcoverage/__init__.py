@@ -27,6 +27,8 @@ from hcoverage._errors import (
 )
 from hcoverage._hook import pth_text
 from hcoverage._inject import inject, remove
+from hcoverage._printable import printable
+from hcoverage._progress import OnProgress
 from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
 from hcoverage._session import Session, open_session
 from hcoverage._startup_directory import copy_startup_directory
@@ -46,6 +48,7 @@ __all__ = [
     "HcoverageError",
     "HcoverageWarning",
     "NoDataError",
+    "OnProgress",
     "Rcfile",
     "RcfileError",
     "RecordedProcess",
@@ -59,6 +62,7 @@ __all__ = [
     "find_rcfile",
     "inject",
     "open_session",
+    "printable",
     "pth_text",
     "read_rcfile",
     "remove",

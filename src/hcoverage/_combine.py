@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Final
 from hcoverage._combine_result import CombineResult, RecordedData, SetAside
 from hcoverage._data_directory import data_files, is_recording, recordings
 from hcoverage._errors import CombineError, NoDataError, RcfileError
+from hcoverage._inputs import Inputs, opened
+from hcoverage._project_roots import drop, measured, outside, roots
 from hcoverage._rcfile import find_rcfile, settings_of
-from hcoverage._regular_file import stamp
 from hcoverage._target import held
+from hcoverage._untrusted_file import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from hcoverage._merge import Merged
     from hcoverage._merge_data_files import Batch, Kind, Part, ReadFile
+    from hcoverage._progress import OnProgress
     from hcoverage._target import Target
 
 # How long to wait for the data of processes that end just after the one that was waited for, such
@@ -51,6 +54,7 @@ def combine(
     append: bool = False,
     keep: bool = False,
     executor: Executor | None = None,
+    on_progress: OnProgress | None = None,
 ) -> CombineResult:
     """Merge data files into one that coverage.py's reports read.
 
@@ -58,45 +62,53 @@ def combine(
     is killed leaves all data where it was or in the result; merge again to have it all.
 
     Args:
-        paths: Data files and recordings, and directories that hold some.
+        paths: Data files and recordings, directories that hold some, archives (`.zip`, `.tar`,
+            `.tar.gz`, `.tar.xz`, `.tar.bz2`, with Python 3.14 `.tar.zst`), and URLs for fsspec
+            such as `s3://bucket/run-42/`, which need the extra `hcoverage[remote]`.
         coveragerc: The rcfile with the `[paths]` to map by; without one, what coverage.py finds in
             the current directory.
         data_file: Where the result goes.
         append: Merge what is in `data_file` already, too.
         keep: Leave the merged files where they are. Otherwise they are removed, once the result is
-            safely on disk.
+            safely on disk. What is in archives and at URLs stays in any case.
         executor: Who reads the files, in batches; its workers need hcoverage and the same file
             system. Without one, processes on all CPUs, where there is enough to read.
+        on_progress: Called with how many files have been read, and how many there are.
 
     Returns:
         What was merged into what, and what was set aside.
 
     Raises:
         FileNotFoundError: One of the paths is not there.
+        ImportError: A URL is given, and what reads it is not installed.
         NoDataError: There is no data file in the paths.
         CombineError: None of the data files could be merged, or what is appended to cannot be read;
             nothing has been changed.
         OSError: The result cannot be written; nothing has been removed.
     """
-    sources = [Path(path).absolute() for path in paths]
     # A link is replaced, not followed.
-    with held(Path(os.path.abspath(data_file))) as target:  # noqa: PTH100
-        found = _read(sources, target, coveragerc, executor)
+    absolute = Path(os.path.abspath(data_file))  # noqa: PTH100
+    with opened(paths) as inputs, held(absolute) as target:
+        found = _read(inputs.paths, target, coveragerc, executor, on_progress or _no_progress)
         existing = _existing(target) if append or target.must_keep else None
         selection = _select(found, existing)
+        shown = [*inputs.set_aside, *_shown(selection.set_aside, inputs)]
         if not selection.has_data:
-            raise _nothing_to_merge(selection.set_aside, found.recorded.losses)
+            raise _nothing_to_merge(shown, found.recorded.losses)
         selection.merged.write(target.result)
+        left_out = _drop_outside(target.result, inputs, found.settings)
         target.put_in_place()
-        changed = [] if keep else _remove(selection, target)
+        changed = [] if keep else _remove(selection, inputs, target)
+        merged = selection.merged_files(target.path if existing else None)
         return CombineResult(
             data_file=target.path,
-            merged=tuple(selection.merged_files(target.path if existing else None)),
-            set_aside=(*selection.set_aside, *changed),
+            merged=tuple(inputs.shown(file) for file in merged),
+            set_aside=(*shown, *_shown(changed, inputs)),
             recorded=selection.recorded.processes,
             stale=selection.recorded.stale,
             losses=selection.recorded.losses,
-            duplicates=tuple(_duplicates(selection.files)),
+            duplicates=tuple(inputs.shown(file) for file in _duplicates(selection.files)),
+            outside=left_out,
         )
 
 
@@ -153,6 +165,7 @@ def _read(
     target: Target,
     coveragerc: str | os.PathLike[str] | None,
     executor: Executor | None,
+    on_progress: OnProgress,
 ) -> _Found:
     """Read all data there is, in processes of our own where that is worth it."""
     # Imported here, with sqlite3: a merge is not what most who import hcoverage want.
@@ -168,14 +181,34 @@ def _read(
         # While the processes start: it imports much of coverage.py.
         settings = _settings(coveragerc)
         recordings_file = target.workshop / ".coverage.recordings"
-        recorded = _read_recordings(recordings, recordings_file, settings, executor)
-        batch = _read_data_files(sources, listed, target.path, executor)
+        progress = _Progress(on_progress, len(listed))
+        recorded = _read_recordings(recordings, recordings_file, settings, executor, progress)
+        batch = _read_data_files(sources, listed, target.path, executor, progress)
     recorded_batch = read_batch([str(recordings_file)]) if recordings_file.exists() else Batch()
     return _Found(batch, recorded, recorded_batch, settings)
 
 
+class _Progress:
+    """Counts the files that have been read."""
+
+    def __init__(self, on_progress: OnProgress, total: int) -> None:
+        self._on_progress = on_progress
+        self._total = total
+        self._done = 0
+
+    def __call__(self, number: int) -> None:
+        self._done += number
+        # Some are read again, and some have come since.
+        self._total = max(self._total, self._done)
+        self._on_progress(self._done, self._total)
+
+
 def _read_recordings(
-    files: list[Path], data_file: Path, settings: CoverageConfig, executor: Executor | None
+    files: list[Path],
+    data_file: Path,
+    settings: CoverageConfig,
+    executor: Executor | None,
+    progress: _Progress,
 ) -> RecordedData:
     """Put what was recorded into one data file."""
     if not files:
@@ -183,11 +216,15 @@ def _read_recordings(
     # Imported here, with much of coverage.py: only where something was recorded.
     from hcoverage._combine_recordings import write_recorded_data  # noqa: PLC0415
 
-    return write_recorded_data(files, settings, data_file, executor=executor)
+    return write_recorded_data(files, settings, data_file, executor=executor, progress=progress)
 
 
 def _read_data_files(
-    sources: list[Path], listed: list[Path], target: Path, executor: Executor | None
+    sources: list[Path],
+    listed: list[Path],
+    target: Path,
+    executor: Executor | None,
+    progress: _Progress,
 ) -> Batch:
     """Read the data files, and wait a moment for those that are being written."""
     from hcoverage._merge_data_files import Batch, read_batch  # noqa: PLC0415
@@ -201,6 +238,7 @@ def _read_data_files(
         batch.refused = []
         for found in run_batches(read_batch, files, executor, _note_lost(batch.refused)):
             batch.add(found)
+            progress(len(found.files) + len(found.refused))
         unfinished = any(_is_being_written(Path(path)) for path, _ in batch.refused)
         if not unfinished or time.monotonic() > patience_ends:
             return batch
@@ -303,12 +341,32 @@ def _set_all_aside(recorded: RecordedData, kind: Kind) -> RecordedData:
     return RecordedData(set_aside=(*recorded.set_aside, *set_aside), losses=recorded.losses)
 
 
-def _remove(selection: _Selection, target: Target) -> list[SetAside]:
+def _shown(set_aside: Iterable[SetAside], inputs: Inputs) -> list[SetAside]:
+    return [dataclasses.replace(item, path=inputs.shown(item.path)) for item in set_aside]
+
+
+def _drop_outside(result: Path, inputs: Inputs, settings: CoverageConfig) -> tuple[str, ...]:
+    """Take what is not the project's out of what is merged from places that others write to."""
+    if inputs.is_trusted:
+        return ()
+    here = Path.cwd()
+    allowed = roots(settings, here)
+    found = outside(measured(result), allowed, here, foreign=inputs.foreign_directories)
+    drop(result, found)
+    return tuple(sorted(found))
+
+
+def _no_progress(_done: int, _total: int, /) -> None:
+    pass
+
+
+def _remove(selection: _Selection, inputs: Inputs, target: Target) -> list[SetAside]:
     """Remove what is in the result, but for what has been written to since it was read."""
     changed = [file for file in selection.files if not _is_as_read(file)]
     kept = {file.path for file in changed}
     merged = [Path(file.path) for file in selection.files if file.path not in kept]
-    target.remove([*merged, *selection.recorded.merged])
+    removed = [*merged, *selection.recorded.merged]
+    target.remove(file for file in removed if inputs.may_be_removed(file))
     reason = "it was written to while it was merged: combine again with --append"
     return [SetAside(Path(path), reason) for path in sorted(kept)]
 
@@ -331,10 +389,6 @@ def _duplicates(files: Iterable[ReadFile]) -> Iterable[Path]:
 def _listed(sources: list[Path]) -> list[Path]:
     files: list[Path] = []
     for source in sources:
-        if not os.path.lexists(source):
-            raise FileNotFoundError(
-                f"nothing to combine at {source}: there is no such file or directory"
-            )
         files.extend([*data_files(source), *recordings(source)] if source.is_dir() else [source])
     return files if len(sources) == 1 else list(dict.fromkeys(files))
 

@@ -37,6 +37,7 @@ def write_recorded_data(
     local_path: Callable[[str], str] = lambda path: path,
     *,
     executor: Executor | None = None,
+    progress: Callable[[int], object] = int,
 ) -> RecordedData:
     """Write what recordings hold, filtered as coverage.py would have, into a new data file.
 
@@ -46,13 +47,14 @@ def write_recorded_data(
         data_file: The data file to write; there is none if nothing was recorded.
         local_path: Says where the source of a recorded path is on this machine.
         executor: Who reads them; None for doing it here.
+        progress: Told how many files more have been read.
 
     Returns:
         What is in the data file, and what is not.
     """
     files = list(files)
     notes = read_files(file for file in files if not _is_segment(file)).lost
-    found = _read([file for file in files if _is_segment(file)], config, executor)
+    found = _read([file for file in files if _is_segment(file)], config, executor, progress)
     if not (found.parts or notes or found.unreadable):
         return RecordedData()
     groups = {key: _as_recording(found, key) for key in found.processes}
@@ -75,7 +77,12 @@ def _is_segment(file: Path) -> bool:
     return ".hcrec.lost-" not in file.name
 
 
-def _read(files: list[Path], config: CoverageConfig, executor: Executor | None) -> Recorded:
+def _read(
+    files: list[Path],
+    config: CoverageConfig,
+    executor: Executor | None,
+    progress: Callable[[int], object],
+) -> Recorded:
     found = Recorded()
     read = functools.partial(read_batch, by_directory=config.relative_files)
 
@@ -84,6 +91,7 @@ def _read(files: list[Path], config: CoverageConfig, executor: Executor | None) 
         found.unreadable.append(Unreadable(Path(file), reason))
 
     for batch in run_batches(read, [str(file) for file in files], executor, lost):
+        progress(len(batch.parts) + len(batch.unreadable))
         found.add(batch)
     return found
 

@@ -73,6 +73,8 @@ class CombineResult:
         stale: Sources that have changed since they ran; their lines are left out.
         losses: What processes could not record, in words for a person.
         duplicates: Those of the merged files that add nothing, as their content is another's.
+        outside: Measured files that are here but not the project's, left out because others than
+            we could have written the data.
     """
 
     data_file: Path
@@ -82,6 +84,7 @@ class CombineResult:
     stale: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
     duplicates: tuple[Path, ...] = ()
+    outside: tuple[str, ...] = ()
 
     @property
     def data_files(self) -> tuple[Path, ...]:

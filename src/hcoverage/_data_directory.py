@@ -89,11 +89,12 @@ def locked(directory: Path) -> Iterator[None]:
 def data_files(directory: Path) -> list[Path]:
     """List the data files in a directory, sorted; whatever else lies there is not looked at."""
     # Names, not paths, are sorted and looked at: there may be ten thousand.
-    return [
-        directory / name
-        for name in sorted(os.listdir(directory))  # noqa: PTH208
-        if name.startswith(_DATA_FILE_PREFIX) and not name.endswith(_COMPANIONS)
-    ]
+    return [directory / name for name in sorted(os.listdir(directory)) if is_data_file_name(name)]  # noqa: PTH208
+
+
+def is_data_file_name(name: str) -> bool:
+    """Tell from its name whether coverage.py wrote a file, for one process."""
+    return name.startswith(_DATA_FILE_PREFIX) and not name.endswith(_COMPANIONS)
 
 
 def is_recording(file: Path) -> bool:

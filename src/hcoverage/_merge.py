@@ -25,16 +25,15 @@ from coverage.version import __version__
 
 from hcoverage._errors import CombineError
 from hcoverage._merge_data_files import (
-    SCHEMA_VERSION,
     Batch,
     Kind,
     Part,
     ReadFile,
-    UnusableError,
     arc_of,
     tracers_in,
 )
-from hcoverage._regular_file import NotRegularError
+from hcoverage._untrusted_database import SCHEMA_VERSION
+from hcoverage._untrusted_file import UntrustedDataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -220,7 +219,7 @@ def tracer_conflicts(
     for file in sorted(files, key=lambda file: file.path):
         try:
             found = tracers_in(file.path)
-        except (UnusableError, NotRegularError, OSError):
+        except (UntrustedDataError, OSError):
             continue  # it changed meanwhile, which is told when all is merged
         mine: dict[str, str] = {}
         for path, tracer in sorted(found, key=lambda item: not item[1]):

@@ -16,43 +16,21 @@ import dataclasses
 import enum
 import hashlib
 import json
-import re
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from hcoverage._regular_file import NotRegularError, Stamp, read_regular
+from hcoverage._untrusted_database import load, refuse_excess
+from hcoverage._untrusted_file import Stamp, UntrustedDataError, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SCHEMA_VERSION: Final = 7
-# The tables of coverage.py 5.0 and later, `SCHEMA` in coverage/sqldata.py, without its comments.
-_TABLES: Final = frozenset(
-    """\
-CREATE TABLE coverage_schema ( version integer )
-CREATE TABLE meta ( key text, value text, unique (key) )
-CREATE TABLE file ( id integer primary key, path text, unique (path) )
-CREATE TABLE context ( id integer primary key, context text, unique (context) )
-CREATE TABLE line_bits ( file_id integer, context_id integer, numbits blob, \
-foreign key (file_id) references file (id), foreign key (context_id) references context (id), \
-unique (file_id, context_id) )
-CREATE TABLE arc ( file_id integer, context_id integer, fromno integer, tono integer, \
-foreign key (file_id) references file (id), foreign key (context_id) references context (id), \
-unique (file_id, context_id, fromno, tono) )
-CREATE TABLE tracer ( file_id integer primary key, tracer text, \
-foreign key (file_id) references file (id) )
-""".splitlines()
-)
-_COMMENT: Final = re.compile(r"--[^\n]*")
-_SPACE: Final = re.compile(r"\s+")
 
 # Where the table `meta` and its index are: pages, counted from 1.
 _META_PAGES: Final = {"meta": 3, "sqlite_autoindex_meta_1": 4}
 _DIGEST: Final = 32  # bytes
 
 _LARGEST: Final = 1 << 30  # bytes
-_HEADER: Final = 100
-_MAGIC: Final = b"SQLite format 3\0"
 
 # An arc is one integer, so that a set of them is small; see `arc_of`.
 _ARC_BITS: Final = 32
@@ -65,10 +43,6 @@ _ARCS: Final = (
 
 Key: TypeAlias = tuple[str, str]
 """A path and a context."""
-
-
-class UnusableError(Exception):
-    """A data file cannot be merged; the message says why."""
 
 
 class Kind(enum.Enum):
@@ -185,7 +159,7 @@ def read_batch(paths: Sequence[str]) -> Batch:
                 kind, has_tracers = reader.add(path, content, batch.parts)
                 if not reader.meta_is_apart:
                     digest = hashlib.blake2b(content, digest_size=_DIGEST - 1).digest()
-            except (UnusableError, NotRegularError, OSError) as error:
+            except (UntrustedDataError, OSError) as error:
                 batch.refused.append((path, reason(error)))
             else:
                 seen[digest] = ReadFile(path, kind, digest, stamp, has_tracers)
@@ -210,7 +184,7 @@ def tracers_in(path: str) -> list[tuple[str, str]]:
     """Read which plugin handles each measured file, an empty string where none does.
 
     Raises:
-        UnusableError, NotRegularError, OSError: It cannot be read any more.
+        UntrustedDataError, OSError: It cannot be read any more.
     """
     content, _ = read_regular(path, _LARGEST)
     with contextlib.closing(_Reader()) as reader:
@@ -249,7 +223,6 @@ class _Reader:
     def __init__(self) -> None:
         self.meta_is_apart = False
         self._database = sqlite3.connect(":memory:")
-        self._good_schemas: set[tuple[Any, ...]] = set()
         self._last_arcs: dict[Key, str] = {}
 
     def close(self) -> None:
@@ -281,11 +254,12 @@ class _Reader:
         return kind, any(tracer for _, tracer in tables.tracers)
 
     def _tables(self, content: bytes) -> _Tables:
-        _refuse_other_formats(content)
         try:
-            self._database.deserialize(content)
-            self._refuse_other_schemas()
-            tables = _Tables(
+            load(self._database, content)
+            refuse_excess(self._database)
+            places = dict(self._rows("SELECT name, rootpage FROM sqlite_master"))
+            self.meta_is_apart = places.items() >= _META_PAGES.items()
+            return _Tables(
                 # In the order that coverage.py's own statement gives.
                 files=self._rows("SELECT file.id, file.path FROM file"),
                 contexts=self._rows("SELECT id, context FROM context"),
@@ -293,42 +267,20 @@ class _Reader:
                 arcs=self._rows(_ARCS),
                 tracers=self._rows("SELECT file_id, tracer FROM tracer ORDER BY file_id"),
             )
+        except UntrustedDataError:
+            self._renew()
+            raise
         except (sqlite3.Error, UnicodeDecodeError, OverflowError, MemoryError) as error:
-            self._database.close()
-            self._database = sqlite3.connect(":memory:")
-            raise UnusableError(f"coverage.py cannot read it ({error})") from error
-        _refuse_other_types(tables)
-        return tables
+            self._renew()
+            raise UntrustedDataError(f"coverage.py cannot read it ({error})") from error
+
+    def _renew(self) -> None:
+        """Start anew, after a file that may have left anything behind."""
+        self._database.close()
+        self._database = sqlite3.connect(":memory:")
 
     def _rows(self, query: str) -> list[Any]:
         return self._database.execute(query).fetchall()
-
-    def _refuse_other_schemas(self) -> None:
-        """Refuse a database that is not coverage.py's, or would run something while it is read."""
-        query = "SELECT type, name, sql, rootpage FROM sqlite_master ORDER BY name"
-        schema = tuple(self._rows(query))
-        pages = {name: page for _, name, _, page in schema}
-        self.meta_is_apart = pages.items() >= _META_PAGES.items()
-        if schema not in self._good_schemas:
-            kinds = {kind for kind, *_ in schema}
-            if kinds - {"table", "index"}:
-                raise UnusableError(
-                    "its database has triggers or views: coverage.py did not write it"
-                )
-            # The indexes of `unique` have no text of their own.
-            texts = {_SPACE.sub(" ", _COMMENT.sub("", sql)) for _, _, sql, _ in schema if sql}
-            if "CREATE TABLE coverage_schema ( version integer )" not in texts:
-                raise UnusableError("coverage.py cannot read it (it isn't a coverage data file)")
-        versions = self._rows("SELECT version FROM coverage_schema")
-        if versions != [(SCHEMA_VERSION,)]:
-            found = " and ".join(str(version) for (version,) in versions) or "none"
-            raise UnusableError(
-                f"coverage.py cannot read it (wrong schema: {found} instead of {SCHEMA_VERSION})"
-            )
-        if schema not in self._good_schemas:
-            if texts != _TABLES:
-                raise UnusableError("its tables are others: coverage.py did not write it")
-            self._good_schemas.add(schema)
 
     def _add_arcs(
         self,
@@ -369,32 +321,9 @@ def _add_lines(
 
 def _kind(tables: _Tables) -> Kind:
     if tables.lines and tables.arcs:
-        raise UnusableError("it has both line data and branch data: coverage.py did not write it")
+        raise UntrustedDataError(
+            "it has both line data and branch data: coverage.py did not write it"
+        )
     if tables.lines:
         return Kind.LINES
     return Kind.ARCS if tables.arcs else Kind.NOTHING
-
-
-def _refuse_other_formats(content: bytes) -> None:
-    if not content:
-        raise UnusableError("it is empty: the process was ended before it could save")
-    if len(content) < _HEADER or not content.startswith(_MAGIC):
-        raise UnusableError("coverage.py cannot read it (file is not a database)")
-    page = int.from_bytes(content[16:18], "big")
-    size = int.from_bytes(content[28:32], "big") * (65536 if page == 1 else page)
-    if len(content) < size:
-        raise UnusableError(f"it is cut off: {len(content)} of {size} bytes are there")
-
-
-def _refuse_other_types(tables: _Tables) -> None:
-    """Refuse what SQLite lets stand in any column, and coverage.py never writes."""
-    right = (
-        all(isinstance(path, str) for _, path in tables.files)
-        and all(isinstance(context, str) for _, context in tables.contexts)
-        and all(isinstance(numbits, bytes) for _, _, numbits in tables.lines)
-        and all(isinstance(tracer, str | None) for _, tracer in tables.tracers)
-        # A number with a fraction, or too large for an integer.
-        and not any(text and ("." in text or "n" in text) for _, _, text in tables.arcs)
-    )
-    if not right:
-        raise UnusableError("it has values of the wrong type: coverage.py did not write it")

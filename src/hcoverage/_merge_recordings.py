@@ -25,7 +25,7 @@ from hcoverage._recordings import (
     Trail,
     Unreadable,
 )
-from hcoverage._regular_file import NotRegularError, read_regular
+from hcoverage._untrusted_file import UntrustedDataError, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -126,7 +126,7 @@ def read_batch(files: Sequence[str], *, by_directory: bool = False) -> Recorded:
         try:
             content, _ = read_regular(file, _LARGEST)
             reader.add(file, content)
-        except (RecordingError, NotRegularError, OSError) as error:
+        except (RecordingError, UntrustedDataError, OSError) as error:
             reader.found.unreadable.append(Unreadable(Path(file), _reason(error)))
     return reader.found
 

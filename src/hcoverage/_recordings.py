@@ -58,6 +58,7 @@ _LARGEST_SEGMENT: Final = 64 << 20
 _LONGEST_METADATA: Final = 4 << 20
 _LONGEST_NAME: Final = 64 << 10
 _MOST_RESUMPTIONS: Final = 1000
+_MOST_LINES: Final = 1 << 20
 
 _MARK_TO_TRUE: Final = bytes(byte == MARK for byte in range(256))
 
@@ -436,14 +437,17 @@ class _Sources:
         from coverage.sysmon import compute_multiline_map  # noqa: PLC0415
 
         if path not in self._statements:
-            self._statements[path] = compute_multiline_map(self._local_path(path))
+            local = self._local_path(path)
+            # Not what would never end, as a FIFO or a device that a recording names.
+            is_file = os.path.isfile(local)  # noqa: PTH113 - a name with NUL is no error here
+            self._statements[path] = compute_multiline_map(local) if is_file else {}
         return self._statements[path]
 
     def _present(self, path: str) -> tuple[int, int] | None:
         if path not in self._known:
             try:
-                content = Path(self._local_path(path)).read_bytes()
-            except (OSError, ValueError):
+                content = _read_source(self._local_path(path))
+            except (OSError, ValueError, RecordingError):
                 self._known[path] = None
             else:
                 self._known[path] = (len(content), crc32(content))
@@ -544,6 +548,16 @@ def _read_regular(file: str | os.PathLike[str]) -> bytes:
         if status.st_size > _LARGEST_SEGMENT:
             msg = f"{status.st_size} bytes is more than a recording can have"
             raise RecordingError(msg)
+        return stream.read(_LARGEST_SEGMENT)
+
+
+def _read_source(path: str) -> bytes:
+    """Read the source that a recording names, which may be anything on this machine."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_SEGMENT:
+            raise RecordingError("not a source")
         return stream.read(_LARGEST_SEGMENT)
 
 
@@ -705,6 +719,9 @@ def _parse_record(content: bytes, position: int, length: int, damage: list[str])
 
 
 def _parse_marks(marks: bytes, first: int, path: str, damage: list[str]) -> frozenset[int]:
+    if first + len(marks) > _MOST_LINES:
+        damage.append(f"line {first + len(marks) - 1} of {path!r} is more than can be right")
+        return frozenset()
     unreadable = len(marks) - marks.count(0) - marks.count(MARK)
     if unreadable:
         damage.append(f"{unreadable} lines of {path!r} cannot be read")

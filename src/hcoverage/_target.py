@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._regular_file import stamp
+from hcoverage._untrusted_file import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

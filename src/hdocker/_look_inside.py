@@ -46,7 +46,7 @@ def main(startup: str) -> None:
 
 
 def _find(startup: str) -> "tuple[set[str], set[str]]":
-    directories: "set[str]" = set()
+    directories: set[str] = set()
     interpreters = {os.path.realpath(sys.executable)}
     skipped = (startup, *_NOT_FILES)
     for count, (name, children, files) in enumerate(os.walk("/")):

@@ -1,0 +1,55 @@
+"""A progress bar for what takes a while, where a person is watching; nothing anywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from click._termui_impl import ProgressBar
+
+    import hcoverage
+
+# Less is over before it is read. In seconds.
+_PATIENCE: Final = 1.0
+
+
+@contextlib.contextmanager
+def progress_bar(label: str) -> Iterator[hcoverage.OnProgress | None]:
+    """Show progress on stderr for the length of a `with` block, once it has taken a second.
+
+    Args:
+        label: What is being done.
+
+    Returns:
+        What to give to `hcoverage.combine`, or None where stderr is no terminal.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        yield _Progress(label, stack)
+
+
+class _Progress:
+    def __init__(self, label: str, stack: contextlib.ExitStack) -> None:
+        self._label = label
+        self._stack = stack
+        self._started = time.monotonic()
+        self._bar: ProgressBar[int] | None = None
+
+    def __call__(self, done: int, total: int, /) -> None:
+        if self._bar is None:
+            if time.monotonic() - self._started < _PATIENCE or done == total:
+                return
+            self._bar = self._stack.enter_context(
+                click.progressbar(length=total, label=f"hcov: {self._label}", file=sys.stderr)
+            )
+        self._bar.length = total
+        self._bar.update(max(0, done - self._bar.pos))

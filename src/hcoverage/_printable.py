@@ -1,0 +1,17 @@
+"""Make text that a container chose harmless to print: no terminal escapes, no forged lines."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    r"""Write what is not printable as Python would in a string: `\x1b`, `\n`, `\u202e`, `\udcff`.
+
+    Args:
+        text: A name or message that may come from anywhere.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in text
+    )

@@ -1,0 +1,119 @@
+"""Keep files out of reports that are not the project's, whatever data says was measured.
+
+A report shows the text of each measured file. Who can write a data file, any container, could name
+`/etc/shadow` in it; so what is merged from places that others can write to is held to the places
+that the rcfile is about. A name under which nothing is here is let through: there is no text to
+show, and coverage.py's reports say that the source is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sqlite3
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from coverage.config import CoverageConfig
+
+
+def roots(config: CoverageConfig, here: Path) -> tuple[Path, ...]:
+    """List the places whose files may be reported on.
+
+    Args:
+        config: The rcfile's settings: `source`, `source_pkgs`, `source_dirs` and `[paths]`.
+        here: The current directory, where coverage.py reports from.
+
+    Returns:
+        Real paths of directories, and of modules that are one file.
+    """
+    found = {here}
+    found.update(here / results[0] for results in config.paths.values() if results)
+    found.update(here / directory for directory in getattr(config, "source_dirs", None) or ())
+    for source in config.source or ():
+        # coverage.py takes what is no directory here for a package.
+        found.update([here / source] if (here / source).is_dir() else _package(source))
+    for package in config.source_pkgs or ():
+        found.update(_package(package))
+    return tuple(sorted({Path(os.path.realpath(path)) for path in found}))
+
+
+def outside(
+    paths: Iterable[str], roots: Iterable[Path], here: Path, foreign: Iterable[Path] = ()
+) -> frozenset[str]:
+    """Find the measured files that must not be reported on.
+
+    Args:
+        paths: Measured files, under their names on this machine.
+        roots: What may be reported on.
+        here: What relative names start from.
+        foreign: Directories that others can write to; nothing in them is the project's.
+    """
+    inside = [str(root) for root in roots]
+    # A project that others can write to as a whole is still a project.
+    shut = [str(Path(os.path.realpath(path))) for path in foreign]
+    shut = [path for path in shut if not any(_is_in(root, path) for root in inside)]
+    return frozenset(path for path in paths if not _may_be_shown(path, inside, here, shut))
+
+
+def drop(data_file: Path, paths: Iterable[str]) -> None:
+    """Take measured files out of a data file of our own.
+
+    Raises:
+        sqlite3.Error: It cannot be written.
+    """
+    with contextlib.closing(sqlite3.connect(data_file)) as database, database:
+        for path in paths:
+            row = database.execute("SELECT id FROM file WHERE path = ?", (path,)).fetchone()
+            for table in ("line_bits", "arc", "tracer"):
+                database.execute(f"DELETE FROM {table} WHERE file_id = ?", row)  # noqa: S608
+            database.execute("DELETE FROM file WHERE id = ?", row)
+
+
+def measured(data_file: Path) -> list[str]:
+    """List the measured files of a data file of our own."""
+    with contextlib.closing(sqlite3.connect(data_file)) as database:
+        return [path for (path,) in database.execute("SELECT path FROM file ORDER BY path")]
+
+
+def _may_be_shown(path: str, roots: list[str], here: Path, shut: list[str]) -> bool:
+    try:
+        place = os.path.join(here, path)  # noqa: PTH118 - as it is, with its `..`
+        real = os.path.realpath(place)
+        mode = Path(real).stat().st_mode
+    except FileNotFoundError:
+        is_in_shut = any(_is_in(real, directory) for directory in shut)
+        return path.isprintable() and not is_in_shut
+    except (OSError, ValueError):
+        return False
+    return (
+        stat.S_ISREG(mode)
+        and any(_is_in(real, root) for root in roots)
+        and not any(_is_in(real, directory) for directory in shut)
+    )
+
+
+def _is_in(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _package(name: str) -> Iterator[Path]:
+    """Where a package is installed, without importing it."""
+    top, *below = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return
+    if spec is None:
+        return
+    if not below and spec.origin and not spec.submodule_search_locations:
+        yield Path(spec.origin)
+    for location in spec.submodule_search_locations or ():
+        place = Path(location, *below)
+        yield place
+        yield place.with_suffix(".py")

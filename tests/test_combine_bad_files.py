@@ -1,0 +1,206 @@
+"""One bad file in the data directory is set aside and told, and never costs the others."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from coverage import CoverageData
+
+import hcoverage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RCFILE: Final = "[run]\nparallel = True\n[paths]\napp =\n    .\n    /app\n"
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data directory of a project, which is the current directory."""
+    project = tmp_path / "p"
+    data = project / "coverage_data"
+    data.mkdir(parents=True)
+    data.chmod(0o777)
+    (project / ".coveragerc").write_text(RCFILE)
+    (project / "one.py").write_text("a = 1\nb = 2\nc = 3\n")
+    monkeypatch.chdir(project)
+    return data
+
+
+def data_file(path: Path, *lines: int) -> Path:
+    data = CoverageData(basename=str(path))
+    data.add_lines({"/app/one.py": lines})
+    data.write()
+    data.close()
+    return path
+
+
+def merged_lines() -> list[int]:
+    data = CoverageData(basename=".coverage")
+    data.read()
+    return sorted(data.lines(str(Path("one.py").absolute())) or [])
+
+
+def cut_off(path: Path) -> None:
+    whole = data_file(path, 1, 2).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def cut_off_in_the_header(path: Path) -> None:
+    path.write_bytes(data_file(path, 1, 2).read_bytes()[:50])
+
+
+def zeroed_pages(path: Path) -> None:
+    whole = bytearray(data_file(path, 1, 2).read_bytes())
+    page = int.from_bytes(whole[16:18], "big")
+    whole[page:] = bytes(len(whole) - page)
+    path.write_bytes(whole)
+
+
+def other_version(path: Path) -> None:
+    data_file(path, 1)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE coverage_schema SET version = 8")
+    database.close()
+
+
+def other_database(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE cookies (name text)")
+    database.close()
+
+
+def unix_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        # Its name may have no more than 108 bytes.
+        here = Path.cwd()
+        os.chdir(path.parent)
+        try:
+            server.bind(path.name)
+        finally:
+            os.chdir(here)
+
+
+def device(path: Path) -> None:
+    if os.geteuid() == 0:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))  # /dev/zero: it never ends
+    else:
+        path.symlink_to("/dev/zero")
+
+
+BAD: Final[dict[str, Callable[[Path], object]]] = {
+    "zero bytes": lambda path: path.touch(),
+    "random bytes": lambda path: path.write_bytes(os.urandom(5000)),
+    "random bytes after SQLite's magic": lambda path: path.write_bytes(
+        b"SQLite format 3\0" + os.urandom(9000)
+    ),
+    "cut off": cut_off,
+    "cut off in the header": cut_off_in_the_header,
+    "zeroed pages": zeroed_pages,
+    "directory": lambda path: path.mkdir(),
+    "fifo": os.mkfifo,
+    "socket": unix_socket,
+    "device": device,
+    "another schema version": other_version,
+    "another database": other_database,
+}
+
+
+def hcov_combine(*arguments: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hcov", "combine", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        user=user,
+        env=hcoverage.unmeasured_environment(os.environ),
+    )
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("suffix", [".Xb", ".hcrec"])
+def test_a_bad_file_is_named_and_kept_and_the_others_are_merged(
+    data: Path, kind: str, suffix: str
+) -> None:
+    data_file(data / ".coverage.h.pid1.Xa", 1)
+    bad = data / (".coverage.h.pid2.Xb" if suffix == ".Xb" else "h.2.0123456789abcdef-1.hcrec")
+    BAD[kind](bad)
+    data_file(data / ".coverage.h.pid3.Xc", 3)
+    result = hcoverage.combine([data])
+    assert merged_lines() == [1, 3]
+    assert [item.path for item in result.set_aside] == [bad]
+    assert result.set_aside[0].reason
+    assert os.path.lexists(bad)
+
+
+def test_the_command_names_what_is_bad_and_exits_with_3(data: Path) -> None:
+    data_file(data / ".coverage.h.pid1.Xa", 1)
+    bad = data / ".coverage.h.pid2.Xb"
+    bad.touch()
+    done = hcov_combine("coverage_data")
+    assert done.returncode == 3
+    assert f"not merged: coverage_data/{bad.name}: it is empty" in done.stderr
+    assert bad.exists()
+    assert merged_lines() == [1]
+
+
+def test_an_unreadable_file_says_how_to_take_it_over(data: Path) -> None:
+    data_file(data / ".coverage.h.pid1.Xa", 1)
+    bad = data_file(data / ".coverage.h.pid2.Xb", 2)
+    bad.chmod(0)
+    if os.geteuid() == 0:
+        # Root reads everything, so it takes somebody else to see it.
+        program = (
+            "import os, sys; from hcoverage._merge_data_files import reason\n"
+            "from hcoverage._untrusted_database import open_untrusted\n"
+            "fd = os.open('coverage_data', os.O_RDONLY); os.fchdir(fd); os.setuid(65534)\n"
+            "try: open_untrusted('.coverage.h.pid2.Xb')\n"
+            "except OSError as error: print(reason(error))\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
+        assert "sudo chown" in done.stdout
+    else:
+        (item,) = hcoverage.combine([data]).set_aside
+        assert "sudo chown" in item.reason
+    assert bad.exists()
+
+
+def test_files_that_vanish_while_they_are_listed_cost_nothing(data: Path) -> None:
+    for number in range(20):
+        data_file(data / f".coverage.h.pid{number}.Xa", number + 1)
+
+    def remove_the_next(done: int, _total: int) -> None:
+        if done == 5:
+            (data / ".coverage.h.pid9.Xa").unlink(missing_ok=True)
+
+    hcoverage.combine([data], on_progress=remove_the_next)
+    assert {1, 2, 3, 20} <= set(merged_lines())
+
+
+def test_a_file_that_is_still_being_written_is_waited_for(data: Path) -> None:
+    data_file(data / ".coverage.h.pid1.Xa", 1)
+    whole = data_file(data / "elsewhere", 2).read_bytes()
+    late = data / ".coverage.h.pid2.Xb"
+    late.write_bytes(whole[:100])
+    writing: list[threading.Thread] = []
+
+    def finish(_done: int, _total: int) -> None:
+        if not writing:
+            writing.append(threading.Thread(target=late.write_bytes, args=(whole,)))
+            writing[0].start()
+
+    result = hcoverage.combine([data], on_progress=finish)
+    writing[0].join()
+    assert result.set_aside == ()
+    assert merged_lines() == [1, 2]
