@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from coverage.exceptions import ConfigError
 from coverage.files import PathAliases, set_relative_directory
-from coverage.sqldata import SCHEMA, filename_match
+from coverage.sqldata import SCHEMA
 from coverage.sqldata import SCHEMA_VERSION as THEIR_SCHEMA_VERSION
 from coverage.version import __version__
 
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from coverage.config import CoverageConfig
 
 _OPPOSITE: Final = {Kind.LINES: Kind.ARCS, Kind.ARCS: Kind.LINES}
+
+# `.coverage.{hostname}.pid{pid}.X{random}x`; before coverage.py 7.10 without the letters.
+_DATA_FILE_NAME: Final = re.compile(r"\.(?P<host>[^./]+)\.(?:pid)?(?P<pid>\d+)\.[^/]*$")
 
 
 def choose_kind(
@@ -75,7 +78,7 @@ def why_odd(file: ReadFile, others: list[str]) -> str:
         file: The file.
         others: The names of those that are merged.
     """
-    name = filename_match(file.path)
+    name = _DATA_FILE_NAME.search(file.path)
     who = f" (of process {name['pid']} on {name['host']})" if name else ""
     rest = f" and {len(others) - 1} more have" if len(others) > 1 else " has"
     first = others[0] if others else "what is there already"
