@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING
 from coverage import CoverageData
 
 from hcoverage._combine_result import RecordedData, RecordedProcess, SetAside
+from hcoverage._merge import PathMap
 from hcoverage._merge_recordings import GroupKey, Part, Recorded, read_batch
 from hcoverage._recordings import (
     ProcessIdentity,
     Recording,
     Segment,
+    SourceLines,
     Unreadable,
     add_to_data,
     read_files,
@@ -57,7 +60,8 @@ def write_recorded_data(
     found = _read([file for file in files if _is_segment(file)], config, executor, progress)
     if not (found.parts or notes or found.unreadable):
         return RecordedData()
-    groups = {key: _as_recording(found, key) for key in found.processes}
+    to_local = _to_local(config)
+    groups = {key: _as_recording(found, key, to_local) for key in found.processes}
     data = CoverageData(basename=str(data_file))
     selected = add_to_data(groups.values(), data, config, local_path)
     data.close()
@@ -96,10 +100,30 @@ def _read(
     return found
 
 
-def _as_recording(found: Recorded, key: GroupKey) -> Recording:
+def _to_local(config: CoverageConfig) -> Callable[[SourceLines], SourceLines]:
+    """Give what puts a source of a container where `[paths]` says that it is here.
+
+    It has to be there before coverage.py decides whether it is wanted: `source`, `include` and
+    `omit` are about the files of this machine.
+    """
+    map_path = PathMap(config)
+
+    def to_local(source: SourceLines) -> SourceLines:
+        here = os.path.abspath(map_path(source.path))  # noqa: PTH100 - relative_files
+        if here == source.path or not os.path.isfile(here):  # noqa: PTH113 - may hold a NUL
+            return source
+        return dataclasses.replace(source, path=here)
+
+    return to_local
+
+
+def _as_recording(
+    found: Recorded, key: GroupKey, to_local: Callable[[SourceLines], SourceLines]
+) -> Recording:
     """What the processes of a group recorded, as if one of them had done it all."""
     process = found.processes[key]
-    segment = Segment(Path(), process, 1, tuple(found.sources(key)), None, ())
+    sources = tuple(to_local(source) for source in found.sources(key))
+    segment = Segment(Path(), process, 1, sources, None, ())
     return Recording(process, (segment,))
 
 

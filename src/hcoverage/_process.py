@@ -51,6 +51,9 @@ def _start_coverage() -> None:
     wanted = {"COVERAGE_PROCESS_START": RCFILE}
     if DATA_FILE:
         wanted["COVERAGE_FILE"] = DATA_FILE
+    if not _has_tracer():
+        # Ours was compiled for another Python; without being asked coverage.py would print that.
+        wanted["COVERAGE_CORE"] = "pytrace"
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -78,6 +81,14 @@ def _import_coverage() -> "Any":
         finally:
             sys.path.remove(directory)
     return coverage
+
+
+def _has_tracer() -> bool:
+    try:
+        import coverage.tracer  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def _note(error: Exception) -> None:
