@@ -152,6 +152,18 @@ class TestDoors:
         assert before - after == {"coverage.pth", "coverage.sessions", "_coverage_hook.py"}
 
 
+def test_a_session_in_a_session_has_only_its_own_doors(venv: Venv) -> None:
+    code = (
+        "import hcoverage, os\n"
+        "with hcoverage.open_session(data_dir='outer') as outer:\n"
+        "    os.environ.update(outer.environment)\n"
+        "    with hcoverage.open_session(data_dir='inner') as inner:\n"
+        "        print(inner.environment['PYTHONPATH'] == inner.environment['HCOVERAGE_SESSION'])\n"
+    )
+    done = subprocess.run([venv.python, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
 class TestTwoSessionsInOneEnvironment:
     OPEN = (
         "import hcoverage, subprocess, sys, os\n"

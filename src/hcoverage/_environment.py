@@ -66,9 +66,11 @@ def session_environment(
         The environment. COVERAGE_FILE is not in it: a `coverage combine` that the command runs for
         a purpose of its own would take it for an order to merge our data.
     """
-    python_path = [str(startup), *filter(None, [inherited.get("PYTHONPATH")])]
+    unmeasured = unmeasured_environment(inherited)
+    # Without the startup directory of a session around this one, whose code would be measured.
+    python_path = [str(startup), *filter(None, [unmeasured.get("PYTHONPATH")])]
     environment = {
-        **unmeasured_environment(inherited),
+        **unmeasured,
         SESSION_VARIABLE: str(startup),
         DATA_DIR_VARIABLE: str(data_dir),
         "PYTHONPATH": os.pathsep.join(python_path),
