@@ -31,7 +31,7 @@ lint: venv ## ruff and mypy
 .PHONY: test-main
 test-main: venv optional-engine ## every test, under our own command
 	@$(USE_ENGINE); if docker version >/dev/null 2>&1; then dev/base-image; fi
-	@$(USE_ENGINE); $(PYTHON) -m hcov run --rcfile dev/coveragerc -- $(PYTHON) -m pytest
+	@$(USE_ENGINE); $(PYTHON) -m hcov run --rcfile dev/coveragerc -- $(PYTHON) -m pytest -m 'not remote'
 
 .PHONY: test-oldest
 test-oldest: ## the quick tests, on the oldest Python that is supported and here
@@ -41,6 +41,10 @@ test-oldest: ## the quick tests, on the oldest Python that is supported and here
 .PHONY: test-newest
 test-newest: ## the recorder's tests, on the newest Pythons, of Debian sid (Linux as root)
 	@dev/test-newest
+
+.PHONY: test-remote
+test-remote: venv ## combining from a bucket, on an S3 server of its own (a minute, 300 MB)
+	$(PYTHON) -m pytest -m remote
 
 .PHONY: bench
 bench: venv ## what measuring costs
