@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 # As env(1), timeout(1) and `docker run` have them.
 CANNOT_EXECUTE: Final = 126
@@ -36,12 +36,18 @@ class CommandError(Exception):
         self.exit_status = exit_status
 
 
-def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
+def run_command(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    look: Callable[[int], float] | None = None,
+) -> int:
     """Run a command to its end, passing on the signals that this process gets meanwhile.
 
     Args:
         command: The argv.
         environment: Its whole environment.
+        look: Called with the command's process id as it starts, now and then, and before it is
+            known to have ended; gives in how many seconds it wants to be called again.
 
     Returns:
         Its exit status; 128 + N if signal N ended it, as shells say it.
@@ -54,10 +60,13 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
     try:
         process = _start(command, environment, before)
+        timeout = look(process.pid) if look else None
         while process.poll() is None:
-            signum, from_terminal = _next_signal(waited_for)
+            signum, from_terminal = _next_signal(waited_for, timeout)
             if signum in _PASSED_ON and not from_terminal:
                 process.send_signal(signum)
+            elif look:
+                timeout = look(process.pid)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     status = process.returncode
@@ -82,11 +91,25 @@ def _start(
         ) from error
 
 
-def _next_signal(waited_for: frozenset[signal.Signals]) -> tuple[int, bool]:
-    """Wait for a signal; tell which, and whether the command got it from the terminal already."""
+def _next_signal(waited_for: frozenset[signal.Signals], timeout: float | None) -> tuple[int, bool]:
+    """Wait for a signal; tell which, and whether the command got it from the terminal already.
+
+    Args:
+        waited_for: Which signals.
+        timeout: For how many seconds; None for as long as it takes.
+
+    Returns:
+        No signal, 0, when the time is over.
+    """
     if sys.platform == "darwin":  # has no sigwaitinfo: assume that a terminal's signals are its own
         signum = int(signal.sigwait(waited_for))
         return signum, signum in _FROM_TERMINAL and os.isatty(sys.stdin.fileno())
-    information = signal.sigwaitinfo(waited_for)
+    if timeout is None:
+        information = signal.sigwaitinfo(waited_for)
+    else:
+        timed = signal.sigtimedwait(waited_for, timeout)
+        if timed is None:
+            return 0, False
+        information = timed
     by_kernel = information.si_code == _SI_KERNEL
     return information.si_signo, by_kernel and information.si_signo in _FROM_TERMINAL

@@ -13,7 +13,7 @@ from hcov._command import CommandError, run_command
 from hcov._messages import tell
 from hcov._progress_bar import progress_bar
 from hcov._report import UNDER_THRESHOLD, report
-from hcov._summary import short, tell_result, tell_what_is_missing
+from hcov._summary import short, tell_result, tell_unmeasured, tell_what_is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,12 +46,13 @@ def run(command: Sequence[str], options: Options) -> int:
     """
     with hcoverage.open_session(options.rcfile, options.data_dir, options.core) as session:
         _tell_start(session, quiet=options.quiet)
+        watch = hcoverage.PythonWatch()
         try:
-            status = run_command(command, session.environment)
+            status = run_command(command, session.environment, watch.look)
         except CommandError as error:
             tell(f"error: {error}")
             return error.exit_status
-        own_status = _finish(session, options)
+        own_status = _finish(session, watch, options)
     return status or own_status
 
 
@@ -101,10 +102,9 @@ def rcfile_or_default(rcfile: Path | None) -> Iterator[Path]:
         yield default
 
 
-def _finish(session: hcoverage.Session, options: Options) -> int:
+def _finish(session: hcoverage.Session, watch: hcoverage.PythonWatch, options: Options) -> int:
     """Merge and report what the command left; the status is hcov's own, 0 if all went well."""
-    for problem in session.problems():
-        tell(f"not measured: {problem}")
+    problems = session.problems()
     try:
         with progress_bar("merging") as on_progress:
             result = hcoverage.combine(
@@ -115,14 +115,17 @@ def _finish(session: hcoverage.Session, options: Options) -> int:
                 on_progress=None if options.quiet else on_progress,
             )
     except hcoverage.NoDataError:
+        tell_unmeasured(problems, session.unmeasured(watch.seen()))
         tell(
             "error: nothing was measured: the command started no Python that reads "
             f"{session.hook}, or none of them has ended yet"
         )
         return DATA_LOST
     except (hcoverage.CombineError, OSError) as error:
+        tell_unmeasured(problems, session.unmeasured(watch.seen()))
         tell(f"error: {error}")
         return DATA_LOST
+    tell_unmeasured(problems, session.unmeasured(watch.seen(), result.merged))
     if not options.quiet:
         tell_result(result, "merged", session.core)
     combined = _tell_what_is_missing(result)

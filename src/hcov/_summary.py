@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,9 +12,10 @@ import hcoverage
 from hcov._messages import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _SHOWN: Final = 10
+_LONGEST_COMMAND: Final = 200
 
 
 def tell_result(
@@ -51,6 +53,23 @@ def tell_what_is_missing(result: hcoverage.CombineResult) -> None:
         tell(f"and {len(missing) - _SHOWN} more such files")
 
 
+def tell_unmeasured(problems: Sequence[str], unmeasured: Sequence[hcoverage.Unmeasured]) -> None:
+    """Tell what ran and was not measured, why, and what to do about it.
+
+    Args:
+        problems: What processes and images told themselves.
+        unmeasured: Processes that were seen and left nothing; those alike are told in one line.
+    """
+    alike = collections.defaultdict(list)
+    for process in unmeasured:
+        alike[process.argv[0], process.cause].append(process)
+    lines = [*problems, *(_unmeasured(processes) for processes in alike.values())]
+    for line in lines[:_SHOWN]:
+        tell(f"not measured: {_one_line(line)}")
+    if len(lines) > _SHOWN:
+        tell(f"not measured: and {len(lines) - _SHOWN} more like these")
+
+
 def short(path: str | Path) -> str:
     """Give a path as a person here would type it."""
     here = Path.cwd()
@@ -60,6 +79,15 @@ def short(path: str | Path) -> str:
 def _one_line(text: str) -> str:
     """Keep a name that holds a newline from looking like a message of ours."""
     return hcoverage.printable(text)
+
+
+def _unmeasured(processes: Sequence[hcoverage.Unmeasured]) -> str:
+    first, *others = processes
+    command = shlex.join(first.argv)
+    if len(command) > _LONGEST_COMMAND:
+        command = f"{command[:_LONGEST_COMMAND]}…"
+    more = f" and {len(others)} like it" if others else ""
+    return f"process {first.pid}{more}, `{command}`: {first.cause}; {first.remedy}"
 
 
 def _measured(result: hcoverage.CombineResult) -> str:

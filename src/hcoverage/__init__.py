@@ -32,6 +32,8 @@ from hcoverage._progress import OnProgress
 from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
 from hcoverage._session import Session, open_session
 from hcoverage._startup_directory import copy_startup_directory
+from hcoverage._unmeasured import Unmeasured
+from hcoverage._watch import PythonWatch, SeenPython
 
 __all__ = [
     "DATA_DIR_VARIABLE",
@@ -49,11 +51,14 @@ __all__ = [
     "HcoverageWarning",
     "NoDataError",
     "OnProgress",
+    "PythonWatch",
     "Rcfile",
     "RcfileError",
     "RecordedProcess",
+    "SeenPython",
     "Session",
     "SetAside",
+    "Unmeasured",
     "combine",
     "combine_commands",
     "copy_startup_directory",

@@ -17,12 +17,15 @@ from hcoverage import _data_directory, _hook
 from hcoverage._atomic_write import write_atomically
 from hcoverage._core import Core, CoreChoice, choose_core, worth_skipping
 from hcoverage._default_rcfile import default_rcfile_text
-from hcoverage._environment import session_environment
+from hcoverage._environment import SESSION_VARIABLE, session_environment
 from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
 from hcoverage._startup_directory import Settings, fill_startup_directory
+from hcoverage._unmeasured import Doors, Unmeasured, find_unmeasured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from hcoverage._watch import SeenPython
 
 _DATA_FILE_NAME: Final = ".coverage"
 
@@ -63,6 +66,22 @@ class Session:
     def problems(self) -> list[str]:
         """Tell where measuring could not start, one line for each process, safe to print."""
         return _data_directory.problems(self.data_dir)
+
+    def unmeasured(
+        self, seen: Iterable[SeenPython], merged: Iterable[Path] = ()
+    ) -> list[Unmeasured]:
+        """Tell which Pythons left no data, and why; a note in `problems` is word enough.
+
+        Args:
+            seen: The Pythons that were started.
+            merged: The files that a combine has taken out of the data directory already.
+        """
+        names = [
+            *(entry.name for entry in self.data_dir.iterdir()),
+            *(file.name for file in merged),
+        ]
+        doors = Doors(self.environment[SESSION_VARIABLE], self.hook)
+        return find_unmeasured(seen, names, doors)
 
 
 @contextlib.contextmanager

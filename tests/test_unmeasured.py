@@ -1,0 +1,226 @@
+"""What ran and was not measured is told at the end of the run: which process, why, what to do."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+import hcoverage
+from hcoverage._unmeasured import interpreter_options
+
+if TYPE_CHECKING:
+    from tests.conftest import MakeVenv
+
+pytestmark = [
+    pytest.mark.usefixtures("clean_environment"),
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are seen in /proc"),
+]
+
+PYTHON: Final = sys.executable
+RCFILE: Final = "[run]\nparallel = True\nsource = .\n"
+# Starts a command, its environment with one change or empty, and keeps it waiting until hcov has
+# looked: it waits between two looks, which the kernel counts. Prints the pid of the command.
+STARTS: Final = """\
+import os, re, subprocess, sys, time
+
+def waits():
+    text = open(f"/proc/{os.getppid()}/status").read()
+    return int(re.search(r"\\nvoluntary_ctxt_switches:\\t([0-9]+)", text)[1])
+
+changed = dict([sys.argv[1].split("=", 1)]) if "=" in sys.argv[1] else {}
+environment = {} if sys.argv[1] == "none" else {**os.environ, **changed}
+with subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, env=environment) as child:
+    enough = waits() + 4
+    while waits() < enough:
+        time.sleep(0.01)
+    print("pid", child.pid, flush=True)
+"""
+WAIT: Final = "input()"
+WAITS: Final = "try:\n    input()\nexcept EOFError:\n    pass\n"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with an rcfile, and programs that wait and that start others; we are in it."""
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    Path(".coveragerc").write_text(RCFILE)
+    Path("waits.py").write_text(WAITS)
+    Path("starts.py").write_text(STARTS)
+    return project
+
+
+def run(*command: str, core: str = "auto") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PYTHON, "-m", "hcov", "run", f"--core={core}", "--", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def told(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in done.stderr.splitlines() if "not measured" in line]
+
+
+def of_child(*command: str, env: str = "") -> str:
+    """What is told of a command that a measured program starts; that it is told of nothing else."""
+    done = run(PYTHON, "starts.py", env, *command)
+    assert done.returncode == 0, done.stderr
+    (line,) = told(done)
+    (pid,) = re.findall(r"^pid ([0-9]+)$", done.stdout, re.MULTILINE)
+    assert line.startswith(f"hcov: not measured: process {pid}, `{' '.join(command)}`: "), line
+    return line
+
+
+class TestCauses:
+    @pytest.mark.parametrize("options", ["-S", "-BSu", "-Im -S"])
+    def test_python_without_site(self, options: str) -> None:
+        words = options.replace("-Im", "-I").split()
+        line = of_child(PYTHON, *words, "waits.py")
+        assert "-S keeps Python from reading any start-up hook; start it without" in line
+
+    @pytest.mark.parametrize("option", ["-I", "-E"])
+    def test_another_environments_python_that_ignores_the_environment(
+        self, make_venv: MakeVenv, option: str
+    ) -> None:
+        other = make_venv("other")
+        line = of_child(str(other.python), option, "waits.py")
+        assert "ignores PYTHONPATH, by -E or -I" in line
+        # The command that it gives is the one that helps; hcoverage is installed there already.
+        fix = re.search(r"&& (.* inject)`", line)
+        assert fix is not None
+        subprocess.run(["sh", "-c", fix[1]], check=True, capture_output=True)
+        assert told(run(PYTHON, "starts.py", "", str(other.python), option)) == []
+
+    def test_another_environments_python_with_an_empty_environment(
+        self, make_venv: MakeVenv
+    ) -> None:
+        other = make_venv("other")
+        line = of_child(str(other.python), "waits.py", env="none")
+        assert "without the variables of the run; pass HCOVERAGE_SESSION" in line
+
+    def test_another_environments_python_with_another_python_path(
+        self, make_venv: MakeVenv
+    ) -> None:
+        other = make_venv("other")
+        line = of_child(str(other.python), "waits.py", env="PYTHONPATH=/elsewhere")
+        assert "extend PYTHONPATH instead of replacing it" in line
+
+    def test_the_command_itself_however_short(self) -> None:
+        done = run(PYTHON, "-S", "-c", "pass")
+        assert done.returncode == 3
+        (line,) = told(done)
+        assert f"`{PYTHON} -S -c pass`: -S keeps" in line
+
+    def test_a_note_of_the_process_itself_is_word_enough(self, project: Path) -> None:
+        # Whatever goes wrong in the hook is noted by it; here coverage.py itself.
+        (project / "broken" / "coverage").mkdir(parents=True)
+        (project / "broken" / "coverage" / "__init__.py").write_text("raise ImportError('broken')")
+        environment = f"PYTHONPATH={project / 'broken'}"
+        command = [PYTHON, "starts.py", environment, PYTHON, "waits.py"]
+        (line,) = told(run(*command, core="coverage"))
+        assert "ImportError: broken" in line
+
+    def test_those_alike_are_told_in_one_line(self) -> None:
+        Path("twice.py").write_text(
+            "import subprocess, sys\n"
+            "command = [sys.executable, 'starts.py', '', sys.executable, '-S', 'waits.py']\n"
+            "sys.argv[1:] = command[2:]\n"
+            "exec(open('starts.py').read())\n"
+            "exec(open('starts.py').read())\n"
+        )
+        (line,) = told(run(PYTHON, "twice.py"))
+        assert " and 1 like it, `" in line
+
+
+class TestNothingIsToldOf:
+    @pytest.mark.parametrize("core", ["auto", "coverage"])
+    @pytest.mark.parametrize("options", [[], ["-I"]], ids=["plain", "isolated"])
+    def test_a_measured_child(self, core: str, options: list[str]) -> None:
+        command = [PYTHON, "starts.py", "", PYTHON, *options, "waits.py"]
+        done = run(*command, core=core)
+        assert done.returncode == 0, done.stderr
+        assert told(done) == []
+
+    def test_a_child_with_an_empty_environment(self) -> None:
+        command = [PYTHON, "starts.py", "none", PYTHON, "waits.py"]
+        assert told(run(*command)) == []
+
+    def test_a_child_that_is_excluded_on_purpose(self, make_venv: MakeVenv) -> None:
+        other = make_venv("other")
+        for python in (PYTHON, str(other.python)):
+            command = [PYTHON, "starts.py", "HCOVERAGE_SESSION=", python, "waits.py"]
+            assert told(run(*command)) == []
+
+    def test_a_run_inside_of_this_one(self) -> None:
+        inner = [PYTHON, "-m", "hcov", "run", "--data-dir=inner", "--"]
+        command = [PYTHON, "starts.py", "", *inner, PYTHON, "waits.py"]
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+        assert told(done) == []
+
+    def test_a_fork_under_a_name_of_its_own(self) -> None:
+        # Its lines are in its parent's recording. Some servers rename their workers.
+        Path("forks.py").write_text(
+            "import os, sys\n"
+            "if os.fork() == 0:\n"
+            "    with open('/proc/self/comm', 'w') as name:\n"
+            "        name.write('python3: worker')\n"
+            "    sys.stdin.read()\n"
+            "    os._exit(0)\n"
+            "os.wait()\n"
+        )
+        command = [PYTHON, "starts.py", "", PYTHON, "forks.py"]
+        assert told(run(*command)) == []
+
+    def test_other_programs(self) -> None:
+        assert told(run(PYTHON, "starts.py", "", "cat")) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "letters"),
+    [
+        (["python"], ""),
+        (["python", "-S", "x.py"], "S"),
+        (["python", "-ISu", "x.py", "-E"], "ISu"),
+        (["python", "x.py", "-S"], ""),
+        (["python", "-c", "pass", "-S"], "c"),
+        (["python", "-Im", "pip", "-S"], "Im"),
+        (["python", "-W", "error", "-S", "x.py"], "WS"),
+        (["python", "-Werror", "-X", "dev", "-I"], "WXI"),
+        (["python", "-", "-S"], ""),
+        (["python", "--check-hash-based-pycs", "always", "-S"], "S"),
+        (["python", "--", "-S"], ""),
+        ([], ""),
+    ],
+)
+def test_the_options_of_python_itself_are_told_from_a_programs(
+    argv: list[str], letters: str
+) -> None:
+    assert interpreter_options(argv) == frozenset(letters)
+
+
+def test_it_is_exported_for_other_runners_than_ours() -> None:
+    watch = hcoverage.PythonWatch()
+    with subprocess.Popen([sys.executable, "-c", WAIT], stdin=subprocess.PIPE) as process:
+        while not watch.seen():
+            assert watch.look(process.pid) > 0
+        (seen,) = watch.seen()
+        assert seen.pids == (process.pid,)
+        assert seen.is_running
+        assert seen.argv == (sys.executable, "-c", WAIT)
+        assert seen.environment is not None
+        assert seen.environment["PATH"] == os.environ["PATH"]
+        process.kill()
+        process.wait()
+        watch.look(process.pid)
+        assert not watch.seen()[0].is_running
