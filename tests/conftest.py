@@ -143,6 +143,24 @@ def _docker(*arguments: str, stdin: str | None = None) -> str:
     return done.stdout.strip()
 
 
+@pytest.fixture(scope="session")
+def _docker_plugins(engine: str, pytestconfig: pytest.Config) -> str:  # noqa: ARG001 - DOCKER_HOST
+    """The DOCKER_CONFIG with which docker has compose and buildx. No compose, no test."""
+    done = subprocess.run(
+        [_DEV / "docker-plugins"], stdout=subprocess.PIPE, stderr=None, text=True, check=False
+    )
+    if done.returncode != 0:
+        _do_without(pytestconfig, "no compose; run dev/docker-plugins to see why")
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.fixture
+def compose(_docker_plugins: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """The command of docker's compose, which finds its plugin by the environment."""
+    monkeypatch.setenv("DOCKER_CONFIG", _docker_plugins)
+    return ("docker", "compose")
+
+
 # Images and containers ---------------------------------------------------------------------------
 
 
