@@ -192,6 +192,29 @@ def test_runs_as_it_would_and_is_measured(
     assert measured(session) == RAN
 
 
+@pytest.mark.parametrize("python", ["python3", "/usr/bin/python3"], ids=["recorder", "coverage.py"])
+def test_the_place_of_the_code_is_found_where_no_paths_are_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: str, container_name: str, python: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".coveragerc").write_text("[run]\nparallel = True\nsource = .\n")
+    (tmp_path / "backend").mkdir()
+    Path("app.py" if python != "python3" else "backend/app.py").write_text(APP)
+    with hcoverage.open_session() as session:
+        os.environ.update(session.environment)
+        words = [image, python, "app.py"]
+        ours = run(hdocker.get_docker_base_cmd(image=image), container_name, words)
+        assert ours == run(PLAIN, container_name, words)
+        result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
+    data = CoverageData(basename=str(result.data_file))
+    data.read()
+    found = {Path(name): set(data.lines(name) or ()) for name in data.measured_files()}
+    (name,) = [path for path in found if path.name == "app.py"]
+    assert found[name] == RAN
+    assert name.is_relative_to(tmp_path)
+    assert [tree.there for tree in result.mapped] == ["/app"]
+
+
 def test_an_image_without_a_shell(
     session: hcoverage.Session,
     image: str,

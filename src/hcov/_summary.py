@@ -29,7 +29,7 @@ def tell_result(
         core: The core of the run, to tell why it was chosen.
     """
     tell(f"{opening}: {_measured(result)}")
-    for line in [*_recorded(result), *_saved(result)]:
+    for line in [*_recorded(result), *_saved(result), *_found(result)]:
         tell(f"  {_one_line(line)}")
     if core is not None:
         tell(f"core: {core.core}, since {core.reason}")
@@ -39,7 +39,12 @@ def tell_what_is_missing(result: hcoverage.CombineResult) -> None:
     """Tell what is not in the result, and what to do about it."""
     missing = [
         *(f"not recorded: {loss}" for loss in result.losses),
-        *(f"left out: {short(source)} has changed since it ran" for source in result.stale),
+        *(f"left out: {short(source)} has changed since it ran" for source in _changed(result)),
+        *(
+            f"left out: another version of {short(source.path)} ran in a container, as "
+            f"{source.there}: build its image anew"
+            for source in result.other_versions
+        ),
         *(
             f"left out: {short(source)} is outside the project: name its directory in `source` "
             "of the rcfile if it is to be reported"
@@ -51,6 +56,8 @@ def tell_what_is_missing(result: hcoverage.CombineResult) -> None:
         tell(_one_line(line))
     if len(missing) > _SHOWN:
         tell(f"and {len(missing) - _SHOWN} more such files")
+    if result.unmapped:
+        _tell_unmapped(result)
 
 
 def tell_unmeasured(problems: Sequence[str], unmeasured: Sequence[hcoverage.Unmeasured]) -> None:
@@ -74,6 +81,31 @@ def short(path: str | Path) -> str:
     """Give a path as a person here would type it."""
     here = Path.cwd()
     return str(Path(path).relative_to(here) if Path(path).is_relative_to(here) else path)
+
+
+def _tell_unmapped(result: hcoverage.CombineResult) -> None:
+    """Tell which sources of containers were not found here, and what to write into the rcfile."""
+    first, *others = sorted(result.unmapped, key=lambda source: not source.candidates)
+    places = " or ".join(short(place) for place in first.candidates[:_SHOWN])
+    more = f" (and {_count(len(others), 'more source')})" if others else ""
+    reason = f"may be {places} here" if places else "is not here"
+    tell(
+        f"{first.path!r} of a container {reason}{more}. If it is the project's, say which "
+        f"directory it is, with such entries in the rcfile:\n{result.paths_suggestion}"
+    )
+
+
+def _changed(result: hcoverage.CombineResult) -> list[str]:
+    """The stale sources that ran here."""
+    elsewhere = {source.path for source in result.other_versions}
+    return [source for source in result.stale if source not in elsewhere]
+
+
+def _found(result: hcoverage.CombineResult) -> Iterator[str]:
+    for tree in result.mapped[:_SHOWN]:
+        how = "content" if tree.by_content else "names and lines"
+        sources = _count(tree.sources, "source")
+        yield f"{tree.there} of containers is {short(tree.here)} here: {sources} alike by {how}"
 
 
 def _one_line(text: str) -> str:

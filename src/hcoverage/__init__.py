@@ -5,7 +5,14 @@ files and reports to coverage.py.
 """
 
 from hcoverage._combine import combine
-from hcoverage._combine_result import CombineResult, RecordedProcess, SetAside
+from hcoverage._combine_result import (
+    CombineResult,
+    FoundTree,
+    OtherVersion,
+    RecordedProcess,
+    SetAside,
+    UnmappedSource,
+)
 from hcoverage._commands import combine_commands, coverage_subprocess_commands
 from hcoverage._core import Core, CoreChoice, CoreError
 from hcoverage._data_directory import DEFAULT_NAME as DEFAULT_DATA_DIR
@@ -47,10 +54,12 @@ __all__ = [
     "CoreChoice",
     "CoreError",
     "DataDirectoryBusyError",
+    "FoundTree",
     "HcoverageError",
     "HcoverageWarning",
     "NoDataError",
     "OnProgress",
+    "OtherVersion",
     "PythonWatch",
     "Rcfile",
     "RcfileError",
@@ -58,6 +67,7 @@ __all__ = [
     "SeenPython",
     "Session",
     "SetAside",
+    "UnmappedSource",
     "Unmeasured",
     "combine",
     "combine_commands",

@@ -14,9 +14,9 @@ import os
 import stat
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage._combine_result import CombineResult, RecordedData, SetAside
+from hcoverage._combine_result import CombineResult, OtherVersion, RecordedData, SetAside
 from hcoverage._data_directory import data_files, is_recording, recordings
 from hcoverage._errors import CombineError, NoDataError, RcfileError
 from hcoverage._inputs import Inputs, opened
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
     from coverage.config import CoverageConfig
 
-    from hcoverage._merge import Merged
+    from hcoverage._merge import Merged, PathMap
     from hcoverage._merge_data_files import Batch, Kind, Part, ReadFile
     from hcoverage._progress import OnProgress
+    from hcoverage._source_finder import SourceFinder
     from hcoverage._target import Target
 
 # How long to wait for the data of processes that end just after the one that was waited for, such
@@ -89,7 +90,7 @@ def combine(
     # A link is replaced, not followed.
     absolute = Path(os.path.abspath(data_file))  # noqa: PTH100
     with opened(paths) as inputs, held(absolute) as target:
-        found = _read(inputs.paths, target, coveragerc, executor, on_progress or _no_progress)
+        found = _read(inputs, target, coveragerc, executor, on_progress or _no_progress)
         existing = _existing(target) if append or target.must_keep else None
         selection = _select(found, existing)
         shown = [*inputs.set_aside, *_shown(selection.set_aside, inputs)]
@@ -109,6 +110,9 @@ def combine(
             losses=selection.recorded.losses,
             duplicates=tuple(inputs.shown(file) for file in _duplicates(selection.files)),
             outside=left_out,
+            mapped=found.finder.trees,
+            unmapped=found.finder.unmapped,
+            other_versions=(*selection.recorded.other_versions, *selection.other_versions),
         )
 
 
@@ -121,12 +125,14 @@ class _Found:
         recorded: What came of the recordings.
         recorded_batch: What they hold.
         settings: What the rcfile says.
+        finder: Finds the sources of containers here.
     """
 
     batch: Batch
     recorded: RecordedData
     recorded_batch: Batch
     settings: CoverageConfig
+    finder: SourceFinder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +145,7 @@ class _Selection:
         recorded: What came of the recordings.
         set_aside: What is not in it, or not all of it, and why.
         has_data: Whether there is a result to write.
+        other_versions: Measured files that are left out, since they are others by now.
     """
 
     merged: Merged
@@ -146,6 +153,7 @@ class _Selection:
     recorded: RecordedData
     set_aside: list[SetAside]
     has_data: bool
+    other_versions: list[OtherVersion]
 
     def merged_files(self, appended_to: Path | None) -> Iterable[Path]:
         """The files whose data is in the result."""
@@ -161,7 +169,7 @@ def _settings(coveragerc: str | os.PathLike[str] | None) -> CoverageConfig:
 
 
 def _read(
-    sources: list[Path],
+    inputs: Inputs,
     target: Target,
     coveragerc: str | os.PathLike[str] | None,
     executor: Executor | None,
@@ -170,8 +178,10 @@ def _read(
     """Read all data there is, in processes of our own where that is worth it."""
     # Imported here, with sqlite3: a merge is not what most who import hcoverage want.
     from hcoverage._merge_data_files import Batch, read_batch  # noqa: PLC0415
+    from hcoverage._source_finder import SourceFinder  # noqa: PLC0415
     from hcoverage._worker_pool import default_executor  # noqa: PLC0415
 
+    sources = inputs.paths
     listed = _listed(sources)
     recordings = [file for file in listed if is_recording(file)]
     with contextlib.ExitStack() as stack:
@@ -180,12 +190,20 @@ def _read(
             executor = stack.enter_context(default_executor(work, _WORTH_PROCESSES))
         # While the processes start: it imports much of coverage.py.
         settings = _settings(coveragerc)
+        finder = SourceFinder(roots(settings, Path.cwd()), filter(Path.is_dir, sources))
         recordings_file = target.workshop / ".coverage.recordings"
         progress = _Progress(on_progress, len(listed))
-        recorded = _read_recordings(recordings, recordings_file, settings, executor, progress)
+        recorded = _read_recordings(
+            recordings,
+            recordings_file,
+            settings,
+            finder,
+            executor=executor,
+            progress=progress,
+        )
         batch = _read_data_files(sources, listed, target.path, executor, progress)
     recorded_batch = read_batch([str(recordings_file)]) if recordings_file.exists() else Batch()
-    return _Found(batch, recorded, recorded_batch, settings)
+    return _Found(batch, recorded, recorded_batch, settings, finder)
 
 
 class _Progress:
@@ -207,8 +225,8 @@ def _read_recordings(
     files: list[Path],
     data_file: Path,
     settings: CoverageConfig,
-    executor: Executor | None,
-    progress: _Progress,
+    finder: SourceFinder,
+    **how: Any,  # noqa: ANN401 - the executor, and who is told of progress
 ) -> RecordedData:
     """Put what was recorded into one data file."""
     if not files:
@@ -216,7 +234,7 @@ def _read_recordings(
     # Imported here, with much of coverage.py: only where something was recorded.
     from hcoverage._combine_recordings import write_recorded_data  # noqa: PLC0415
 
-    return write_recorded_data(files, settings, data_file, executor=executor, progress=progress)
+    return write_recorded_data(files, settings, data_file, finder=finder, **how)
 
 
 def _read_data_files(
@@ -276,7 +294,9 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
     )
     parts = found.batch.parts
     map_path = PathMap(found.settings)
-    map_path.learn(parts[each] for each in (kind, Kind.NOTHING) if each in parts)
+    wanted = [parts[each] for each in (kind, Kind.NOTHING) if each in parts]
+    map_path.learn(wanted)
+    other_versions = _find_here(wanted, map_path, found.finder)
     files, set_aside = _fitting(found.batch, kind)
     merged = Merged()
     if existing is not None:
@@ -284,12 +304,14 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
             merged.add(part, lambda path: path)
     files, parts, conflicting = _without_conflicts(found.batch, files, merged, map_path)
     set_aside += conflicting
+    left_out = {source.there for source in other_versions}
     for each in (kind, Kind.NOTHING):
-        merged.add(parts.get(each, Part()), map_path)
+        part = parts.get(each, Part())
+        merged.add(part.without(left_out) if left_out else part, map_path)
     recorded = found.recorded
     if all(file.kind in (kind, Kind.NOTHING) for file in found.recorded_batch.files):
         for part in found.recorded_batch.parts.values():
-            merged.add(part, map_path)
+            merged.add(part, map_path.by_rcfile)
     else:
         recorded = _set_all_aside(recorded, kind)
     return _Selection(
@@ -298,7 +320,28 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
         recorded=recorded,
         set_aside=[*set_aside, *recorded.set_aside],
         has_data=bool(files or existing or found.recorded_batch.files),
+        other_versions=other_versions,
     )
+
+
+def _find_here(parts: list[Part], map_path: PathMap, finder: SourceFinder) -> list[OtherVersion]:
+    """Find the measured files of containers here, and tell those that are others by now."""
+    from hcoverage._merge import is_from_elsewhere  # noqa: PLC0415
+    from hcoverage._source_finder import Ran  # noqa: PLC0415
+
+    others = []
+    for part in parts:
+        unknown = {
+            path
+            for path, (file, _) in part.paths.items()
+            if map_path.leaves(path) and is_from_elsewhere(file)
+        }
+        lines = part.lines_of(unknown) if unknown else {}
+        ran = [Ran(path, lines=lines[path]) for path in sorted(unknown)]
+        found, other = finder.find_measured(ran)
+        map_path.put({source.path: here for source, here in found.items()})
+        others += [OtherVersion(here, source.path) for source, here in other.items()]
+    return others
 
 
 def _fitting(batch: Batch, kind: Kind) -> tuple[list[ReadFile], list[SetAside]]:

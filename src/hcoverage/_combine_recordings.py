@@ -5,32 +5,39 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+from binascii import crc32
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coverage import CoverageData
+from coverage.files import TreeMatcher
 
-from hcoverage._combine_result import RecordedData, RecordedProcess, SetAside
+from hcoverage._combine_result import OtherVersion, RecordedData, RecordedProcess, SetAside
 from hcoverage._merge import PathMap
-from hcoverage._merge_recordings import GroupKey, Part, Recorded, read_batch
+from hcoverage._merge_recordings import GroupKey, Part, Recorded, read_batch, this_machine
 from hcoverage._recordings import (
     ProcessIdentity,
     Recording,
+    RecordingError,
     Segment,
     SourceLines,
     Unreadable,
     add_to_data,
+    installed_places,
     read_files,
+    read_source,
 )
+from hcoverage._source_finder import Ran
 from hcoverage._worker_pool import run_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from concurrent.futures import Executor
 
     from coverage.config import CoverageConfig
 
     from hcoverage._recordings import LostProcess
+    from hcoverage._source_finder import SourceFinder
 
 
 def write_recorded_data(
@@ -39,6 +46,7 @@ def write_recorded_data(
     data_file: Path,
     local_path: Callable[[str], str] = lambda path: path,
     *,
+    finder: SourceFinder | None = None,
     executor: Executor | None = None,
     progress: Callable[[int], object] = int,
 ) -> RecordedData:
@@ -49,6 +57,7 @@ def write_recorded_data(
         config: The rcfile's settings.
         data_file: The data file to write; there is none if nothing was recorded.
         local_path: Says where the source of a recorded path is on this machine.
+        finder: Finds what containers ran, where `[paths]` says nothing of it; None for not looking.
         executor: Who reads them; None for doing it here.
         progress: Told how many files more have been read.
 
@@ -60,8 +69,12 @@ def write_recorded_data(
     found = _read([file for file in files if _is_segment(file)], config, executor, progress)
     if not (found.parts or notes or found.unreadable):
         return RecordedData()
-    to_local = _to_local(config)
-    groups = {key: _as_recording(found, key, to_local) for key in found.processes}
+    sources = {key: tuple(found.sources(key)) for key in found.processes}
+    moved = _moved(found, sources, config, finder)
+    groups = {
+        key: _as_recording(process, sources[key], moved[key])
+        for key, process in found.processes.items()
+    }
     data = CoverageData(basename=str(data_file))
     selected = add_to_data(groups.values(), data, config, local_path)
     data.close()
@@ -74,6 +87,7 @@ def write_recorded_data(
         processes=tuple(_processes(part for part in found.parts if part.key in used)),
         stale=tuple(sorted(selected.stale)),
         losses=tuple(_losses(found.parts, notes)),
+        other_versions=tuple(_other_versions(selected.stale, moved.values())),
     )
 
 
@@ -88,7 +102,7 @@ def _read(
     progress: Callable[[int], object],
 ) -> Recorded:
     found = Recorded()
-    read = functools.partial(read_batch, by_directory=config.relative_files)
+    read = functools.partial(read_batch, by_directory=config.relative_files, here=this_machine())
 
     def lost(file: str) -> None:
         reason = "reading it ends the process that does"
@@ -100,31 +114,94 @@ def _read(
     return found
 
 
-def _to_local(config: CoverageConfig) -> Callable[[SourceLines], SourceLines]:
-    """Give what puts a source of a container where `[paths]` says that it is here.
+def _moved(
+    found: Recorded,
+    sources: Mapping[GroupKey, Iterable[SourceLines]],
+    config: CoverageConfig,
+    finder: SourceFinder | None,
+) -> dict[GroupKey, dict[Ran, str]]:
+    """Say where the sources of each group are here, if that is elsewhere than where they ran.
 
-    It has to be there before coverage.py decides whether it is wanted: `source`, `include` and
-    `omit` are about the files of this machine.
+    A source has to be there before coverage.py decides whether it is wanted: `source`, `include`
+    and `omit` are about the files of this machine. What the rcfile's `[paths]` says comes first.
     """
+    by_rcfile = functools.cache(_by_rcfile(config))
+    moved: dict[GroupKey, dict[Ran, str]] = {}
+    unknown: dict[GroupKey, set[Ran]] = {}
+    here = this_machine()
+    for key, process in found.processes.items():
+        ran = {_ran(source) for source in sources[key]}
+        moved[key] = {each: place for each in ran if (place := by_rcfile(each.path))}
+        if finder is not None and (process.host, process.container) != here:
+            ours = _may_be_ours(process, config)
+            left = ran - moved[key].keys()
+            unknown[key] = {
+                each for each in left if ours(each.path) and not _is_same(each, each.path)
+            }
+    if finder is not None and any(unknown.values()):
+        distinct = {each for left in unknown.values() for each in left}
+        ordered = sorted(distinct, key=lambda each: (each.path, each.checksum or 0))
+        places = finder.find_recorded(ordered)
+        for key, left in unknown.items():
+            moved[key].update({each: places[each] for each in left if each in places})
+    return moved
+
+
+def _by_rcfile(config: CoverageConfig) -> Callable[[str], str]:
+    """Give what says where `[paths]` has a source, an empty string where it has it nowhere else."""
     map_path = PathMap(config)
 
-    def to_local(source: SourceLines) -> SourceLines:
-        here = os.path.abspath(map_path(source.path))  # noqa: PTH100 - relative_files
-        if here == source.path or not os.path.isfile(here):  # noqa: PTH113 - may hold a NUL
-            return source
-        return dataclasses.replace(source, path=here)
+    def place(path: str) -> str:
+        here = os.path.abspath(map_path(path))  # noqa: PTH100 - relative_files
+        return here if here != path and os.path.isfile(here) else ""  # noqa: PTH113 - may hold a NUL
 
-    return to_local
+    return place
+
+
+def _may_be_ours(process: ProcessIdentity, config: CoverageConfig) -> Callable[[str], bool]:
+    """Tell which sources of a process may be the project's: those coverage.py may measure."""
+    foreign = {process.stdlib} - {""}
+    if not (config.source or config.source_pkgs or getattr(config, "source_dirs", None)):
+        foreign |= installed_places(process)
+    installed = TreeMatcher(foreign, "installed")
+    return lambda path: not installed.match(path)
+
+
+def _is_same(ran: Ran, place: str) -> bool:
+    """Tell whether a source that ran elsewhere is the one in a place here."""
+    try:
+        content = read_source(place)
+    except (OSError, ValueError, RecordingError):
+        return False
+    return ran.checksum is None or (len(content), crc32(content)) == (ran.size, ran.checksum)
+
+
+def _ran(source: SourceLines) -> Ran:
+    return Ran(source.path, source.size, source.checksum)
 
 
 def _as_recording(
-    found: Recorded, key: GroupKey, to_local: Callable[[SourceLines], SourceLines]
+    process: ProcessIdentity, sources: Iterable[SourceLines], moved: Mapping[Ran, str]
 ) -> Recording:
     """What the processes of a group recorded, as if one of them had done it all."""
-    process = found.processes[key]
-    sources = tuple(to_local(source) for source in found.sources(key))
-    segment = Segment(Path(), process, 1, sources, None, ())
-    return Recording(process, (segment,))
+    here = tuple(
+        dataclasses.replace(source, path=moved[ran]) if (ran := _ran(source)) in moved else source
+        for source in sources
+    )
+    return Recording(process, (Segment(Path(), process, 1, here, None, ()),))
+
+
+def _other_versions(
+    stale: Collection[str], moved: Iterable[Mapping[Ran, str]]
+) -> list[OtherVersion]:
+    """Which of the stale sources ran elsewhere, and where that was."""
+    elsewhere = {
+        OtherVersion(here, ran.path)
+        for places in moved
+        for ran, here in places.items()
+        if here in stale and not _is_same(ran, here)
+    }
+    return sorted(elsewhere, key=lambda source: (source.path, source.there))
 
 
 def _set_aside(found: Recorded, used: set[GroupKey]) -> Iterator[SetAside]:

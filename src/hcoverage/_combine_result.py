@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
-from pathlib import Path  # noqa: TC003 - dataclass fields, read by tools at run time
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 # `.coverage.{hostname}.pid{pid}.X{random}x`, see SUFFIX_PATTERN in coverage/sqldata.py; before
 # coverage.py 7.10 without the letters.
@@ -43,6 +47,49 @@ class RecordedProcess:
 
 
 @dataclasses.dataclass(frozen=True)
+class FoundTree:
+    """A directory of containers, or other machines, that was found to be one here.
+
+    Attributes:
+        there: The directory there.
+        here: The directory here.
+        sources: How many measured sources of it were found.
+        by_content: Whether the content of some was compared, not only names and lines.
+    """
+
+    there: str
+    here: str
+    sources: int
+    by_content: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class UnmappedSource:
+    """A source that ran elsewhere and was not found here, or not for certain.
+
+    Attributes:
+        path: Where it was.
+        candidates: The files here that it may be.
+    """
+
+    path: str
+    candidates: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherVersion:
+    """A source of which another version ran elsewhere, so that its lines are left out.
+
+    Attributes:
+        path: Where it is here.
+        there: Where it was, as in an image that is older, or newer, than what is here.
+    """
+
+    path: str
+    there: str
+
+
+@dataclasses.dataclass(frozen=True)
 class RecordedData:
     """What came of the recordings.
 
@@ -52,6 +99,7 @@ class RecordedData:
         processes: Who recorded.
         stale: Sources that have changed since they ran.
         losses: What could not be recorded.
+        other_versions: Those of the stale ones that ran elsewhere.
     """
 
     merged: tuple[Path, ...] = ()
@@ -59,6 +107,7 @@ class RecordedData:
     processes: tuple[RecordedProcess, ...] = ()
     stale: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
+    other_versions: tuple[OtherVersion, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +124,10 @@ class CombineResult:
         duplicates: Those of the merged files that add nothing, as their content is another's.
         outside: Measured files that are here but not the project's, left out because others than
             we could have written the data.
+        mapped: Directories of containers that were found to be directories here, though `[paths]`
+            does not say so.
+        unmapped: Sources of containers that neither `[paths]` nor their content shows the place of.
+        other_versions: Sources of which containers ran another version; those lines are left out.
     """
 
     data_file: Path
@@ -85,6 +138,24 @@ class CombineResult:
     losses: tuple[str, ...] = ()
     duplicates: tuple[Path, ...] = ()
     outside: tuple[str, ...] = ()
+    mapped: tuple[FoundTree, ...] = ()
+    unmapped: tuple[UnmappedSource, ...] = ()
+    other_versions: tuple[OtherVersion, ...] = ()
+
+    @property
+    def paths_suggestion(self) -> str:
+        """A `[paths]` section that would map what was not, to be put right and pasted.
+
+        Empty if nothing is unmapped.
+        """
+        entries = sorted({_entry(source) for source in self.unmapped})
+        # A directory that stands for all that is below it.
+        entries = [
+            (here, there)
+            for here, there in entries
+            if not any((here, str(above)) in entries for above in Path(there).parents)
+        ]
+        return "\n".join(["[paths]", *_numbered(entries)]) if entries else ""
 
     @property
     def data_files(self) -> tuple[Path, ...]:
@@ -103,3 +174,19 @@ class CombineResult:
         """The host or container of each data file whose name tells it."""
         names = (_DATA_FILE_NAME.match(path.name) for path in self.data_files)
         return tuple(name["host"] for name in names if name)
+
+
+def _entry(source: UnmappedSource) -> tuple[str, str]:
+    """The first directory that a source may be in, and the one it was in, without a common end."""
+    there = Path(source.path).parent
+    if not source.candidates:
+        return ".", str(there)
+    here = Path(os.path.relpath(source.candidates[0])).parent
+    while here.name and here.name == there.name:
+        here, there = here.parent, there.parent
+    return str(here), str(there)
+
+
+def _numbered(entries: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for number, (here, there) in enumerate(entries, 1):
+        yield f"source{number} =\n    {here}\n    {there}"

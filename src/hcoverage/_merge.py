@@ -103,6 +103,7 @@ class PathMap:
         set_relative_directory()
         self._aliases = PathAliases(relative=config.relative_files)
         self._known: dict[str, str] = {}
+        self._found: dict[str, str] = {}
         try:
             for result, *patterns in config.paths.values():
                 for pattern in patterns:
@@ -112,6 +113,10 @@ class PathMap:
 
     def __call__(self, path: str) -> str:
         """Give the path here of a measured one."""
+        return self.by_rcfile(self._found.get(path, path))
+
+    def by_rcfile(self, path: str) -> str:
+        """Give what the rcfile makes of a path, whatever was found."""
         if path not in self._known:
             mapped = self._aliases.map(path)
             self._known[path] = re.sub(r"[/\\]", re.escape(os.sep), mapped)
@@ -122,6 +127,14 @@ class PathMap:
         places = [(place, path) for part in parts for path, place in part.paths.items()]
         for _, path in sorted(places):
             self(path)
+
+    def leaves(self, path: str) -> bool:
+        """Tell whether the rcfile says nothing of a path, and nothing is there on this machine."""
+        return self(path) == path and path.startswith("/") and not os.path.lexists(path)
+
+    def put(self, places: Mapping[str, str]) -> None:
+        """Take in where sources were found of which the rcfile says nothing."""
+        self._found.update(places)
 
 
 @dataclasses.dataclass
@@ -202,6 +215,12 @@ class Merged:
         )
         tracers = sorted((files[path], tracer) for path, tracer in part.tracers.items())
         insert("INSERT INTO tracer VALUES (?, ?)", tracers)
+
+
+def is_from_elsewhere(data_file: str) -> bool:
+    """Tell whether the name of a data file says that another host, or a container, wrote it."""
+    name = _DATA_FILE_NAME.search(data_file)
+    return name is not None and name["host"] != os.uname().nodename.replace(".", "_")
 
 
 def tracer_conflicts(

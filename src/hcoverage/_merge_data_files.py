@@ -23,7 +23,7 @@ from hcoverage._untrusted_database import load, refuse_excess
 from hcoverage._untrusted_file import Stamp, UntrustedDataError, read_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 
 # Where the table `meta` and its index are: pages, counted from 1.
@@ -84,6 +84,27 @@ class Part:
             self.arcs.setdefault(key, arcs).update(arcs)
         for path, tracer in other.tracers.items():
             self.tracers.setdefault(path, tracer)
+
+    def lines_of(self, paths: Collection[str]) -> dict[str, int]:
+        """The lines of some measured files that ran in any context, as `lines` has them."""
+        found = dict.fromkeys(paths, 0)
+        for (path, _), numbers in self.lines.items():
+            if path in found:
+                found[path] |= numbers
+        for (path, _), arcs in self.arcs.items():
+            if path in found:
+                found[path] |= _bits({end for arc in arcs for end in arc_of(arc) if end > 0})
+        return found
+
+    def without(self, paths: Collection[str]) -> Part:
+        """What is left without some measured files."""
+        return Part(
+            paths={path: place for path, place in self.paths.items() if path not in paths},
+            contexts=self.contexts,
+            lines={key: numbers for key, numbers in self.lines.items() if key[0] not in paths},
+            arcs={key: arcs for key, arcs in self.arcs.items() if key[0] not in paths},
+            tracers={path: name for path, name in self.tracers.items() if path not in paths},
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -317,6 +338,14 @@ def _add_lines(
         except KeyError:
             continue  # of no file; coverage.py leaves them out, too
         merged[key] = get(key, 0) | number(numbits, "little")
+
+
+def _bits(numbers: Collection[int]) -> int:
+    """Give a number whose bit *n* is set for each *n* of some."""
+    content = bytearray(max(numbers, default=0) // 8 + 1)
+    for number in numbers:
+        content[number >> 3] |= 1 << (number & 7)
+    return int.from_bytes(content, "little")
 
 
 def _kind(tables: _Tables) -> Kind:

@@ -11,11 +11,12 @@ is damaged; the rest of what a recording means is said there, too.
 from __future__ import annotations
 
 import dataclasses
+import os
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from hcoverage import _recordings
+from hcoverage import _recorder, _recordings
 from hcoverage._recordings import (
     MARK,
     Loss,
@@ -111,17 +112,29 @@ class Recorded:
         yield from self.others.get(key, ())
 
 
-def read_batch(files: Sequence[str], *, by_directory: bool = False) -> Recorded:
+# The name of a host, and the id of a container on it or an empty string.
+Machine: TypeAlias = tuple[str, str]
+
+
+def this_machine() -> Machine:
+    """Give the machine, or container, that this process runs on."""
+    return os.uname().nodename, _recorder._container_id()  # noqa: SLF001
+
+
+def read_batch(
+    files: Sequence[str], *, by_directory: bool = False, here: Machine | None = None
+) -> Recorded:
     """Read recordings and merge what they hold.
 
     Args:
         files: Segments.
         by_directory: Whether it matters in which directory a process ran, as for relative names.
+        here: The machine whose processes are kept apart from those of all others.
 
     Returns:
         What they hold.
     """
-    reader = _Reader(by_directory=by_directory)
+    reader = _Reader(by_directory=by_directory, here=here)
     for file in files:
         try:
             content, _ = read_regular(file, _LARGEST)
@@ -138,9 +151,10 @@ class _Damaged(Exception):  # noqa: N818 - it never leaves this module
 class _Reader:
     """Reads segments one after the other, remembering what was found right."""
 
-    def __init__(self, *, by_directory: bool) -> None:
+    def __init__(self, *, by_directory: bool, here: Machine | None) -> None:
         self.found = Recorded()
         self._by_directory = by_directory
+        self._here = here
         # The heads whose checksum is right, and what they say: the record's length, how many
         # bytes of marks or entries it has, and where these are marks, a number that has the lowest
         # bit of each byte set.
@@ -252,6 +266,7 @@ class _Reader:
             process.context,
             "branch" if process.branch else "",
             process.cwd if self._by_directory else "",
+            "here" if (process.host, process.container) == self._here else "",
         )
         self.found.processes.setdefault(key, process)
         return key

@@ -446,7 +446,7 @@ class _Sources:
     def _present(self, path: str) -> tuple[int, int] | None:
         if path not in self._known:
             try:
-                content = _read_source(self._local_path(path))
+                content = read_source(self._local_path(path))
             except (OSError, ValueError, RecordingError):
                 self._known[path] = None
             else:
@@ -486,19 +486,7 @@ class _Filter:
 
     def _add_interpreter(self) -> None:
         chooser = self._in_or_out
-        minor = ".".join(self._process.python.split(".")[:2])
-        third = set(chooser.third_paths)
-        for prefix in {self._process.prefix, self._process.base_prefix} - {""}:
-            third.update(
-                f"{prefix}/{directory}"
-                for directory in (
-                    f"lib/python{minor}/site-packages",
-                    f"lib64/python{minor}/site-packages",
-                    f"local/lib/python{minor}/dist-packages",
-                    "lib/python3/dist-packages",
-                    "bin",
-                )
-            )
+        third = {*chooser.third_paths, *installed_places(self._process)}
         chooser.third_match = TreeMatcher(third, "third")
         if chooser.pylib_match is not None and self._process.stdlib:
             chooser.pylib_match = TreeMatcher({*chooser.pylib_paths, self._process.stdlib}, "pylib")
@@ -516,6 +504,22 @@ class _Filter:
             chooser.source_in_third_match = TreeMatcher(
                 chooser.source_in_third_paths, "source_in_third"
             )
+
+
+def installed_places(process: ProcessIdentity) -> set[str]:
+    """The directories of packages that are installed for the interpreter of a process."""
+    minor = ".".join(process.python.split(".")[:2])
+    return {
+        f"{prefix}/{directory}"
+        for prefix in {process.prefix, process.base_prefix} - {""}
+        for directory in (
+            f"lib/python{minor}/site-packages",
+            f"lib64/python{minor}/site-packages",
+            f"local/lib/python{minor}/dist-packages",
+            "lib/python3/dist-packages",
+            "bin",
+        )
+    }
 
 
 def _by_process(segments: Iterable[Segment]) -> tuple[Recording, ...]:
@@ -551,8 +555,14 @@ def _read_regular(file: str | os.PathLike[str]) -> bytes:
         return stream.read(_LARGEST_SEGMENT)
 
 
-def _read_source(path: str) -> bytes:
-    """Read the source that a recording names, which may be anything on this machine."""
+def read_source(path: str) -> bytes:
+    """Read the source that a recording names, which may be anything on this machine.
+
+    Raises:
+        RecordingError: It is no regular file, or too large for a source.
+        OSError: It cannot be read.
+        ValueError: Its name is none that a file can have.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)

@@ -73,14 +73,17 @@ def get_docker_base_cmd(
         EngineError: The engine cannot be asked about the image.
 
     Warns:
-        PathMappingWarning: No `[paths]` entry of the rcfile maps the container's `/app`.
+        PathMappingWarning: No `[paths]` entry of the rcfile maps the container's `/app`. Where
+            measuring is injected none is needed.
     """
     program = Engine(engine, use_sudo)
     program.require_program()
     directory = _data_directory(data_dir)
     _check_data_directory(directory, user)
-    _warn_without_mapping(read_rcfile(directory / RCFILE_NAME))
+    rcfile = read_rcfile(directory / RCFILE_NAME)
     injection = inject_into(image, program, CONTAINER_DATA_DIR) if image else Injection()
+    if not injection.mounts:  # what is injected tells the content of what ran
+        _warn_without_mapping(rcfile)
     return program.argv(
         "run",
         "--rm",
