@@ -30,7 +30,7 @@ lint: venv ## ruff and mypy
 
 .PHONY: test-main
 test-main: venv optional-engine ## every test, under our own command
-	@$(USE_ENGINE); if docker version >/dev/null 2>&1; then dev/base-image; dev/docker-plugins || true; fi
+	@$(USE_ENGINE); if docker version >/dev/null 2>&1; then dev/base-image; dev/docker-plugins || true; dev/podman up || true; fi
 	@$(USE_ENGINE); $(PYTHON) -m hcov run --rcfile dev/coveragerc -- $(PYTHON) -m pytest -m 'not remote'
 
 .PHONY: test-oldest
@@ -64,6 +64,7 @@ optional-engine:
 
 .PHONY: engine-down
 engine-down: ## stop the private engine; its images are kept
+	@dev/podman down
 	@dev/engine down
 
 .PHONY: clean

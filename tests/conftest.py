@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -159,6 +160,28 @@ def compose(_docker_plugins: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str,
     """The command of docker's compose, which finds its plugin by the environment."""
     monkeypatch.setenv("DOCKER_CONFIG", _docker_plugins)
     return ("docker", "compose")
+
+
+@pytest.fixture(scope="session")
+def _podman_environment(engine: str, pytestconfig: pytest.Config) -> dict[str, str]:  # noqa: ARG001
+    """The variables with which podman has storage of its own. No podman, no test."""
+    if subprocess.run([_DEV / "podman", "up"], check=False).returncode != 0:
+        _do_without(pytestconfig, "no podman; run `dev/podman up` to see why")
+    said = subprocess.run([_DEV / "podman", "env"], capture_output=True, text=True, check=True)
+    words = shlex.split(said.stdout)
+    return dict(word.split("=", 1) for word in words if word != "export")
+
+
+@pytest.fixture
+def podman(_podman_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The command of a second engine, beside `engine`; no container of it may be left."""
+    for name, value in _podman_environment.items():
+        monkeypatch.setenv(name, value)
+    yield "podman"
+    left = subprocess.check_output(["podman", "ps", "--all", "--quiet"], text=True).split()
+    if left:
+        subprocess.run(["podman", "rm", "--force", "--time", "0", *left], check=True)
+        pytest.fail(f"the test left {len(left)} of podman's containers behind")
 
 
 # Images and containers ---------------------------------------------------------------------------

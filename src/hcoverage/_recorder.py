@@ -676,10 +676,11 @@ def _container_id() -> str:
             os.close(descriptor)
     except OSError:
         return ""
-    _, _, rest = mounts.partition(b"containers/")
-    identity = rest[:_CONTAINER_ID_LENGTH]
-    if len(identity) == _CONTAINER_ID_LENGTH and not identity.strip(b"0123456789abcdef"):
-        return identity.decode()
+    # Podman's storage is below a directory of that name as well.
+    for rest in mounts.split(b"containers/")[1:]:
+        identity = rest[:_CONTAINER_ID_LENGTH]
+        if len(identity) == _CONTAINER_ID_LENGTH and not identity.strip(b"0123456789abcdef"):
+            return identity.decode()
     return ""
 
 
