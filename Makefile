@@ -31,7 +31,7 @@ lint: venv ## ruff and mypy
 .PHONY: test-main
 test-main: venv optional-engine ## every test, under our own command
 	@$(USE_ENGINE); if docker version >/dev/null 2>&1; then dev/base-image; dev/docker-plugins || true; dev/podman up || true; fi
-	@$(USE_ENGINE); $(PYTHON) -m hcov run --rcfile dev/coveragerc -- $(PYTHON) -m pytest -m 'not remote'
+	@$(USE_ENGINE); $(PYTHON) -m hcov run --no-containers --rcfile dev/coveragerc -- $(PYTHON) -m pytest -m 'not remote'
 
 .PHONY: test-oldest
 test-oldest: ## the quick tests, on the oldest Python that is supported and here

@@ -23,6 +23,7 @@ from unittest import mock
 import pytest
 
 import hcoverage
+import hdocker
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -260,6 +261,7 @@ def clean_environment() -> None:
     Other tests go without it, so that `hcov run` around the tests measures what they start.
     """
     wanted = hcoverage.unmeasured_environment(os.environ)
+    wanted.pop(hdocker.CONTAINERS_VARIABLE, None)
     os.environ.clear()
     os.environ.update(wanted)
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 import hcoverage
+import hdocker
 from hcov import _report, _run
 from hcov._cli_docker import docker
 from hcov._init import write_rcfile
@@ -92,6 +93,13 @@ def main() -> None:
     type=click.Choice([core.value for core in hcoverage.Core]),
     help="What measures. [default: HCOVERAGE_CORE, else the rcfile's core, else auto]",
 )
+@click.option(
+    "--containers/--no-containers",
+    default=True,
+    envvar=hdocker.CONTAINERS_VARIABLE,
+    help="Whether what runs in containers is measured. [default: yes, unless "
+    f"{hdocker.CONTAINERS_VARIABLE}=0]",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print problems only, no report.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
 @click.pass_context
@@ -102,9 +110,9 @@ def run(ctx: click.Context, /, command: tuple[str, ...], **options: Any) -> None
     hcov run -- python -m pytest -x
     hcov run --html --fail-under 90 -- make test
 
-    The command sees its own terminal, signals and environment, plus COVERAGE_PROCESS_START and
-    HCOVERAGE_DATA_DIR, by which hdocker.get_docker_base_cmd() just works in its tests. Everything
-    is merged into one .coverage, which every coverage.py report reads.
+    The command sees its own terminal, signals and environment, plus what measures its processes,
+    and a `docker` and a `podman` first on PATH which measure the containers that it starts.
+    Everything is merged into one .coverage, which every coverage.py report reads.
 
     \b
     Exit status:

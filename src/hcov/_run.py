@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import hcoverage
+import hdocker
 from hcov._command import CommandError, run_command
 from hcov._messages import tell
 from hcov._progress_bar import progress_bar
@@ -16,7 +17,7 @@ from hcov._report import UNDER_THRESHOLD, report
 from hcov._summary import short, tell_result, tell_unmeasured, tell_what_is_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 DATA_LOST: Final = 3
 SETUP_FAILED: Final = 125  # as env(1), timeout(1) and `docker run` have it
@@ -33,6 +34,7 @@ class Options:
     reports: tuple[str, ...]
     quiet: bool
     core: str | None = None
+    containers: bool = True
 
 
 def run(command: Sequence[str], options: Options) -> int:
@@ -48,7 +50,7 @@ def run(command: Sequence[str], options: Options) -> int:
         _tell_start(session, quiet=options.quiet)
         watch = hcoverage.PythonWatch()
         try:
-            status = run_command(command, session.environment, watch.look)
+            status = run_command(command, _environment(session, options), watch.look)
         except CommandError as error:
             tell(f"error: {error}")
             return error.exit_status
@@ -100,6 +102,12 @@ def rcfile_or_default(rcfile: Path | None) -> Iterator[Path]:
         default = Path(directory) / ".coveragerc"
         default.write_text(hcoverage.default_rcfile_text(here), encoding="utf-8")
         yield default
+
+
+def _environment(session: hcoverage.Session, options: Options) -> Mapping[str, str]:
+    if options.containers:
+        return hdocker.measure_containers(session.environment)
+    return {**session.environment, hdocker.CONTAINERS_VARIABLE: "0"}
 
 
 def _finish(session: hcoverage.Session, watch: hcoverage.PythonWatch, options: Options) -> int:

@@ -19,9 +19,12 @@ from hdocker._errors import (
     NoPythonError,
     PathMappingWarning,
 )
-from hdocker._run import get_docker_base_cmd
+from hdocker._injection import CONTAINERS_VARIABLE, Injection, Mount
+from hdocker._run import get_docker_base_cmd, injection_for
+from hdocker._shims import measure_containers
 
 __all__ = [
+    "CONTAINERS_VARIABLE",
     "BaseImage",
     "BuildError",
     "CommandError",
@@ -32,9 +35,13 @@ __all__ = [
     "EnginePermissionError",
     "EngineUnreachableError",
     "ImageNameError",
+    "Injection",
+    "Mount",
     "NoPythonError",
     "PathMappingWarning",
     "add_coverage",
     "build_container_image",
     "get_docker_base_cmd",
+    "injection_for",
+    "measure_containers",
 ]

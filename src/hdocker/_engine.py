@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from hcoverage import unmeasured_environment
 from hdocker._errors import (
     CommandError,
     EngineError,
@@ -52,10 +54,14 @@ class Engine:
     Attributes:
         name: `docker` or `podman`.
         use_sudo: Whether commands go through `sudo`.
+        client: Where the client is, if it is not to be looked up on PATH.
+        client_options: The client's own options, which come before the subcommand.
     """
 
     name: str = "docker"
     use_sudo: bool = False
+    client: str = ""
+    client_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name not in ENGINES:
@@ -65,7 +71,8 @@ class Engine:
 
     def argv(self, *arguments: str) -> list[str]:
         """Build the command line that hands arguments to the engine."""
-        return [*(["sudo"] if self.use_sudo else []), self.name, *arguments]
+        client = [self.client or self.name, *self.client_options]
+        return [*(["sudo"] if self.use_sudo else []), *client, *arguments]
 
     def require_program(self) -> None:
         """Check that the client is on PATH; whether an engine answers it takes a command to tell.
@@ -73,7 +80,7 @@ class Engine:
         Raises:
             EngineNotFoundError: It is not, or `sudo` is asked for and not there.
         """
-        if not shutil.which(self.name):
+        if not shutil.which(self.client or self.name):
             raise EngineNotFoundError(
                 f"there is no `{self.name}` on PATH: install it with {_HOW_TO_INSTALL[self.name]}"
             )
@@ -100,7 +107,12 @@ class Engine:
         self.require_program()
         argv = self.argv(*arguments)
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=_unmeasured(),
         )
         if done.returncode:
             raise self.error(argv, done.returncode, done.stderr)
@@ -129,6 +141,7 @@ class Engine:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            env=_unmeasured(),
         ) as process:
             try:
                 for line in process.stdout or ():
@@ -179,6 +192,11 @@ class Engine:
                 f"{_HOW_TO_START[self.name]}, or point DOCKER_HOST or CONTAINER_HOST to one"
             )
         return CommandError.of(argv, returncode, output)
+
+
+def _unmeasured() -> dict[str, str]:
+    """Give the environment for containers of our own, which the shims on PATH leave alone."""
+    return unmeasured_environment(os.environ)
 
 
 def _last_line(text: str) -> str:

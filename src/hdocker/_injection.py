@@ -3,8 +3,8 @@
 The image stays as it is. A container gets the session's startup directory, read-only at a fixed
 place, and two doors to it: PYTHONPATH, joined to the image's own, and, since `-I`, `-E` and a
 cleared environment shut that one, a `.pth` file mounted into each directory that a Python of the
-image reads such files from. Which those are is `_image_pythons`' business, the data directory
-`_run`'s.
+image reads such files from. Which those are is `_image_pythons`' business; the data directory is
+mounted inside the startup directory's place, where no application looks.
 """
 
 from __future__ import annotations
@@ -25,16 +25,25 @@ from hcoverage import (
     SESSION_VARIABLE,
     copy_startup_directory,
 )
-from hdocker._errors import ImageNameError
+from hdocker._engine import Engine
+from hdocker._errors import (
+    EngineError,
+    EnginePermissionError,
+    EngineUnreachableError,
+    ImageNameError,
+)
 from hdocker._image_pythons import ImagePythons, look_into
+from hdocker._shim import PLACE, Added, variables_of_call
+from hdocker._visibility import require_visible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from hdocker._engine import Engine
-
-# Beside what images use: /opt is for add-on packages by the file system hierarchy standard.
-STARTUP_PLACE: Final = "/opt/hcoverage"
+# Set to 0, it leaves containers alone.
+CONTAINERS_VARIABLE: Final = "HCOVERAGE_CONTAINERS"
+STARTUP_PLACE: Final = PLACE
+_DATA_NAME: Final = "data"
+DATA_PLACE: Final = f"{PLACE}/{_DATA_NAME}"
 _PTH_NAME: Final = "hcoverage_injected.pth"
 
 # One line, read at each start. A session is asked for by the variable or, where the environment was
@@ -98,7 +107,7 @@ class Injection:
         return [*mounts, *variables]
 
 
-def inject_into(image: str, engine: Engine, container_data_dir: str) -> Injection:
+def inject_into(image: str, engine: Engine, data_dir: Path | None = None) -> Injection:
     """Give what a container of an image needs to be measured by the session around this process.
 
     The first time that a session meets an image, a throw-away container looks into it.
@@ -106,7 +115,7 @@ def inject_into(image: str, engine: Engine, container_data_dir: str) -> Injectio
     Args:
         image: The image; it is pulled if it is not here.
         engine: The engine that will run the container.
-        container_data_dir: Where the container has the data directory.
+        data_dir: Where the container's data goes; by default into the session's data directory.
 
     Returns:
         The injection; an empty one where there is no session, or no Python in the image, which is
@@ -118,29 +127,81 @@ def inject_into(image: str, engine: Engine, container_data_dir: str) -> Injectio
         EngineError: The engine cannot be asked.
     """
     session = os.environ.get(SESSION_VARIABLE)
-    if not session or not Path(session).is_dir():
+    if not session or not Path(session).is_dir() or os.environ.get(CONTAINERS_VARIABLE) == "0":
         return Injection()
+    directory = data_dir or Path(os.environ[DATA_DIR_VARIABLE])
+    injection = _inject(image, engine, Path(session), directory)
+    return dataclasses.replace(
+        injection,
+        environment={**injection.environment, **variables_of_call(image, os.environ)}
+        if injection.mounts
+        else {},
+    )
+
+
+def find_out_for_shims(
+    image: str,
+    client: str,
+    client_options: Sequence[str],
+    *,
+    session: str,
+    data_dir: str,
+    memory: str,
+) -> str:
+    """Find out what containers of an image are given, and keep it for the session's shims.
+
+    Args:
+        image: The image, which is here.
+        client: The path of the client that was called.
+        client_options: The options that it was called with, before the subcommand.
+        session: The session's startup directory.
+        data_dir: The session's data directory.
+        memory: Where it is kept.
+
+    Returns:
+        Why the image's containers are not measured; nothing if they are, or if the client will
+        tell by itself.
+    """
+    engine = Engine(Path(client).name, client=client, client_options=tuple(client_options))
+    injection, reason = Injection(), ""
+    try:
+        injection = _inject(image, engine, Path(session), Path(data_dir))
+    except (EnginePermissionError, EngineUnreachableError, ImageNameError):
+        return ""
+    except EngineError as error:
+        reason = f"image {image}: {error}"
+    mounts = [(mount.target, mount.option()) for mount in injection.mounts]
+    Added(mounts, injection.environment).save(memory)
+    return reason
+
+
+def _inject(image: str, engine: Engine, session: Path, data_dir: Path) -> Injection:
     identity, config = _identify(engine, image)
-    private = Path(session).parent
-    startup = _startup_for_containers(Path(session), private, container_data_dir)
+    private = session.parent
+    startup = _startup_for_containers(session, private)
     memory = private / f"image-{re.sub('[^0-9a-f]', '', identity)}.json"
     pythons = _remembered(memory)
     if pythons is None:
+        require_visible(engine, data_dir, startup)
         pythons = look_into(engine, image, config, startup, STARTUP_PLACE)
         _remember(memory, pythons)
         if not pythons.has_python:
-            _note(image)
-    return _injection(pythons, startup) if pythons.has_python else Injection()
+            _note(image, data_dir)
+    return _injection(pythons, startup, data_dir) if pythons.has_python else Injection()
 
 
-def _injection(pythons: ImagePythons, startup: Path) -> Injection:
+def _injection(pythons: ImagePythons, startup: Path, data_dir: Path) -> Injection:
     pth = startup.with_name(_PTH_NAME)
     if not pth.exists():
         _write(pth, _PTH)
     doors = tuple(Mount(pth, f"{place}/{_PTH_NAME}") for place in pythons.site_directories)
     path = [STARTUP_PLACE, *filter(None, [pythons.python_path])]
     return Injection(
-        (Mount(startup, STARTUP_PLACE), *doors),
+        (
+            Mount(startup, STARTUP_PLACE),
+            Mount(data_dir, DATA_PLACE, read_only=False),
+            *doors,
+        ),
         {SESSION_VARIABLE: STARTUP_PLACE, "PYTHONPATH": ":".join(path)},
     )
 
@@ -160,7 +221,7 @@ def _identify(engine: Engine, image: str) -> tuple[str, dict[str, Any]]:
     return str(known["Id"]), known.get("Config") or {}
 
 
-def _startup_for_containers(session: Path, private: Path, data_dir: str) -> Path:
+def _startup_for_containers(session: Path, private: Path) -> Path:
     startup = private / "container"
     if startup.is_dir():
         return startup
@@ -170,9 +231,11 @@ def _startup_for_containers(session: Path, private: Path, data_dir: str) -> Path
             session,
             made,
             place=STARTUP_PLACE,
-            data_dir=data_dir,
-            rcfile=f"{data_dir}/{RCFILE_NAME}",
+            data_dir=DATA_PLACE,
+            rcfile=f"{DATA_PLACE}/{RCFILE_NAME}",
         )
+        # In a directory that containers may only read, the engine could not make it.
+        (made / _DATA_NAME).mkdir()
         try:
             made.rename(startup)
         except OSError:
@@ -203,8 +266,7 @@ def _write(path: Path, text: str) -> None:
     shutil.move(scratch, path)
 
 
-def _note(image: str) -> None:
-    directory = Path(os.environ[DATA_DIR_VARIABLE])
+def _note(image: str, directory: Path) -> None:
     name = re.sub(r"[^\w.-]", "_", image)[:200]
     (directory / f"problem.image-{name}.txt").write_text(
         f"image {image}: there is no Python in it to measure; it runs as it would", "utf-8"

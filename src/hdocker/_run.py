@@ -81,7 +81,7 @@ def get_docker_base_cmd(
     directory = _data_directory(data_dir)
     _check_data_directory(directory, user)
     rcfile = read_rcfile(directory / RCFILE_NAME)
-    injection = inject_into(image, program, CONTAINER_DATA_DIR) if image else Injection()
+    injection = inject_into(image, program, directory) if image else Injection()
     if not injection.mounts:  # what is injected tells the content of what ran
         _warn_without_mapping(rcfile)
     return program.argv(
@@ -95,6 +95,27 @@ def get_docker_base_cmd(
         *(() if user is None else ("--user", str(user))),
         *options,
     )
+
+
+def injection_for(image: str, *, engine: str = "docker", use_sudo: bool = False) -> Injection:
+    """Give what a container of an image needs to be measured, for those who start it otherwise.
+
+    That is by the engine's API, or from a shell that has no shims on its PATH.
+
+    Args:
+        image: The image.
+        engine: `docker` or `podman`.
+        use_sudo: Run the engine's client through `sudo`.
+
+    Returns:
+        The mounts and the variables; none where this process is not part of `hcov run`.
+
+    Raises:
+        EngineError: As for `get_docker_base_cmd`.
+    """
+    program = Engine(engine, use_sudo)
+    program.require_program()
+    return inject_into(image, program)
 
 
 def _data_directory(data_dir: str | os.PathLike[str] | None) -> Path:

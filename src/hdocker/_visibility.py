@@ -1,0 +1,115 @@
+"""Whether an engine sees this machine's files: it may be on another one, or shut in.
+
+Found out by asking it for a container of an image that there is not: before an engine looks for the
+image, it looks for what is to be mounted. So no image is needed, and nothing is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hdocker._errors import CommandError, DataDirectoryError, EngineError
+
+if TYPE_CHECKING:
+    from hdocker._engine import Engine
+
+# `.invalid` is nobody's, by RFC 2606.
+_NO_IMAGE: Final = "hcoverage.invalid/none"
+# What docker 20.10 to 28 and Docker Desktop say of a path that is not there, or not shared.
+_NOT_SEEN: Final = ("invalid mount config", "mounts denied")
+_SELINUX: Final = Path("/sys/fs/selinux/enforce")
+
+
+def require_visible(engine: Engine, data_dir: Path, *others: Path) -> None:
+    """Check that an engine sees directories of this machine.
+
+    What podman sees is not found out: without an image it looks at nothing.
+
+    Args:
+        engine: The engine.
+        data_dir: The data directory. The engine may have another one by the same name.
+        others: Directories whose names are nowhere else.
+
+    Raises:
+        DataDirectoryError: It does not see one of them.
+    """
+    if engine.name != "docker":
+        return
+    with contextlib.ExitStack() as undo:
+        sign = data_dir
+        with contextlib.suppress(OSError):  # another user's directory
+            file = tempfile.NamedTemporaryFile(dir=data_dir, prefix=".seen.")  # noqa: SIM115
+            sign = Path(undo.enter_context(file).name)
+        for path, seen in ((data_dir, sign), *zip(others, others, strict=True)):
+            _require(engine, path, seen)
+
+
+def why_not_seen(engine: Engine) -> str:
+    """Tell what may keep an engine's containers from seeing files, and what to do about it."""
+    where = _address(engine)
+    kept_out = _security(engine)
+    reasons = [
+        f"it is at {where}: run the tests on the engine's own machine, or keep the project and "
+        "TMPDIR in directories that both have under the same names"
+        if where
+        else "run the tests on the engine's own machine, or keep the project and TMPDIR in "
+        "directories that it sees"
+    ]
+    if "selinux" in kept_out or _is_enforcing():
+        reasons.append(
+            "SELinux keeps containers out of files that are not labelled for them: label the data "
+            "directory, and one for TMPDIR, with `chcon -Rt container_file_t DIRECTORY`, as `:z` "
+            "does for a volume, or start containers with `--security-opt label=disable`"
+        )
+    if "rootless" in kept_out:
+        reasons.append(
+            "it runs without root, so the directories have to be ones that its user may enter"
+        )
+    if "userns" in kept_out:
+        reasons.append(
+            "its users are others on this machine (userns-remap): every directory on the way has "
+            "to be one that others may enter (`chmod o+x`), or start containers with "
+            "`--userns host`"
+        )
+    return "; ".join(reasons)
+
+
+def _require(engine: Engine, path: Path, seen: Path) -> None:
+    mount = f'type=bind,"source={seen}",target=/seen'
+    try:
+        engine.run("create", "--pull", "never", "--mount", mount, _NO_IMAGE)
+    except CommandError as error:
+        said = error.output.strip()
+        if any(phrase in said.lower() for phrase in _NOT_SEEN):
+            raise DataDirectoryError(
+                f"the {engine.name} engine does not see {path} of this machine: "
+                f"{why_not_seen(engine)}. It said: {said.splitlines()[0]}"
+            ) from error
+    except (EngineError, OSError):
+        # It will be told by the command that needs the engine.
+        pass
+
+
+def _address(engine: Engine) -> str:
+    """Give the address of an engine that is not behind a socket in the file system."""
+    with contextlib.suppress(EngineError, OSError):
+        said = engine.run("context", "inspect", "--format", "{{.Endpoints.docker.Host}}").strip()
+        return "" if said.startswith(("unix:", "npipe:")) else said
+    return ""
+
+
+def _security(engine: Engine) -> str:
+    template = "{{json .SecurityOptions}}" if engine.name == "docker" else "{{json .Host.Security}}"
+    with contextlib.suppress(EngineError, OSError):
+        return engine.run("info", "--format", template).lower()
+    return ""
+
+
+def _is_enforcing() -> bool:
+    try:
+        return _SELINUX.read_text().strip() == "1"
+    except OSError:
+        return False
