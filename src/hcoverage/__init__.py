@@ -38,7 +38,11 @@ from hcoverage._printable import printable
 from hcoverage._progress import OnProgress
 from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
 from hcoverage._session import Session, open_session
-from hcoverage._startup_directory import copy_startup_directory
+from hcoverage._startup_directory import (
+    add_coverage_for,
+    copy_startup_directory,
+    recorder_since,
+)
 from hcoverage._unmeasured import Unmeasured
 from hcoverage._watch import PythonWatch, SeenPython
 
@@ -69,6 +73,7 @@ __all__ = [
     "SetAside",
     "UnmappedSource",
     "Unmeasured",
+    "add_coverage_for",
     "combine",
     "combine_commands",
     "copy_startup_directory",
@@ -80,6 +85,7 @@ __all__ = [
     "printable",
     "pth_text",
     "read_rcfile",
+    "recorder_since",
     "remove",
     "unmeasured_environment",
 ]

@@ -47,6 +47,8 @@ def _start_recorder() -> bool:
 
 
 def _start_coverage() -> None:
+    import warnings
+
     coverage = _import_coverage()
     wanted = {"COVERAGE_PROCESS_START": RCFILE}
     if DATA_FILE:
@@ -57,7 +59,10 @@ def _start_coverage() -> None:
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
-        coverage.process_startup()
+        with warnings.catch_warnings():
+            # An older coverage.py does not know every option of the rcfile, and would say so.
+            warnings.simplefilter("ignore")
+            coverage.process_startup()
     finally:
         # The environment is the application's; its children find the session by themselves.
         for name, value in before.items():
@@ -74,7 +79,11 @@ def _import_coverage() -> "Any":
     try:
         import coverage
     except ImportError:
-        directory = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib")
+        here = os.path.dirname(os.path.abspath(__file__))
+        # In a container it is one for this Python: what is newer may not run on it.
+        directory = os.path.join(here, "lib-%d.%d" % sys.version_info[:2])
+        if not os.path.isdir(directory):
+            directory = os.path.join(here, "lib")
         sys.path.append(directory)
         try:
             import coverage

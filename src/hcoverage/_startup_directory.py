@@ -10,7 +10,10 @@ import dataclasses
 import importlib.util
 import os
 import py_compile
+import re
+import runpy
 import shutil
+from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COVERAGE_DIRECTORY: Final = "lib"
+
+_AT_LEAST: Final = re.compile(r">= *3\.([0-9]+)")
 
 _COPIES: Final = {
     "hcoverage._autosave": "_hcoverage_autosave.py",
@@ -87,7 +92,8 @@ def copy_startup_directory(
 ) -> None:
     """Copy a session's startup directory for processes that see other paths, as in a container.
 
-    Nothing in the copy is compiled yet: that takes the Python that will run it.
+    Nothing in the copy is compiled yet: that takes the Python that will run it. Nor is there a
+    coverage.py in it, see `add_coverage_for`.
 
     Args:
         source: The startup directory of a running session.
@@ -96,12 +102,52 @@ def copy_startup_directory(
         data_dir: Where they see the data directory.
         rcfile: Where they see the rcfile that coverage.py reads.
     """
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        source, target, ignore=shutil.ignore_patterns("__pycache__", COVERAGE_DIRECTORY)
+    )
     with (target / _COPIES["hcoverage._process"]).open("a", encoding="utf-8") as process:
         process.write(
             f"\n\nDATA_DIR = {data_dir!r}\nRCFILE = {rcfile!r}\n"
             f"DATA_FILE = {data_dir + '/.coverage'!r}\nSKIP += ({place!r},)\n"
         )
+
+
+def add_coverage_for(
+    version: tuple[int, int], startup: Path, package: str | os.PathLike[str] | None = None
+) -> None:
+    """Put a coverage.py into a copied startup directory, for Pythons of one version alone.
+
+    Args:
+        version: The version.
+        startup: The copy.
+        package: The directory of the package `coverage`; without one, the one that runs here.
+
+    Raises:
+        OSError: It cannot be copied.
+        ImportError: The one that runs here does not run on that version.
+    """
+    if package is None:
+        wanted = metadata.metadata("coverage")["Requires-Python"]
+        oldest = _AT_LEAST.search(wanted)
+        if oldest is None or version < (3, int(oldest[1])):
+            raise ImportError(f"coverage.py {metadata.version('coverage')} needs Python {wanted}")
+        package = _directory_of("coverage")
+    target = startup / f"{COVERAGE_DIRECTORY}-{version[0]}.{version[1]}" / "coverage"
+    shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__", "htmlfiles"))
+    # The user of its processes is another, and pip goes by the umask.
+    for path in (target.parent, target, *target.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def recorder_since(startup: Path) -> tuple[int, int] | None:
+    """Tell from which Python version on processes record, by a session's startup directory.
+
+    Returns:
+        The version; None where all use coverage.py.
+    """
+    told = runpy.run_path(str(startup / _COPIES["hcoverage._process"]))
+    since: tuple[int, int] | None = told["RECORDER_SINCE"]
+    return since
 
 
 def _origin(module: str) -> str:

@@ -69,5 +69,9 @@ class NoPythonError(BuildError):
     """The image has no Python that coverage.py could run in."""
 
 
+class BundleError(EngineError):
+    """coverage.py could not be had for a Python of an image."""
+
+
 class PathMappingWarning(HcoverageWarning):
     """No `[paths]` entry maps the container's paths to the host's, so they would not be merged."""

@@ -3,7 +3,7 @@
 A throw-away container of the image, without a network, runs `_look_inside` in the image's own
 Python. That also compiles the startup directory for each Python of the image, and shows whether
 the engine sees this machine's files at all. What the container says is believed only as far as it
-is a list of plausible paths.
+is a list of plausible paths and versions.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from hdocker._errors import CommandError, DataDirectoryError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from hdocker._engine import Engine
@@ -25,8 +27,36 @@ if TYPE_CHECKING:
 # What `--mount`, with its comma-separated fields, and a `.pth` take without quoting.
 _PLAIN_PATH: Final = re.compile(r"/[\w.+@/-]{1,4000}")
 _MOST_DIRECTORIES: Final = 200
-# 126 and 127 are docker's own: the entrypoint cannot be run, or is not there.
-_NO_SUCH_COMMAND: Final = (126, 127)
+_MOST_INTERPRETERS: Final = 50
+_PYTHON_NAME: Final = re.compile(r"python[0-9.]*")
+_SOABI: Final = re.compile(r"[\w.-]{0,100}")
+# 126 and 127 are docker's own: the entrypoint cannot be run, or is not there. 1 is of a Python that
+# is too old to be asked, or of a shell that found none.
+_NO_ANSWER: Final = (1, 126, 127)
+# What a shell in the image tries where it has no `python3`.
+_OTHER_NAMES: Final = tuple(f"python3.{minor}" for minor in range(20, 7, -1))
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python of an image.
+
+    Attributes:
+        path: Where the image has it.
+        version: Its version, such as (3, 8).
+        soabi: What it calls the compiled modules that it can load.
+        libc: `glibc` or `musl`.
+    """
+
+    path: str
+    version: tuple[int, int]
+    soabi: str
+    libc: str
+
+    @property
+    def name(self) -> str:
+        """The version as text, such as `3.8`."""
+        return "{}.{}".format(*self.version)
 
 
 @dataclass(frozen=True)
@@ -36,68 +66,106 @@ class ImagePythons:
     Attributes:
         site_directories: The directories in it that Pythons read `.pth` files from.
         python_path: The image's own PYTHONPATH, or an empty string.
-        has_python: Whether there is a Python in it that could be asked.
+        interpreters: Its Pythons; empty where there is none that could be asked.
     """
 
     site_directories: tuple[str, ...]
     python_path: str
-    has_python: bool
+    interpreters: tuple[Interpreter, ...]
 
 
-def look_into(
-    engine: Engine, image: str, config: dict[str, Any], startup: Path, place: str
-) -> ImagePythons:
-    """Find out which Pythons an image has, and compile the startup directory for each.
+@dataclass(frozen=True)
+class Look:
+    """How to look into an image: its startup directory, and where containers have that.
 
-    Args:
+    Attributes:
         engine: The engine that has the image.
         image: The image.
-        config: What the engine knows of it.
-        startup: The startup directory for containers.
-        place: Where containers have it.
-
-    Raises:
-        DataDirectoryError: The engine does not see this machine's files.
-        EngineError: The engine cannot be asked.
+        startup: The startup directory for the image's containers, here.
+        place: Where they have it.
     """
-    variables = dict(line.partition("=")[::2] for line in config.get("Env") or ())
-    python_path = str(variables.get("PYTHONPATH", ""))
-    for command in ("python3", "python"):
-        answer = _ask(engine, image, command, startup, place)
-        if answer is not None:
+
+    engine: Engine
+    image: str
+    startup: Path
+    place: str
+
+    def find_pythons(self, config: Mapping[str, Any]) -> ImagePythons:
+        """Find out which Pythons the image has, and compile the startup directory for each.
+
+        Args:
+            config: What the engine knows of the image.
+
+        Raises:
+            DataDirectoryError: The engine does not see this machine's files.
+            EngineError: The engine cannot be asked.
+        """
+        variables = dict(line.partition("=")[::2] for line in config.get("Env") or ())
+        python_path = str(variables.get("PYTHONPATH", ""))
+        words = [str(word) for key in ("Entrypoint", "Cmd") for word in config.get(key) or ()]
+        for command in _commands(words, _program(self.place)):
+            answer = self._run(command)
+            if answer is None:
+                continue
             if answer.get("startup") is not True:
                 raise DataDirectoryError(
-                    f"the {engine.name} engine does not see this machine's files ({startup} is "
-                    "empty in a container): run the tests on the engine's own machine; where "
-                    "SELinux keeps containers out, point TMPDIR at a directory they may read"
+                    f"the {self.engine.name} engine does not see this machine's files "
+                    f"({self.startup} is empty in a container): run the tests on the engine's own "
+                    "machine; where SELinux keeps containers out, point TMPDIR at a directory "
+                    "they may read"
                 )
-            directories = _plausible(answer.get("site_directories"))
-            return ImagePythons(directories, python_path, has_python=True)
-    return ImagePythons((), python_path, has_python=False)
+            directories = _plausible_directories(answer.get("site_directories"))
+            interpreters = _plausible_interpreters(answer.get("interpreters"))
+            return ImagePythons(directories, python_path, interpreters)
+        return ImagePythons((), python_path, ())
+
+    def compile_again(self, interpreters: Sequence[Interpreter]) -> None:
+        """Compile what has come into the startup directory since, for some of the Pythons.
+
+        Raises:
+            EngineError: The engine cannot be asked.
+        """
+        program = _program(self.place, *(each.path for each in interpreters))
+        self._run([interpreters[0].path, "-I", "-c", program])
+
+    def _run(self, command: Sequence[str]) -> dict[str, Any] | None:
+        entrypoint, *arguments = command
+        try:
+            said = self.engine.run(
+                "run",
+                "--rm",
+                *("--network", "none"),
+                # What it compiles has to be ours to remove.
+                *("--user", f"{os.getuid()}:{os.getgid()}"),
+                *("--env", "HCOVERAGE_SESSION=", "--env", "COVERAGE_PROCESS_START="),
+                *("--volume", f"{self.startup}:{self.place}"),
+                *("--entrypoint", entrypoint),
+                self.image,
+                *arguments,
+            )
+        except CommandError as error:
+            if error.returncode in _NO_ANSWER:
+                return None
+            raise
+        return _parse(said)
 
 
-def _ask(
-    engine: Engine, image: str, command: str, startup: Path, place: str
-) -> dict[str, Any] | None:
-    source = importlib.resources.files("hdocker").joinpath("_look_inside.py").read_text("utf-8")
-    try:
-        said = engine.run(
-            "run",
-            "--rm",
-            *("--network", "none"),
-            # What it compiles has to be ours to remove.
-            *("--user", f"{os.getuid()}:{os.getgid()}"),
-            *("--env", "HCOVERAGE_SESSION=", "--env", "COVERAGE_PROCESS_START="),
-            *("--volume", f"{startup}:{place}"),
-            *("--entrypoint", command),
-            image,
-            *("-I", "-c", source, place),
-        )
-    except CommandError as error:
-        if error.returncode in _NO_SUCH_COMMAND:
-            return None
-        raise
-    return _parse(said)
+def _commands(words: Sequence[str], program: str) -> Iterator[list[str]]:
+    """Give ways to run a program in an image's Python, likeliest first."""
+    named = [word for word in words if _PYTHON_NAME.fullmatch(PurePosixPath(word).name)]
+    for python in dict.fromkeys([*named, "python3", "python"]):
+        yield [python, "-I", "-c", program]
+    yield ["sh", "-c", _source("_find_python.sh"), "sh", program, *words, *_OTHER_NAMES]
+
+
+def _program(place: str, *interpreters: str) -> str:
+    # With its arguments in it: the shell hands on none.
+    arguments = ["_look_inside", place, *interpreters]
+    return f"import sys; sys.argv = {arguments!r}\n{_source('_look_inside.py')}"
+
+
+def _source(name: str) -> str:
+    return importlib.resources.files("hdocker").joinpath(name).read_text("utf-8")
 
 
 def _parse(said: str) -> dict[str, Any]:
@@ -109,8 +177,28 @@ def _parse(said: str) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {"startup": True}
 
 
-def _plausible(directories: object) -> tuple[str, ...]:
-    if not isinstance(directories, list):
-        return ()
-    plain = [each for each in directories if isinstance(each, str) and _PLAIN_PATH.fullmatch(each)]
+def _plausible_directories(directories: object) -> tuple[str, ...]:
+    plain = [each for each in _list(directories) if _is_plain_path(each)]
     return tuple(plain[:_MOST_DIRECTORIES])
+
+
+def _plausible_interpreters(answers: object) -> tuple[Interpreter, ...]:
+    found = []
+    for answer in _list(answers)[:_MOST_INTERPRETERS]:
+        match answer:
+            case {
+                "path": str(path),
+                "version": [int(major), int(minor)],
+                "soabi": str(soabi),
+                "libc": "glibc" | "musl" as libc,
+            } if _is_plain_path(path) and _SOABI.fullmatch(soabi):
+                found.append(Interpreter(path, (major, minor), soabi, libc))
+    return tuple(found)
+
+
+def _list(answer: object) -> list[Any]:
+    return answer if isinstance(answer, list) else []
+
+
+def _is_plain_path(path: object) -> bool:
+    return isinstance(path, str) and bool(_PLAIN_PATH.fullmatch(path))

@@ -1,30 +1,23 @@
 """Injection: what a container of any image is given so that its Pythons measure themselves.
 
-The image stays as it is. A container gets the session's startup directory, read-only at a fixed
-place, and two doors to it: PYTHONPATH, joined to the image's own, and, since `-I`, `-E` and a
-cleared environment shut that one, a `.pth` file mounted into each directory that a Python of the
-image reads such files from. Which those are is `_image_pythons`' business; the data directory is
-mounted inside the startup directory's place, where no application looks.
+The image stays as it is. A container gets a startup directory, read-only at a fixed place, and two
+doors to it: PYTHONPATH, joined to the image's own, and, since `-I`, `-E` and a cleared environment
+shut that one, a `.pth` file mounted into each directory that a Python of the image reads such files
+from. Which those are, and what is in the startup directory, is `_prepared_image`'s business; the
+data directory is mounted inside the startup directory's place, where no application looks.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import re
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage import (
-    DATA_DIR_VARIABLE,
-    RCFILE_NAME,
-    SESSION_VARIABLE,
-    copy_startup_directory,
-)
+from hcoverage import DATA_DIR_VARIABLE, SESSION_VARIABLE
 from hdocker._engine import Engine
 from hdocker._errors import (
     EngineError,
@@ -32,18 +25,14 @@ from hdocker._errors import (
     EngineUnreachableError,
     ImageNameError,
 )
-from hdocker._image_pythons import ImagePythons, look_into
-from hdocker._shim import PLACE, Added, variables_of_call
-from hdocker._visibility import require_visible
+from hdocker._prepared_image import DATA_PLACE, STARTUP_PLACE, PreparedImage, prepare
+from hdocker._shim import Added, variables_of_call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 # Set to 0, it leaves containers alone.
 CONTAINERS_VARIABLE: Final = "HCOVERAGE_CONTAINERS"
-STARTUP_PLACE: Final = PLACE
-_DATA_NAME: Final = "data"
-DATA_PLACE: Final = f"{PLACE}/{_DATA_NAME}"
 _PTH_NAME: Final = "hcoverage_injected.pth"
 
 # One line, read at each start. A session is asked for by the variable or, where the environment was
@@ -177,28 +166,19 @@ def find_out_for_shims(
 
 def _inject(image: str, engine: Engine, session: Path, data_dir: Path) -> Injection:
     identity, config = _identify(engine, image)
-    private = session.parent
-    startup = _startup_for_containers(session, private)
-    memory = private / f"image-{re.sub('[^0-9a-f]', '', identity)}.json"
-    pythons = _remembered(memory)
-    if pythons is None:
-        require_visible(engine, data_dir, startup)
-        pythons = look_into(engine, image, config, startup, STARTUP_PLACE)
-        _remember(memory, pythons)
-        if not pythons.has_python:
-            _note(image, data_dir)
-    return _injection(pythons, startup, data_dir) if pythons.has_python else Injection()
+    prepared = prepare(image, identity, config, engine=engine, session=session, data_dir=data_dir)
+    return _injection(prepared, data_dir) if prepared.has_python else Injection()
 
 
-def _injection(pythons: ImagePythons, startup: Path, data_dir: Path) -> Injection:
-    pth = startup.with_name(_PTH_NAME)
+def _injection(prepared: PreparedImage, data_dir: Path) -> Injection:
+    pth = prepared.startup.with_name(_PTH_NAME)
     if not pth.exists():
         _write(pth, _PTH)
-    doors = tuple(Mount(pth, f"{place}/{_PTH_NAME}") for place in pythons.site_directories)
-    path = [STARTUP_PLACE, *filter(None, [pythons.python_path])]
+    doors = tuple(Mount(pth, f"{place}/{_PTH_NAME}") for place in prepared.site_directories)
+    path = [STARTUP_PLACE, *filter(None, [prepared.python_path])]
     return Injection(
         (
-            Mount(startup, STARTUP_PLACE),
+            Mount(prepared.startup, STARTUP_PLACE),
             Mount(data_dir, DATA_PLACE, read_only=False),
             *doors,
         ),
@@ -221,53 +201,9 @@ def _identify(engine: Engine, image: str) -> tuple[str, dict[str, Any]]:
     return str(known["Id"]), known.get("Config") or {}
 
 
-def _startup_for_containers(session: Path, private: Path) -> Path:
-    startup = private / "container"
-    if startup.is_dir():
-        return startup
-    with tempfile.TemporaryDirectory(dir=private) as scratch:
-        made = Path(scratch) / "container"
-        copy_startup_directory(
-            session,
-            made,
-            place=STARTUP_PLACE,
-            data_dir=DATA_PLACE,
-            rcfile=f"{DATA_PLACE}/{RCFILE_NAME}",
-        )
-        # In a directory that containers may only read, the engine could not make it.
-        (made / _DATA_NAME).mkdir()
-        try:
-            made.rename(startup)
-        except OSError:
-            # Another process of the session was first.
-            if not startup.is_dir():
-                raise
-    return startup
-
-
-def _remembered(memory: Path) -> ImagePythons | None:
-    try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    known["site_directories"] = tuple(known["site_directories"])
-    return ImagePythons(**known)
-
-
-def _remember(memory: Path, pythons: ImagePythons) -> None:
-    _write(memory, json.dumps(dataclasses.asdict(pythons)))
-
-
 def _write(path: Path, text: str) -> None:
     descriptor, scratch = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         os.fchmod(descriptor, 0o644)  # the container's user is another
     shutil.move(scratch, path)
-
-
-def _note(image: str, directory: Path) -> None:
-    name = re.sub(r"[^\w.-]", "_", image)[:200]
-    (directory / f"problem.image-{name}.txt").write_text(
-        f"image {image}: there is no Python in it to measure; it runs as it would", "utf-8"
-    )

@@ -13,36 +13,57 @@ import subprocess
 import sys
 from pathlib import Path
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
 _NOT_FILES = ("/proc", "/sys", "/dev", "/run")
 _MOST_DIRECTORIES = 500_000
 
-# Without docstrings, which every process would load. Each Python can compile for itself alone.
-_COMPILE = """
-import compileall, glob, importlib.util, os, py_compile, sys
-for file in glob.glob(os.path.join(sys.argv[1], "*.py")):
+# Each Python can compile for itself alone. The startup files are compiled without docstrings, which
+# every process would load.
+_PREPARE = """
+import compileall, glob, importlib.util, json, os, py_compile, sys, sysconfig
+startup = sys.argv[1]
+for file in glob.glob(os.path.join(startup, "*.py")):
     try:
         py_compile.compile(file, importlib.util.cache_from_source(file), doraise=True, optimize=2)
     except (OSError, py_compile.PyCompileError):
         pass
-if sys.version_info < (3, 12):
-    compileall.compile_dir(os.path.join(sys.argv[1], "lib"), quiet=2)
+library = os.path.join(startup, "lib-%d.%d" % sys.version_info[:2])
+if os.path.isdir(library):
+    compileall.compile_dir(library, quiet=2)
+try:
+    glibc = os.confstr("CS_GNU_LIBC_VERSION")
+except (OSError, ValueError):
+    glibc = None
+print(json.dumps({
+    "version": sys.version_info[:2],
+    "soabi": sysconfig.get_config_var("SOABI") or "",
+    "libc": "glibc" if glibc else "musl",
+}))
 """
 
 
-def main(startup: str) -> None:
+def main(startup: str, *interpreters: str) -> None:
     """Tell what is here, and compile the startup directory for each Python.
 
     Args:
         startup: Where the startup directory is mounted.
+        interpreters: The Pythons, where they are known; otherwise they are looked for.
     """
-    directories, interpreters = _find(startup)
+    directories: set[str] = set()
+    found = set(interpreters)
+    if not found:
+        directories, found = _find(startup)
     ready = Path(startup, "_hcoverage_process.py").exists()
-    if ready:
-        for interpreter in sorted(interpreters):
-            with contextlib.suppress(OSError):  # it is for another machine, or lacks a library
-                command = [interpreter, "-I", "-c", _COMPILE, startup]
-                subprocess.call(command, stdin=subprocess.DEVNULL)
-    sys.stdout.write(json.dumps({"startup": ready, "site_directories": sorted(directories)}))
+    answer = {
+        "startup": ready,
+        "site_directories": sorted(directories),
+        "interpreters": list(_prepare(startup, sorted(found))) if ready else [],
+    }
+    sys.stdout.write(json.dumps(answer))
 
 
 def _find(startup: str) -> "tuple[set[str], set[str]]":
@@ -64,5 +85,16 @@ def _find(startup: str) -> "tuple[set[str], set[str]]":
     return directories, interpreters
 
 
+def _prepare(startup: str, interpreters: "Iterable[str]") -> "Iterator[dict[str, Any]]":
+    for interpreter in interpreters:
+        command = [interpreter, "-I", "-c", _PREPARE, startup]
+        # It is for another machine, or lacks a library.
+        with contextlib.suppress(OSError, ValueError, subprocess.CalledProcessError):
+            said = subprocess.check_output(
+                command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            yield {"path": interpreter, **json.loads(said.decode())}
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,0 +1,193 @@
+"""An image made ready for a session, once: its startup directory, with what its Pythons need.
+
+Each image has a startup directory of its own, since its own Pythons compile what is in it: what one
+image has written is never run in another. It appears when it is complete, so that processes that
+meet an image at the same time need not wait for each other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from hcoverage import (
+    RCFILE_NAME,
+    add_coverage_for,
+    copy_startup_directory,
+    recorder_since,
+)
+from hdocker._coverage_bundle import coverage_bundle
+from hdocker._errors import BundleError
+from hdocker._image_pythons import Look
+from hdocker._shim import PLACE
+from hdocker._visibility import require_visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hdocker._engine import Engine
+    from hdocker._image_pythons import ImagePythons, Interpreter
+
+STARTUP_PLACE: Final = PLACE
+_DATA_NAME: Final = "data"
+DATA_PLACE: Final = f"{PLACE}/{_DATA_NAME}"
+
+_OLDEST: Final = (3, 8)
+_STARTUP: Final = "startup"
+_FACTS: Final = "image.json"
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """What its containers are to be given.
+
+    Attributes:
+        startup: The startup directory, here; its place in containers is `STARTUP_PLACE`.
+        site_directories: The directories in the image that Pythons read `.pth` files from.
+        python_path: The image's own PYTHONPATH, or an empty string.
+        has_python: Whether there is a Python in it that could be asked.
+    """
+
+    startup: Path
+    site_directories: tuple[str, ...]
+    python_path: str
+    has_python: bool
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """What is told of an image at the end of the run."""
+
+    data_dir: Path
+    image: str
+
+    def add(self, text: str, python: Interpreter | None = None) -> None:
+        name = re.sub(r"[^\w.-]", "_", self.image)[:200] + (f".{python.name}" if python else "")
+        note = self.data_dir / f"problem.image-{name}.txt"
+        note.write_text(f"image {self.image}: {text}", "utf-8")
+
+
+def prepare(
+    image: str,
+    identity: str,
+    config: Mapping[str, Any],
+    *,
+    engine: Engine,
+    session: Path,
+    data_dir: Path,
+) -> PreparedImage:
+    """Make an image ready for the containers of a session, or find it ready.
+
+    What its Pythons cannot do is noted in the data directory, to be told at the end of the run.
+
+    Args:
+        image: The image.
+        identity: The image's id.
+        config: What the engine knows of it.
+        engine: The engine that has it.
+        session: The startup directory of the running session.
+        data_dir: The data directory.
+
+    Raises:
+        DataDirectoryError: The engine does not see this machine's files.
+        EngineError: The engine cannot be asked.
+    """
+    private = session.parent
+    ready = private / f"image-{re.sub('[^0-9a-f]', '', identity)}"
+    if not ready.is_dir():
+        with tempfile.TemporaryDirectory(dir=private) as scratch:
+            made = Path(scratch, "image")
+            _make_readable(Path(scratch), made)
+            startup = _copy_startup(session, made)
+            require_visible(engine, data_dir, startup)
+            look = Look(engine, image, startup, STARTUP_PLACE)
+            pythons = look.find_pythons(config)
+            _serve(look, pythons.interpreters, recorder_since(session), _Notes(data_dir, image))
+            _remember(made, pythons)
+            try:
+                made.rename(ready)
+            except OSError:
+                # Another process of the session was first.
+                if not ready.is_dir():
+                    raise
+    return _remembered(ready)
+
+
+def _make_readable(*directories: Path) -> None:
+    """Make directories that the engine may enter, whoever it runs as."""
+    for directory in directories:
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o755)
+
+
+def _copy_startup(session: Path, directory: Path) -> Path:
+    startup = directory / _STARTUP
+    copy_startup_directory(
+        session,
+        startup,
+        place=STARTUP_PLACE,
+        data_dir=DATA_PLACE,
+        rcfile=f"{DATA_PLACE}/{RCFILE_NAME}",
+    )
+    # In a directory that containers may only read, the engine could not make it.
+    (startup / _DATA_NAME).mkdir()
+    return startup
+
+
+def _serve(
+    look: Look,
+    interpreters: Sequence[Interpreter],
+    since: tuple[int, int] | None,
+    notes: _Notes,
+) -> None:
+    """Put a coverage.py beside the recorder for each Python that cannot record, compiled for it."""
+    if not interpreters:
+        notes.add("there is no Python in it to measure; it runs as it would")
+    served: dict[tuple[int, int], Interpreter] = {}
+    for python in interpreters:
+        records = since is not None and python.version >= since
+        if records or python.version in served:
+            continue
+        if _add_coverage(look.startup, python, notes):
+            served[python.version] = python
+    if served:
+        look.compile_again([*served.values()])
+
+
+def _add_coverage(startup: Path, python: Interpreter, notes: _Notes) -> bool:
+    if python.version < _OLDEST:
+        notes.add(f"{python.path} is too old to be measured: 3.8 is the oldest", python)
+        return False
+    try:
+        add_coverage_for(python.version, startup, coverage_bundle(python))
+    except BundleError as reason:
+        try:
+            add_coverage_for(python.version, startup)
+        except ImportError as error:
+            notes.add(f"{python.path} cannot be measured: {reason}, and {error}", python)
+            return False
+        notes.add(
+            f"{python.path} is measured, but slowly, by this machine's coverage.py, whose compiled "
+            f"part it cannot load: {reason}",
+            python,
+        )
+    return True
+
+
+def _remember(directory: Path, pythons: ImagePythons) -> None:
+    facts = {
+        "site_directories": pythons.site_directories,
+        "python_path": pythons.python_path,
+        "has_python": bool(pythons.interpreters),
+    }
+    (directory / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _remembered(directory: Path) -> PreparedImage:
+    facts = json.loads((directory / _FACTS).read_text(encoding="utf-8"))
+    facts["site_directories"] = tuple(facts["site_directories"])
+    return PreparedImage(directory / _STARTUP, **facts)
