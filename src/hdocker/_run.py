@@ -1,8 +1,9 @@
 """The start of a `docker run` command whose container brings its coverage data home.
 
 Everything here is checked on the host, so that a test fails at once and with the command that fixes
-it, and without asking the engine, but for an image that measuring is injected into (`_injection`);
-what the container then does is the image's business.
+it. The engine is asked only whether it sees the data directory (`_visibility`), and about an image
+that measuring is injected into (`_injection`); where none answers, the command that is to be run
+will tell. What the container then does is the image's business.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from hcoverage import (
 from hdocker._engine import Engine
 from hdocker._errors import DataDirectoryError, PathMappingWarning
 from hdocker._injection import Injection, inject_into
+from hdocker._visibility import require_visible_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,8 +68,8 @@ def get_docker_base_cmd(
 
     Raises:
         EngineNotFoundError: The engine's client is not on PATH.
-        DataDirectoryError: The data directory or the rcfile in it is missing, or has not the mode
-            that the container's user needs.
+        DataDirectoryError: The data directory or the rcfile in it is missing, has not the mode that
+            the container's user needs, or is not seen by the engine.
         RcfileError: The rcfile in the data directory cannot be used.
         ImageNameError: There is no such image.
         EngineError: The engine cannot be asked about the image.
@@ -80,6 +82,8 @@ def get_docker_base_cmd(
     program.require_program()
     directory = _data_directory(data_dir)
     _check_data_directory(directory, user)
+    if not use_sudo:  # it may ask for a password, and has no engine but this machine's
+        require_visible_once(program, directory)
     rcfile = read_rcfile(directory / RCFILE_NAME)
     injection = inject_into(image, program, directory) if image else Injection()
     if not injection.mounts:  # what is injected tells the content of what ran

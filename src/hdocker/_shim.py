@@ -11,10 +11,9 @@ out first, once for an image, `_injection` finds out.
 
 from __future__ import annotations
 
-import binascii
+import _signal as signal  # type: ignore[import-not-found]  # without its enumerations, twice as fast
 import marshal
 import os
-import signal
 import sys
 
 from hdocker import _command_line
@@ -85,9 +84,13 @@ def main() -> NoReturn:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    client, session, had_locale, *arguments = sys.argv[1:]
-    if not had_locale:
+    client, session, were_set, *arguments = sys.argv[1:]
+    if "locale" not in were_set:
         os.environ.pop("LC_CTYPE", None)  # Python sets it for its children where no locale is set
+    if "session" in were_set:
+        os.environ[SESSION_VARIABLE] = session
+    else:
+        del os.environ[SESSION_VARIABLE]
     try:
         command = measured(client, session, arguments)
     except BaseException as error:  # noqa: BLE001 - the application must not notice
@@ -305,7 +308,10 @@ def _is_in(path: str, directory: str) -> bool:
 
 
 def _checksum(words: Sequence[str]) -> int:
-    return binascii.crc32("\0".join(words).encode(errors="surrogateescape"))
+    checksum = 0
+    for byte in "\0".join(words).encode(errors="surrogateescape"):
+        checksum = (checksum * 31 + byte) % 2**64
+    return checksum
 
 
 def _read(path: str) -> Any:  # noqa: ANN401 - as marshal has it

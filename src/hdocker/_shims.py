@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 # The word after an option may be its value or the subcommand; `_shim` knows which. What a client
 # is called with beyond its subcommand is not looked at. A variable of the user's may have any name,
-# and would be changed for the client.
+# and would be changed for the client. An empty session is nobody's, so that the shim itself is not
+# missed in the report.
 _TEXT: Final = """\
 #!/bin/sh
 # Made by hcoverage for the length of `hcov run`; `hcov run --no-containers` does without.
@@ -36,7 +37,9 @@ then
     for _hcov_word do
         case $_hcov_word in
             {subcommands})
-                exec {python} -I -S -c {start} {client} {session} "${{LC_CTYPE+set}}" "$@" ;;
+                _hcov_set="${{{session_variable}+session}} ${{LC_CTYPE+locale}}"
+                {session_variable}=; export {session_variable}
+                exec {python} -I -S -c {start} {client} {session} "$_hcov_set" "$@" ;;
             -* | container) _hcov_option=yes ;;
             *) [ "$_hcov_option" ] || break; _hcov_option= ;;
         esac

@@ -7,6 +7,8 @@ image, it looks for what is to be mounted. So no image is needed, and nothing is
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -45,6 +47,21 @@ def require_visible(engine: Engine, data_dir: Path, *others: Path) -> None:
             sign = Path(undo.enter_context(file).name)
         for path, seen in ((data_dir, sign), *zip(others, others, strict=True)):
             _require(engine, path, seen)
+
+
+def require_visible_once(engine: Engine, data_dir: Path) -> None:
+    """Check as `require_visible` does; what an engine has been seen to see is not asked again."""
+    chosen = tuple(os.environ.get(name) for name in ("DOCKER_HOST", "DOCKER_CONTEXT"))
+    _require_visible_once(engine, chosen, data_dir)
+
+
+@functools.cache
+def _require_visible_once(
+    engine: Engine,
+    chosen: tuple[str | None, ...],  # noqa: ARG001 - the same client, another engine
+    data_dir: Path,
+) -> None:
+    require_visible(engine, data_dir)
 
 
 def why_not_seen(engine: Engine) -> str:
