@@ -43,11 +43,15 @@ def combine_until(event_number):
     os._exit(0)
 
 def lines():
-    data = CoverageData(".coverage")
-    data.read()
-    found = sorted(data.lines("/x/a.py"))
-    data.close()
-    return found
+    found = [set(), set()]
+    for place, name in enumerate([".coverage", ".hcov-origins.coverage"]):
+        data = CoverageData(name)
+        data.read()
+        found[place] = set(data.lines("/x/a.py"))
+        data.close()
+    assert found[0] == found[1], found
+    hcoverage.read_origins(".coverage")
+    return sorted(found[0])
 
 number, seen = 0, []
 while True:
@@ -115,7 +119,7 @@ def test_killed_at_any_moment_a_second_run_gives_the_full_answer(
     # It has been killed before, between and after the steps that matter.
     assert len(seen) > 3 * FILES
     # What was there before this merge is replaced, as ever.
-    assert seen == [[[1, 2, 3, 4], [], []]] * len(seen)
+    assert seen == [[[1, 2, 3, 4], [], [".hcov-origins.coverage"]]] * len(seen)
 
 
 def test_many_at_once_lose_nothing(project: Path) -> None:
@@ -133,7 +137,7 @@ def test_many_at_once_lose_nothing(project: Path) -> None:
     assert len(told) < len(combines)
     assert lines_in(project / ".coverage") == list(range(1, 61))
     assert os.listdir("data") == []  # noqa: PTH208
-    assert [path.name for path in project.iterdir() if path.name.startswith(".hcov")] == []
+    assert [path.name for path in project.glob(".hcov*")] == [".hcov-origins.coverage"]
 
 
 def test_what_another_wrote_while_this_one_waited_stays(project: Path) -> None:

@@ -84,6 +84,7 @@ class TestWhole:
         assert {path.name for path in project.iterdir()} == {
             ".coverage",
             ".coveragerc",
+            ".hcov-origins.coverage",
             "program.py",
         }
 

@@ -14,7 +14,7 @@ import hcoverage
 import hdocker
 from hcov import _report, _run
 from hcov._cli_docker import docker
-from hcov._init import write_rcfile
+from hcov._init import IGNORED, write_rcfile
 from hcov._messages import tell
 from hcov._report import FILE_REPORTS
 
@@ -133,6 +133,7 @@ def init(*, force: bool) -> None:
     """Write a good .coveragerc for the project that you are in."""
     path = write_rcfile(Path.cwd(), force=force)
     tell(f"wrote {path.name}; now try: hcov run -- python -m pytest")
+    tell(f"for .gitignore: {' '.join(IGNORED)}")
 
 
 @main.command()

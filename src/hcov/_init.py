@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import hcoverage
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+# What runs leave in a project, as .gitignore has it.
+IGNORED: Final = (".coverage", ".coverage.*", ".hcov-*", "coverage_data/", "htmlcov/")
 
 
 def write_rcfile(directory: Path, *, force: bool = False) -> Path:

@@ -12,6 +12,7 @@ import hcoverage
 import hdocker
 from hcov._command import CommandError, run_command
 from hcov._messages import tell
+from hcov._origin_table import tell_origins
 from hcov._progress_bar import progress_bar
 from hcov._report import UNDER_THRESHOLD, report
 from hcov._summary import short, tell_result, tell_unmeasured, tell_what_is_missing
@@ -120,6 +121,7 @@ def _finish(session: hcoverage.Session, watch: hcoverage.PythonWatch, options: O
                 coveragerc=session.rcfile.path,
                 data_file=session.data_file,
                 append=options.append,
+                command=watch.root,
                 on_progress=None if options.quiet else on_progress,
             )
     except hcoverage.NoDataError:
@@ -144,6 +146,8 @@ def _finish(session: hcoverage.Session, watch: hcoverage.PythonWatch, options: O
         fail_under=options.fail_under,
         quiet=options.quiet,
     )
+    if not options.quiet:
+        tell_origins(result.data_file, session.rcfile.path)
     if reported == UNDER_THRESHOLD:
         return UNDER_THRESHOLD
     return DATA_LOST if reported else combined

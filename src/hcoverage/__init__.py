@@ -34,6 +34,7 @@ from hcoverage._errors import (
 )
 from hcoverage._hook import pth_text
 from hcoverage._inject import inject, remove
+from hcoverage._origin_data import OriginData, OriginsError, read_origins
 from hcoverage._printable import printable
 from hcoverage._progress import OnProgress
 from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
@@ -63,6 +64,8 @@ __all__ = [
     "HcoverageWarning",
     "NoDataError",
     "OnProgress",
+    "OriginData",
+    "OriginsError",
     "OtherVersion",
     "PythonWatch",
     "Rcfile",
@@ -84,6 +87,7 @@ __all__ = [
     "open_session",
     "printable",
     "pth_text",
+    "read_origins",
     "read_rcfile",
     "recorder_since",
     "remove",

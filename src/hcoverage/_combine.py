@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import stat
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from hcoverage._combine_result import CombineResult, OtherVersion, RecordedData, SetAside
-from hcoverage._data_directory import data_files, is_recording, recordings
+from hcoverage._data_directory import data_files, image_notes, is_recording, recordings
 from hcoverage._errors import CombineError, NoDataError, RcfileError
 from hcoverage._inputs import Inputs, opened
+from hcoverage._origins import NOT_KNOWN, Origins, origins_here
 from hcoverage._project_roots import drop, measured, outside, roots
 from hcoverage._rcfile import find_rcfile, settings_of
 from hcoverage._target import held
@@ -54,6 +56,7 @@ def combine(
     data_file: str | os.PathLike[str] = ".coverage",
     append: bool = False,
     keep: bool = False,
+    command: int | None = None,
     executor: Executor | None = None,
     on_progress: OnProgress | None = None,
 ) -> CombineResult:
@@ -72,6 +75,8 @@ def combine(
         append: Merge what is in `data_file` already, too.
         keep: Leave the merged files where they are. Otherwise they are removed, once the result is
             safely on disk. What is in archives and at URLs stays in any case.
+        command: The process id of the command that all of it comes from, to tell its own data from
+            that of its subprocesses.
         executor: Who reads the files, in batches; its workers need hcoverage and the same file
             system. Without one, processes on all CPUs, where there is enough to read.
         on_progress: Called with how many files have been read, and how many there are.
@@ -90,7 +95,10 @@ def combine(
     # A link is replaced, not followed.
     absolute = Path(os.path.abspath(data_file))  # noqa: PTH100
     with opened(paths) as inputs, held(absolute) as target:
-        found = _read(inputs, target, coveragerc, executor, on_progress or _no_progress)
+        listed = _listed(inputs.paths)
+        progress = _Progress(on_progress or _no_progress, len(listed))
+        reader = _Reader(_origins(inputs.paths, listed, command), executor, progress)
+        found = _read(inputs.paths, listed, target, coveragerc, reader)
         existing = _existing(target) if append or target.must_keep else None
         selection = _select(found, existing)
         shown = [*inputs.set_aside, *_shown(selection.set_aside, inputs)]
@@ -98,6 +106,7 @@ def combine(
             raise _nothing_to_merge(shown, found.recorded.losses)
         selection.merged.write(target.result)
         left_out = _drop_outside(target.result, inputs, found.settings)
+        _write_origins(selection, target, left_out, existing)
         target.put_in_place()
         changed = [] if keep else _remove(selection, inputs, target)
         merged = selection.merged_files(target.path if existing else None)
@@ -124,6 +133,7 @@ class _Found:
         batch: The data files, and what they hold.
         recorded: What came of the recordings.
         recorded_batch: What they hold.
+        origins: Tells the origins of data files.
         settings: What the rcfile says.
         finder: Finds the sources of containers here.
     """
@@ -131,6 +141,7 @@ class _Found:
     batch: Batch
     recorded: RecordedData
     recorded_batch: Batch
+    origins: Origins
     settings: CoverageConfig
     finder: SourceFinder
 
@@ -169,11 +180,11 @@ def _settings(coveragerc: str | os.PathLike[str] | None) -> CoverageConfig:
 
 
 def _read(
-    inputs: Inputs,
+    sources: list[Path],
+    listed: list[Path],
     target: Target,
     coveragerc: str | os.PathLike[str] | None,
-    executor: Executor | None,
-    on_progress: OnProgress,
+    reader: _Reader,
 ) -> _Found:
     """Read all data there is, in processes of our own where that is worth it."""
     # Imported here, with sqlite3: a merge is not what most who import hcoverage want.
@@ -181,29 +192,37 @@ def _read(
     from hcoverage._source_finder import SourceFinder  # noqa: PLC0415
     from hcoverage._worker_pool import default_executor  # noqa: PLC0415
 
-    sources = inputs.paths
-    listed = _listed(sources)
     recordings = [file for file in listed if is_recording(file)]
     with contextlib.ExitStack() as stack:
-        if executor is None:
+        if reader.executor is None:
             work = sum(map(_work, listed))
             executor = stack.enter_context(default_executor(work, _WORTH_PROCESSES))
+            reader = dataclasses.replace(reader, executor=executor)
         # While the processes start: it imports much of coverage.py.
         settings = _settings(coveragerc)
         finder = SourceFinder(roots(settings, Path.cwd()), filter(Path.is_dir, sources))
         recordings_file = target.workshop / ".coverage.recordings"
-        progress = _Progress(on_progress, len(listed))
-        recorded = _read_recordings(
-            recordings,
-            recordings_file,
-            settings,
-            finder,
-            executor=executor,
-            progress=progress,
-        )
-        batch = _read_data_files(sources, listed, target.path, executor, progress)
+        recorded = _read_recordings(recordings, recordings_file, settings, finder, reader)
+        origins = reader.origins.with_hosts(recorded.of_hosts)
+        reader = dataclasses.replace(reader, origins=origins)
+        batch = _read_data_files(sources, listed, target.path, reader)
     recorded_batch = read_batch([str(recordings_file)]) if recordings_file.exists() else Batch()
-    return _Found(batch, recorded, recorded_batch, settings, finder)
+    return _Found(batch, recorded, recorded_batch, origins, settings, finder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """How files are read.
+
+    Attributes:
+        origins: Tells whose they are.
+        executor: Who reads them; None for doing it here.
+        progress: Told how many more have been read.
+    """
+
+    origins: Origins
+    executor: Executor | None
+    progress: Callable[[int], None]
 
 
 class _Progress:
@@ -226,7 +245,7 @@ def _read_recordings(
     data_file: Path,
     settings: CoverageConfig,
     finder: SourceFinder,
-    **how: Any,  # noqa: ANN401 - the executor, and who is told of progress
+    reader: _Reader,
 ) -> RecordedData:
     """Put what was recorded into one data file."""
     if not files:
@@ -234,29 +253,37 @@ def _read_recordings(
     # Imported here, with much of coverage.py: only where something was recorded.
     from hcoverage._combine_recordings import write_recorded_data  # noqa: PLC0415
 
-    return write_recorded_data(files, settings, data_file, finder=finder, **how)
+    return write_recorded_data(
+        files,
+        settings,
+        data_file,
+        finder=finder,
+        executor=reader.executor,
+        progress=reader.progress,
+        origins=reader.origins,
+    )
 
 
 def _read_data_files(
     sources: list[Path],
     listed: list[Path],
     target: Path,
-    executor: Executor | None,
-    progress: _Progress,
+    reader: _Reader,
 ) -> Batch:
     """Read the data files, and wait a moment for those that are being written."""
     from hcoverage._merge_data_files import Batch, read_batch  # noqa: PLC0415
     from hcoverage._worker_pool import run_batches  # noqa: PLC0415
 
     batch = Batch()
+    read = functools.partial(read_batch, origins=reader.origins)
     patience_ends = time.monotonic() + _PATIENCE
     while True:
         known = {str(target), *(file.path for file in batch.files)}
         files = sorted({str(file) for file in listed if not is_recording(file)} - known)
         batch.refused = []
-        for found in run_batches(read_batch, files, executor, _note_lost(batch.refused)):
+        for found in run_batches(read, files, reader.executor, _note_lost(batch.refused)):
             batch.add(found)
-            progress(len(found.files) + len(found.refused))
+            reader.progress(len(found.files) + len(found.refused))
         unfinished = any(_is_being_written(Path(path)) for path, _ in batch.refused)
         if not unfinished or time.monotonic() > patience_ends:
             return batch
@@ -274,7 +301,7 @@ def _existing(target: Target) -> Batch | None:
 
     if not os.path.lexists(target.path):
         return None
-    batch = read_batch([str(target.path)])
+    batch = read_batch([str(target.path)], NOT_KNOWN)
     for path, reason in batch.refused:
         raise CombineError(f"cannot append to {path}: {reason}; nothing was changed")
     return batch
@@ -302,7 +329,9 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
     if existing is not None:
         for part in existing.parts.values():
             merged.add(part, lambda path: path)
-    files, parts, conflicting = _without_conflicts(found.batch, files, merged, map_path)
+    files, parts, conflicting = _without_conflicts(
+        found.batch, files, merged, map_path, found.origins
+    )
     set_aside += conflicting
     left_out = {source.there for source in other_versions}
     for each in (kind, Kind.NOTHING):
@@ -358,7 +387,11 @@ def _fitting(batch: Batch, kind: Kind) -> tuple[list[ReadFile], list[SetAside]]:
 
 
 def _without_conflicts(
-    batch: Batch, files: list[ReadFile], merged: Merged, map_path: Callable[[str], str]
+    batch: Batch,
+    files: list[ReadFile],
+    merged: Merged,
+    map_path: Callable[[str], str],
+    origins: Origins,
 ) -> tuple[list[ReadFile], dict[Kind, Part], list[SetAside]]:
     """Leave out files whose plugins are others than those of the files before."""
     from hcoverage._merge import tracer_conflicts  # noqa: PLC0415
@@ -372,7 +405,7 @@ def _without_conflicts(
     if not conflicts:
         return files, batch.parts, []
     wrong = {file.path for file, _ in conflicts}
-    again = read_batch([file.path for file in files if file.path not in wrong])
+    again = read_batch([file.path for file in files if file.path not in wrong], origins)
     refused = [SetAside(Path(path), reason) for path, reason in again.refused]
     conflicting = [SetAside(Path(file.path), why) for file, why in conflicts]
     return again.files, again.parts, [*conflicting, *refused]
@@ -397,6 +430,33 @@ def _drop_outside(result: Path, inputs: Inputs, settings: CoverageConfig) -> tup
     found = outside(measured(result), allowed, here, foreign=inputs.foreign_directories)
     drop(result, found)
     return tuple(sorted(found))
+
+
+def _origins(sources: list[Path], listed: list[Path], command: int | None) -> Origins:
+    images: dict[str, str] = {}
+    for source in sources:
+        if source.is_dir():
+            images.update(image_notes(source))
+    return origins_here(listed, command, images)
+
+
+def _write_origins(
+    selection: _Selection, target: Target, left_out: Iterable[str], existing: Batch | None
+) -> None:
+    """Write what each origin ran, together with what was known of what is appended to."""
+    from hcoverage._origin_data import OriginsError, read_origins, write_origins  # noqa: PLC0415
+
+    part = selection.merged.by_origin().without(frozenset(left_out))
+    before = None
+    if existing is not None:
+        with contextlib.suppress(OriginsError):
+            before = read_origins(target.path)
+    processes = [
+        *(file.origin for file in selection.files if file.origin),
+        *(process.origin for process in selection.recorded.processes),
+    ]
+    appended_to = target.path if existing is not None else None
+    write_origins(part, processes, target.result, before=before, appended_to=appended_to)
 
 
 def _no_progress(_done: int, _total: int, /) -> None:

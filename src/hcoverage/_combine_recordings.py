@@ -15,6 +15,7 @@ from coverage.files import TreeMatcher
 from hcoverage._combine_result import OtherVersion, RecordedData, RecordedProcess, SetAside
 from hcoverage._merge import PathMap
 from hcoverage._merge_recordings import GroupKey, Part, Recorded, read_batch, this_machine
+from hcoverage._origins import images_of, label
 from hcoverage._recordings import (
     ProcessIdentity,
     Recording,
@@ -31,11 +32,12 @@ from hcoverage._source_finder import Ran
 from hcoverage._worker_pool import run_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
     from coverage.config import CoverageConfig
 
+    from hcoverage._origins import Origins
     from hcoverage._recordings import LostProcess
     from hcoverage._source_finder import SourceFinder
 
@@ -49,6 +51,7 @@ def write_recorded_data(
     finder: SourceFinder | None = None,
     executor: Executor | None = None,
     progress: Callable[[int], object] = int,
+    origins: Origins | None = None,
 ) -> RecordedData:
     """Write what recordings hold, filtered as coverage.py would have, into a new data file.
 
@@ -60,19 +63,27 @@ def write_recorded_data(
         finder: Finds what containers ran, where `[paths]` says nothing of it; None for not looking.
         executor: Who reads them; None for doing it here.
         progress: Told how many files more have been read.
+        origins: Tells the origins of processes, which are put before their contexts; None for
+            contexts as they are.
 
     Returns:
         What is in the data file, and what is not.
     """
     files = list(files)
     notes = read_files(file for file in files if not _is_segment(file)).lost
-    found = _read([file for file in files if _is_segment(file)], config, executor, progress)
+    read = functools.partial(
+        read_batch, by_directory=config.relative_files, here=this_machine(), origins=origins
+    )
+    found = _read([file for file in files if _is_segment(file)], read, executor, progress)
     if not (found.parts or notes or found.unreadable):
         return RecordedData()
+    of_hosts = images_of(part.process for part in found.parts)
+    # Now that all processes have told what they know.
+    origins = origins and origins.with_hosts(of_hosts)
     sources = {key: tuple(found.sources(key)) for key in found.processes}
     moved = _moved(found, sources, config, finder)
     groups = {
-        key: _as_recording(process, sources[key], moved[key])
+        key: _as_recording(_labelled(process, origins), sources[key], moved[key])
         for key, process in found.processes.items()
     }
     data = CoverageData(basename=str(data_file))
@@ -84,10 +95,11 @@ def write_recorded_data(
     return RecordedData(
         merged=(*(Path(part.file) for part in whole), *(lost.file for lost in notes)),
         set_aside=tuple(_set_aside(found, used)),
-        processes=tuple(_processes(part for part in found.parts if part.key in used)),
+        processes=tuple(_processes((part for part in found.parts if part.key in used), origins)),
         stale=tuple(sorted(selected.stale)),
         losses=tuple(_losses(found.parts, notes)),
         other_versions=tuple(_other_versions(selected.stale, moved.values())),
+        of_hosts=of_hosts,
     )
 
 
@@ -97,12 +109,11 @@ def _is_segment(file: Path) -> bool:
 
 def _read(
     files: list[Path],
-    config: CoverageConfig,
+    read: Callable[[Sequence[str]], Recorded],
     executor: Executor | None,
     progress: Callable[[int], object],
 ) -> Recorded:
     found = Recorded()
-    read = functools.partial(read_batch, by_directory=config.relative_files, here=this_machine())
 
     def lost(file: str) -> None:
         reason = "reading it ends the process that does"
@@ -180,6 +191,14 @@ def _ran(source: SourceLines) -> Ran:
     return Ran(source.path, source.size, source.checksum)
 
 
+def _labelled(process: ProcessIdentity, origins: Origins | None) -> ProcessIdentity:
+    """Put the origin of a process before its context."""
+    if origins is None:
+        return process
+    labelled = label(origins.of_process(process), process.context)
+    return dataclasses.replace(process, context=labelled)
+
+
 def _as_recording(
     process: ProcessIdentity, sources: Iterable[SourceLines], moved: Mapping[Ran, str]
 ) -> Recording:
@@ -219,13 +238,18 @@ def _damage(part: Part) -> str:
     return f"{first} (and {len(others)} more)" if others else first
 
 
-def _processes(parts: Iterable[Part]) -> list[RecordedProcess]:
+def _processes(parts: Iterable[Part], origins: Origins | None) -> list[RecordedProcess]:
     """Who recorded, in the order they started; a process may have written several segments."""
     by_token: dict[str, ProcessIdentity] = {}
     for part in parts:
         by_token.setdefault(part.process.token, part.process)
     started = sorted(by_token.values(), key=lambda process: process.started)
-    return [RecordedProcess(who.host, who.pid, who.python, who.argv) for who in started]
+    return [
+        RecordedProcess(
+            who.host, who.pid, who.python, who.argv, origins.of_process(who) if origins else ""
+        )
+        for who in started
+    ]
 
 
 def _losses(parts: Iterable[Part], lost: Iterable[LostProcess]) -> Iterator[str]:

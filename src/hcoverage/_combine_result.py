@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 # `.coverage.{hostname}.pid{pid}.X{random}x`, see SUFFIX_PATTERN in coverage/sqldata.py; before
 # coverage.py 7.10 without the letters.
@@ -38,12 +38,14 @@ class RecordedProcess:
         pid: Its process id there.
         python: Its Python's version.
         argv: Its command line, as Python saw it.
+        origin: What it belongs to: `main`, `subprocesses`, an image.
     """
 
     host: str
     pid: int
     python: str
     argv: tuple[str, ...]
+    origin: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +102,7 @@ class RecordedData:
         stale: Sources that have changed since they ran.
         losses: What could not be recorded.
         other_versions: Those of the stale ones that ran elsewhere.
+        of_hosts: The origins of hosts whose processes know their image.
     """
 
     merged: tuple[Path, ...] = ()
@@ -108,6 +111,7 @@ class RecordedData:
     stale: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
     other_versions: tuple[OtherVersion, ...] = ()
+    of_hosts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

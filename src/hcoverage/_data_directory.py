@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import stat
 import tempfile
 from pathlib import Path
@@ -28,6 +29,11 @@ _DATA_FILE_PREFIX: Final = ".coverage."
 # SQLite's own files beside a data file that is being written.
 _COMPANIONS: Final = ("-journal", "-wal", "-shm")
 RECORDING_SUFFIX: Final = ".hcrec"
+# `.coverage.{hostname}.pid{pid}.X{random}x`; before coverage.py 7.10 without the letters.
+_DATA_FILE_NAME: Final = re.compile(r".*\.(?P<host>[^./]+)\.(?:pid)?(?P<pid>\d{1,10})\.[^/]*")
+_RECORDING_NAME: Final = re.compile(r"(?P<host>.+)\.(?P<pid>\d{1,10})\.[0-9a-f]{16}\.\d+\.hcrec.*")
+# What `_process` leaves where coverage.py measures a container.
+_IMAGE_NOTE: Final = re.compile(r"image\.(.+)\.txt")
 _PROBLEM_PREFIX: Final = "problem."
 _PROBLEM_BYTES: Final = 2000
 # What `_autosave` was writing when its process was killed.
@@ -102,6 +108,16 @@ def is_recording(file: Path) -> bool:
     return _is_recording_name(file.name)
 
 
+def process_of(name: str) -> tuple[str, int] | None:
+    """Tell from the name of a data file or recording the host and the id of its process.
+
+    Returns:
+        None where the name does not say.
+    """
+    found = _RECORDING_NAME.fullmatch(name) or _DATA_FILE_NAME.fullmatch(name)
+    return (found["host"], int(found["pid"])) if found else None
+
+
 def recordings(directory: Path) -> list[Path]:
     """List the recorder's files in a directory, sorted."""
     names = sorted(filter(_is_recording_name, os.listdir(directory)))  # noqa: PTH208
@@ -118,8 +134,8 @@ def set_previous_aside(directory: Path) -> Path | None:
         OSError: They cannot be moved.
     """
     files = [*data_files(directory), *recordings(directory)]
-    for problem in _problem_notes(directory):
-        problem.unlink(missing_ok=True)
+    for note in (*_problem_notes(directory), *_image_notes(directory)):
+        note.unlink(missing_ok=True)
     if not files:
         return None
     parent = directory / _PREVIOUS
@@ -135,6 +151,12 @@ def problems(directory: Path) -> list[str]:
     return [_read_note(note) for note in _problem_notes(directory)]
 
 
+def image_notes(directory: Path) -> dict[str, str]:
+    """Read which images containers said that they are of, by their hosts, made safe to print."""
+    notes = _image_notes(directory)
+    return {_IMAGE_NOTE.sub(r"\1", note.name): _text_of(note).strip() for note in notes}
+
+
 def discard(directory: Path) -> bool:
     """Remove the data directory if nothing is left in it but what we and the hook wrote.
 
@@ -142,7 +164,7 @@ def discard(directory: Path) -> bool:
         Whether it is gone.
     """
     (directory / RCFILE_NAME).unlink(missing_ok=True)
-    for note in _problem_notes(directory):
+    for note in (*_problem_notes(directory), *_image_notes(directory)):
         note.unlink(missing_ok=True)
     for part in directory.glob(f"{_UNFINISHED_PREFIX}*"):
         part.unlink(missing_ok=True)
@@ -166,7 +188,16 @@ def _problem_notes(directory: Path) -> list[Path]:
     return sorted(entry for entry in directory.iterdir() if entry.name.startswith(_PROBLEM_PREFIX))
 
 
+def _image_notes(directory: Path) -> list[Path]:
+    return sorted(entry for entry in directory.iterdir() if _IMAGE_NOTE.fullmatch(entry.name))
+
+
 def _read_note(note: Path) -> str:
+    process = note.name.removeprefix(_PROBLEM_PREFIX).removesuffix(".txt")
+    return f"{process}: {_text_of(note)}".strip()
+
+
+def _text_of(note: Path) -> str:
     try:
         # No link is followed and no fifo waited for: any container may have put it there.
         descriptor = os.open(note, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -175,6 +206,4 @@ def _read_note(note: Path) -> str:
             text = file.read(_PROBLEM_BYTES).decode(errors="replace") if regular else "not a file"
     except OSError as error:
         text = error.strerror or "unreadable"
-    process = note.name.removeprefix(_PROBLEM_PREFIX).removesuffix(".txt")
-    printable = "".join(c if c.isprintable() else " " for c in f"{process}: {text}")
-    return printable.strip()
+    return "".join(c if c.isprintable() else " " for c in text)

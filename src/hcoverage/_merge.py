@@ -23,6 +23,7 @@ from coverage.sqldata import SCHEMA
 from coverage.sqldata import SCHEMA_VERSION as THEIR_SCHEMA_VERSION
 from coverage.version import __version__
 
+from hcoverage._data_directory import process_of
 from hcoverage._errors import CombineError
 from hcoverage._merge_data_files import (
     Batch,
@@ -32,6 +33,7 @@ from hcoverage._merge_data_files import (
     arc_of,
     tracers_in,
 )
+from hcoverage._origins import context_of, origin_of
 from hcoverage._untrusted_database import SCHEMA_VERSION
 from hcoverage._untrusted_file import UntrustedDataError
 
@@ -42,9 +44,6 @@ if TYPE_CHECKING:
     from coverage.config import CoverageConfig
 
 _OPPOSITE: Final = {Kind.LINES: Kind.ARCS, Kind.ARCS: Kind.LINES}
-
-# `.coverage.{hostname}.pid{pid}.X{random}x`; before coverage.py 7.10 without the letters.
-_DATA_FILE_NAME: Final = re.compile(r"\.(?P<host>[^./]+)\.(?:pid)?(?P<pid>\d+)\.[^/]*$")
 
 
 def choose_kind(
@@ -78,8 +77,8 @@ def why_odd(file: ReadFile, others: list[str]) -> str:
         file: The file.
         others: The names of those that are merged.
     """
-    name = _DATA_FILE_NAME.search(file.path)
-    who = f" (of process {name['pid']} on {name['host']})" if name else ""
+    process = process_of(os.path.basename(file.path))  # noqa: PTH119
+    who = f" (of process {process[1]} on {process[0]})" if process else ""
     rest = f" and {len(others) - 1} more have" if len(others) > 1 else " has"
     first = others[0] if others else "what is there already"
     return (
@@ -142,7 +141,7 @@ class Merged:
     """What goes into the data file, under its paths on this machine.
 
     Attributes:
-        part: All of it.
+        part: All of it, by labels: origins and contexts.
     """
 
     part: Part = dataclasses.field(default_factory=Part)
@@ -177,50 +176,90 @@ class Merged:
             CombineError: This coverage.py has data files of another format.
             sqlite3.Error: It cannot be written.
         """
-        if THEIR_SCHEMA_VERSION != SCHEMA_VERSION:
-            raise CombineError(
-                f"coverage.py {__version__} has data files of version {THEIR_SCHEMA_VERSION}, and "
-                f"what is merged here is version {SCHEMA_VERSION}: update hcoverage"
-            )
-        with contextlib.closing(sqlite3.connect(data_file)) as database:
-            # It is synced when it is whole, and not there for anybody before that.
-            database.execute("PRAGMA journal_mode = OFF")
-            database.execute("PRAGMA synchronous = OFF")
-            database.executescript(SCHEMA)
-            with database:
-                self._write_rows(database)
+        write_part(_regrouped(self.part, context_of), data_file)
 
-    def _write_rows(self, database: sqlite3.Connection) -> None:
-        insert, part = database.executemany, self.part
-        files = {path: number for number, path in enumerate(part.paths, 1)}
-        contexts = {context: number for number, context in enumerate(part.contexts, 1)}
-        lines = [(files[path], contexts[context], n) for (path, context), n in part.lines.items()]
-        arcs = [(files[path], contexts[context], n) for (path, context), n in part.arcs.items()]
-        lines.sort()
-        arcs.sort(key=lambda row: row[:2])
-        meta = [("version", __version__)]
-        if lines or arcs:
-            meta.append(("has_arcs", str(int(bool(arcs)))))
-        insert("INSERT INTO coverage_schema VALUES (?)", [(SCHEMA_VERSION,)])
-        insert("INSERT INTO meta VALUES (?, ?)", meta)
-        insert("INSERT INTO file VALUES (?, ?)", _numbered(files))
-        insert("INSERT INTO context VALUES (?, ?)", _numbered(contexts))
-        insert(
-            "INSERT INTO line_bits VALUES (?, ?, ?)",
-            ((file, context, _numbits(numbers)) for file, context, numbers in lines),
+    def by_origin(self) -> Part:
+        """Give what each origin ran, in the place of contexts."""
+        part = _regrouped(self.part, origin_of)
+        # What an origin is not known of.
+        part.contexts.pop("", None)
+        for path in part.paths:
+            part.lines.pop((path, ""), None)
+            part.arcs.pop((path, ""), None)
+        return part
+
+
+def write_part(part: Part, data_file: Path, meta: Iterable[tuple[str, str]] = ()) -> None:
+    """Write a new data file.
+
+    Args:
+        part: What goes into it.
+        data_file: Where; there must be no file.
+        meta: What is told beside it, by names.
+
+    Raises:
+        CombineError: This coverage.py has data files of another format.
+        sqlite3.Error: It cannot be written.
+    """
+    if THEIR_SCHEMA_VERSION != SCHEMA_VERSION:
+        raise CombineError(
+            f"coverage.py {__version__} has data files of version {THEIR_SCHEMA_VERSION}, and "
+            f"what is merged here is version {SCHEMA_VERSION}: update hcoverage"
         )
-        insert(
-            "INSERT INTO arc VALUES (?, ?, ?, ?)",
-            ((file, context, *arc_of(arc)) for file, context, all_ in arcs for arc in sorted(all_)),
-        )
-        tracers = sorted((files[path], tracer) for path, tracer in part.tracers.items())
-        insert("INSERT INTO tracer VALUES (?, ?)", tracers)
+    with contextlib.closing(sqlite3.connect(data_file)) as database:
+        # It is synced when it is whole, and not there for anybody before that.
+        database.execute("PRAGMA journal_mode = OFF")
+        database.execute("PRAGMA synchronous = OFF")
+        database.executescript(SCHEMA)
+        with database:
+            _write_rows(database, part, meta)
+
+
+def _write_rows(
+    database: sqlite3.Connection, part: Part, more_meta: Iterable[tuple[str, str]]
+) -> None:
+    insert = database.executemany
+    files = {path: number for number, path in enumerate(part.paths, 1)}
+    contexts = {context: number for number, context in enumerate(part.contexts, 1)}
+    lines = [(files[path], contexts[context], n) for (path, context), n in part.lines.items()]
+    arcs = [(files[path], contexts[context], n) for (path, context), n in part.arcs.items()]
+    lines.sort()
+    arcs.sort(key=lambda row: row[:2])
+    meta = [("version", __version__), *more_meta]
+    if lines or arcs:
+        meta.append(("has_arcs", str(int(bool(arcs)))))
+    insert("INSERT INTO coverage_schema VALUES (?)", [(SCHEMA_VERSION,)])
+    insert("INSERT INTO meta VALUES (?, ?)", meta)
+    insert("INSERT INTO file VALUES (?, ?)", _numbered(files))
+    insert("INSERT INTO context VALUES (?, ?)", _numbered(contexts))
+    insert(
+        "INSERT INTO line_bits VALUES (?, ?, ?)",
+        ((file, context, _numbits(numbers)) for file, context, numbers in lines),
+    )
+    insert(
+        "INSERT INTO arc VALUES (?, ?, ?, ?)",
+        ((file, context, *arc_of(arc)) for file, context, all_ in arcs for arc in sorted(all_)),
+    )
+    tracers = sorted((files[path], tracer) for path, tracer in part.tracers.items())
+    insert("INSERT INTO tracer VALUES (?, ?)", tracers)
+
+
+def _regrouped(part: Part, name_of: Callable[[str], str]) -> Part:
+    """Give what a part holds under other names than its contexts, which may be fewer."""
+    names = {old: name_of(old) for old in part.contexts}
+    made = Part(paths=part.paths, contexts={n: n for n in names.values()}, tracers=part.tracers)
+    for (path, old), numbers in part.lines.items():
+        key = (path, names[old])
+        made.lines[key] = made.lines.get(key, 0) | numbers
+    for (path, old), arcs in part.arcs.items():
+        made.arcs.setdefault((path, names[old]), set()).update(arcs)
+    return made
 
 
 def is_from_elsewhere(data_file: str) -> bool:
     """Tell whether the name of a data file says that another host, or a container, wrote it."""
-    name = _DATA_FILE_NAME.search(data_file)
-    return name is not None and name["host"] != os.uname().nodename.replace(".", "_")
+    process = process_of(os.path.basename(data_file))  # noqa: PTH119
+    return process is not None and process[0] != os.uname().nodename.replace(".", "_")
 
 
 def tracer_conflicts(

@@ -19,18 +19,18 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from hcoverage._origins import label
 from hcoverage._untrusted_database import load, refuse_excess
 from hcoverage._untrusted_file import Stamp, UntrustedDataError, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from hcoverage._origins import Origins
 
 # Where the table `meta` and its index are: pages, counted from 1.
 _META_PAGES: Final = {"meta": 3, "sqlite_autoindex_meta_1": 4}
 _DIGEST: Final = 32  # bytes
-
-_LARGEST: Final = 1 << 30  # bytes
 
 # An arc is one integer, so that a set of them is small; see `arc_of`.
 _ARC_BITS: Final = 32
@@ -60,7 +60,8 @@ class Part:
     Attributes:
         paths: The measured files; for each, where coverage.py would meet it first, as names can
             mean something else after others.
-        contexts: The contexts.
+        contexts: The contexts, here and below with the origin before them (`_origins.label`) where
+            several are merged.
         lines: By path and context, a number whose bit *n* is set where line *n* ran.
         arcs: By path and context, arcs as `arc_of` reads them.
         tracers: The plugin that handles a path, where one does.
@@ -117,6 +118,7 @@ class ReadFile:
         digest: The same for files of the same data, as processes that do the same write them.
         stamp: Which file it was.
         has_tracers: Whether plugins are named in it.
+        origin: The origin of the process that wrote it.
     """
 
     path: str
@@ -124,6 +126,7 @@ class ReadFile:
     digest: bytes
     stamp: Stamp
     has_tracers: bool
+    origin: str = ""
 
 
 @dataclasses.dataclass
@@ -157,38 +160,44 @@ def arc_of(number: int) -> tuple[int, int]:
     return (number - tono) >> _ARC_BITS, tono
 
 
-def read_batch(paths: Sequence[str]) -> Batch:
+def read_batch(paths: Sequence[str], origins: Origins | None = None) -> Batch:
     """Read data files and merge what they hold.
 
     Args:
         paths: The data files, absolute.
+        origins: Tells their origins, which are put before their contexts; None for contexts as they
+            are.
 
     Returns:
         What they hold, and which could not be read.
     """
     batch = Batch()
-    seen: dict[bytes, ReadFile] = {}
+    seen: dict[tuple[str, bytes], ReadFile] = {}
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(contextlib.closing(_Reader()))
         for path in paths:
             try:
-                content, stamp = read_regular(path, _LARGEST)
-                digest = _digest_of_data(content)
-                if digest in seen:
-                    batch.files.append(dataclasses.replace(seen[digest], path=path, stamp=stamp))
+                content, stamp = read_regular(path)
+                digest = digest_of_data(content)
+                origin = origins.of_data_file(path) if origins else ""
+                if (origin, digest) in seen:
+                    same = seen[origin, digest]
+                    batch.files.append(dataclasses.replace(same, path=path, stamp=stamp))
                     continue
-                kind, has_tracers = reader.add(path, content, batch.parts)
+                before = label(origin, "") if origins else ""
+                kind, has_tracers = reader.add(path, content, batch.parts, before)
                 if not reader.meta_is_apart:
                     digest = hashlib.blake2b(content, digest_size=_DIGEST - 1).digest()
             except (UntrustedDataError, OSError) as error:
                 batch.refused.append((path, reason(error)))
             else:
-                seen[digest] = ReadFile(path, kind, digest, stamp, has_tracers)
-                batch.files.append(seen[digest])
+                file = ReadFile(path, kind, digest, stamp, has_tracers, origin)
+                seen[origin, digest] = file
+                batch.files.append(file)
     return batch
 
 
-def _digest_of_data(content: bytes) -> bytes:
+def digest_of_data(content: bytes) -> bytes:
     """Digest all of a data file but who wrote it and when.
 
     That is in the pages of the table `meta`, where coverage.py made the file (`_META_PAGES`), and
@@ -207,7 +216,7 @@ def tracers_in(path: str) -> list[tuple[str, str]]:
     Raises:
         UntrustedDataError, OSError: It cannot be read any more.
     """
-    content, _ = read_regular(path, _LARGEST)
+    content, _ = read_regular(path)
     with contextlib.closing(_Reader()) as reader:
         parts: dict[Kind, Part] = {}
         kind, _ = reader.add(path, content, parts)
@@ -249,8 +258,10 @@ class _Reader:
     def close(self) -> None:
         self._database.close()
 
-    def add(self, path: str, content: bytes, parts: dict[Kind, Part]) -> tuple[Kind, bool]:
-        """Add a data file to the part of its kind.
+    def add(
+        self, path: str, content: bytes, parts: dict[Kind, Part], before: str = ""
+    ) -> tuple[Kind, bool]:
+        """Add a data file to the part of its kind, with `before` before its contexts.
 
         Returns:
             Its kind, and whether it names plugins.
@@ -264,7 +275,10 @@ class _Reader:
             part.paths.setdefault(name, (path, row))
         # One string object for each name, however many files have it: this goes between processes.
         same = part.contexts.setdefault
-        contexts = {context_id: same(context, context) for context_id, context in tables.contexts}
+        contexts = {}
+        for context_id, context in tables.contexts:
+            labelled = before + context
+            contexts[context_id] = same(labelled, labelled)
         if kind is Kind.LINES:
             _add_lines(part.lines, tables.lines, names, contexts)
         elif kind is Kind.ARCS:

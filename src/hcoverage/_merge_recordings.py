@@ -31,6 +31,8 @@ from hcoverage._untrusted_file import UntrustedDataError, read_regular
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from hcoverage._origins import Origins
+
 _LARGEST: Final = 64 << 20  # bytes
 _FIXED: Final = 52
 _NAMES: Final = struct.Struct("<II")
@@ -40,8 +42,8 @@ _NAMES_AT: Final = 44
 _Head: TypeAlias = bytes
 
 
-# What decides, beside a source itself, how coverage.py would have measured it. Processes that have
-# the same differ in nothing else than who they are.
+# The origin, and what decides, beside a source itself, how coverage.py would have measured it.
+# Processes that have the same differ in nothing else than who they are.
 GroupKey: TypeAlias = tuple[str, ...]
 
 
@@ -122,7 +124,11 @@ def this_machine() -> Machine:
 
 
 def read_batch(
-    files: Sequence[str], *, by_directory: bool = False, here: Machine | None = None
+    files: Sequence[str],
+    *,
+    by_directory: bool = False,
+    here: Machine | None = None,
+    origins: Origins | None = None,
 ) -> Recorded:
     """Read recordings and merge what they hold.
 
@@ -130,11 +136,12 @@ def read_batch(
         files: Segments.
         by_directory: Whether it matters in which directory a process ran, as for relative names.
         here: The machine whose processes are kept apart from those of all others.
+        origins: Tells the origin of a process; None where that does not matter.
 
     Returns:
         What they hold.
     """
-    reader = _Reader(by_directory=by_directory, here=here)
+    reader = _Reader(by_directory=by_directory, here=here, origins=origins)
     for file in files:
         try:
             content, _ = read_regular(file, _LARGEST)
@@ -151,10 +158,13 @@ class _Damaged(Exception):  # noqa: N818 - it never leaves this module
 class _Reader:
     """Reads segments one after the other, remembering what was found right."""
 
-    def __init__(self, *, by_directory: bool, here: Machine | None) -> None:
+    def __init__(
+        self, *, by_directory: bool, here: Machine | None, origins: Origins | None
+    ) -> None:
         self.found = Recorded()
         self._by_directory = by_directory
         self._here = here
+        self._origins = origins
         # The heads whose checksum is right, and what they say: the record's length, how many
         # bytes of marks or entries it has, and where these are marks, a number that has the lowest
         # bit of each byte set.
@@ -259,6 +269,7 @@ class _Reader:
 
     def _group(self, process: ProcessIdentity) -> GroupKey:
         key = (
+            self._origins.of_process(process) if self._origins else "",
             process.prefix,
             process.base_prefix,
             process.stdlib,

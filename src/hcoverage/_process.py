@@ -50,6 +50,10 @@ def _start_coverage() -> None:
     import warnings
 
     coverage = _import_coverage()
+    image = os.environ.get("HCOVERAGE_IMAGE")
+    if image:
+        # A data file tells nothing but the container.
+        _leave("image.%s.txt" % os.uname().nodename, image)
     wanted = {"COVERAGE_PROCESS_START": RCFILE}
     if DATA_FILE:
         wanted["COVERAGE_FILE"] = DATA_FILE
@@ -102,7 +106,10 @@ def _has_tracer() -> bool:
 
 def _note(error: Exception) -> None:
     name = f"problem.{os.uname().nodename}.{os.getpid()}.txt"
-    text = f"{sys.executable}: {type(error).__name__}: {error}"
+    _leave(name, f"{sys.executable}: {type(error).__name__}: {error}")
+
+
+def _leave(name: str, text: str) -> None:
     try:
         with open(os.path.join(DATA_DIR, name), "w") as note:
             note.write(text)

@@ -609,6 +609,8 @@ class _Writer:
 
     def _identify(self, forked_from: str) -> None:
         self._pid = os.getpid()
+        if not forked_from:
+            self._root_pid = self._pid
         self._parent = os.getppid()
         self._token = os.urandom(8)
         self._part = 0
@@ -626,9 +628,11 @@ class _Writer:
             ("stdlib", os.path.dirname(os.__file__)),
             ("cwd", _working_directory()),
             ("container", _container_id()),
+            ("image", os.environ.get("HCOVERAGE_IMAGE", "")),
             ("context", self._context),
             ("branch", "1" if self._branch else ""),
             ("forked_from", forked_from),
+            ("root_pid", str(self._root_pid) if forked_from else ""),
         ]
         metadata = b"".join(
             key.encode() + b"=" + os.fsencode(value) + b"\0" for key, value in facts if value

@@ -52,6 +52,7 @@ _TRAIL_NUMBERS: Final = 3
 _SOURCE_READ: Final = 1
 _ALIGNMENT: Final = 8
 _NAME_PARTS: Final = 4
+_LONGEST_NUMBER: Final = 20
 
 # Far above what the recorder writes, and far below what would hurt the reader.
 _LARGEST_SEGMENT: Final = 64 << 20
@@ -153,7 +154,9 @@ class ProcessIdentity:
         started: When recording started, in nanoseconds since the epoch.
         forked_from: The token of the process this one is a fork of, or an empty string. Lines in
             files that the parent had met before the fork are in the parent's recording.
+        root_pid: The id of the process that began the chain of forks that led to this one, or 0.
         container: The id of the container, or an empty string.
+        image: The name of the container's image, or an empty string.
         context: coverage.py's static context, or an empty string.
         branch: Whether arcs are recorded.
         python: The version of Python, such as ``3.13.0``.
@@ -172,7 +175,9 @@ class ProcessIdentity:
     parent_pid: int
     started: int
     forked_from: str
+    root_pid: int
     container: str
+    image: str
     context: str
     branch: bool
     python: str
@@ -629,7 +634,9 @@ def _parse_process(content: bytes, metadata: bytes) -> ProcessIdentity:
         parent_pid=_integer(content, 28, 4),
         started=_integer(content, 32, 8),
         forked_from=facts.get("forked_from", ""),
+        root_pid=_number(facts.get("root_pid", "")),
         container=facts.get("container", ""),
+        image=facts.get("image", ""),
         context=facts.get("context", ""),
         branch=facts.get("branch") == "1",
         python=facts.get("python", ""),
@@ -641,6 +648,10 @@ def _parse_process(content: bytes, metadata: bytes) -> ProcessIdentity:
         cwd=facts.get("cwd", ""),
         argv=tuple(argv),
     )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < _LONGEST_NUMBER else 0
 
 
 @functools.lru_cache(maxsize=4096)  # processes of one program have most in common

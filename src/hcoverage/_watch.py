@@ -79,6 +79,11 @@ class PythonWatch:
         self._seen: dict[object, SeenPython] = {}
         self._known: dict[int, _Status] = {}
 
+    @property
+    def root(self) -> int:
+        """The process that is watched with its descendants; 0 before the first look."""
+        return self._root
+
     def look(self, root: int) -> float:
         """Look once.
 

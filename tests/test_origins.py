@@ -1,0 +1,307 @@
+"""Origins: who ran a line, the command itself, its subprocesses or an image."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from coverage import CoverageData
+
+import hcoverage
+import hdocker
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+RCFILE: Final = (
+    "[run]\nparallel = True\nbranch = {branch}\nsource = .\n[paths]\napp =\n    .\n    /app\n"
+)
+PROGRAM: Final = """\
+import os, subprocess, sys
+def in_child():
+    return "child"
+def in_fork():
+    return "fork"
+if sys.argv[1:] == ["child"]:
+    in_child()
+else:
+    subprocess.run([sys.executable, __file__, "child"], check=True, cwd="/")
+    if os.fork() == 0:
+        in_fork()
+        sys.exit()
+    os.wait()
+"""
+CHILD, FORK, PARENT = 3, 5, 9
+HERE: Final = os.uname().nodename.replace(".", "_")
+recorder_only = pytest.mark.skipif(sys.version_info < (3, 12), reason="the recorder needs 3.12")
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with an rcfile and a program that starts itself and forks; we are in it."""
+    (tmp_path / ".coveragerc").write_text(RCFILE.format(branch=False))
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def data_file(host: str, pid: int, lines: Collection[int], *, context: str = "") -> Path:
+    path = Path(f"data/.coverage.{host}.pid{pid}.Xabcdefx")
+    data = CoverageData(basename=str(path))
+    data.set_context(context)
+    data.add_lines({str(Path("program.py").absolute()): lines})
+    data.close(force=True)
+    return path
+
+
+def hcov(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hcov", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def lines_by_origin() -> dict[str, set[int]]:
+    origins = hcoverage.read_origins(".coverage")
+    program = str(Path("program.py").absolute())
+    return {name: set(origins.ran(name).by_file().get(program, ())) for name in origins.names}
+
+
+class TestOfProcesses:
+    @recorder_only
+    def test_a_recorded_fork_belongs_to_what_it_is_a_fork_of(self) -> None:
+        done = hcov("run", "--core=recorder", "--", sys.executable, "program.py")
+        assert done.returncode == 0, done.stderr
+        found = lines_by_origin()
+        assert list(found) == ["main", "subprocesses"]
+        assert {PARENT, FORK} <= found["main"]
+        assert CHILD not in found["main"]
+        assert CHILD in found["subprocesses"]
+        assert hcoverage.read_origins(".coverage").processes == {"main": 2, "subprocesses": 1}
+
+    def test_coverage_py_tells_the_command_from_all_others_in_a_table(self) -> None:
+        done = hcov("run", "--core=coverage", "--", sys.executable, "program.py")
+        assert done.returncode == 0, done.stderr
+        found = lines_by_origin()
+        assert PARENT in found["main"]
+        assert {CHILD, FORK}.isdisjoint(found["main"])
+        assert {CHILD, FORK} <= found["subprocesses"]
+        title, headings, *rows = done.stderr.splitlines()[-4:]
+        assert title == "hcov: who ran what:"
+        assert headings.split("  ")[1] == "origin"
+        assert [row.split() for row in rows] == [
+            ["main", "1", "1", "7", "1"],
+            ["subprocesses", "2", "1", "11", "5"],
+        ]
+        assert len({len(line) for line in (headings, *rows)}) == 1
+
+    @pytest.mark.parametrize("core", ["auto", "coverage"])
+    def test_a_command_that_is_no_python_has_its_first_python_as_main(self, core: str) -> None:
+        script = f"'{sys.executable}' program.py; true"
+        done = hcov("run", "-q", f"--core={core}", "--", "sh", "-c", script)
+        assert (done.returncode, done.stderr) == (0, "")  # quiet: no table either
+        assert PARENT in lines_by_origin()["main"]
+
+    def test_branches_have_origins(self) -> None:
+        Path(".coveragerc").write_text(RCFILE.format(branch=True))
+        done = hcov("run", "--core=coverage", "--", sys.executable, "program.py")
+        assert done.returncode == 0, done.stderr
+        origins = hcoverage.read_origins(".coverage")
+        (path,) = origins.only("subprocesses").arcs_by_file()
+        only = origins.only("subprocesses").arcs_by_file()[path]
+        assert (6, 7) in only
+        assert (6, 9) not in only
+        # The fork was the parent until it was forked.
+        assert (6, 9) in origins.ran("main").arcs_by_file()[path]
+        assert (10, 13) in origins.only("main").arcs_by_file()[path]
+
+
+class TestOfHosts:
+    def test_other_hosts_are_told_by_their_names(self) -> None:
+        data_file(HERE, 7, [1])
+        data_file(HERE, 8, [2])
+        data_file("0123456789ab", 1, [3])
+        data_file("build-7", 1, [4])
+        hcoverage.combine(["data"], command=7)
+        assert lines_by_origin() == {
+            "main": {1},
+            "subprocesses": {2},
+            "container 0123456789ab": {3},
+            "host build-7": {4},
+        }
+
+    def test_a_container_that_left_word_of_its_image_is_told_by_it(self) -> None:
+        Path("data/image.0123456789ab.txt").write_text("shop:1\x1b[2J")
+        data_file("0123456789ab", 1, [3])
+        hcoverage.combine(["data"])
+        assert lines_by_origin() == {"image shop:1 [2J": {3}}
+
+    def test_without_a_command_nobody_is_main(self) -> None:
+        data_file(HERE, 7, [1])
+        hcoverage.combine(["data"])
+        assert lines_by_origin() == {"processes": {1}}
+
+
+class TestKeeping:
+    def test_the_result_and_its_contexts_are_what_they_would_be_without(self) -> None:
+        data_file(HERE, 7, [1, 2], context="test_one")
+        data_file("0123456789ab", 7, [2, 3], context="test_one")
+        hcoverage.combine(["data"], keep=True)
+        merged = CoverageData(".coverage")
+        merged.read()
+        assert merged.measured_contexts() == {"test_one"}
+        (path,) = merged.measured_files()
+        assert merged.lines(path) == [1, 2, 3]
+        merged.close(force=True)
+        environment = hcoverage.unmeasured_environment(os.environ)
+        combine = [sys.executable, "-m", "coverage", "combine", "--keep", "data"]
+        subprocess.run(combine, check=True, env=environment, capture_output=True)
+        theirs = CoverageData(".coverage")
+        theirs.read()
+        assert theirs.lines(path) == [1, 2, 3]
+        theirs.close(force=True)
+
+    def test_the_same_data_counts_for_each_origin_that_has_it(self) -> None:
+        data_file(HERE, 7, [1])
+        data_file("0123456789ab", 7, [1])
+        hcoverage.combine(["data"], command=7)
+        assert lines_by_origin() == {"main": {1}, "container 0123456789ab": {1}}
+
+    def test_append_merges_into_what_was_known(self) -> None:
+        data_file(HERE, 7, [1])
+        hcoverage.combine(["data"], command=7)
+        data_file(HERE, 9, [2])
+        data_file("0123456789ab", 7, [3])
+        hcoverage.combine(["data"], command=9, append=True)
+        assert lines_by_origin() == {"main": {1, 2}, "container 0123456789ab": {3}}
+        assert hcoverage.read_origins(".coverage").processes["main"] == 2
+
+    def test_appending_to_data_of_nobody_known_leaves_that_out(self) -> None:
+        data_file(HERE, 7, [1]).rename(".coverage")
+        data_file(HERE, 9, [2])
+        hcoverage.combine(["data"], command=9, append=True)
+        assert lines_by_origin() == {"main": {2}}
+
+    def test_without_append_they_are_renewed(self) -> None:
+        data_file(HERE, 7, [1])
+        hcoverage.combine(["data"], command=7)
+        data_file("0123456789ab", 7, [3])
+        hcoverage.combine(["data"])
+        assert lines_by_origin() == {"container 0123456789ab": {3}}
+
+    def test_coverage_combine_takes_no_notice(self) -> None:
+        data_file(HERE, 7, [1])
+        hcoverage.combine(["data"], command=7)
+        before = Path(".coverage").read_bytes()
+        environment = hcoverage.unmeasured_environment(os.environ)
+        combine = [sys.executable, "-m", "coverage", "combine", "--append"]
+        done = subprocess.run(combine, env=environment, capture_output=True, text=True, check=False)
+        assert "No data to combine" in done.stdout
+        assert Path(".coverage").read_bytes() == before
+        assert lines_by_origin() == {"main": {1}}
+
+    def test_a_source_outside_the_project_has_no_origin_either(self, tmp_path: Path) -> None:
+        Path("data").chmod(0o777)
+        outside = tmp_path.parent / "outside.py"
+        outside.write_text("secret = 1\n")
+        path = data_file(HERE, 7, [1])
+        data = CoverageData(basename=str(path))
+        data.read()
+        data.add_lines({str(outside): [1]})
+        data.close(force=True)
+        result = hcoverage.combine(["data"], command=7)
+        outside.unlink()
+        assert result.outside == (str(outside),)
+        assert set(hcoverage.read_origins(".coverage").part.paths) == {
+            str(Path("program.py").absolute())
+        }
+
+
+class TestBadInputs:
+    def test_no_data_file_says_how_to_get_one(self) -> None:
+        with pytest.raises(hcoverage.OriginsError, match=r"no data file .*hcov run"):
+            hcoverage.read_origins(".coverage")
+
+    def test_a_data_file_without_origins_says_who_writes_them(self) -> None:
+        data_file(HERE, 7, [1]).rename(".coverage")
+        with pytest.raises(hcoverage.OriginsError, match=r"not known: .* `hcov combine`"):
+            hcoverage.read_origins(".coverage")
+
+    def test_origins_of_data_that_was_written_to_since_are_not_believed(self) -> None:
+        data_file(HERE, 7, [1])
+        hcoverage.combine(["data"], command=7)
+        data = CoverageData(".coverage")
+        data.read()
+        data.add_lines({str(Path("program.py").absolute()): [4]})
+        data.close(force=True)
+        with pytest.raises(hcoverage.OriginsError, match="has been written to since"):
+            hcoverage.read_origins(".coverage")
+
+    @pytest.mark.parametrize("content", [b"", b"SQLite format 3\0" * 60, b"garbage"])
+    def test_damaged_origins_are_told(self, content: bytes) -> None:
+        data_file(HERE, 7, [1])
+        hcoverage.combine(["data"], command=7)
+        Path(".hcov-origins.coverage").write_bytes(content)
+        with pytest.raises(hcoverage.OriginsError, match="cannot be read"):
+            hcoverage.read_origins(".coverage")
+
+    def test_an_origin_that_is_not_there_lists_those_that_are(self) -> None:
+        data_file(HERE, 7, [1])
+        data_file("0123456789ab", 7, [3])
+        hcoverage.combine(["data"], command=7)
+        origins = hcoverage.read_origins(".coverage")
+        with pytest.raises(hcoverage.OriginsError, match="there are: main, container 0123456789ab"):
+            origins.resolve("web")
+        assert origins.resolve("0123") == "container 0123456789ab"
+
+
+class TestTable:
+    def test_a_run_of_one_process_needs_none(self) -> None:
+        done = hcov("run", "--", sys.executable, "program.py", "child")
+        assert "who ran what" not in done.stderr
+
+    def test_many_origins_are_counted_instead_of_listed(self) -> None:
+        from hcov._origin_table import origins_of_files, table
+
+        for number in range(14):
+            data_file(f"{number:012x}", 1, [1])
+        hcoverage.combine(["data"])
+        origins = hcoverage.read_origins(".coverage")
+        files = origins_of_files(origins, Path(".coverage"), Path(".coveragerc"))
+        lines = table(origins, files)
+        assert len(lines) == 12
+        assert lines[-1] == "and 4 more"
+
+
+@pytest.mark.engine
+@recorder_only
+class TestOfImages:
+    @pytest.mark.parametrize("core", ["recorder", "coverage"])
+    def test_a_container_is_told_by_its_image(
+        self, core: str, python_image: str, container_label: str
+    ) -> None:
+        with hcoverage.open_session(core=core) as session:
+            os.environ.update(session.environment)
+            run = hdocker.get_docker_base_cmd(
+                image=python_image,
+                options=[
+                    "--label",
+                    container_label,
+                    "-v",
+                    f"{Path.cwd()}/program.py:/app/program.py",
+                ],
+            )
+            named = [*run, "-w", "/app", "-e", "HCOVERAGE_IMAGE=shop:1", python_image]
+            # Without its environment it does not know the image; it is on the same host.
+            both = 'env -i "$(command -v python3)" program.py child; python3 program.py child'
+            subprocess.run([*named, "sh", "-ec", both], check=True)
+            subprocess.run([sys.executable, "program.py", "child"], check=True)
+            hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path, command=1)
+        assert list(lines_by_origin()) == ["main", "image shop:1"]
+        processes = hcoverage.read_origins(".coverage").processes
+        assert processes == {"main": 1, "image shop:1": 2}
