@@ -32,6 +32,24 @@ if TYPE_CHECKING:
 RCFILE: Final = "[run]\nparallel = True\n{}[paths]\napp =\n    .\n    /app\n"
 TEXT: Final = "nobody may see this"
 BAD_NAME: Final = ".coverage.h.pid2.Xb"
+PLUGIN: Final = """\
+import coverage
+
+class Tracer(coverage.CoveragePlugin, coverage.FileTracer):
+    def file_reporter(self, filename):
+        return Reporter(filename)
+
+class Other(coverage.CoveragePlugin):
+    pass
+
+class Reporter(coverage.FileReporter):
+    def lines(self):
+        return {1}
+
+def coverage_init(reg, options):
+    reg.add_file_tracer(Tracer())
+    reg.add_configurer(Other())
+"""
 MANY_CONTEXTS: Final = """
     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)
     INSERT INTO context (context) SELECT i FROM n
@@ -220,6 +238,28 @@ def test_a_fifo_or_a_device_as_measured_source_stops_nothing(data: Path) -> None
     recording(data / "h.2.hcrec", *names)
     hcoverage.combine([data])
     assert merged_files() == {str(Path("one.py").absolute())}
+
+
+@pytest.mark.parametrize("plugins", ["", "plugins = my_plugin\n"])
+def test_a_plugin_that_is_not_here_does_not_end_the_report(
+    data: Path, monkeypatch: pytest.MonkeyPatch, plugins: str
+) -> None:
+    Path("my_plugin.py").write_text(PLUGIN)
+    Path("page.html").write_text("<p>\n")
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    Path(".coveragerc").write_text(RCFILE.format(plugins))
+    for number, plugin in enumerate(["my_plugin.Tracer", "my_plugin.Other", "no.Such"]):
+        names = [f"/app/{name}" for name in ("page.html", f"{number}.html", "one.py")]
+        Path(f"{number}.html").write_text("<p>\n")
+        written = data_file(data / f".coverage.h.pid{number}.Xa", "/app/one.py", names[number != 0])
+        changed(written, f"INSERT INTO tracer VALUES (2, '{plugin}')")  # noqa: S608 - forged here
+    done = hcov("combine", "coverage_data")
+    assert done.returncode == 0, done.stderr
+    assert "left out: 2.html was measured by 'no.Such', which is no plugin here" in done.stderr
+    known = {"page.html"} if plugins else set()
+    assert {Path(name).name for name in merged_files()} == {"one.py", *known}
+    report = [sys.executable, "-m", "coverage", "report"]
+    subprocess.run(report, check=True, env=hcoverage.unmeasured_environment(os.environ))
 
 
 # Sizes -------------------------------------------------------------------------------------------

@@ -50,6 +50,11 @@ def tell_what_is_missing(result: hcoverage.CombineResult) -> None:
             "of the rcfile if it is to be reported"
             for source in result.outside
         ),
+        *(
+            f"left out: {short(source)} was measured by {plugin!r}, which is no plugin here: "
+            "name its module in `plugins` of the rcfile, and have it installed"
+            for source, plugin in result.unknown_plugins.items()
+        ),
         *(f"not merged: {short(item.path)}: {item.reason}" for item in result.set_aside),
     ]
     for line in missing[:_SHOWN]:

@@ -22,13 +22,13 @@ from hcoverage._data_directory import data_files, image_notes, is_recording, rec
 from hcoverage._errors import CombineError, NoDataError, RcfileError
 from hcoverage._inputs import Inputs, opened
 from hcoverage._origins import NOT_KNOWN, Origins, origins_here
-from hcoverage._project_roots import drop, measured, outside, roots
+from hcoverage._project_roots import drop, measured, of_unknown_plugins, outside, roots
 from hcoverage._rcfile import find_rcfile, settings_of
 from hcoverage._target import held
 from hcoverage._untrusted_file import stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from concurrent.futures import Executor
 
     from coverage.config import CoverageConfig
@@ -105,8 +105,8 @@ def combine(
         if not selection.has_data:
             raise _nothing_to_merge(shown, found.recorded.losses)
         selection.merged.write(target.result)
-        left_out = _drop_outside(target.result, inputs, found.settings)
-        _write_origins(selection, target, left_out, existing)
+        left_out, of_no_plugin = _drop_untrusted(target.result, inputs, found.settings)
+        _write_origins(selection, target, [*left_out, *of_no_plugin], existing)
         target.put_in_place()
         changed = [] if keep else _remove(selection, inputs, target)
         merged = selection.merged_files(target.path if existing else None)
@@ -119,6 +119,7 @@ def combine(
             losses=selection.recorded.losses,
             duplicates=tuple(inputs.shown(file) for file in _duplicates(selection.files)),
             outside=left_out,
+            unknown_plugins=of_no_plugin,
             mapped=found.finder.trees,
             unmapped=found.finder.unmapped,
             other_versions=(*selection.recorded.other_versions, *selection.other_versions),
@@ -421,15 +422,23 @@ def _shown(set_aside: Iterable[SetAside], inputs: Inputs) -> list[SetAside]:
     return [dataclasses.replace(item, path=inputs.shown(item.path)) for item in set_aside]
 
 
-def _drop_outside(result: Path, inputs: Inputs, settings: CoverageConfig) -> tuple[str, ...]:
-    """Take what is not the project's out of what is merged from places that others write to."""
+def _drop_untrusted(
+    result: Path, inputs: Inputs, settings: CoverageConfig
+) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """Take what is not the project's out of what is merged from places that others write to.
+
+    Returns:
+        The files that are outside the project; and those of plugins that are not here, with these.
+    """
     if inputs.is_trusted:
-        return ()
+        return (), {}
     here = Path.cwd()
     allowed = roots(settings, here)
     found = outside(measured(result), allowed, here, foreign=inputs.foreign_directories)
     drop(result, found)
-    return tuple(sorted(found))
+    unknown = of_unknown_plugins(result, settings)
+    drop(result, unknown)
+    return tuple(sorted(found)), unknown
 
 
 def _origins(sources: list[Path], listed: list[Path], command: int | None) -> Origins:

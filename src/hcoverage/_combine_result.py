@@ -128,6 +128,8 @@ class CombineResult:
         duplicates: Those of the merged files that add nothing, as their content is another's.
         outside: Measured files that are here but not the project's, left out because others than
             we could have written the data.
+        unknown_plugins: Measured files that are left out for the same reason, as data says that a
+            plugin measured them which the rcfile does not have; and the plugin's name.
         mapped: Directories of containers that were found to be directories here, though `[paths]`
             does not say so.
         unmapped: Sources of containers that neither `[paths]` nor their content shows the place of.
@@ -142,6 +144,7 @@ class CombineResult:
     losses: tuple[str, ...] = ()
     duplicates: tuple[Path, ...] = ()
     outside: tuple[str, ...] = ()
+    unknown_plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
     mapped: tuple[FoundTree, ...] = ()
     unmapped: tuple[UnmappedSource, ...] = ()
     other_versions: tuple[OtherVersion, ...] = ()

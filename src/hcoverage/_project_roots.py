@@ -3,7 +3,8 @@
 A report shows the text of each measured file. Who can write a data file, any container, could name
 `/etc/shadow` in it; so what is merged from places that others can write to is held to the places
 that the rcfile is about. A name under which nothing is here is let through: there is no text to
-show, and coverage.py's reports say that the source is missing.
+show, and coverage.py's reports say that the source is missing. Neither is a file let through that
+data says a plugin has measured which is not here: no report could be made with it.
 """
 
 from __future__ import annotations
@@ -59,6 +60,35 @@ def outside(
     shut = [str(Path(os.path.realpath(path))) for path in foreign]
     shut = [path for path in shut if not any(_is_in(root, path) for root in inside)]
     return frozenset(path for path in paths if not _may_be_shown(path, inside, here, shut))
+
+
+def of_unknown_plugins(data_file: Path, config: CoverageConfig) -> dict[str, str]:
+    """Find the measured files of a data file whose plugin is none that coverage.py would report by.
+
+    Args:
+        data_file: The data file, of our own.
+        config: The rcfile's settings; its plugins are loaded if any file needs one, as coverage.py
+            does to report.
+
+    Returns:
+        The plugin that each of the files names.
+    """
+    with contextlib.closing(sqlite3.connect(data_file)) as database:
+        query = "SELECT path, tracer FROM file JOIN tracer ON id = file_id WHERE tracer != ''"
+        named: dict[str, str] = dict(database.execute(query))
+    known = _file_tracers(config) if named else frozenset()
+    return {path: plugin for path, plugin in named.items() if plugin not in known}
+
+
+def _file_tracers(config: CoverageConfig) -> frozenset[str]:
+    """The names by which data knows the plugins that the rcfile has."""
+    from coverage.plugin_support import Plugins  # noqa: PLC0415 - where a file needs one
+
+    plugins = Plugins()
+    # What an import raises is anything; coverage.py will raise it as well, and name it.
+    with contextlib.suppress(Exception):
+        plugins.load_from_config(config.plugins, config)
+    return frozenset(plugin._coverage_plugin_name for plugin in plugins.file_tracers)  # noqa: SLF001
 
 
 def drop(data_file: Path, paths: Iterable[str]) -> None:
