@@ -14,6 +14,7 @@ import hcoverage
 import hdocker
 from hcov import _report, _run
 from hcov._cli_docker import docker
+from hcov._cli_sets import common, diff, only
 from hcov._init import IGNORED, write_rcfile
 from hcov._messages import tell
 from hcov._report import FILE_REPORTS
@@ -206,6 +207,11 @@ def report(
         if live:
             ctx.exit(_run.report_live(data_dir, chosen))
         ctx.exit(_report.report(data_file, chosen))
+
+
+main.add_command(diff)
+main.add_command(only)
+main.add_command(common)
 
 
 @main.group()

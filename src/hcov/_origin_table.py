@@ -25,14 +25,19 @@ class OriginsOfFile:
     Attributes:
         name: What coverage.py's reports call the file.
         page: Its page in coverage.py's HTML report.
-        statements: How many statements it has.
+        lines: Its statements.
         ran: The statements that each origin ran, for those that ran some.
     """
 
     name: str
     page: str
-    statements: int
+    lines: frozenset[int]
     ran: Mapping[str, frozenset[int]]
+
+    @property
+    def statements(self) -> int:
+        """How many statements it has."""
+        return len(self.lines)
 
     @property
     def covered(self) -> int:
@@ -62,7 +67,7 @@ def origins_of_files(
             lines = {name: found.get(file.measured, ()) for name, found in by_origin.items()}
             ran = {name: file.statements_in(found) for name, found in lines.items() if found}
             ran = {name: found for name, found in ran.items() if found}
-            counted.append(OriginsOfFile(file.name, file.page, len(file.statements), ran))
+            counted.append(OriginsOfFile(file.name, file.page, file.statements, ran))
     return counted
 
 

@@ -39,6 +39,7 @@ from hcoverage._printable import printable
 from hcoverage._progress import OnProgress
 from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
 from hcoverage._session import Session, open_session
+from hcoverage._set_algebra import Measured, SetAlgebraError, read_measured
 from hcoverage._startup_directory import (
     add_coverage_for,
     copy_startup_directory,
@@ -62,6 +63,7 @@ __all__ = [
     "FoundTree",
     "HcoverageError",
     "HcoverageWarning",
+    "Measured",
     "NoDataError",
     "OnProgress",
     "OriginData",
@@ -73,6 +75,7 @@ __all__ = [
     "RecordedProcess",
     "SeenPython",
     "Session",
+    "SetAlgebraError",
     "SetAside",
     "UnmappedSource",
     "Unmeasured",
@@ -87,6 +90,7 @@ __all__ = [
     "open_session",
     "printable",
     "pth_text",
+    "read_measured",
     "read_origins",
     "read_rcfile",
     "recorder_since",

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from coverage.config import CoverageConfig
 
     from hcoverage._merge import Merged, PathMap
-    from hcoverage._merge_data_files import Batch, Kind, Part, ReadFile
+    from hcoverage._merge_data_files import Batch, ReadFile
+    from hcoverage._part import Kind, Part
     from hcoverage._progress import OnProgress
     from hcoverage._source_finder import SourceFinder
     from hcoverage._target import Target
@@ -312,7 +313,7 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
     """Decide what of all that was read goes into the result."""
     # Imported here, with much of coverage.py.
     from hcoverage._merge import Merged, PathMap, choose_kind  # noqa: PLC0415
-    from hcoverage._merge_data_files import Kind, Part  # noqa: PLC0415
+    from hcoverage._part import Kind, Part  # noqa: PLC0415
 
     kind = choose_kind(
         found.batch.files,
@@ -377,7 +378,7 @@ def _find_here(parts: list[Part], map_path: PathMap, finder: SourceFinder) -> li
 def _fitting(batch: Batch, kind: Kind) -> tuple[list[ReadFile], list[SetAside]]:
     """Tell the files that have one kind of data, or none, from the others."""
     from hcoverage._merge import why_odd  # noqa: PLC0415
-    from hcoverage._merge_data_files import Kind  # noqa: PLC0415
+    from hcoverage._part import Kind  # noqa: PLC0415
 
     ordered = sorted(batch.files, key=lambda file: file.path)
     fitting = [file for file in ordered if file.kind in (kind, Kind.NOTHING)]

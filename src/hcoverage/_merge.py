@@ -25,15 +25,9 @@ from coverage.version import __version__
 
 from hcoverage._data_directory import process_of
 from hcoverage._errors import CombineError
-from hcoverage._merge_data_files import (
-    Batch,
-    Kind,
-    Part,
-    ReadFile,
-    arc_of,
-    tracers_in,
-)
+from hcoverage._merge_data_files import Batch, ReadFile, tracers_in
 from hcoverage._origins import context_of, origin_of
+from hcoverage._part import Kind, Part, arc_of
 from hcoverage._untrusted_database import SCHEMA_VERSION
 from hcoverage._untrusted_file import UntrustedDataError
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
-    from hcoverage._merge_data_files import Part
+    from hcoverage._part import Part
     from hcoverage._set_algebra import Measured
 
 _BELONGS_TO: Final = "hcov_belongs_to"
@@ -65,8 +65,16 @@ class OriginData:
         Raises:
             OriginsError: There is no such origin.
         """
+        return self.ran(name).minus(self.ran_by_others(name))
+
+    def ran_by_others(self, name: str) -> Measured:
+        """Give what all origins but one ran.
+
+        Raises:
+            OriginsError: There is no such origin.
+        """
         mine = self.resolve(name)
-        return self.ran(mine).minus(self._of(other for other in self.names if other != mine))
+        return self._of(other for other in self.names if other != mine)
 
     def resolve(self, name: str) -> str:
         """Give the origin that is meant by a name, or by a part of it that no other has.
@@ -155,7 +163,8 @@ def _read(path: Path) -> tuple[OriginData, list[str]]:
     # Imported here, with sqlite3: most who import hcoverage do not want it.
     import sqlite3  # noqa: PLC0415
 
-    from hcoverage._merge_data_files import Part, read_batch  # noqa: PLC0415
+    from hcoverage._merge_data_files import read_batch  # noqa: PLC0415
+    from hcoverage._part import Part  # noqa: PLC0415
     from hcoverage._untrusted_database import open_untrusted  # noqa: PLC0415
 
     batch = read_batch([str(path)])

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcoverage._errors import HcoverageError
-from hcoverage._merge import Merged, PathMap, write_part
-from hcoverage._merge_data_files import Kind, Part, arc_of, read_batch
+from hcoverage._part import Kind, Part, arc_of
 from hcoverage._project_roots import outside, roots
 from hcoverage._rcfile import find_rcfile, settings_of
 from hcoverage._target import held
@@ -113,7 +112,7 @@ class Measured:
                 both.lines[key] = both.lines.get(key, 0) | numbers
             for key, arcs in part.arcs.items():
                 both.arcs.setdefault(key, set()).update(arcs)
-        return Measured(both)
+        return Measured(_used(both, both.lines, both.arcs))
 
     def in_contexts(self, wanted: Iterable[str], name: str = "the result") -> Measured:
         """Give what ran in some of the contexts."""
@@ -134,6 +133,8 @@ class Measured:
         Raises:
             OSError: It cannot be written.
         """
+        from hcoverage._merge import write_part  # noqa: PLC0415 - with much of coverage.py
+
         absolute = Path(os.path.abspath(data_file))  # noqa: PTH100 - a link is replaced
         with held(absolute) as target:
             write_part(self.part, target.result)
@@ -173,6 +174,9 @@ def read_measured(
         SetAlgebraError: There is no such data file, or it is none of coverage.py's.
         RcfileError: The rcfile cannot be used.
     """
+    from hcoverage._merge import Merged, PathMap  # noqa: PLC0415 - with much of coverage.py
+    from hcoverage._merge_data_files import read_batch  # noqa: PLC0415
+
     path = Path(data_file).absolute()
     if not path.exists():
         raise SetAlgebraError(f"there is no data file {data_file}: look for a typing error")
