@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.conftest import Venv
 
 RCFILE = "[run]\nparallel = True\n"
-COMMANDS = ["run", "init", "inject", "remove", "combine", "report", "commands", "docker"]
+COMMANDS = ["run", "init", "inject", "remove", "combine", "report", "doctor", "commands", "docker"]
 
 
 @pytest.fixture(autouse=True)

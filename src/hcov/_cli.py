@@ -12,8 +12,8 @@ import click
 
 import hcoverage
 import hdocker
-from hcov import _report, _run
-from hcov._cli_docker import docker
+from hcov import _doctor, _report, _run
+from hcov._cli_docker import docker, engine_option, sudo_option
 from hcov._cli_sets import common, diff, only
 from hcov._init import IGNORED, write_rcfile
 from hcov._messages import tell
@@ -34,6 +34,12 @@ _data_dir_option = click.option(
     show_default=True,
     metavar="DIR",
     help="Where processes and containers write their data.",
+)
+
+_core_option = click.option(
+    "--core",
+    type=click.Choice([core.value for core in hcoverage.Core]),
+    help="What measures. [default: HCOVERAGE_CORE, else the rcfile's core, else auto]",
 )
 
 
@@ -70,6 +76,7 @@ def main() -> None:
     \b
     hcov init                      write a .coveragerc for this project
     hcov run -- python -m pytest   set up, run, merge, report, clean up
+    hcov doctor                    find out why something is not measured
 
     The other commands are the same steps one by one, for CI scripts.
     """
@@ -89,11 +96,7 @@ def main() -> None:
 @click.option("--xml", is_flag=True, help="Also write coverage.py's XML report.")
 @click.option("--json", is_flag=True, help="Also write coverage.py's JSON report.")
 @click.option("--lcov", is_flag=True, help="Also write coverage.py's LCOV report.")
-@click.option(
-    "--core",
-    type=click.Choice([core.value for core in hcoverage.Core]),
-    help="What measures. [default: HCOVERAGE_CORE, else the rcfile's core, else auto]",
-)
+@_core_option
 @click.option(
     "--containers/--no-containers",
     default=True,
@@ -184,6 +187,35 @@ def combine(ctx: click.Context, /, paths: tuple[str, ...], **options: Any) -> No
     rcfile = options.pop("rcfile")
     found = paths or tuple(path for path in (".", "coverage_data") if Path(path).is_dir())
     ctx.exit(_run.combine(found, rcfile=rcfile, **options))
+
+
+@main.command()
+@_rcfile_option
+@_data_dir_option
+@_core_option
+@engine_option
+@sudo_option
+@click.option("--json", "is_json", is_flag=True, help="Print what was found as JSON.")
+@click.option(
+    "--no-proof", "has_proof", is_flag=True, default=True, flag_value=False, help="Only look."
+)
+@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@click.pass_context
+def doctor(ctx: click.Context, /, images: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
+    """Find out why something is not measured: check all that measuring needs, and try it.
+
+    Looks at the rcfile, the data directory, the Pythons on PATH and the engine. Then starts
+    processes of each Python, and a container of each IMAGE that your tests use, and tells whether
+    the lines that they ran came back; if not, why, and the command that mends it.
+
+    It changes nothing: what it tries it tries in a temporary directory, with the start-up hook in
+    place for as long, as in any run.
+
+    \b
+    Exit status:
+      0  there is no problem      1  there is one      2  wrong usage
+    """
+    ctx.exit(_doctor.doctor(images, _doctor.Options(**options)))
 
 
 main.add_command(docker)

@@ -10,10 +10,10 @@ import click
 
 import hdocker
 
-_engine_option = click.option(
+engine_option = click.option(
     "--engine", type=click.Choice(("docker", "podman")), default="docker", show_default=True
 )
-_sudo_option = click.option("--sudo", "use_sudo", is_flag=True, help="Run the engine through sudo.")
+sudo_option = click.option("--sudo", "use_sudo", is_flag=True, help="Run the engine through sudo.")
 
 
 @click.group()
@@ -27,8 +27,8 @@ def docker() -> None:
 
 
 @docker.command()
-@_engine_option
-@_sudo_option
+@engine_option
+@sudo_option
 @click.option("--user", metavar="USER", help="The user in the container. [default: the image's]")
 @click.option(
     "--data-dir",
@@ -46,8 +46,8 @@ def cmd(arguments: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401 - a
 
 
 @docker.command(context_settings={"ignore_unknown_options": True})
-@_engine_option
-@_sudo_option
+@engine_option
+@sudo_option
 @click.option("--force-rebuild", is_flag=True, help="Build even if nothing has changed.")
 @click.option("--no-cache", is_flag=True, help="Do not reuse layers of earlier builds.")
 @click.option("--rcfile", type=click.Path(path_type=Path), metavar="FILE")

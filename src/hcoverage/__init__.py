@@ -4,6 +4,7 @@ Knows nothing of containers (`hdocker`) or of the command line (`hcov`); leaves 
 files and reports to coverage.py.
 """
 
+from hcoverage._checkup import Checkup, look_around
 from hcoverage._combine import combine
 from hcoverage._combine_result import (
     CombineResult,
@@ -32,11 +33,13 @@ from hcoverage._errors import (
     NoDataError,
     RcfileError,
 )
+from hcoverage._finding import Finding, Status, problem_of
 from hcoverage._hook import pth_text
 from hcoverage._inject import inject, remove
 from hcoverage._origin_data import OriginData, OriginsError, read_origins
 from hcoverage._printable import printable
 from hcoverage._progress import OnProgress
+from hcoverage._proof import Measured, Proof, open_proof
 from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
 from hcoverage._session import Session, open_session
 from hcoverage._set_algebra import Measured, SetAlgebraError, read_measured
@@ -54,12 +57,14 @@ __all__ = [
     "RCFILE_NAME",
     "SESSION_VARIABLE",
     "VARIABLES",
+    "Checkup",
     "CombineError",
     "CombineResult",
     "Core",
     "CoreChoice",
     "CoreError",
     "DataDirectoryBusyError",
+    "Finding",
     "FoundTree",
     "HcoverageError",
     "HcoverageWarning",
@@ -69,6 +74,7 @@ __all__ = [
     "OriginData",
     "OriginsError",
     "OtherVersion",
+    "Proof",
     "PythonWatch",
     "Rcfile",
     "RcfileError",
@@ -77,6 +83,7 @@ __all__ = [
     "Session",
     "SetAlgebraError",
     "SetAside",
+    "Status",
     "UnmappedSource",
     "Unmeasured",
     "add_coverage_for",
@@ -87,8 +94,11 @@ __all__ = [
     "default_rcfile_text",
     "find_rcfile",
     "inject",
+    "look_around",
+    "open_proof",
     "open_session",
     "printable",
+    "problem_of",
     "pth_text",
     "read_measured",
     "read_origins",

@@ -146,6 +146,14 @@ def set_previous_aside(directory: Path) -> Path | None:
     return aside
 
 
+def set_aside_before(directory: Path) -> list[Path]:
+    """List where `set_previous_aside` put things that are still there, the oldest first."""
+    parent = directory / _PREVIOUS
+    if not parent.is_dir() or parent.is_symlink():
+        return []
+    return sorted(parent.iterdir(), key=lambda run: run.lstat().st_mtime)
+
+
 def problems(directory: Path) -> list[str]:
     """Read what the hook noted where it could not measure, made safe to print."""
     return [_read_note(note) for note in _problem_notes(directory)]

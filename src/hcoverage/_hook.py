@@ -31,6 +31,7 @@ _MODULE: Final = f"_{NAME}_hook"
 
 _OURS: Final = "# Written by hcoverage; `hcov remove` takes it away."
 _TEMPORARY: Final = "# For as long as `hcov run` runs."
+_COVERAGES_OWN: Final = "a1_coverage.pth"  # since 7.13
 
 _ASKING: Final = ("HCOVERAGE_SESSION", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 
@@ -166,6 +167,34 @@ def announced(hook: Path, session: Path) -> Iterator[None]:
             (directory / own).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # others are still running
                 directory.rmdir()
+
+
+def kind_of(path: Path, text: str) -> str:
+    """Tell what kind of hook a `.pth` file is.
+
+    Args:
+        path: The file.
+        text: What is in it.
+
+    Returns:
+        `ours`, `ours for a run`, `coverage.py's`, `other`; or nothing where it is no hook at all.
+    """
+    if _OURS in text:
+        return "ours for a run" if _TEMPORARY in text else "ours"
+    if path.name == f"{NAME}.pth":
+        return "other"
+    if "process_startup" not in text:
+        return ""
+    return "coverage.py's" if path.name == _COVERAGES_OWN else "other"
+
+
+def is_held(directory: Path) -> bool:
+    """Tell whether a run that is going on holds a hook in a directory, as far as can be told."""
+    try:
+        sessions = list(_sessions_beside(directory / f"{NAME}.pth").iterdir())
+    except OSError:
+        return False
+    return any(session.name == _identity(session.name.partition("-")[0]) for session in sessions)
 
 
 @contextlib.contextmanager

@@ -90,6 +90,11 @@ def origins_beside(data_file: Path) -> Path:
     return data_file.with_name(_ORIGINS_NAME.format(data_file.name))
 
 
+def lock_of(path: Path) -> Path:
+    """Give the lock file beside a data file; it is there while somebody combines into that."""
+    return path.parent / _LOCK_NAME.format(path.name)
+
+
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[Target]:
     """Hold a data file for the length of a `with` block, after everybody who came before.
@@ -100,7 +105,7 @@ def held(path: Path) -> Iterator[Target]:
     Raises:
         OSError: Its directory cannot be written to.
     """
-    lock_file = path.parent / _LOCK_NAME.format(path.name)
+    lock_file = lock_of(path)
     prefix = _WORKSHOP_PREFIX.format(path.name)
     before = _identity(path)
     lock, has_waited = _lock(lock_file)

@@ -9,6 +9,7 @@ import dataclasses
 import os
 import re
 import shlex
+import site
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -72,13 +73,20 @@ def find_unmeasured(
         Those that left nothing, but for those that somebody excluded on purpose or another session
         measures.
     """
-    known = _pids(file_names, os.uname().nodename)
+    known = pids_of(file_names)
     found = []
     for python in seen:
         session = (python.environment or {}).get(SESSION_VARIABLE, doors.startup)
-        if known.isdisjoint(python.pids) and session == doors.startup:
+        is_wanted = session == doors.startup and not _is_of_session(python, doors)
+        if is_wanted and known.isdisjoint(python.pids):
             found.append(Unmeasured(python.pids[0], python.argv, *_explain(python, doors)))
     return found
+
+
+def _is_of_session(python: SeenPython, doors: Doors) -> bool:
+    """Tell whether it is the session's own, such as what stands in for `docker run`."""
+    private = os.path.dirname(doors.startup)  # noqa: PTH120
+    return any(word.startswith(f"{private}/") for word in python.argv[1:])
 
 
 def interpreter_options(argv: Iterable[str]) -> frozenset[str]:
@@ -102,12 +110,13 @@ def interpreter_options(argv: Iterable[str]) -> frozenset[str]:
     return frozenset(letters)
 
 
-def _pids(file_names: Iterable[str], host: str) -> frozenset[int]:
+def pids_of(file_names: Iterable[str]) -> frozenset[int]:
     """Tell from the names of files which processes of this host wrote them.
 
     Recordings are `{host}.{pid}.…`, data files `.coverage.{host}.pid{pid}.…`, before coverage.py
     7.10 without the letters, and notes `problem.{host}.{pid}.txt`.
     """
+    host = os.uname().nodename
     spelled = "|".join({re.escape(host.replace(".", "_")), re.escape(host.replace("/", "_"))})
     own = re.compile(rf"(?:\.coverage\.|problem\.)?(?:{spelled})\.(?:pid)?([0-9]+)\.")
     return frozenset(int(match[1]) for name in file_names if (match := own.match(name)))
@@ -167,7 +176,7 @@ def _explain_otherwise(python: SeenPython) -> tuple[str, str]:
         return "it is still running, and had saved nothing yet", "end it before the command ends"
     return (
         "it was killed as it started, or its own start-up got in the way",
-        f"see `hcov doctor`, with {shlex.quote(os.path.dirname(python.interpreter))} on PATH",  # noqa: PTH120
+        f"look at what `{shlex.quote(python.interpreter)} -v -c pass` does as it starts",
     )
 
 
@@ -189,4 +198,4 @@ def _shares_site_packages(python: SeenPython, hook: Path) -> bool:
     if any(hook.is_relative_to(prefix / libraries) for libraries in ("lib", "lib64", "local/lib")):
         return True
     in_environment = (prefix / "pyvenv.cfg").exists()
-    return not in_environment and hook.is_relative_to(Path.home() / ".local")
+    return not in_environment and hook.is_relative_to(site.getuserbase())

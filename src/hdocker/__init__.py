@@ -6,6 +6,7 @@ building and running to the engine (docker or podman).
 
 from hdocker._build import build_container_image
 from hdocker._dockerfile import BaseImage, add_coverage
+from hdocker._doctor import look_at_engines, look_at_image, try_image
 from hdocker._errors import (
     BuildError,
     CommandError,
@@ -43,5 +44,8 @@ __all__ = [
     "build_container_image",
     "get_docker_base_cmd",
     "injection_for",
+    "look_at_engines",
+    "look_at_image",
     "measure_containers",
+    "try_image",
 ]

@@ -1,0 +1,217 @@
+"""The check-up of containers: is there an engine, is an image there, does its coverage come home.
+
+Looking changes nothing and starts nothing. Trying starts one container of each image, without a
+network, in the session of a proof (`hcoverage.open_proof`); it is removed when it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.resources
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from hcoverage import Finding, Status, problem_of
+from hdocker._engine import ENGINES, Engine
+from hdocker._errors import CommandError, EngineError, EngineNotFoundError, PathMappingWarning
+from hdocker._run import get_docker_base_cmd
+from hdocker._visibility import require_visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from hcoverage import Measured, Proof
+
+_VERSION: Final = {
+    "docker": ("version", "--format", "{{.Server.Version}}"),
+    "podman": ("info", "--format", "{{.Version.Version}}"),
+}
+_HOSTS: Final = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}
+_NO_SUCH_COMMAND: Final = (126, 127)
+_MOST_PYTHONS: Final = 10  # as in _try_pythons
+
+
+def look_at_engines(
+    chosen: str = "docker", *, use_sudo: bool = False, is_needed: bool = False
+) -> Iterator[Finding]:
+    """Look whether there are engines, and whether they answer.
+
+    Args:
+        chosen: The engine that images are tried with.
+        use_sudo: Whether it is run through `sudo`.
+        is_needed: Whether it is a problem if it is not there.
+    """
+    for name in ENGINES:
+        if name == chosen or shutil.which(name):
+            needed = is_needed and name == chosen
+            yield from _look_at_engine(Engine(name, use_sudo and name == chosen), is_needed=needed)
+
+
+def _look_at_engine(engine: Engine, *, is_needed: bool) -> Iterator[Finding]:
+    try:
+        version = engine.run(*_VERSION[engine.name]).strip()
+    except EngineError as error:
+        finding = problem_of("containers", engine.name, error)
+        # Whoever says where the engine is wants one; else there may be no containers to measure.
+        if is_needed or os.environ.get(_HOSTS[engine.name]):
+            yield finding
+        elif isinstance(error, EngineNotFoundError):
+            yield dataclasses.replace(finding, status=Status.OK, fix="")
+        else:
+            yield dataclasses.replace(finding, status=Status.NOTE)
+        return
+    yield Finding("containers", engine.name, Status.OK, f"it answers, version {version}")
+    yield from _look_at_files(engine)
+
+
+def _look_at_files(engine: Engine) -> Iterator[Finding]:
+    """Look whether the engine sees this machine's files, where it tells."""
+    check = f"{engine.name}, files"
+    with tempfile.TemporaryDirectory(prefix="hcov-doctor-") as scratch:
+        try:
+            require_visible(engine, Path(scratch), Path.cwd())
+        except EngineError as error:
+            detail, _, fix = str(error).partition(": ")
+            yield Finding("containers", check, Status.PROBLEM, detail, fix)
+            return
+    if engine.name == "docker":  # podman does not tell
+        yield Finding("containers", check, Status.OK, "it sees the files of this machine")
+
+
+def look_at_image(image: str, engine: str = "docker", *, use_sudo: bool = False) -> Finding:
+    """Look whether an image is here."""
+    program = Engine(engine, use_sudo)
+    subject = f"image {image}"
+    try:
+        known = program.inspect_images(image)
+    except EngineError as error:
+        return problem_of(subject, "image", error)
+    if image not in known:
+        return Finding(subject, "image", Status.PROBLEM, "it is not here", f"{engine} pull {image}")
+    config = known[image].get("Config") or {}
+    user = config.get("User") or "root"
+    return Finding(subject, "image", Status.OK, f"it is here; its user is {user}")
+
+
+def try_image(
+    image: str, proof: Proof, engine: str = "docker", *, use_sudo: bool = False
+) -> list[Finding]:
+    """Start a container of an image, and see which of its Pythons are measured.
+
+    Args:
+        image: The image; it has to be here.
+        proof: The proof.
+        engine: `docker` or `podman`.
+        use_sudo: Whether it is run through `sudo`.
+    """
+    subject = f"image {image}"
+    program = Engine(engine, use_sudo)
+    for number in range(_MOST_PYTHONS):
+        for way in range(len(proof.ways)):
+            proof.write_probe(f"{number}-{way}.py")
+    before = set(proof.session.problems())
+    try:
+        with _as_part_of(proof.session.environment):
+            tried = _try_pythons(image, proof, program)
+    except EngineError as error:
+        return [problem_of(subject, "container", error)]
+    measured = proof.collect()
+    if not tried:
+        return [
+            Finding(
+                subject,
+                "container",
+                Status.PROBLEM,
+                "there is no Python in it to measure",
+                "put one in, or leave the image out: it runs as it would",
+            )
+        ]
+    notes = [note for note in proof.session.problems() if note not in before]
+    return [
+        _finding(subject, f"Python {python['version']} ({python['path']})", shut, core, notes)
+        for number, python in enumerate(tried)
+        for shut, core in [_came_back(number, proof, measured)]
+    ]
+
+
+def _try_pythons(image: str, proof: Proof, engine: Engine) -> list[dict[str, str]]:
+    """Run the image's Pythons in a container; give which there are."""
+    source = importlib.resources.files("hdocker").joinpath("_try_pythons.py").read_text("utf-8")
+    for command in ("python3", "python"):
+        options = [
+            *("--network", "none"),
+            *("--volume", f"{proof.directory}:{proof.container_directory}:ro"),
+            *("--entrypoint", command),
+        ]
+        with warnings.catch_warnings(action="ignore", category=PathMappingWarning):
+            start = get_docker_base_cmd(
+                engine.use_sudo, engine=engine.name, image=image, options=options
+            )
+        arguments = start[len(engine.argv()) :]
+        try:
+            said = engine.run(*arguments, image, "-c", source, proof.container_directory)
+        except CommandError as error:
+            if error.returncode in _NO_SUCH_COMMAND:
+                continue
+            raise
+        return _parse(said)
+    return []
+
+
+def _parse(said: str) -> list[dict[str, str]]:
+    """Read what a container says, as far as it is what was asked for."""
+    try:
+        answer: Any = json.loads(said.strip().rpartition("\n")[2])
+    except ValueError:
+        return []
+    found = answer if isinstance(answer, list) else []
+    return [
+        {key: str(python.get(key, "")) for key in ("path", "version")}
+        for python in found[:_MOST_PYTHONS]
+        if isinstance(python, dict)
+    ]
+
+
+def _came_back(number: int, proof: Proof, measured: Measured) -> tuple[list[str], str]:
+    """Tell in which ways a Python was not measured, and by which core it was."""
+    shut, core = [], ""
+    for index, way in enumerate(proof.ways):
+        told = measured.tells(f"{number}-{index}.py", way.lines)
+        core = core or told
+        if not told:
+            shut.append(way.check)
+    return shut, core
+
+
+def _finding(
+    subject: str, check: str, shut: Sequence[str], core: str, notes: Sequence[str]
+) -> Finding:
+    if not shut:
+        return Finding(subject, check, Status.OK, f"measured by {core}, in every way")
+    reason = f" ({notes[-1].partition(': ')[2]})" if notes else ""
+    return Finding(
+        subject,
+        check,
+        Status.PROBLEM,
+        f"not measured: {', '.join(shut)}{reason}",
+        "bake coverage.py in: `hcov docker build NAME Dockerfile`",
+    )
+
+
+@contextlib.contextmanager
+def _as_part_of(environment: Mapping[str, str]) -> Iterator[None]:
+    """Be part of a session for the length of a `with` block, as tests under `hcov run` are."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,78 @@
+"""What runs in an image's own Python to try whether the image's Pythons are measured.
+
+`_doctor` hands this file's source to a container, so it stands alone: the standard library only,
+nothing newer than Python 3.8, and on stdout the answer alone, as JSON in the last line.
+"""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+_VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
+_MOST = 10
+_PATIENCE = 30  # seconds
+
+
+def main(directory: str) -> None:
+    """Run a file with each Python on PATH, in each way; `{number}-{way}.py` in a directory.
+
+    Args:
+        directory: Where the files are.
+    """
+    tried = []
+    for number, python in enumerate(_find()[:_MOST]):
+        tried.append({"path": python, "version": _output([python, "-I", "-S", "-c", _VERSION])})
+        probes = [str(Path(directory, f"{number}-{way}.py")) for way in range(4)]
+        # The ways of hcoverage's `_proof`, in its order.
+        _run([python, probes[0]])
+        _run([python, "-I", probes[1]])
+        _run([python, probes[2]], is_emptied=True)
+        _run([python, probes[3]], is_killed=True)
+    sys.stdout.write(json.dumps(tried))
+
+
+def _find() -> "list[str]":
+    found: dict[str, str] = {}
+    for entry in map(Path, os.environ.get("PATH", os.defpath).split(os.pathsep)):
+        for path in sorted(entry.glob("python*")):
+            if re.match(r"python(3(\.[0-9]+)?)?$", path.name) and os.access(path, os.X_OK):
+                # In a virtual environment a link is another Python than what it leads to.
+                is_own = (entry.parent / "pyvenv.cfg").exists()
+                found.setdefault(str(entry if is_own else path.resolve()), str(path))
+    return list(found.values())
+
+
+def _run(argv: "list[str]", *, is_emptied: bool = False, is_killed: bool = False) -> None:
+    # Nothing comes back where it fails, and that is told.
+    with (
+        contextlib.suppress(OSError, subprocess.TimeoutExpired),
+        subprocess.Popen(
+            argv,
+            env={} if is_emptied else None,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as process,
+    ):
+        if is_killed and process.stdout is not None and process.stdout.readline():
+            # coverage.py's data is saved for the first time after a tenth of a second, the
+            # recorder's at once; nothing here can see it.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+            process.kill()
+        process.communicate(b"\n", timeout=_PATIENCE)
+
+
+def _output(argv: "list[str]") -> str:
+    try:
+        return subprocess.check_output(argv, stderr=subprocess.DEVNULL).decode().strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
