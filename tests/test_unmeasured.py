@@ -182,6 +182,14 @@ class TestNothingIsToldOf:
         command = [PYTHON, "starts.py", "", PYTHON, "forks.py"]
         assert told(run(*command)) == []
 
+    def test_what_stands_in_for_docker(self, engine: str, image_without_python: str) -> None:
+        # It looks into the image first, in a Python that has to start quickly.
+        command = [engine, "run", "--rm", image_without_python, "true"]
+        Path("containers.py").write_text(f"import subprocess\nsubprocess.run({command})\n")
+        done = run(PYTHON, "containers.py")
+        assert done.returncode == 0, done.stderr
+        assert [line for line in told(done) if "process" in line] == []
+
     def test_other_programs(self) -> None:
         assert told(run(PYTHON, "starts.py", "", "cat")) == []
 
