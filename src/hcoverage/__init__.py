@@ -39,7 +39,7 @@ from hcoverage._inject import inject, remove
 from hcoverage._origin_data import OriginData, OriginsError, read_origins
 from hcoverage._printable import printable
 from hcoverage._progress import OnProgress
-from hcoverage._proof import Measured, Proof, open_proof
+from hcoverage._proof import CameBack, Proof, open_proof
 from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
 from hcoverage._session import Session, open_session
 from hcoverage._set_algebra import Measured, SetAlgebraError, read_measured
@@ -57,6 +57,7 @@ __all__ = [
     "RCFILE_NAME",
     "SESSION_VARIABLE",
     "VARIABLES",
+    "CameBack",
     "Checkup",
     "CombineError",
     "CombineResult",

@@ -83,7 +83,7 @@ WAYS: Final = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class CameBack:
     """What came back.
 
     Attributes:
@@ -146,7 +146,7 @@ class Proof:
         ]
         return found if interpreter.is_target else [_in_one(interpreter, found)]
 
-    def collect(self) -> Measured:
+    def collect(self) -> CameBack:
         """Merge what has come back, and take it out of the session."""
         data_file = self.directory.parent / ".coverage"
         paths = self.session.data_paths()
@@ -154,7 +154,7 @@ class Proof:
         try:
             result = combine(paths, coveragerc=rcfile, data_file=data_file)
         except (NoDataError, CombineError):
-            return Measured({}, frozenset())
+            return CameBack({}, frozenset())
         from coverage import CoverageData  # noqa: PLC0415 - with sqlite3, and only for this
 
         data = CoverageData(basename=str(data_file))
@@ -163,7 +163,7 @@ class Proof:
             Path(name).name: frozenset(data.lines(name) or ()) for name in data.measured_files()
         }
         words = (word for process in result.recorded for word in process.argv)
-        return Measured(lines, frozenset(Path(word).name for word in words if word.endswith(".py")))
+        return CameBack(lines, frozenset(Path(word).name for word in words if word.endswith(".py")))
 
     def _run(self, interpreter: Interpreter, way: Way) -> _Started:
         """Run a probe from start to end."""
@@ -231,7 +231,7 @@ def open_proof(facts: RcfileFacts) -> Iterator[Proof]:
         yield Proof(stack.enter_context(open_session(rcfile, core=core)), probes)
 
 
-def _finding(started: _Started, measured: Measured, detail: str, fix: str) -> Finding:
+def _finding(started: _Started, measured: CameBack, detail: str, fix: str) -> Finding:
     subject, check = started.interpreter.name, started.way.check
     core = measured.tells(started.probe.name, started.way.lines)
     if core:

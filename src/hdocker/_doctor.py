@@ -26,7 +26,7 @@ from hdocker._visibility import require_visible
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from hcoverage import Measured, Proof
+    from hcoverage import CameBack, Proof
 
 _VERSION: Final = {
     "docker": ("version", "--format", "{{.Server.Version}}"),
@@ -178,7 +178,7 @@ def _parse(said: str) -> list[dict[str, str]]:
     ]
 
 
-def _came_back(number: int, proof: Proof, measured: Measured) -> tuple[list[str], str]:
+def _came_back(number: int, proof: Proof, measured: CameBack) -> tuple[list[str], str]:
     """Tell in which ways a Python was not measured, and by which core it was."""
     shut, core = [], ""
     for index, way in enumerate(proof.ways):
