@@ -1,0 +1,251 @@
+"""Every Python that an image may have, and every way that its containers end.
+
+Images with Pythons of this machine and of Debian sid, which never heard of coverage. Each container
+runs twice, as it is and measured, all of them in one session: looking into an image, and what an
+older coverage.py needs, is paid for once.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import itertools
+import os
+import sqlite3
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from coverage import CoverageData
+from coverage.numbits import numbits_to_nums
+
+import hcoverage
+import hdocker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+pytestmark = [pytest.mark.engine, pytest.mark.index]
+
+DEV: Final = Path(__file__).parents[1] / "dev"
+COPIED: Final = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+DEBIAN: Final = ("3.14", "3.15")
+RECORDING: Final = ("3.12", "3.13", *DEBIAN)
+IN_CI: Final = os.environ.get("CI") == "true"
+
+RCFILE: Final = "[run]\nparallel = True\nbranch = {branch}\n[paths]\ncode =\n    .\n    /code\n"
+# Says when it is up; then waits for what ends it.
+APP: Final = """\
+import signal
+import sys
+
+if "handler" in sys.argv:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+if len(sys.argv) > 1:
+    marked = sys.version_info[:2]
+    print("up", *marked, flush=True)
+    signal.pause()
+print("down", file=sys.stderr)
+"""
+MARKED: Final = 7
+ENDS: Final = ("exit", "stop", "stop with a handler", "kill")
+# seconds; of the 10 that docker gives a container until it kills it
+WELL_UNDER_GRACE: Final = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a container ended, and whether that was as soon as it was asked to."""
+
+    status: int
+    stdout: str
+    stderr: str
+    at_once: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A container as it is, the same container measured, and the lines that are in the report."""
+
+    plain: Ended
+    ours: Ended
+    lines: set[int]
+
+
+def build(script: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [DEV / script, *arguments], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.fail(f"dev/{script} could not make an image; run it to see why")
+    return done.stdout.splitlines()[-1]
+
+
+def copied_pythons() -> dict[str, Path]:
+    """The builds that pyenv has here, the newest of each version."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = {}
+    for version in COPIED:
+        builds = sorted(
+            root.glob(f"versions/{version}.*/bin/python{version}"),
+            key=lambda path: int(path.parents[1].name.rpartition(".")[2]),
+        )
+        if builds:
+            found[version] = builds[-1]
+    return found
+
+
+@pytest.fixture(scope="module")
+def images(engine: str) -> dict[str, str]:  # noqa: ARG001 - DOCKER_HOST
+    """By version, an image that has that Python; what cannot be had here is left out."""
+    found = copied_pythons()
+    copied = build("python-image", *map(str, reversed(found.values()))) if found else ""
+    images = dict.fromkeys(found, copied)
+    if os.getuid() == 0 and Path("/etc/debian_version").exists():
+        images.update(dict.fromkeys(DEBIAN, build("newest-image")))
+    return images
+
+
+@pytest.fixture
+def has_python(images: dict[str, str], version: str) -> None:
+    if version in images:
+        return
+    if IN_CI and version in DEBIAN:
+        pytest.fail(f"Python {version} is missing: dev/newest-image makes it, on Debian as root")
+    pytest.skip(f"NOT TESTED: no Python {version} to make an image of: pyenv install {version}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A session, and how containers are started in it."""
+
+    session: hcoverage.Session
+    base: Mapping[str, Sequence[str]]
+    label: str
+
+    def cell(self, image: str, version: str, end: str) -> tuple[Ended, Ended]:
+        options = [] if end == "stop with a handler" else ["--init"]
+        words = {"exit": [], "stop with a handler": ["handler"]}.get(end, ["wait"])
+        file = app_name(version, end)
+        command = [*options, "--volume", f"{Path.cwd()}:/code:ro", "--workdir", "/code", image]
+        command += [f"python{version}", file, *words]
+        plain = self._run(["docker", "run", "--rm"], command, end, None)
+        base = [word for word in self.base[image] if word != "--init"]
+        saved = None if version in RECORDING else file
+        return plain, self._run(base, command, end, saved)
+
+    def _run(
+        self, base: Sequence[str], command: Sequence[str], end: str, saved: str | None
+    ) -> Ended:
+        name = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
+        said = ""
+        with subprocess.Popen(
+            [*base, "--label", self.label, "--name", name, *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            asked = float("inf")
+            if end != "exit":
+                assert process.stdout is not None
+                said = process.stdout.readline()
+                if saved and end != "stop with a handler":
+                    self._wait_until_saved(saved, process)
+                asked = time.monotonic()
+                docker(end.partition(" ")[0], name)
+            rest, errors = process.communicate()
+            took = time.monotonic() - asked
+        return Ended(process.returncode, said + rest, errors, took < WELL_UNDER_GRACE)
+
+    def _wait_until_saved(self, name: str, process: subprocess.Popen[str]) -> None:
+        """Wait for what coverage.py, other than the recorder, gives to the disk once a second."""
+        while process.poll() is None:
+            if any(
+                MARKED in lines_of(file, name) for file in self.session.data_dir.glob(".coverage.*")
+            ):
+                return
+            time.sleep(0.05)
+
+
+def lines_of(data_file: Path, name: str) -> set[int]:
+    """The lines of a file, by its name, in a data file that may go at any moment."""
+    query = "SELECT numbits FROM line_bits JOIN file ON file_id = file.id WHERE path = ?"
+    try:
+        # Not by coverage.py, which would make a file anew that has just been removed.
+        with contextlib.closing(sqlite3.connect(f"file:{data_file}?mode=ro", uri=True)) as database:
+            rows = database.execute(query, [f"/code/{name}"]).fetchall()
+    except sqlite3.Error:
+        return set()
+    return {line for (numbits,) in rows for line in numbits_to_nums(numbits)}
+
+
+def app_name(version: str, end: str) -> str:
+    return f"app_{version}_{end}.py".replace(" ", "_")
+
+
+def docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The current directory, in an environment that knows nothing of a session around the tests."""
+    directory = tmp_path_factory.mktemp("project")
+    directory.chmod(0o755)
+    clean = hcoverage.unmeasured_environment(os.environ)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        for name in {*os.environ} - {*clean}:
+            patch.delenv(name)
+        yield directory
+
+
+@pytest.fixture(scope="module")
+def cells(
+    images: dict[str, str], project: Path, container_label: str
+) -> dict[tuple[str, str], Cell]:
+    """All containers of the matrix, run a few at a time, and one report over them."""
+    wanted = list(itertools.product(images, ENDS))
+    for version, end in wanted:
+        (project / app_name(version, end)).write_text(APP)
+    (project / ".coveragerc").write_text(RCFILE.format(branch=False))
+    with hcoverage.open_session() as session, pytest.MonkeyPatch.context() as patch:
+        for name, value in session.environment.items():
+            patch.setenv(name, value)
+        base = {name: hdocker.get_docker_base_cmd(image=name) for name in {*images.values()}}
+        run = Run(session, base, container_label)
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            ended = pool.map(lambda cell: run.cell(images[cell[0]], *cell), wanted)
+            pairs = dict(zip(wanted, ended, strict=True))
+        assert session.problems() == []
+        result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
+        data = CoverageData(basename=str(result.data_file))
+        data.read()
+    return {
+        cell: Cell(*pair, {*(data.lines(str(project / app_name(*cell))) or ())})
+        for cell, pair in pairs.items()
+    }
+
+
+@pytest.mark.usefixtures("has_python")
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("version", [*COPIED, *DEBIAN])
+def test_ends_as_it_would_and_loses_no_line(
+    cells: dict[tuple[str, str], Cell], version: str, end: str
+) -> None:
+    cell = cells[version, end]
+    assert cell.ours == cell.plain
+    up = "up {} {}\n".format(*version.split("."))
+    status = {"exit": 0, "stop": 143, "stop with a handler": 7, "kill": 137}[end]
+    expected = ("", "down\n") if end == "exit" else (up, "")
+    assert (cell.ours.status, cell.ours.stdout, cell.ours.stderr) == (status, *expected)
+    assert cell.ours.at_once
+    ran = {1, 2, 4, 6} | ({10} if end == "exit" else {MARKED, 8})
+    # Whether it got as far as to wait, after it said that it is up, is anybody's guess.
+    assert cell.lines - {9} == (ran | {5} if end == "stop with a handler" else ran)
