@@ -12,7 +12,6 @@ import sqlite3
 import struct
 import subprocess
 import sys
-from binascii import crc32
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -84,18 +83,22 @@ def recording(path: Path, *measured: str, first: int = 1, marks: bytes = b"\xa5"
     records = b"".join(_record(name.encode(), first, marks) for name in measured)
     start = -(-(64 + len(metadata)) // 8) * 8
     fixed = b"\x89HCOV\r\n\x1a" + struct.pack(
-        "<HHIQIIQ8sI", 1, 0, len(metadata), start + len(records), 7, 1, 1, b"forgedby", 1
+        "<HHIQIIQ8sI", 2, 0, len(metadata), start + len(records), 7, 1, 1, b"forgedby", 1
     )
-    header = fixed + struct.pack("<III", crc32(metadata, crc32(fixed)), 0, 0)
+    header = fixed + struct.pack("<III", _checksum(fixed + metadata), 0, 0)
     path.write_bytes((header + metadata).ljust(start, b"\0") + records)
     return path
+
+
+def _checksum(content: bytes) -> int:
+    return int.from_bytes(content, "little") % 1073741789
 
 
 def _record(name: bytes, first: int, marks: bytes) -> bytes:
     length = -(-(52 + len(name) + len(marks)) // 8) * 8
     beginning = b"LINE" + struct.pack("<I", length)
     rest = struct.pack("<IQqIIIII", 0, 0, 0, 0, first, len(marks), len(name), 0) + name
-    checksum = struct.pack("<I", crc32(rest, crc32(beginning)))
+    checksum = struct.pack("<I", _checksum(beginning + rest))
     return (beginning + checksum + rest + marks).ljust(length, b"\0")
 
 
@@ -292,7 +295,7 @@ def test_a_claimed_length_of_2_to_the_60_is_damage(data: Path) -> None:
     content = bytearray(file.read_bytes())
     content[16:24] = (1 << 60).to_bytes(8, "little")
     metadata = content[64 : 64 + int.from_bytes(content[12:16], "little")]
-    content[52:56] = crc32(metadata, crc32(content[:52])).to_bytes(4, "little")
+    content[52:56] = _checksum(bytes(content[:52]) + metadata).to_bytes(4, "little")
     file.write_bytes(content)
     assert read_segment(file).damage[0].startswith("cut off")
 

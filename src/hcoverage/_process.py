@@ -20,6 +20,10 @@ DATA_DIR = RCFILE = CONTEXT = ""
 DATA_FILE = ""
 BRANCH = False
 SKIP: "tuple[str, ...]" = ()
+# Compiled modules of the recorder, which are appended where this one is compiled, see
+# `_startup_directory`: a process reads one file, and has at hand what it may need when it can
+# read no more.
+PARTS: "dict[str, bytes]" = {}
 
 _started = False
 
@@ -40,10 +44,20 @@ def start() -> None:
 def _start_recorder() -> bool:
     if RECORDER_SINCE is None or sys.version_info < RECORDER_SINCE:
         return False
-    import _hcoverage_recorder  # type: ignore[import-not-found]
-
-    started = _hcoverage_recorder.start(DATA_DIR, branch=BRANCH, context=CONTEXT, skip=SKIP)
+    load = _load_part if PARTS else None
+    recorder = load("_hcoverage_recorder") if load else __import__("_hcoverage_recorder")
+    started = recorder.start(DATA_DIR, branch=BRANCH, context=CONTEXT, skip=SKIP, load=load)
     return bool(started)
+
+
+def _load_part(name: str) -> "Any":
+    import marshal
+
+    code = marshal.loads(PARTS[name])
+    module = type(sys)(name)
+    module.__file__ = code.co_filename
+    exec(code, module.__dict__)
+    return module
 
 
 def _start_coverage() -> None:

@@ -1,10 +1,11 @@
 """Records which lines of Python a process runs, in a file that outlives the process.
 
-One self-contained file: it imports nothing of ours (but, for branches, ``_recorder_arcs`` beside)
-and next to nothing of the standard library, so that it can be copied into any environment and
-started there by a ``.pth`` file. Each line that runs is one byte stored in a shared mapping of a
-file in the data directory. The kernel owns that byte from then on, so nothing has to happen when
-the process ends, however it ends: no exit or signal handler, no flush.
+Self-contained: it imports nothing of ours but its own parts beside it (``_recorder_arcs`` for
+branches, ``_recorder_seldom`` for what few processes meet), and next to nothing of the standard
+library, so that it can be copied into any environment and started there by a ``.pth`` file. Each
+line that runs is one byte stored in a shared mapping of a file in the data directory. The kernel
+owns that byte from then on, so nothing has to happen when the process ends, however it ends: no
+exit or signal handler, no flush.
 
 Left to others: who starts it and when (the hook), what the bytes mean (``_recordings`` and
 ``docs/recording-format.md``), and which files a report wants. The recorder writes down what it saw
@@ -22,7 +23,6 @@ import sys
 
 if sys.version_info >= (3, 12):
     import _signal  # type: ignore[import-not-found]  # `signal` itself imports `enum` and more.
-    from binascii import crc32
     from time import time_ns
 
     try:
@@ -32,16 +32,18 @@ if sys.version_info >= (3, 12):
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import CodeType, FrameType
     from typing import Any, Final, Union
 
-    Marks = Union[memoryview, "_PositionedMarks"]
-    Segment = Union["_MappedSegment", "_PositionedSegment"]
+    from hcoverage._recorder_seldom import PositionedMarks, PositionedSegment
+
+    Marks = Union[memoryview, PositionedMarks]
+    Segment = Union["MappedSegment", PositionedSegment]
 
 # The format, as told in docs/recording-format.md.
 MAGIC: "Final" = b"\x89HCOV\r\n\x1a"
-FORMAT_VERSION: "Final" = 1
+FORMAT_VERSION: "Final" = 2
 SUFFIX: "Final" = ".hcrec"
 HEADER_FIXED: "Final" = 64
 LINES_KIND: "Final" = b"LINE"
@@ -74,21 +76,31 @@ _LONGEST_ARGV: "Final" = 1 << 14
 _SAMPLE: "Final" = 4096
 _OVERFLOW_LINES: "Final" = 256
 
+# The largest prime that fits one digit of Python's integers, so that the remainder is fast.
+_CHECKSUM_PRIME: "Final" = 1073741789
+# CRC-32 of four bits. Up to so many bytes, `binascii` would take longer to load.
+_CRC_TABLE: "Final" = (
+    0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158, 0x5005713C,
+    0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C,
+)  # fmt: skip
+_crc_room = 1 << 10
+_compiled_crc32: "Any" = None
+if "binascii" in sys.builtin_module_names:
+    import binascii
+
+    _compiled_crc32 = binascii.crc32
+
 # Before 3.14, a LINE event looks its line up from the beginning of the code object's table, so that
 # the lines of a long module cost the square of their number: 100,000 lines take 50 seconds. From
 # this many bytes of table on (some ten thousand lines) INSTRUCTION events are used, though they are
 # not told any more once the application calls `sys.settrace`.
 _LONG_LINE_TABLE: "Final" = 1 << 15 if sys.version_info < (3, 14) else 1 << 62
-# RESUME, END_FOR, END_SEND and END_ASYNC_FOR, which CPython tells no lines for (`initialize_lines`
-# in instrumentation.c). As numbers: when they are needed the application may have made the standard
-# library unreadable, by giving up its privileges or its root directory.
-_NO_LINE_STARTS: "Final" = (151, 4, 5, 54) if sys.version_info < (3, 13) else (149, 11, 12, 10)
 
-# Arcs are another file's: what most processes have no use for, none should have to load.
-_ARCS_MODULE: "Final" = __name__ + "_arcs"
+# What most processes have no use for, none should have to load.
+_ARCS_PART: "Final" = __name__ + "_arcs"
+_SELDOM_PART: "Final" = __name__ + "_seldom"
 
 _CONTAINER_ID_LENGTH: "Final" = 64
-_STANDARD_ERROR: "Final" = 2
 _FILE_TYPE: "Final" = 0o170000
 _REGULAR_FILE: "Final" = 0o100000
 
@@ -99,6 +111,7 @@ def start(
     branch: "bool | None" = None,
     context: "str | None" = None,
     skip: "Iterable[str] | None" = None,
+    load: "Callable[[str], Any] | None" = None,
 ) -> bool:
     """Start recording this process, unless something already measures it.
 
@@ -111,10 +124,13 @@ def start(
         context: coverage.py's static context. Else ``HCOVERAGE_RECORD_CONTEXT``.
         skip: Directories whose code is not recorded; ``stdlib`` and ``site-packages`` stand for
             those of this interpreter. Else ``HCOVERAGE_RECORD_SKIP``, separated by ``os.pathsep``.
+        load: Gives a part of the recorder by the name of its module, also when the application has
+            given up its right to read files. Without it, what may be needed is imported now.
 
     Returns:
         Whether this process is being recorded because of this call.
     """
+    global _load_part  # noqa: PLW0603 - one process, one recording
     monitoring = getattr(sys, "monitoring", None)
     directory = data_directory or os.environ.get(_ENV_DIRECTORY)
     if monitoring is None or os.name != "posix" or not directory or _is_measured(monitoring):
@@ -131,16 +147,40 @@ def start(
     if skip is None:
         skip = filter(None, os.environ.get(_ENV_SKIP, "").split(os.pathsep))
     try:
+        if load is None:
+            _part(_SELDOM_PART)
+        else:
+            _load_part = load
         writer = _Writer(os.path.abspath(directory), context, branch=branch)
-        recorder = _Recorder(writer, _Skip(skip))
+        recorder = _Recorder(writer, _skipper(skip))
         if branch:
-            __import__(_ARCS_MODULE, fromlist=["monitor"]).monitor(monitoring, tool, recorder)
+            _part(_ARCS_PART).monitor(monitoring, tool, recorder)
         else:
             _monitor_lines(monitoring, tool, recorder)
     except (OSError, ImportError, ValueError):
         monitoring.free_tool_id(tool)
         return False
     return True
+
+
+def _import_part(name: str) -> "Any":
+    return __import__(name, fromlist=["of a package: the module itself"])
+
+
+_load_part: "Callable[[str], Any]" = _import_part
+_parts: "dict[str, Any]" = {}
+# Our own code runs after a fork; it is no part of the application.
+own_files: "set[str]" = {start.__code__.co_filename}
+
+
+def _part(name: str) -> "Any":
+    """A part of the recorder that most processes can do without."""
+    try:
+        return _parts[name]
+    except KeyError:
+        part = _parts[name] = _load_part(name)
+        own_files.add(part.__file__)
+        return part
 
 
 def _is_measured(monitoring: "Any") -> bool:
@@ -164,27 +204,31 @@ def _take_tool(monitoring: "Any") -> "int | None":
     return None
 
 
-class _Skip:
-    """Which file names are not worth recording."""
+def _skipper(entries: "Iterable[str]") -> "Callable[[str], bool]":
+    """Tell which file names are not worth recording.
 
-    __slots__ = ("_directories", "_installed", "_standard")
+    Args:
+        entries: As `start` takes them.
 
-    def __init__(self, entries: "Iterable[str]") -> None:
-        names = set(entries)
-        self._installed = "site-packages" in names
-        self._standard = os.path.dirname(os.__file__) + os.sep if "stdlib" in names else "\0"
-        self._directories = tuple(
-            os.path.join(os.path.abspath(name), "") for name in names - {"stdlib", "site-packages"}
-        )
+    Returns:
+        A function that says of a ``co_filename`` whether nothing in this file is recorded.
+    """
+    names = set(entries)
+    installed = "site-packages" in names
+    standard = os.path.dirname(os.__file__) + os.sep if "stdlib" in names else "\0"
+    directories = tuple(
+        os.path.join(os.path.abspath(name), "") for name in names - {"stdlib", "site-packages"}
+    )
 
-    def matches(self, filename: str) -> bool:
-        """Whether nothing in this file is recorded."""
-        if filename.startswith(self._directories):
+    def skips(filename: str) -> bool:
+        if filename.startswith(directories) or filename in own_files:
             return True
         # site-packages is inside the standard library's directory, but is not a part of it.
         if "/site-packages/" in filename or "/dist-packages/" in filename:
-            return self._installed
-        return filename.startswith(self._standard)
+            return installed
+        return filename.startswith(standard)
+
+    return skips
 
 
 def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
@@ -227,7 +271,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
             if len(code.co_linetable) > long_table and get_trace() is None:
                 event = instruction_event
                 # With the code object itself, so that its `id` is nobody else's.
-                long_codes[id(code)] = (code, _lines_of_instructions(code))
+                long_codes[id(code)] = (code, _part(_SELDOM_PART).lines_of_instructions(code))
             try:
                 set_local_events(tool, code, event)
             except ValueError:
@@ -253,18 +297,6 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     monitoring.set_events(tool, events.PY_START)
 
 
-def _lines_of_instructions(code: "CodeType") -> "dict[int, int]":
-    """The lines that running an instruction runs, by its offset."""
-    content = code.co_code
-    return {
-        offset: line
-        for start, end, line in code.co_lines()
-        if line is not None
-        for offset in range(start, end, 2)
-        if content[offset] not in _NO_LINE_STARTS
-    }
-
-
 class _Recorder:
     """Knows, for each file name that code objects carry, where its lines are marked.
 
@@ -272,15 +304,14 @@ class _Recorder:
     the reader takes both.
     """
 
-    def __init__(self, writer: "_Writer", skip: "_Skip") -> None:
-        # Our own code runs after a fork; it is no part of the application.
-        self.regions: dict[str, Marks | None] = {start.__code__.co_filename: None}
+    def __init__(self, writer: "_Writer", skips: "Callable[[str], bool]") -> None:
+        self.regions: dict[str, Marks | None] = {}
         self.sources: dict[str, _Source] = {}
         self.writer = writer
         self.mark = MARK
         self._overflow: dict[tuple[str, int], Marks | None] = {}
         self._real_directories: dict[str, str] = {}
-        self._skip = skip
+        self._skips = skips
 
     def add_source(self, filename: str, frame: "FrameType") -> "Marks | None":
         """Make room for the lines of a file that is seen for the first time.
@@ -292,7 +323,7 @@ class _Recorder:
         Returns:
             What to mark lines in, or None when this file is not recorded.
         """
-        if not filename or filename.startswith(("<", "memory:")) or self._skip.matches(filename):
+        if not filename or filename.startswith(("<", "memory:")) or self._skips(filename):
             self.regions[filename] = None
             return None
         region: Marks | None = None
@@ -343,7 +374,7 @@ class _Source:
             self._read(path)
         except OSError as error:
             # Templates and zipped modules have names that are no files; coverage.py lists them too.
-            _raise_if_applications(error)
+            raise_if_applications(error)
 
     def _read(self, path: str) -> None:
         status = os.stat(path)
@@ -372,6 +403,48 @@ def _line_room(content: bytes) -> int:
     if len(content) > _SAMPLE:
         lines = lines * len(content) // _SAMPLE * 5 // 4
     return lines + 2
+
+
+def crc32(content: bytes) -> int:
+    """CRC-32, as `binascii` has it, which may be a shared library and take longer to load."""
+    global _compiled_crc32, _crc_room  # noqa: PLW0603 - one process, one library
+    if _compiled_crc32 is None and _crc_room >= 0:
+        _crc_room -= len(content)
+        if _crc_room < 0:
+            _compiled_crc32 = _load_crc32()
+    if _compiled_crc32 is not None:
+        return int(_compiled_crc32(content))
+    table = _CRC_TABLE
+    value = 0xFFFFFFFF
+    for byte in content:
+        value ^= byte
+        value = value >> 4 ^ table[value & 15]
+        value = value >> 4 ^ table[value & 15]
+    return value ^ 0xFFFFFFFF
+
+
+def _load_crc32() -> "Callable[[bytes], int] | None":
+    """Load `binascii.crc32` where that is a shared library, without the import system.
+
+    The application may be in the middle of an import, with its locks held, or be an importer. Where
+    it lies is known from `mmap`, which is a shared library beside it or has none.
+    """
+    try:
+        known: Any = mmap.__spec__
+        directory, name = os.path.split(known.origin)
+        origin = os.path.join(directory, name.replace("mmap", "binascii", 1))
+        loader = type(known.loader)("binascii", origin)
+        module = loader.create_module(type(known)("binascii", loader, origin=origin))
+        loader.exec_module(module)
+    except (AttributeError, TypeError, ImportError, OSError) as error:
+        raise_if_applications(error)
+        return None
+    return module.crc32  # type: ignore[no-any-return]
+
+
+def checksum(content: bytes) -> int:
+    """What tells damage of what is written: a remainder, since that takes no library."""
+    return int.from_bytes(content, "little") % _CHECKSUM_PRIME
 
 
 def _identify_source(
@@ -488,10 +561,10 @@ class _Writer:
                 names,
             )
         )
-        checksum = crc32(facts, crc32(prefix)).to_bytes(4, "little")
+        check = checksum(prefix + facts).to_bytes(4, "little")
         segment = self._take_segment(length)
         try:
-            return segment, segment.append(prefix + checksum + facts, length) + start
+            return segment, segment.append(prefix + check + facts, length) + start
         finally:
             self._free.append(segment)
 
@@ -501,7 +574,7 @@ class _Writer:
         Raises:
             BaseException: The error itself, where it is the application's.
         """
-        _raise_if_applications(error)
+        raise_if_applications(error)
         if self._told is not None:
             try:
                 self._told.note_loss(getattr(error, "errno", None) or 0)
@@ -527,7 +600,7 @@ class _Writer:
         try:
             segment = self._create(size, tell=size == least)
         except OSError as error:
-            _raise_if_applications(error)
+            raise_if_applications(error)
             if size == least:
                 raise
             segment = self._create(least, tell=True)
@@ -548,7 +621,8 @@ class _Writer:
         try:
             return self._fill(descriptor, path, size)
         except OSError as error:
-            self._discard(path, error.errno or 0, tell=tell and self._told is None)
+            tell = tell and self._told is None
+            _part(_SELDOM_PART).discard(path, error.errno or 0, tell=tell)
             raise
         finally:
             os.close(descriptor)
@@ -561,7 +635,10 @@ class _Writer:
             pass
         _reserve(descriptor, size)
         memory = _map(descriptor, size)
-        segment = _PositionedSegment(path, size) if memory is None else _MappedSegment(memory)
+        if memory is None:
+            segment: Segment = _part(_SELDOM_PART).PositionedSegment(path, size)
+        else:
+            segment = MappedSegment(memory)
         head = b"".join(
             (
                 MAGIC,
@@ -576,22 +653,12 @@ class _Writer:
                 self._part.to_bytes(4, "little"),
             )
         )
-        checksum = crc32(self._metadata, crc32(head)).to_bytes(4, "little")
+        check = checksum(head + self._metadata).to_bytes(4, "little")
         segment.append(
-            head + checksum + bytes(8) + self._metadata,
+            head + check + bytes(8) + self._metadata,
             _aligned(HEADER_FIXED + len(self._metadata)),
         )
         return segment
-
-    def _discard(self, path: str, code: int, *, tell: bool) -> None:
-        """Take an unusable segment away, or leave its name where no other file tells the loss."""
-        try:
-            if tell:
-                os.rename(path, "%s.lost-%d" % (path, code))
-            else:
-                os.unlink(path)
-        except OSError:
-            pass
 
     def _after_fork(self) -> None:
         """Give a forked child an identity and a segment of its own.
@@ -644,21 +711,9 @@ class _Writer:
         self._metadata = metadata + arguments
 
 
-def _raise_if_applications(error: BaseException) -> None:
-    """Raise an error again that did not come from what we did.
-
-    A signal handler of the application can run while our code does, and raise: a `TimeoutError`
-    from SIGALRM is an `OSError` too.
-    """
-    functions = [start, os.fsencode, os.path.join]
-    if _ARCS_MODULE in sys.modules:
-        functions.append(sys.modules[_ARCS_MODULE].monitor)
-    ours = {function.__code__.co_filename for function in functions}
-    traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename not in ours:
-            raise error
-        traceback = traceback.tb_next
+def raise_if_applications(error: BaseException) -> None:
+    """Raise an error again that did not come from what we did."""
+    _part(_SELDOM_PART).raise_unless_from(own_files, error)
 
 
 def _working_directory() -> str:
@@ -688,7 +743,7 @@ def _container_id() -> str:
     return ""
 
 
-class _MappedSegment:
+class MappedSegment:
     """A segment in a shared mapping."""
 
     __slots__ = ("_position", "_view", "owner", "room")
@@ -722,81 +777,6 @@ class _MappedSegment:
         self._view[56:64] = code.to_bytes(4, "little") + count.to_bytes(4, "little")
 
 
-class _PositionedSegment:
-    """A segment where the file system has no shared mappings: each store is a write.
-
-    The file is opened for each write, which is slow but right: a descriptor kept open may be closed
-    by the application, and its number then be that of one of the application's own files.
-    """
-
-    __slots__ = ("_lost", "_path", "_position", "owner", "room")
-
-    def __init__(self, path: str, size: int) -> None:
-        self._path = path
-        self._position = 0
-        self._lost = 0
-        self.owner = os.getpid()
-        self.room = size
-
-    def append(self, content: bytes, length: int) -> int:
-        """Add a record and return where it is."""
-        position = self._position
-        self.put(position, content)
-        self._position += length
-        self.room -= length
-        return position
-
-    def put(self, position: int, content: bytes) -> None:
-        """Write something, its first four bytes last."""
-        _write_at(self._path, position + 4, content[4:])
-        _write_at(self._path, position, content[:4])
-
-    def marks(self, position: int, count: int) -> "Marks":
-        """The bytes of the lines of a record."""
-        return _PositionedMarks(self, self._path, position, count)
-
-    def note_loss(self, code: int) -> None:
-        """Count one thing that was not recorded, in the header."""
-        self._lost += 1
-        _write_at(self._path, 56, code.to_bytes(4, "little") + self._lost.to_bytes(4, "little"))
-
-
-class _PositionedMarks:
-    """What a `memoryview` of marks is in a mapped segment."""
-
-    __slots__ = ("_count", "_path", "_position", "_segment")
-
-    def __init__(self, segment: "_PositionedSegment", path: str, position: int, count: int) -> None:
-        self._segment = segment
-        self._path = path
-        self._position = position
-        self._count = count
-
-    def __setitem__(self, index: int, value: int) -> None:
-        """Store one mark.
-
-        Raises:
-            IndexError: There is no room for this line here.
-        """
-        if index >= self._count:
-            raise IndexError
-        try:
-            _write_at(self._path, self._position + index, b"%c" % value)
-        except OSError as error:
-            try:
-                self._segment.note_loss(error.errno or 0)
-            except OSError:
-                pass
-
-
-def _write_at(path: str, position: int, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.pwrite(descriptor, content, position)
-    finally:
-        os.close(descriptor)
-
-
 def _aligned(length: int) -> int:
     return (length + 7) & ~7
 
@@ -813,33 +793,11 @@ def _reserve(descriptor: int, size: int) -> None:
     signals = (_signal.SIGXFSZ,)
     blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
     try:
-        _allocate(descriptor, size)
-    except OSError as error:
-        import errno
-
-        if error.errno == errno.EFBIG and hasattr(_signal, "sigtimedwait"):
-            _signal.sigtimedwait(signals, 0)
-        raise
+        os.posix_fallocate(descriptor, 0, size)
+    except (AttributeError, OSError) as error:
+        _part(_SELDOM_PART).reserve_otherwise(descriptor, size, error)
     finally:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
-
-
-def _allocate(descriptor: int, size: int) -> None:
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except AttributeError:
-        pass  # macOS.
-    except OSError as error:
-        import errno
-
-        # musl has no emulation for file systems that cannot reserve.
-        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-    else:
-        return
-    written = 0
-    while written < size:
-        written += os.pwrite(descriptor, bytes(size - written), written)
 
 
 def _map(descriptor: int, size: int) -> "memoryview | None":
@@ -849,23 +807,7 @@ def _map(descriptor: int, size: int) -> "memoryview | None":
     try:
         if sys.version_info >= (3, 13):
             return memoryview(mmap.mmap(descriptor, size, trackfd=False))
-        return memoryview(_map_above_standard_streams(descriptor, size))
+        return memoryview(_part(_SELDOM_PART).map_above_standard_streams(mmap, descriptor, size))
     except (OSError, ValueError):
         # ENODEV and EINVAL on some network and VM file systems; ENOMEM under RLIMIT_AS.
         return None
-
-
-def _map_above_standard_streams(descriptor: int, size: int) -> "mmap.mmap":
-    """Map a file where Python 3.12 keeps a duplicate of its descriptor.
-
-    In a process started without standard streams the duplicate would become one of them, and what
-    the application prints would be written over the recording.
-    """
-    spare: list[int] = []
-    try:
-        while not spare or spare[-1] < _STANDARD_ERROR:
-            spare.append(os.dup(descriptor))
-        return mmap.mmap(descriptor, size)
-    finally:
-        for number in spare:
-            os.close(number)

@@ -8,7 +8,6 @@ no lock, no output, and no exception of its own reaches the application.
 
 import os
 import sys
-from binascii import crc32
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ TRAIL: "Final" = 2
 _FIRST_ARCS: "Final" = 512
 _LARGEST_ARCS: "Final" = 1 << 14
 _LONGEST_TRAIL: "Final" = 250
+_PRIME: "Final" = 65521
 
 
 def monitor(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
@@ -35,7 +35,6 @@ def monitor(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
         tool: The tool id that the recorder has taken.
         recorder: Where lines are marked.
     """
-    recorder.regions[monitor.__code__.co_filename] = None
     _ArcMonitor(monitoring, tool, recorder).start()
 
 
@@ -248,7 +247,7 @@ class _ArcLog:
 
     def _write(self, entry: "tuple[int, ...]") -> None:
         body = b"".join(number.to_bytes(4, "little", signed=True) for number in entry[1:])
-        check = crc32(body) & 0xFFFF
+        check = int.from_bytes(body, "little") % _PRIME
         content = bytes((entry[0], len(entry) - 1)) + check.to_bytes(2, "little") + body
         try:
             block = self._free.pop()

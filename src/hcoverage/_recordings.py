@@ -37,13 +37,15 @@ if TYPE_CHECKING:
     from coverage.config import CoverageConfig
 
 MAGIC: Final = b"\x89HCOV\r\n\x1a"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 MARK: Final = 0xA5
 
 _HEADER_FIXED: Final = 64
 _LINES_KIND: Final = b"LINE"
 _ARCS_KIND: Final = b"ARCS"
 _RECORD_FIXED: Final = 52
+_CHECKSUM_PRIME: Final = 1073741789
+_ENTRY_PRIME: Final = 65521
 _KINDS: Final = re.compile(b"LINE|ARCS")
 _ONE_ARC: Final = 1
 _ONE_ARC_NUMBERS: Final = 2
@@ -611,7 +613,7 @@ def _parse_header(content: bytes) -> tuple[ProcessIdentity, int, int, int]:
     if length > _LONGEST_METADATA or len(metadata) < length:
         msg = "cut off in the header"
         raise RecordingError(msg)
-    if crc32(metadata, crc32(content[:52])) != _integer(content, 52, 4):
+    if _checksum(content[:52] + metadata) != _integer(content, 52, 4):
         msg = "the header is damaged"
         raise RecordingError(msg)
     process = _parse_process(content, metadata)
@@ -706,8 +708,8 @@ def _checked_length(content: bytes, position: int) -> int | None:
         return None
     if _align(marks + _integer(content, position + 40, 4)) != length:
         return None
-    checksum = crc32(content[position : position + 8])
-    checksum = crc32(content[position + 12 : position + marks], checksum)
+    checked = content[position : position + 8] + content[position + 12 : position + marks]
+    checksum = _checksum(checked)
     return length if checksum == _integer(content, position + 8, 4) else None
 
 
@@ -757,7 +759,7 @@ def _parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Trail 
         kind, count = body[position], body[position + 1]
         content = body[position + 4 : position + 4 + 4 * count]
         numbers = [_integer(content, at, 4, signed=True) for at in range(0, len(content), 4)]
-        checksum = crc32(content) & 0xFFFF
+        checksum = _checksum(content, _ENTRY_PRIME)
         whole = len(numbers) == count and checksum == _integer(body, position + 2, 2)
         if whole and kind == _ONE_ARC and count == _ONE_ARC_NUMBERS:
             yield numbers[0], numbers[1]
@@ -768,6 +770,10 @@ def _parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Trail 
             damage.append(f"arcs of {path!r} cannot be read from entry at {position} on")
             return
         position += 4 + 4 * count
+
+
+def _checksum(content: bytes, prime: int = _CHECKSUM_PRIME) -> int:
+    return int.from_bytes(content, "little") % prime
 
 
 def _integer(content: bytes, position: int, size: int, *, signed: bool = False) -> int:

@@ -10,12 +10,35 @@ import sys
 
 _here = os.path.dirname(os.path.abspath(__file__))
 _ours = sys.modules.pop(__name__)
+_PROCESS = "_hcoverage_process"
+
+
+def _load_compiled():  # type: () -> None  # noqa: ANN202 - Python 2 reads this
+    """Do what `import` would, without its search, where this Python is the session's."""
+    import marshal
+    from _frozen_importlib_external import MAGIC_NUMBER
+
+    name = "%s/__pycache__/%s.%s.pyc" % (_here, _PROCESS, sys.implementation.cache_tag)
+    descriptor = os.open(name, os.O_RDONLY)
+    try:
+        content = os.read(descriptor, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)
+    if content[:4] != MAGIC_NUMBER:
+        raise ImportError(name)
+    module = sys.modules[_PROCESS] = type(sys)(_PROCESS)
+    module.__file__ = os.path.join(_here, _PROCESS + ".py")
+    exec(marshal.loads(content[16:]), module.__dict__)
+
 
 if sys.version_info >= (3, 8):
     try:
-        import _hcoverage_process  # type: ignore[import-not-found]
-
-        _hcoverage_process.start()
+        if _PROCESS not in sys.modules:
+            try:
+                _load_compiled()
+            except (OSError, ImportError):
+                __import__(_PROCESS)
+        sys.modules[_PROCESS].start()
     except Exception:  # noqa: BLE001, S110 - the application must not notice
         pass
 

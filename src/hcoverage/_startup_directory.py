@@ -6,19 +6,21 @@ this is executed. Every file in it stands alone; their sources are modules of th
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib.util
+import marshal
 import os
-import py_compile
 import re
 import runpy
 import shutil
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+    from types import CodeType
 
 COVERAGE_DIRECTORY: Final = "lib"
 
@@ -29,8 +31,11 @@ _COPIES: Final = {
     "hcoverage._process": "_hcoverage_process.py",
     "hcoverage._recorder": "_hcoverage_recorder.py",
     "hcoverage._recorder_arcs": "_hcoverage_recorder_arcs.py",
+    "hcoverage._recorder_seldom": "_hcoverage_recorder_seldom.py",
     "hcoverage._sitecustomize": "sitecustomize.py",
 }
+# What is compiled together with `_process`, see there.
+_PARTS: Final = ("_hcoverage_recorder", "_hcoverage_recorder_arcs", "_hcoverage_recorder_seldom")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +84,45 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
     # For an environment without coverage.py: ours, and nothing else of what is beside it.
     (directory / COVERAGE_DIRECTORY).mkdir()
     (directory / COVERAGE_DIRECTORY / "coverage").symlink_to(_directory_of("coverage"))
-    for file in directory.glob("*.py"):
-        # Now, once, instead of in each process: where the user of a process may not write here, or
-        # PYTHONDONTWRITEBYTECODE is set, no process could keep what it compiled. Without the
-        # docstrings, which every process would load.
-        compiled = importlib.util.cache_from_source(str(file))
-        py_compile.compile(str(file), compiled, doraise=True, optimize=2)
+    # Now, once, instead of in each process: where the user of a process may not write here, or
+    # PYTHONDONTWRITEBYTECODE is set, no process could keep what it compiled.
+    codes = {source.stem: _compile(source) for source in directory.glob("*.py")}
+    parts = {name: marshal.dumps(codes[name]) for name in _PARTS}
+    main = directory / _COPIES["hcoverage._process"]
+    codes[main.stem] = _compile(main, f"PARTS = {parts!r}\n")
+    for name, code in codes.items():
+        _write_compiled(directory / f"{name}.py", code)
+
+
+def _compile(file: Path, more: str = "") -> CodeType:
+    """Compile without docstrings and annotations, which every process would load."""
+    tree = _Unannotated().visit(ast.parse(file.read_text(encoding="utf-8") + more))
+    return compile(ast.fix_missing_locations(tree), str(file), "exec", optimize=2)
+
+
+def _write_compiled(file: Path, code: CodeType) -> None:
+    """Write what `import` takes without looking at the source again: nobody may change that."""
+    unchecked = (1).to_bytes(4, "little") + importlib.util.source_hash(file.read_bytes())
+    compiled = Path(importlib.util.cache_from_source(str(file)))
+    compiled.parent.mkdir(exist_ok=True)
+    compiled.write_bytes(importlib.util.MAGIC_NUMBER + unchecked + marshal.dumps(code))
+
+
+class _Unannotated(ast.NodeTransformer):
+    """Takes annotations away."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
+        if node.value is None:
+            return ast.copy_location(ast.Pass(), node)
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
 
 
 def copy_startup_directory(

@@ -6,11 +6,13 @@ import os
 import random
 import shutil
 import sys
+from binascii import crc32
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from hcoverage import _recorder
 from hcoverage._recordings import (
     MAGIC,
     RecordingError,
@@ -139,9 +141,9 @@ def test_goes_on_after_a_damaged_record(recorded: Bench, tmp_path: Path) -> None
         (bytes(4096), "empty"),
         (b"SQLite format 3\0" * 9, "not a recording"),
         (MAGIC, "cut off in the header"),
-        (MAGIC + b"\x02" + bytes(90), "format version 2; this is a reader of version 1"),
-        (MAGIC + b"\x01\0\0\0" + b"\xff" * 80, "cut off in the header"),
-        (MAGIC + b"\x01" + bytes(90), "the header is damaged"),
+        (MAGIC + b"\x03" + bytes(90), "format version 3; this is a reader of version 2"),
+        (MAGIC + b"\x02\0\0\0" + b"\xff" * 80, "cut off in the header"),
+        (MAGIC + b"\x02" + bytes(90), "the header is damaged"),
     ],
 )
 def test_what_is_no_recording(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -221,3 +223,22 @@ def test_context_goes_into_the_data(bench: Bench) -> None:
         bench.run("app.py", env={**bench.env, "HCOVERAGE_RECORD_CONTEXT": context})
     _, measured = bench.measured()
     assert measured.contexts == {"one", "two"}
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 7, 64, 1000])
+def test_checksum_of_a_source_is_crc_32_without_a_library(
+    monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    monkeypatch.setattr(_recorder, "_compiled_crc32", None)
+    monkeypatch.setattr(_recorder, "_crc_room", 1000)
+    content = random.Random(length).randbytes(length)  # noqa: S311 - no secret
+    assert _recorder.crc32(content) == crc32(content)
+    assert _recorder._compiled_crc32 is None
+
+
+def test_checksum_of_a_large_source_is_crc_32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_recorder, "_compiled_crc32", None)
+    monkeypatch.setattr(_recorder, "_crc_room", 1000)
+    assert _recorder.crc32(bytes(1001)) == crc32(bytes(1001))
+    is_library = "mmap" not in sys.builtin_module_names
+    assert (_recorder._compiled_crc32 is not None) == is_library

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import struct
 import tempfile
-from binascii import crc32
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -40,8 +39,12 @@ def arcs_record(source: str, entries: Sequence[Entry]) -> bytes:
     for numbers in entries:
         content = struct.pack(f"<{len(numbers)}i", *numbers)
         kind = 1 if len(numbers) == 2 else 2
-        body += struct.pack("<BBH", kind, len(numbers), crc32(content) & 0xFFFF) + content
+        body += struct.pack("<BBH", kind, len(numbers), _checksum(content, 65521)) + content
     return _record(b"ARCS", source, 0, body)
+
+
+def _checksum(content: bytes, prime: int = 1073741789) -> int:
+    return int.from_bytes(content, "little") % prime
 
 
 def _record(kind: bytes, source: str, first: int, body: bytes) -> bytes:
@@ -49,7 +52,7 @@ def _record(kind: bytes, source: str, first: int, body: bytes) -> bytes:
     length = -(-(52 + len(name) + len(body)) // 8) * 8
     begin = struct.pack("<4sI", kind, length)
     rest = struct.pack("<IQqIIIII", 0, 0, 0, 0, first, len(body), len(name), 0) + name
-    checksum = struct.pack("<I", crc32(rest, crc32(begin)))
+    checksum = struct.pack("<I", _checksum(begin + rest))
     return (begin + checksum + rest + body).ljust(length, b"\0")
 
 
@@ -60,9 +63,9 @@ def segment(process: int, part: int, facts: dict[str, str], records: Sequence[by
     token = process.to_bytes(8, "little")
     fixed = struct.pack(
         "<8sHHIQIIQ8sI",
-        b"\x89HCOV\r\n\x1a", 1, 0, len(metadata), size, process, 1, process, token, part,
+        b"\x89HCOV\r\n\x1a", 2, 0, len(metadata), size, process, 1, process, token, part,
     )  # fmt: skip
-    header = fixed + struct.pack("<III", crc32(metadata, crc32(fixed)), 0, 0)
+    header = fixed + struct.pack("<III", _checksum(fixed + metadata), 0, 0)
     return ((header + metadata).ljust(start, b"\0") + b"".join(records)).ljust(size, b"\0")
 
 
