@@ -324,6 +324,34 @@ class TestTheDataDirectory:
 
 
 class TestInterpreters:
+    def test_no_coverage_where_hcov_is(self, home: Venv) -> None:
+        (home.site_packages / "coverage").rename(home.site_packages / "gone")
+        report = examine(home.python, proof=True)
+        found = {one["check"]: one for one in report.not_ok()}
+        assert found["coverage.py"]["fix"] == f"{home.python} -m pip install coverage"
+        # Its own hook has outlived it.
+        assert set(found) == {"coverage.py", "other hooks"}
+        assert report.status == 1
+        (home.site_packages / "gone").rename(home.site_packages / "coverage")
+        assert examine(home.python, proof=True).status == 0
+
+    @pytest.mark.skipif(shutil.which("setpriv") is None, reason="root may write everywhere")
+    def test_a_site_packages_that_cannot_be_written(self, home: Venv) -> None:
+        without = ["--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+        as_anybody = [str(shutil.which("setpriv", path=os.defpath)), *without]
+        home.site_packages.chmod(0o555)
+        command = [str(home.python), "-m", "hcov", "doctor", "--json"]
+        done = subprocess.run(
+            [*(as_anybody if os.geteuid() == 0 else []), *command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        home.site_packages.chmod(0o755)
+        found = [one for one in json.loads(done.stdout)["findings"] if one["status"] == "problem"]
+        assert [one["check"] for one in found] == ["hook", "start"]
+        assert "venv" in found[0]["fix"]
+
     def test_a_hook_of_somebody_else_in_our_place(self, home: Venv) -> None:
         (home.site_packages / "coverage.pth").write_text("import coverage\n")
         report = examine(home.python, proof=True)

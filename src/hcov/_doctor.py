@@ -65,7 +65,7 @@ def _findings(
     on_progress(next(done), total)
     looks = [*checkup.findings(), *_looks_at_containers(images, options)]
     tries: list[Finding] = []
-    if options.has_proof:
+    if options.has_proof and checkup.can_start:
         missing = {look.subject for look in looks if look.status is Status.PROBLEM}
         present = [image for image in images if f"image {image}" not in missing]
         try:

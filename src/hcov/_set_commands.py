@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from coverage.results import format_lines
 
 import hcoverage
 from hcov._messages import tell
@@ -50,6 +49,8 @@ class _Had:
 
     def text(self, statements: frozenset[int]) -> str:
         """Say it as coverage.py does: `3-7, 12`, where between 3 and 7 no other statement is."""
+        from coverage.results import format_lines  # noqa: PLC0415 - as in `_statements`
+
         lines = format_lines(statements or self.lines, self.lines)
         return ", ".join(filter(None, [lines, *map(_arrow, sorted(self.branches))]))
 

@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import coverage
-from coverage.exceptions import CoverageException, CoverageWarning, NoDataError
-from coverage.files import flat_rootname
-from coverage.report_core import get_analysis_to_report
+# coverage.py is imported late: where it is missing, `hcov` has to live long enough to say so.
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import coverage
     from coverage.plugin import FileReporter
 
 
@@ -65,6 +63,9 @@ def reported_files(data_file: Path, rcfile: Path) -> Iterator[Iterator[ReportedF
         data_file: The data file.
         rcfile: The rcfile, whose `[report]` settings count.
     """
+    import coverage  # noqa: PLC0415
+    from coverage.exceptions import CoverageWarning  # noqa: PLC0415
+
     with tempfile.TemporaryDirectory(prefix="hcov-") as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore", CoverageWarning)
         # A copy: what else lies beside the data file is not part of it.
@@ -78,6 +79,10 @@ def reported_files(data_file: Path, rcfile: Path) -> Iterator[Iterator[ReportedF
 
 
 def _reported(measuring: coverage.Coverage) -> Iterator[ReportedFile]:
+    from coverage.exceptions import CoverageException, NoDataError  # noqa: PLC0415
+    from coverage.files import flat_rootname  # noqa: PLC0415
+    from coverage.report_core import get_analysis_to_report  # noqa: PLC0415
+
     try:
         for reporter, analysis in get_analysis_to_report(measuring, None):
             name = reporter.relative_filename()

@@ -31,6 +31,11 @@ class Checkup:
     project: Project
     interpreters: tuple[Interpreter, ...]
 
+    @property
+    def can_start(self) -> bool:
+        """Whether there is any point in trying: without coverage.py nothing starts."""
+        return any(interpreter.is_own and interpreter.coverage for interpreter in self.interpreters)
+
     def findings(self) -> Iterator[Finding]:
         """Tell what is well and what is not, as far as looking tells."""
         yield from check_project(self.project)

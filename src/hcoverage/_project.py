@@ -34,7 +34,7 @@ class RcfileFacts:
 
     Attributes:
         path: Where it is; None where there is none, and the defaults are used.
-        rcfile: It, or the defaults; None where it cannot be used.
+        rcfile: It, or the defaults; None where it cannot be read.
         error: Why it cannot.
         choice: The core of a run with it.
         core_error: Why there is none.
@@ -163,6 +163,8 @@ def _look_at_rcfile(
     try:
         path = Path(coveragerc) if coveragerc is not None else find_rcfile(here)
         rcfile = read_rcfile(path) if path else _default_rcfile(here)
+    except ImportError:
+        return RcfileFacts(path)  # without coverage.py, which is the interpreter's to tell
     except (OSError, RcfileError) as error:
         return RcfileFacts(path, error=error)
     sources = (*(rcfile.settings.source or ()), *(rcfile.settings.source_dirs or ()))
