@@ -11,7 +11,9 @@ import contextlib
 import os
 import pty
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +63,12 @@ RUN mkdir /venv && python3 -m venv --without-pip /venv
 ENTRYPOINT ["python3", "app.py"]
 """
 STATUS: Final = 3
+DEV: Final = Path(__file__).parents[1] / "dev"
+REGISTRY: Final = """\
+version: 0.1
+storage: {{filesystem: {{rootdirectory: "{directory}"}}}}
+http: {{addr: "{address}"}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -292,6 +300,63 @@ def test_what_the_client_refuses_it_refuses_in_its_own_words(
         plain.stderr,
     )
     assert ours.returncode in {status, 125}
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """The address of a registry of the test's own."""
+    if shutil.which("docker-registry") is None:
+        done = run(str(DEV / "install-packages"), "docker-registry")
+        if done.returncode:
+            pytest.skip(f"no registry here: {done.stderr}")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    configuration = tmp_path / "registry.yml"
+    configuration.write_text(REGISTRY.format(directory=tmp_path / "registry", address=address))
+    with subprocess.Popen(
+        ["docker-registry", "serve", configuration],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert any("listening on" in line for line in process.stderr)
+        yield address
+        process.terminate()
+
+
+def test_an_image_that_is_not_here_is_pulled_and_looked_into(
+    session: hcoverage.Session, image_without_python: str, registry: str, image_name: str
+) -> None:
+    # Small, as it is compressed to be pushed.
+    name = f"{registry}/{image_name}:1"
+    for command in (["tag", image_without_python, name], ["push", name], ["image", "rm", name]):
+        subprocess.run(["docker", *command], check=True, capture_output=True)
+    ours = run("docker", "run", "--rm", name, "sh", "-c", "echo up; exit 3")
+    (problem,) = session.problems()
+    assert f"image {name}: there is no Python in it" in problem
+    run("docker", "image", "rm", name)
+    plain = unmeasured(*ours.args)
+    assert (ours.returncode, ours.stdout) == (plain.returncode, plain.stdout) == (STATUS, "up\n")
+    said = set(ours.stderr.splitlines())
+    assert set(plain.stderr.splitlines()) - said == {f"Unable to find image '{name}' locally"}
+    assert said - set(plain.stderr.splitlines()) == {name}
+
+
+def test_pulling_always_shows_what_it_would(
+    session: hcoverage.Session, image_without_python: str, registry: str, image_name: str
+) -> None:
+    name = f"{registry}/{image_name}:2"
+    for command in (["tag", image_without_python, name], ["push", name]):
+        subprocess.run(["docker", *command], check=True, capture_output=True)
+    ours = run("docker", "run", "--rm", "--pull=always", name, "sh", "-c", "echo up")
+    plain = unmeasured(*ours.args)
+    assert (ours.returncode, ours.stdout, ours.stderr) == (
+        plain.returncode,
+        plain.stdout,
+        plain.stderr,
+    )
+    assert session.data_dir.is_dir()
 
 
 def test_containers_started_at_once(session: hcoverage.Session, image: str) -> None:
