@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from hdocker._errors import CommandError, DataDirectoryError
+from hdocker._visibility import why_not_seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -109,10 +110,8 @@ class Look:
                 continue
             if answer.get("startup") is not True:
                 raise DataDirectoryError(
-                    f"the {self.engine.name} engine does not see this machine's files "
-                    f"({self.startup} is empty in a container): run the tests on the engine's own "
-                    "machine; where SELinux keeps containers out, point TMPDIR at a directory "
-                    "they may read"
+                    f"containers of the {self.engine.name} engine do not see this machine's "
+                    f"files ({self.startup} is empty in one): {why_not_seen(self.engine)}"
                 )
             directories = _plausible_directories(answer.get("site_directories"))
             interpreters = _plausible_interpreters(answer.get("interpreters"))

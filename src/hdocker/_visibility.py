@@ -66,15 +66,13 @@ def _require_visible_once(
 
 def why_not_seen(engine: Engine) -> str:
     """Tell what may keep an engine's containers from seeing files, and what to do about it."""
-    where = _address(engine)
+    address = _address(engine)
     kept_out = _security(engine)
-    reasons = [
-        f"it is at {where}: run the tests on the engine's own machine, or keep the project and "
-        "TMPDIR in directories that both have under the same names"
-        if where
-        else "run the tests on the engine's own machine, or keep the project and TMPDIR in "
-        "directories that it sees"
-    ]
+    reasons = [f"it is at {address}"] if address else []
+    reasons.append(
+        "run the tests on the engine's own machine, or keep the project and TMPDIR in directories "
+        "that it has under the same names"
+    )
     if "selinux" in kept_out or _is_enforcing():
         reasons.append(
             "SELinux keeps containers out of files that are not labelled for them: label the data "
