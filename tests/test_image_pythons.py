@@ -206,6 +206,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield directory
 
 
+@contextlib.contextmanager
+def open_session(project: Path, *, branch: bool = False) -> Iterator[hcoverage.Session]:
+    """A session that this process is a part of."""
+    (project / ".coveragerc").write_text(RCFILE.format(branch=branch))
+    with hcoverage.open_session() as session, pytest.MonkeyPatch.context() as patch:
+        for name, value in session.environment.items():
+            patch.setenv(name, value)
+        yield session
+
+
 @pytest.fixture(scope="module")
 def cells(
     images: dict[str, str], project: Path, container_label: str
@@ -214,10 +224,7 @@ def cells(
     wanted = list(itertools.product(images, ENDS))
     for version, end in wanted:
         (project / app_name(version, end)).write_text(APP)
-    (project / ".coveragerc").write_text(RCFILE.format(branch=False))
-    with hcoverage.open_session() as session, pytest.MonkeyPatch.context() as patch:
-        for name, value in session.environment.items():
-            patch.setenv(name, value)
+    with open_session(project) as session:
         base = {name: hdocker.get_docker_base_cmd(image=name) for name in {*images.values()}}
         run = Run(session, base, container_label)
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -249,3 +256,72 @@ def test_ends_as_it_would_and_loses_no_line(
     ran = {1, 2, 4, 6} | ({10} if end == "exit" else {MARKED, 8})
     # Whether it got as far as to wait, after it said that it is up, is anybody's guess.
     assert cell.lines - {9} == (ran | {5} if end == "stop with a handler" else ran)
+
+
+BRANCHES: Final = """\
+def sign(number):
+    if number < 0:
+        return "-"
+    return "+"
+
+print(sign(1))
+"""
+
+
+def run_once(project: Path, base: Sequence[str], *words: str) -> subprocess.CompletedProcess[str]:
+    mount = ["--volume", f"{project}:/code:ro", "--workdir", "/code"]
+    command = [*base, *mount, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_branches_are_measured_where_they_cannot_be_recorded(
+    images: dict[str, str], project: Path, container_label: str
+) -> None:
+    versions = [version for version in ("3.8", "3.12", "3.15") if version in images]
+    for version in versions:
+        (project / f"branches_{version}.py").write_text(BRANCHES)
+    with open_session(project, branch=True) as session:
+        for version in versions:
+            base = hdocker.get_docker_base_cmd(image=images[version])
+            words = [images[version], f"python{version}", f"branches_{version}.py"]
+            done = run_once(project, [*base, "--label", container_label], *words)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "+\n", "")
+        assert session.problems() == []
+        result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
+        data = CoverageData(basename=str(result.data_file))
+        data.read()
+    for version in versions:
+        arcs = {*(data.arcs(str(project / f"branches_{version}.py")) or ())}
+        assert {(2, 4), (4, -1)} <= arcs, version
+        assert (2, 3) not in arcs, version
+
+
+def test_without_an_index_they_are_measured_slowly_or_not_and_that_is_told(
+    images: dict[str, str],
+    project: Path,
+    container_label: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not {"3.8", "3.11"} <= images.keys():
+        pytest.skip("NOT TESTED: no Pythons 3.8 and 3.11 to make an image of: pyenv install 3.8")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    for version in ("3.8", "3.11"):
+        (project / f"slow_{version}.py").write_text(BRANCHES)
+    with open_session(project) as session:
+        for version in ("3.8", "3.11"):
+            base = hdocker.get_docker_base_cmd(image=images[version])
+            words = [images[version], f"python{version}", f"slow_{version}.py"]
+            done = run_once(project, [*base, "--label", container_label], *words)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "+\n", "")
+        problems = "\n".join(session.problems())
+        result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
+        data = CoverageData(basename=str(result.data_file))
+        data.read()
+    assert data.lines(str(project / "slow_3.11.py")) == [1, 2, 4, 6]
+    assert data.lines(str(project / "slow_3.8.py")) is None
+    assert "python3.8 cannot be measured: pip could not fetch coverage==" in problems
+    assert "python3.11 is measured, but slowly, by this machine's coverage.py" in problems
