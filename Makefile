@@ -31,7 +31,7 @@ lint: venv ## ruff and mypy
 .PHONY: test-main
 test-main: venv optional-engine ## every test, under our own command
 	@$(USE_ENGINE); if docker version >/dev/null 2>&1; then dev/base-image; dev/docker-plugins || true; dev/podman up || true; fi
-	@$(USE_ENGINE); $(PYTHON) -m hcov run --no-containers --rcfile dev/coveragerc -- $(PYTHON) -m pytest -m 'not remote'
+	@$(USE_ENGINE); $(PYTHON) -m hcov run --no-containers --rcfile dev/coveragerc -- $(PYTHON) -m pytest
 
 .PHONY: test-oldest
 test-oldest: ## the quick tests, on the oldest Python that is supported and here
@@ -43,7 +43,7 @@ test-newest: ## the recorder's tests, on the newest Pythons, of Debian sid (Linu
 	@dev/test-newest
 
 .PHONY: test-remote
-test-remote: venv ## combining from a bucket, on an S3 server of its own (a minute, 300 MB)
+test-remote: venv ## only combining from a bucket and on a cluster, on servers of its own
 	$(PYTHON) -m pytest -m remote
 
 .PHONY: bench
@@ -69,5 +69,5 @@ engine-down: ## stop the private engine; its images are kept
 
 .PHONY: clean
 clean: engine-down ## remove everything that these targets made here
-	rm -rf .venv .venv-oldest .engine .cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-remote .engine .cache .mypy_cache .pytest_cache .ruff_cache
 	rm -rf coverage_data examples/shop/coverage_data htmlcov .coverage examples/shop/.coverage
