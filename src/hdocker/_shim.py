@@ -258,9 +258,12 @@ def _pull(client: str, line: CommandLine, *, show: bool) -> bool:
         *(["--platform", platform] if platform else []),
         line.image,
     ]
-    shown = show and line.value("--quiet", "false") == "false"
+    shown = 2 if show and line.value("--quiet", "false") == "false" else -1
+    if os.path.basename(client) == "podman":
+        # Progress and errors are on stderr, and the image's id on stdout.
+        return _run(client, command, stdout=-1, stderr=shown) == 0
     # What docker says of a failure, it will say again as it runs the command.
-    return _run(client, command, stdout=2 if shown else -1, stderr=-1) == 0
+    return _run(client, command, stdout=shown, stderr=-1) == 0
 
 
 def _options(session: str, client: str, subcommand: tuple[str, ...]) -> dict[str, str]:
