@@ -5,11 +5,14 @@ building and running to the engine (docker or podman).
 """
 
 from hdocker._build import build_container_image
+from hdocker._compose import compose_override
 from hdocker._dockerfile import BaseImage, add_coverage
 from hdocker._doctor import look_at_engines, look_at_image, try_image
 from hdocker._errors import (
     BuildError,
     CommandError,
+    ComposeError,
+    ComposeNotFoundError,
     DataDirectoryError,
     DockerfileError,
     EngineError,
@@ -19,6 +22,7 @@ from hdocker._errors import (
     ImageNameError,
     NoPythonError,
     PathMappingWarning,
+    ServiceWarning,
 )
 from hdocker._injection import CONTAINERS_VARIABLE, Injection, Mount
 from hdocker._run import get_docker_base_cmd, injection_for
@@ -29,6 +33,8 @@ __all__ = [
     "BaseImage",
     "BuildError",
     "CommandError",
+    "ComposeError",
+    "ComposeNotFoundError",
     "DataDirectoryError",
     "DockerfileError",
     "EngineError",
@@ -40,8 +46,10 @@ __all__ = [
     "Mount",
     "NoPythonError",
     "PathMappingWarning",
+    "ServiceWarning",
     "add_coverage",
     "build_container_image",
+    "compose_override",
     "get_docker_base_cmd",
     "injection_for",
     "look_at_engines",

@@ -99,7 +99,7 @@ def subcommand_at(arguments: Sequence[str], options: Mapping[str, str]) -> int:
     Raises:
         UnknownOptionError: One of the options before it is not among them.
     """
-    end, _ = _read_options(arguments, 0, options)
+    end, _ = read_options(arguments, 0, options)
     if arguments[end : end + 1] == ["container"]:
         end += 1
     return min(end, len(arguments) - 1)
@@ -116,13 +116,50 @@ def read(arguments: list[str], subcommand: int, options: Mapping[str, str]) -> C
     Raises:
         UnknownOptionError: One of the options before the image is not among them.
     """
-    end, found = _read_options(arguments, subcommand + 1, options)
+    end, found = read_options(arguments, subcommand + 1, options)
     image_at = end + 1 if arguments[end : end + 1] == ["--"] else end
     image = arguments[image_at] if image_at < len(arguments) else ""
     own = arguments[:subcommand]
     if own[-1:] == ["container"]:
         own = own[:-1]
     return CommandLine(own, found, end, image)
+
+
+def read_options(
+    arguments: Sequence[str], start: int, options: Mapping[str, str]
+) -> tuple[int, list[tuple[str, str]]]:
+    """Read options up to what is none.
+
+    Args:
+        arguments: A client's arguments.
+        start: Where in them to begin.
+        options: The options that may be there, as `read_help` gives them.
+
+    Returns:
+        The place of what is none, and the options, as in `CommandLine`.
+
+    Raises:
+        UnknownOptionError: One of the options is not among them.
+    """
+    found: list[tuple[str, str]] = []
+    at = start
+    while (
+        at < len(arguments) and arguments[at].startswith("-") and arguments[at] not in {"-", "--"}
+    ):
+        argument = arguments[at]
+        if argument.startswith("--"):
+            name, equals, value = argument.partition("=")
+            known = [(_known(options, name), value if equals else None)]
+        else:
+            known = list(_read_cluster(argument, options))
+        at += 1
+        for long_name, attached in known:
+            if attached is None and long_name.endswith("="):
+                found.append((long_name[:-1], arguments[at] if at < len(arguments) else ""))
+                at += 1
+            else:
+                found.append((long_name.rstrip("="), attached or ""))
+    return at, found
 
 
 def read_help(text: str) -> dict[str, str]:
@@ -144,31 +181,6 @@ def read_help(text: str) -> dict[str, str]:
         for name in names:
             options[name] = names[-1] + ("=" if takes_value else "")
     return options
-
-
-def _read_options(
-    arguments: Sequence[str], start: int, options: Mapping[str, str]
-) -> tuple[int, list[tuple[str, str]]]:
-    """Read options up to what is none; give its place, and them."""
-    found: list[tuple[str, str]] = []
-    at = start
-    while (
-        at < len(arguments) and arguments[at].startswith("-") and arguments[at] not in {"-", "--"}
-    ):
-        argument = arguments[at]
-        if argument.startswith("--"):
-            name, equals, value = argument.partition("=")
-            known = [(_known(options, name), value if equals else None)]
-        else:
-            known = list(_read_cluster(argument, options))
-        at += 1
-        for long_name, attached in known:
-            if attached is None and long_name.endswith("="):
-                found.append((long_name[:-1], arguments[at] if at < len(arguments) else ""))
-                at += 1
-            else:
-                found.append((long_name.rstrip("="), attached or ""))
-    return at, found
 
 
 def _is_option(argument: str) -> bool:

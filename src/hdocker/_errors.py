@@ -39,6 +39,14 @@ class ImageNameError(EngineError):
     """The image name is none that a registry or an engine would take."""
 
 
+class ComposeError(EngineError):
+    """Compose cannot be asked about its files, or they are of no use yet."""
+
+
+class ComposeNotFoundError(ComposeError, EngineNotFoundError):
+    """The engine's client has no compose."""
+
+
 class CommandError(EngineError):
     """The engine was asked for something, and refused or failed.
 
@@ -75,3 +83,7 @@ class BundleError(EngineError):
 
 class PathMappingWarning(HcoverageWarning):
     """No `[paths]` entry maps the container's paths to the host's, so they would not be merged."""
+
+
+class ServiceWarning(HcoverageWarning):
+    """A service of a compose file cannot be measured, and runs as it would."""

@@ -96,7 +96,9 @@ class Injection:
         return [*mounts, *variables]
 
 
-def inject_into(image: str, engine: Engine, data_dir: Path | None = None) -> Injection:
+def inject_into(
+    image: str, engine: Engine, data_dir: Path | None = None, *, session: Path | None = None
+) -> Injection:
     """Give what a container of an image needs to be measured by the session around this process.
 
     The first time that a session meets an image, a throw-away container looks into it.
@@ -105,6 +107,7 @@ def inject_into(image: str, engine: Engine, data_dir: Path | None = None) -> Inj
         image: The image; it is pulled if it is not here.
         engine: The engine that will run the container.
         data_dir: Where the container's data goes; by default into the session's data directory.
+        session: The session's startup directory, if the environment may not have it.
 
     Returns:
         The injection; an empty one where there is no session, or no Python in the image, which is
@@ -115,11 +118,11 @@ def inject_into(image: str, engine: Engine, data_dir: Path | None = None) -> Inj
         DataDirectoryError: The engine does not see this machine's files.
         EngineError: The engine cannot be asked.
     """
-    session = os.environ.get(SESSION_VARIABLE)
-    if not session or not Path(session).is_dir() or os.environ.get(CONTAINERS_VARIABLE) == "0":
+    around = session or Path(os.environ.get(SESSION_VARIABLE) or os.devnull)
+    if not around.is_dir() or os.environ.get(CONTAINERS_VARIABLE) == "0":
         return Injection()
     directory = data_dir or Path(os.environ[DATA_DIR_VARIABLE])
-    injection = _inject(image, engine, Path(session), directory)
+    injection = _inject(image, engine, around, directory)
     return dataclasses.replace(
         injection,
         environment={**injection.environment, **variables_of_call(image, os.environ)}

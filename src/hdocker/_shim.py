@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 # Beside what images use: /opt is for add-on packages by the file system hierarchy standard.
 PLACE: Final = "/opt/hcoverage"
-SUBCOMMANDS: Final = ("run", "create")
+_COMPOSE: Final = "compose"
+SUBCOMMANDS: Final = ("run", "create", _COMPOSE)
+# Of compose, those that make containers.
+COMPOSE_SUBCOMMANDS: Final = ("up", "create", "run", "scale")
 SESSION_VARIABLE: Final = "HCOVERAGE_SESSION"
 IMAGE_VARIABLE: Final = "HCOVERAGE_IMAGE"
 # What the one who starts a container knows of it, and the container has to be told.
@@ -93,8 +96,10 @@ def main() -> NoReturn:
         del os.environ[SESSION_VARIABLE]
     try:
         command = measured(client, session, arguments)
+    except SystemExit:
+        raise
     except BaseException as error:  # noqa: BLE001 - the application must not notice
-        _note(session, error, arguments)
+        note(session, error, arguments)
         command = arguments
     os.execv(client, [client, *command])  # noqa: S606 - it is the command that was given
 
@@ -109,12 +114,15 @@ def measured(client: str, session: str, arguments: list[str]) -> list[str]:
 
     Raises:
         NotMeasuredError: The container cannot be measured, without being the user's mistake.
+        SystemExit: An image cannot be built, which compose has told.
     """
-    own = _options(session, client, ())
+    own = options_of(session, client, ())
     subcommand = _command_line.subcommand_at(arguments, own)
     if subcommand < 0 or arguments[subcommand] not in SUBCOMMANDS:
         return arguments
-    options = _options(session, client, (arguments[subcommand],))
+    if arguments[subcommand] == _COMPOSE:
+        return _measured_by_compose(client, session, arguments, subcommand)
+    options = options_of(session, client, (arguments[subcommand],))
     line = _command_line.read(arguments, subcommand, options)
     # With --rootfs, which podman has, a directory takes the image's place.
     if not line.image or line.values("--help", "--rootfs"):
@@ -224,12 +232,20 @@ def _added(client: str, session: str, line: CommandLine) -> Added | None:
     return Added.saved(memory)
 
 
+def _measured_by_compose(
+    client: str, session: str, arguments: list[str], compose_at: int
+) -> list[str]:
+    # Most commands make no container, and need not wait.
+    if not set(arguments[compose_at:]).intersection(COMPOSE_SUBCOMMANDS):
+        return arguments
+    _load_package(session)
+    from hdocker import _shim_compose
+
+    return _shim_compose.measured(client, session, arguments, compose_at)
+
+
 def _find_out(client: str, session: str, line: CommandLine, memory: str) -> None:
-    told = settings(session)
-    # Now the package itself, instead of the few modules of it that are here.
-    for name in [name for name in sys.modules if name.partition(".")[0] == "hdocker"]:
-        del sys.modules[name]
-    sys.path[:] = told["path"]
+    _load_package(session)
     from hdocker import _injection
 
     reason = _injection.find_out_for_shims(
@@ -237,11 +253,18 @@ def _find_out(client: str, session: str, line: CommandLine, memory: str) -> None
         client,
         line.client_options,
         session=session,
-        data_dir=told["data_dir"],
+        data_dir=settings(session)["data_dir"],
         memory=memory,
     )
     if reason:
         raise NotMeasuredError(reason)
+
+
+def _load_package(session: str) -> None:
+    """Have the package itself, instead of the few modules of it that are here."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "hdocker"]:
+        del sys.modules[name]
+    sys.path[:] = settings(session)["path"]
 
 
 def _identity(client: str, line: CommandLine) -> str:
@@ -266,7 +289,7 @@ def _pull(client: str, line: CommandLine, *, show: bool) -> bool:
     return _run(client, command, stdout=shown, stderr=-1) == 0
 
 
-def _options(session: str, client: str, subcommand: tuple[str, ...]) -> dict[str, str]:
+def options_of(session: str, client: str, subcommand: tuple[str, ...]) -> dict[str, str]:
     memory = memory_of(session, "options", client, *subcommand)
     known: dict[str, str] | None = _read(memory)
     if known is None:
@@ -333,7 +356,7 @@ def _write(path: str, known: list[Any] | dict[str, Any]) -> None:
     os.replace(scratch, path)
 
 
-def _note(session: str, error: BaseException, arguments: Sequence[str]) -> None:
+def note(session: str, error: BaseException, arguments: Sequence[str]) -> None:
     reason = str(error) if isinstance(error, _EXPECTED) else f"{type(error).__name__}: {error}"
     text = f"{reason} (`docker {' '.join(arguments)}`)"[:_NOTE_LIMIT]
     try:

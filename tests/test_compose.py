@@ -1,0 +1,342 @@
+"""Under `hcov run`, the services of a compose file are measured, and none the wiser.
+
+Compose is called as one would who never heard of measuring: once as it is and once under the shims.
+It has to say and end the same, and what the services ran is in the merged report. The same is to be
+had by hand, with an override file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from coverage import CoverageData
+
+import hcoverage
+import hdocker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.usefixtures("clean_environment", "compose"),
+    pytest.mark.skipif(sys.version_info < (3, 12), reason="its Python is the image's"),
+]
+
+RCFILE: Final = "[run]\nparallel = True\nsource = .\n[paths]\napp =\n    .\n    /app\n"
+# Both services run it under a name of their own.
+APP: Final = """\
+import os
+import signal
+import sys
+
+print(*sys.argv[1:], os.environ.get("WORD"), flush=True)
+if "wait" in sys.argv:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    open("/tmp/up", "w").close()
+    signal.pause()
+sys.exit(3)
+"""
+RAN: Final = {1, 2, 3, 5, 6, 10}
+WAITED: Final = {1, 2, 3, 5, 6, 7, 8, 9}
+DOCKERFILE: Final = "FROM {python}\nWORKDIR /app\nCOPY web.py .\nRUN {step}\n"
+SERVICES: Final = """\
+services:
+  web:
+    build: .
+    command: python3 web.py wait
+    depends_on: [worker, bare]
+    environment:
+      PYTHONPATH: /own$$path
+      WORD: $${{dollar}}
+    labels: ["{label}"]
+  worker:
+    image: {python}
+    command: python3 -I /app/worker.py wait
+    read_only: true
+    user: "65534"
+    tmpfs: /tmp
+    volumes: ["./worker.py:/app/worker.py:ro"]
+    labels: ["{label}"]
+  bare:
+    image: {bare}
+    command: sleep 600
+    init: true
+    labels: ["{label}"]
+  extra:
+    image: {python}
+    command: python3 /app/worker.py
+    network_mode: none
+    profiles: [extra]
+    volumes: ["./worker.py:/app/worker.py:ro"]
+    labels: ["{label}"]
+  not-built:
+    build: {{dockerfile: Dockerfile.broken}}
+    profiles: [broken]
+"""
+# The whole life of a project; compose tells no more than where it is ready to go on.
+LIFE: Final = """\
+docker compose up -d
+for service in web worker; do
+    docker compose exec -T $service sh -c 'until [ -e /tmp/up ]; do sleep 0.05; done'
+done
+docker compose exec -T web python3 web.py executed; echo $?
+docker compose run --rm --no-deps -T web python3 web.py one-off; echo $?
+docker compose stop
+docker compose ps --all --format '{{.Service}} {{.ExitCode}}' | sort
+docker compose down
+"""
+STATUS: Final = 3
+# What comes from the clock, and from compose working on several things at once.
+BUILD_STEP: Final = re.compile(r"#\d.*|")
+
+
+@pytest.fixture(scope="module")
+def module_session(
+    python_image: str,
+    image_without_python: str,
+    container_label: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[hcoverage.Session]:
+    """A session for all tests, in a project with a compose file."""
+    project = tmp_path_factory.mktemp("project")
+    (project / ".coveragerc").write_text(RCFILE)
+    for name in ("web.py", "worker.py"):
+        (project / name).write_text(APP)
+    for name, step in (("Dockerfile", "true"), ("Dockerfile.broken", "exit 9")):
+        (project / name).write_text(DOCKERFILE.format(python=python_image, step=step))
+    text = SERVICES.format(python=python_image, bare=image_without_python, label=container_label)
+    (project / "compose.yaml").write_text(text)
+    with contextlib.chdir(project), hcoverage.open_session() as session:
+        yield session
+
+
+@pytest.fixture
+def session(
+    module_session: hcoverage.Session, compose: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[hcoverage.Session]:
+    """What `hcov run` opens, with this process as the measured command and a project of its own."""
+    monkeypatch.chdir(module_session.data_dir.parent)
+    os.environ.update(hdocker.measure_containers(module_session.environment))
+    os.environ["COMPOSE_PROJECT_NAME"] = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
+    yield module_session
+    command = [*compose, "--profile", "*", "down", "--rmi", "local", "--timeout", "0"]
+    done = unmeasured(*command, cwd=module_session.data_dir.parent)
+    assert done.returncode == 0, done.stderr
+    for left in [*module_session.data_dir.glob("*.hcrec"), *module_session.data_dir.glob("prob*")]:
+        left.unlink()
+
+
+def run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # type: ignore[call-overload,no-any-return] # the caller's options
+        command, check=False, text=True, **{"capture_output": True, **options}
+    )
+
+
+def unmeasured(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, hdocker.CONTAINERS_VARIABLE: "0"}
+    return run(*command, env=environment, **options)
+
+
+def said(done: subprocess.CompletedProcess[str]) -> tuple[int, list[str], list[str]]:
+    """What is to be the same each time: status, stdout and stderr."""
+    out = [line for line in done.stdout.splitlines() if not BUILD_STEP.fullmatch(line)]
+    return done.returncode, out, sorted(done.stderr.splitlines())
+
+
+def measured(session: hcoverage.Session) -> dict[str, set[int]]:
+    """The lines in the merged report, by their file's name."""
+    result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
+    data = CoverageData(basename=str(result.data_file))
+    data.read()
+    assert {Path(name).parent for name in data.measured_files()} <= {session.data_dir.parent}
+    return {Path(name).name: set(data.lines(name) or ()) for name in data.measured_files()}
+
+
+def test_a_project_is_measured_and_lives_as_it_would(session: hcoverage.Session) -> None:
+    ours = run("sh", "-c", LIFE)
+    (problem,) = session.problems()
+    assert "no Python" in problem
+    run("docker", "image", "rm", f"{os.environ['COMPOSE_PROJECT_NAME']}-web")
+    plain = unmeasured("sh", "-c", LIFE)
+    assert said(ours) == said(plain)
+    assert ours.stdout.splitlines()[-7:] == [
+        "executed ${dollar}",
+        "3",
+        "one-off ${dollar}",
+        "3",
+        "bare 143",  # each ended when it was told to, and did not have to be killed
+        "web 7",
+        "worker 7",
+    ]
+    assert measured(session) == {"web.py": RAN | WAITED, "worker.py": WAITED}
+
+
+def test_up_again_leaves_containers_alone_also_in_another_context(
+    session: hcoverage.Session,
+) -> None:
+    assert session.data_dir.is_dir()
+    containers = []
+    for context in ("first", "second"):
+        os.environ["HCOVERAGE_CONTEXT"] = context
+        assert run("docker", "compose", "up", "-d", "worker").returncode == 0
+        containers.append(run("docker", "compose", "ps", "--quiet").stdout.split())
+    assert containers[0] == containers[1]
+    assert len(containers[0]) == 1
+    told = run("docker", "compose", "exec", "-T", "worker", "sh", "-c", "echo $HCOVERAGE_CONTEXT")
+    assert told.stdout.split() == ["first"]
+    one_off = ("docker", "compose", "run", "--rm", "-T", "worker")
+    assert run(*one_off, "sh", "-c", "echo $HCOVERAGE_CONTEXT").stdout.split() == ["second"]
+
+
+@pytest.mark.parametrize(
+    ("way", "command"),
+    [
+        pytest.param("", "docker compose --file=../compose.yaml", id="by option"),
+        pytest.param("COMPOSE_FILE", "docker compose", id="by variable"),
+        pytest.param(".env", "docker compose", id="by a variable in .env"),
+        pytest.param("", "docker compose", id="in the directory above"),
+        pytest.param("compose.override.yaml", "docker compose", id="with an override"),
+        pytest.param("compose.yaml", "docker compose", id="with an include"),
+        pytest.param("", 'docker --host "$HOST" compose --profile extra', id="another host"),
+    ],
+)
+def test_compose_finds_its_files_as_ever(
+    session: hcoverage.Session, way: str, command: str
+) -> None:
+    project = session.data_dir.parent
+    below = project / "below"
+    below.mkdir()
+    override = "services: {extra: {environment: {WORD: other}}}"
+    text = {
+        ".env": "COMPOSE_FILE=../compose.yaml",
+        "compose.yaml": "include: [../compose.yaml]",
+        "compose.override.yaml": override,
+    }
+    if way in text:
+        (project if "override" in way else below).joinpath(way).write_text(text[way])
+    elif way:
+        os.environ[way] = "../compose.yaml"
+    os.environ["HOST"] = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    try:
+        words = f"{command} run --rm -T extra python3 /app/worker.py 'a word' --build"
+        ours = run("sh", "-c", words, cwd=below)
+        assert said(ours) == said(unmeasured("sh", "-c", words, cwd=below))
+    finally:
+        shutil.rmtree(below)
+        (project / "compose.override.yaml").unlink(missing_ok=True)
+    word = "other" if "override" in way else "None"
+    assert (ours.returncode, ours.stdout) == (STATUS, f"a word --build {word}\n")
+    assert measured(session) == {"worker.py": RAN}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param("--profile broken up -d not-built", id="an image that cannot be built"),
+        pytest.param("-f nowhere.yaml up -d", id="no compose file"),
+        pytest.param("-f web.py up -d", id="an invalid compose file"),
+        pytest.param("up -d nobody", id="no such service"),
+        pytest.param("up -d --nonsense", id="no such option"),
+        pytest.param("run", id="no service"),
+        pytest.param("--dry-run up -d", id="a dry run"),
+        pytest.param("up --help", id="help"),
+    ],
+)
+def test_what_compose_refuses_it_refuses_in_its_own_words(
+    session: hcoverage.Session, words: str
+) -> None:
+    ours = run("docker", "compose", *words.split())
+    plain = unmeasured("docker", "compose", *words.split())
+    assert session.data_dir.is_dir()
+    assert said(ours) == said(plain)
+
+
+def test_a_service_that_says_no_is_left_alone(session: hcoverage.Session) -> None:
+    Path("no.yaml").write_text("services: {extra: {environment: {HCOVERAGE_SESSION: ''}}}")
+    files = ("-f", "compose.yaml", "-f", "no.yaml")
+    ours = run("docker", "compose", *files, "run", "--rm", "-T", "extra")
+    assert ours.returncode == STATUS
+    assert not list(session.data_dir.glob("*.hcrec"))
+    assert not session.problems()
+
+
+def test_a_compose_file_from_standard_input_is_told(session: hcoverage.Session) -> None:
+    words = ("-f", "-", "run", "--rm", "-T", "extra")
+    ours = run("docker", "compose", *words, input=Path("compose.yaml").read_text())
+    assert ours.returncode == STATUS
+    (problem,) = session.problems()
+    assert "its compose file comes from standard input (`docker compose -f - run" in problem
+
+
+def test_the_override_file_by_hand(session: hcoverage.Session) -> None:
+    hcov = [sys.executable, "-m", "hcov", "docker", "compose-override", "--profile", "extra"]
+    refused = run(*hcov)
+    assert refused.returncode == 1
+    assert "no image has been built for web: run `docker compose --profile" in refused.stderr
+    assert unmeasured("docker", "compose", "build", "web").returncode == 0
+    done = run(*hcov)
+    override = Path("compose.coverage.yaml")
+    try:
+        assert "service bare is not measured: there is no Python" in done.stderr
+        assert "wrote compose.coverage.yaml; add `-f" in done.stderr
+        ours = unmeasured(
+            *("docker", "compose", "-f", "compose.yaml", "-f", str(override)),
+            *("run", "--rm", "-T", "--no-deps", "web", "python3", "web.py"),
+        )
+        said_by_compose = run(
+            *("docker", "compose", "-f", "compose.yaml", "-f", str(override)),
+            *("config", "--format", "json"),
+        )
+    finally:
+        override.unlink(missing_ok=True)
+    assert (ours.returncode, ours.stdout) == (STATUS, "${dollar}\n")
+    assert measured(session) == {"web.py": RAN}
+    services = json.loads(said_by_compose.stdout)["services"]
+    assert services["web"]["environment"]["PYTHONPATH"] == "/opt/hcoverage:/own$$path"
+    assert services["web"]["environment"]["WORD"] == "$${dollar}"
+
+
+def test_no_override_file_outside_of_a_run(
+    module_session: hcoverage.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(module_session.data_dir.parent)
+    with pytest.raises(hdocker.ComposeError, match="inside of `hcov run` alone"):
+        hdocker.compose_override()
+
+
+def test_no_compose_file(
+    session: hcoverage.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert session.data_dir.is_dir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(hdocker.ComposeError, match=r"there is no compose file in .*: name one"):
+        hdocker.compose_override()
+
+
+def test_an_invalid_compose_file(session: hcoverage.Session) -> None:
+    assert session.data_dir.is_dir()
+    with pytest.raises(hdocker.ComposeError, match="cannot read its files; `docker compose -f web"):
+        hdocker.compose_override(["web.py"])
+
+
+def test_no_compose(
+    session: hcoverage.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert session.data_dir.is_dir()
+    with monkeypatch.context() as patch:
+        patch.setenv("DOCKER_CONFIG", str(tmp_path))
+        if run("docker", "compose", "version").returncode == 0:
+            pytest.skip("docker has compose wherever its configuration is")
+        with pytest.raises(hdocker.ComposeNotFoundError, match="docker has no compose: install"):
+            hdocker.compose_override()
