@@ -74,7 +74,7 @@ def build(
 
 
 @docker.command("compose-override")
-@_sudo_option
+@sudo_option
 @click.option(
     "-f",
     "--file",

@@ -25,8 +25,8 @@ from hdocker._errors import (
     ComposeNotFoundError,
     ServiceWarning,
 )
-from hdocker._injection import STARTUP_PLACE, Injection, inject_into
-from hdocker._shim import PASSED_ON
+from hdocker._injection import Injection, inject_into
+from hdocker._shim import PASSED_ON, PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +82,7 @@ class Service:
     @property
     def is_measured_already(self) -> bool:
         """Whether another override has been here."""
-        return self.environment.get(SESSION_VARIABLE) == STARTUP_PLACE
+        return self.environment.get(SESSION_VARIABLE) == PLACE
 
     @property
     def is_left_alone(self) -> bool:
@@ -93,9 +93,7 @@ class Service:
     def obstacle(self) -> str:
         """The path of a mount that is in the way of ours; nothing if there is none."""
         both_ways = (
-            place
-            for place in self.targets
-            if _is_in(place, STARTUP_PLACE) or _is_in(STARTUP_PLACE, place)
+            place for place in self.targets if _is_in(place, PLACE) or _is_in(PLACE, place)
         )
         return next(both_ways, "")
 
@@ -244,7 +242,7 @@ def why_not_measured(service: Service) -> str:
     if service.is_left_alone:
         return f"it has an empty {SESSION_VARIABLE}"
     if service.obstacle:
-        return f"its mount at {service.obstacle} is in the way of ours at {STARTUP_PLACE}"
+        return f"its mount at {service.obstacle} is in the way of ours at {PLACE}"
     return ""
 
 
@@ -278,7 +276,7 @@ def override(
             }
             for mount in mounts
             # What the user mounts is another file system than the one looked at.
-            if _is_in(mount.target, STARTUP_PLACE)
+            if _is_in(mount.target, PLACE)
             or not (
                 service.shares_volumes or any(_is_in(mount.target, its) for its in service.targets)
             )
@@ -315,8 +313,8 @@ def _targets(model: Mapping[str, Any]) -> Iterator[str]:
 def _joined(python_path: str) -> str:
     # Without the session's own, which the user may have passed on from here.
     session = _escaped(os.environ.get(SESSION_VARIABLE, ""))
-    theirs = [entry for entry in python_path.split(":") if entry not in {session, STARTUP_PLACE}]
-    return ":".join([STARTUP_PLACE, *theirs] if any(theirs) else [STARTUP_PLACE])
+    theirs = [entry for entry in python_path.split(":") if entry not in {session, PLACE}]
+    return ":".join([PLACE, *theirs] if any(theirs) else [PLACE])
 
 
 def _escaped(text: str) -> str:
