@@ -16,7 +16,7 @@ from hcov import _doctor, _report, _run
 from hcov._cli_docker import docker, engine_option, sudo_option
 from hcov._cli_sets import common, diff, only
 from hcov._init import IGNORED, write_rcfile
-from hcov._messages import tell
+from hcov._messages import message_of, tell
 from hcov._report import FILE_REPORTS
 
 _EXISTING: Final = click.Path(path_type=Path)
@@ -53,15 +53,8 @@ class _Group(click.Group):
             try:
                 return super().invoke(ctx)
             except (hcoverage.HcoverageError, ImportError, OSError) as error:
-                tell(f"error: {_message(error)}")
+                tell(f"error: {message_of(error)}")
                 ctx.exit(_run.SETUP_FAILED if ctx.invoked_subcommand == "run" else 1)
-
-
-def _message(error: Exception) -> str:
-    """Give the error's text; of an OSError raised with errno and message, the message alone."""
-    if isinstance(error, OSError) and error.filename is None and error.strerror:
-        return error.strerror
-    return str(error)
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:

@@ -18,7 +18,7 @@ from hcov._report import UNDER_THRESHOLD, report
 from hcov._summary import short, tell_result, tell_unmeasured, tell_what_is_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 DATA_LOST: Final = 3
 SETUP_FAILED: Final = 125  # as env(1), timeout(1) and `docker run` have it
@@ -36,6 +36,7 @@ class Options:
     quiet: bool
     core: str | None = None
     containers: bool = True
+    printed: bool = True
 
 
 def run(command: Sequence[str], options: Options) -> int:
@@ -48,14 +49,14 @@ def run(command: Sequence[str], options: Options) -> int:
         HcoverageError, ImportError, OSError: Measuring cannot be set up; nothing has been run.
     """
     with hcoverage.open_session(options.rcfile, options.data_dir, options.core) as session:
-        _tell_start(session, quiet=options.quiet)
+        tell_start(session, quiet=options.quiet)
         watch = hcoverage.PythonWatch()
         try:
-            status = run_command(command, _environment(session, options), watch.look)
+            status = run_command(command, environment_of(session, options), watch.look)
         except CommandError as error:
             tell(f"error: {error}")
             return error.exit_status
-        own_status = _finish(session, watch, options)
+        own_status = finish(session, options, watch.root, watch.seen())
     return status or own_status
 
 
@@ -71,7 +72,8 @@ def combine(paths: Sequence[str | Path], *, rcfile: Path | None, **options: Any)
     with progress_bar("reading") as on_progress:
         result = hcoverage.combine(paths, coveragerc=rcfile, on_progress=on_progress, **options)
     tell_result(result, "merged")
-    return _tell_what_is_missing(result)
+    tell_what_is_missing(result)
+    return 0 if is_whole(result) else DATA_LOST
 
 
 def report_live(data_dir: Path, rcfile: Path) -> int:
@@ -105,60 +107,103 @@ def rcfile_or_default(rcfile: Path | None) -> Iterator[Path]:
         yield default
 
 
-def _environment(session: hcoverage.Session, options: Options) -> Mapping[str, str]:
+def environment_of(session: hcoverage.Session, options: Options) -> Mapping[str, str]:
+    """Give the whole environment of what a session measures, with what measures containers."""
     if options.containers:
         return hdocker.measure_containers(session.environment)
     return {**session.environment, hdocker.CONTAINERS_VARIABLE: "0"}
 
 
-def _finish(session: hcoverage.Session, watch: hcoverage.PythonWatch, options: Options) -> int:
-    """Merge and report what the command left; the status is hcov's own, 0 if all went well."""
-    problems = session.problems()
+def finish(
+    session: hcoverage.Session,
+    options: Options,
+    command: int,
+    seen: Iterable[hcoverage.SeenPython] = (),
+) -> int:
+    """Merge and report what the command left.
+
+    Args:
+        session: The session.
+        options: What was asked for.
+        command: The process id of the command.
+        seen: The Pythons that were seen to be started.
+
+    Returns:
+        hcov's own exit status: 0 if all went well, `UNDER_THRESHOLD`, or `DATA_LOST`.
+    """
     try:
-        with progress_bar("merging") as on_progress:
-            result = hcoverage.combine(
-                session.data_paths(),
-                coveragerc=session.rcfile.path,
-                data_file=session.data_file,
-                append=options.append,
-                command=watch.root,
-                on_progress=None if options.quiet else on_progress,
-            )
+        result = merge(session, session.data_file, options, command, seen)
     except hcoverage.NoDataError:
-        tell_unmeasured(problems, session.unmeasured(watch.seen()))
         tell(
             "error: nothing was measured: the command started no Python that reads "
             f"{session.hook}, or none of them has ended yet"
         )
         return DATA_LOST
     except (hcoverage.CombineError, OSError) as error:
-        tell_unmeasured(problems, session.unmeasured(watch.seen()))
         tell(f"error: {error}")
         return DATA_LOST
-    tell_unmeasured(problems, session.unmeasured(watch.seen(), result.merged))
-    if not options.quiet:
-        tell_result(result, "merged", session.core)
-    combined = _tell_what_is_missing(result)
     reported = report(
         result.data_file,
         session.rcfile.path,
         files=options.reports,
         fail_under=options.fail_under,
+        printed=options.printed,
         quiet=options.quiet,
     )
     if not options.quiet:
         tell_origins(result.data_file, session.rcfile.path)
     if reported == UNDER_THRESHOLD:
         return UNDER_THRESHOLD
-    return DATA_LOST if reported else combined
+    return DATA_LOST if reported or not is_whole(result) else 0
 
 
-def _tell_what_is_missing(result: hcoverage.CombineResult) -> int:
+def merge(
+    session: hcoverage.Session,
+    data_file: Path,
+    options: Options,
+    command: int,
+    seen: Iterable[hcoverage.SeenPython] = (),
+) -> hcoverage.CombineResult:
+    """Merge what the processes of a session left, and tell what came of it.
+
+    Args:
+        session: The session.
+        data_file: Where the result goes.
+        options: What was asked for.
+        command: The process id of the command.
+        seen: The Pythons that were seen to be started.
+
+    Raises:
+        HcoverageError, OSError: As `hcoverage.combine` does.
+    """
+    problems = session.problems()
+    try:
+        with progress_bar("merging") as on_progress:
+            result = hcoverage.combine(
+                session.data_paths(),
+                coveragerc=session.rcfile.path,
+                data_file=data_file,
+                append=options.append,
+                command=command,
+                on_progress=None if options.quiet else on_progress,
+            )
+    except (hcoverage.HcoverageError, OSError):
+        tell_unmeasured(problems, session.unmeasured(seen))
+        raise
+    tell_unmeasured(problems, session.unmeasured(seen, result.merged))
+    if not options.quiet:
+        tell_result(result, "merged", session.core)
     tell_what_is_missing(result)
-    return DATA_LOST if result.set_aside or result.losses else 0
+    return result
 
 
-def _tell_start(session: hcoverage.Session, *, quiet: bool) -> None:
+def is_whole(result: hcoverage.CombineResult) -> bool:
+    """Tell whether all that there was is in a result."""
+    return not (result.set_aside or result.losses)
+
+
+def tell_start(session: hcoverage.Session, *, quiet: bool) -> None:
+    """Tell what a session found, and what it does without."""
     if session.previous is not None:
         tell(
             f"data of an earlier run was left unmerged; it is now in {short(session.previous)}: "

@@ -48,6 +48,7 @@ from hcoverage._startup_directory import (
     copy_startup_directory,
     recorder_since,
 )
+from hcoverage._this_process import joined, leave_this_process
 from hcoverage._unmeasured import Unmeasured
 from hcoverage._watch import PythonWatch, SeenPython
 
@@ -95,6 +96,8 @@ __all__ = [
     "default_rcfile_text",
     "find_rcfile",
     "inject",
+    "joined",
+    "leave_this_process",
     "look_around",
     "open_proof",
     "open_session",

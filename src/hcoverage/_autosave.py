@@ -139,17 +139,17 @@ class _Autosave:
     def _take_over_exit(self) -> None:
         measuring = self._measuring
         atexit.unregister(measuring._atexit)
-        measuring._atexit = self._end  # coverage.py's handler of SIGTERM calls it
-        atexit.register(self._end)
+        measuring._atexit = self.end  # coverage.py's handler of SIGTERM calls it
+        atexit.register(self.end)
         clear = atexit._clear
 
         def _clear() -> None:
             clear()
-            atexit.register(self._end)
+            atexit.register(self.end)
 
         atexit._clear = _clear
 
-    def _end(self, event: str = "atexit") -> None:
+    def end(self, event: str = "atexit") -> None:
         """Have coverage.py save what it has; ours is not needed then."""
         self._ended = True
         self._ticker.stop()

@@ -50,9 +50,13 @@ class Rcfile:
         """The `[paths]` patterns that are mapped to the host: all but the first of each entry."""
         return tuple(side for sides in self.settings.paths.values() for side in sides[1:])
 
-    def text(self) -> str:
-        """Render the settings as the text of a `.coveragerc`, whatever form they were read from."""
-        return _render(self.sections)
+    def text(self, **run: str) -> str:
+        """Render the settings as the text of a `.coveragerc`, whatever form they were read from.
+
+        Args:
+            run: Settings under `[run]` to have instead of those that were read.
+        """
+        return _render({**self.sections, "run": {**self.sections.get("run", {}), **run}})
 
     def shared_text(self, directory: Path, data_file: Path, startup: Path) -> str:
         """Render the settings so that they mean the same in whatever directory a process starts.

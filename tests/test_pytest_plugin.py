@@ -1,0 +1,407 @@
+"""`pytest --hcov` is `hcov run -- pytest` from inside, and adds to `pytest --cov`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+from coverage import CoverageData
+
+from hcov import _pytest_plugin, _report
+from hcoverage import Core
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+PYTEST: Final = (sys.executable, "-m", "pytest")
+HCOV_RUN: Final = (sys.executable, "-m", "hcov", "run", "--")
+LIB: Final = """\
+def in_this_process():
+    return 1
+def in_a_subprocess():
+    return 2
+def nowhere():
+    return 3
+if __name__ == "__main__":
+    in_a_subprocess()
+"""
+CONFTEST: Final = """\
+import subprocess
+import sys
+import pytest
+@pytest.fixture
+def run_lib():
+    return lambda: subprocess.run([sys.executable, "lib.py"], check=True)
+def pytest_sessionfinish():
+    ended = True
+def pytest_terminal_summary():
+    told = True
+"""
+TESTS: Final = """\
+import lib
+def test_this_process():
+    assert lib.in_this_process() == 1
+def test_subprocess(run_lib):
+    run_lib()
+"""
+# pytest-forked hands on reports in a form that has no place for what pytest 9.2 has in them.
+FORKED_WITH_PYTEST_9_2: Final = """\
+import pytest_forked
+real = pytest_forked.serialize_report
+def serialize_report(report):
+    return {**real(report), "nodeid": report.nodeid, "_id": None}
+pytest_forked.serialize_report = serialize_report
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose tests run one function here and one in a subprocess; we are in it."""
+    write_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    return tmp_path
+
+
+def write_project(directory: Path) -> None:
+    (directory / ".coveragerc").write_text("[run]\nparallel = True\n")
+    (directory / "lib.py").write_text(LIB)
+    (directory / "conftest.py").write_text(CONFTEST)
+    (directory / "test_lib.py").write_text(TESTS)
+
+
+def run(*command: str, status: int = 0) -> str:
+    """Run a command to its end, and give what it wrote to stdout; its status is checked."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
+def refused(*options: str) -> str:
+    """Run pytest with options that it refuses before any test, and give what it says."""
+    done = subprocess.run([*PYTEST, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
+    assert "passed" not in done.stdout
+    return done.stderr
+
+
+def measured() -> dict[str, list[int]]:
+    """Give the lines of each file of the project that are in `.coverage`, and remove that."""
+    data = CoverageData()
+    data.read()
+    files = {Path(file) for file in data.measured_files()}
+    here = {file for file in files if file.is_relative_to(Path.cwd().resolve())}
+    lines = {file.name: sorted(data.lines(str(file)) or ()) for file in here}
+    data.close(force=True)
+    Path(".coverage").unlink()
+    return lines
+
+
+@pytest.fixture
+def expected(of_hcov_run: dict[str, list[int]]) -> dict[str, list[int]]:
+    """What `hcov run -- pytest` measures."""
+    return {name: list(lines) for name, lines in of_hcov_run.items()}
+
+
+@pytest.fixture(scope="module")
+def of_hcov_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[int]]:
+    directory = tmp_path_factory.mktemp("hcov-run")
+    write_project(directory)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HCOVERAGE_SESSION", "")
+        patch.chdir(directory)
+        run(*HCOV_RUN, *PYTEST)
+        lines = measured()
+    assert lines["lib.py"] == [1, 2, 3, 4, 5, 7, 8]
+    return lines
+
+
+class TestAsleep:
+    def test_a_run_without_it_imports_nothing_but_its_options(self) -> None:
+        Path("test_lib.py").write_text(
+            "import sys\n"
+            "def test():\n"
+            "    ours = {name for name in sys.modules if name.startswith(('hcov', 'hdocker'))}\n"
+            "    assert ours == {'hcov', 'hcov._pytest_plugin'}\n"
+            "    assert not {'click', 'coverage'} & set(sys.modules)\n"
+        )
+        run(*PYTEST, "-p", "no:pytest_cov", "--hcov-report=html")
+        assert not Path(".coverage").exists()
+
+    def test_its_choices_are_those_that_there_are(self) -> None:
+        assert set(_pytest_plugin.CORES) == set(Core)
+        assert set(_pytest_plugin.REPORTS) == {"term", "", *_report.FILE_REPORTS}
+
+    @pytest.mark.parametrize("showing", ["--collect-only", "--fixtures", "--help", "--version"])
+    def test_showing_something_measures_nothing(self, showing: str) -> None:
+        assert "hcov: " not in run(*PYTEST, "--hcov", showing)
+        assert not Path(".coverage").exists()
+
+    def test_no_hcov_has_the_last_word(self) -> None:
+        Path("pytest.ini").write_text("[pytest]\naddopts = --hcov\n")
+        assert "hcov: " not in run(*PYTEST, "--no-hcov")
+
+
+class TestWholeRun:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            (),
+            ("-n2",),
+            ("--forked",),
+            ("-p", "no:terminal"),
+            ("--hcov-core=coverage",),
+            ("--hcov-core=coverage", "--forked"),
+        ],
+        ids=" ".join,
+    )
+    def test_measures_what_hcov_run_measures(
+        self, expected: dict[str, list[int]], options: tuple[str, ...]
+    ) -> None:
+        if "no:terminal" in options:
+            del expected["conftest.py"][-1]  # nobody is to tell anything
+        if "--forked" in options:
+            Path("forked.py").write_text(FORKED_WITH_PYTEST_9_2)
+            options += ("-p", "forked")
+        run(*PYTEST, "--hcov", *options)
+        lines = measured()
+        assert {name: lines[name] for name in expected} == expected
+
+    def test_reports_in_the_summary_of_the_terminal(self) -> None:
+        out = run(*PYTEST, "--hcov")
+        before, report = out.split("= hcov =")
+        assert "hcov: merged: 2 " in report
+        assert "TOTAL " in report
+        assert report.splitlines()[-1].strip("= ").startswith("2 passed")
+        assert "TOTAL" not in before
+
+    def test_leaves_nothing_behind(self, project: Path) -> None:
+        Path("conftest.py").write_text(
+            CONFTEST + "def pytest_unconfigure():\n"
+            "    import os\n"
+            "    print([name for name in os.environ if name.startswith(('HCOV', 'COV'))])\n"
+            "    print(os.environ.get('PYTHONPATH'))\n"
+        )
+        out = run(*PYTEST, "--hcov", "-p", "no:cacheprovider")
+        before = [str(["HCOVERAGE_SESSION"]), str(os.environ.get("PYTHONPATH"))]
+        assert out.splitlines()[-2:] == before
+        left = {path.name for path in project.iterdir()} - {"__pycache__"}
+        results = {".coverage", ".hcov-origins.coverage"}
+        assert left == {*results, ".coveragerc", "conftest.py", "lib.py", "test_lib.py"}
+
+    def test_two_runs_in_one_process_have_a_session_each(
+        self, expected: dict[str, list[int]]
+    ) -> None:
+        Path("both.py").write_text(
+            "import os, pytest\n"
+            "pytest.main(['--hcov', '-k', 'this_process'])\n"
+            "os.rename('.coverage', 'first')\n"
+            "pytest.main(['--hcov'])\n"
+        )
+        run(sys.executable, "both.py")
+        second = measured()
+        Path("first").rename(".coverage")
+        first = measured()
+        # The second run does not import them again.
+        assert set(second["lib.py"]) | set(first["lib.py"]) == set(expected["lib.py"])
+        assert {2, 4, 8} <= set(second["lib.py"])
+        assert 4 not in first["lib.py"]
+
+    def test_an_interrupted_run_reports_what_it_ran(self) -> None:
+        Path("test_lib.py").write_text(
+            "import os, signal, lib\n"
+            "def test():\n"
+            "    lib.in_this_process()\n"
+            "    os.kill(os.getpid(), signal.SIGINT)\n"
+            "    signal.pause()\n"
+        )
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        out = run(*PYTEST, "--hcov", status=pytest.ExitCode.INTERRUPTED)
+        assert "TOTAL " in out
+        assert 2 in measured()["lib.py"]
+
+
+class TestStatus:
+    @pytest.mark.parametrize(("percent", "status"), [("50", 0), ("99.5", 1)])
+    def test_too_little_coverage_fails_the_run(self, percent: str, status: int) -> None:
+        out = run(*PYTEST, "--hcov", f"--hcov-fail-under={percent}", status=status)
+        assert ("fail-under" in out) == bool(status)
+
+    def test_the_rcfiles_threshold_counts(self) -> None:
+        with Path(".coveragerc").open("a") as rcfile:
+            rcfile.write("[report]\nfail_under = 100\n")
+        run(*PYTEST, "--hcov", status=1)
+
+    @pytest.mark.parametrize(("choice", "status"), [("no_such", 5), ("test_no_such.py", 4)])
+    def test_pytests_own_status_comes_first(self, choice: str, status: int) -> None:
+        option = [choice] if choice.endswith(".py") else ["-k", choice]
+        run(*PYTEST, "--hcov", "--hcov-fail-under=100", *option, status=status)
+
+    def test_nothing_to_report_fails_the_run(self) -> None:
+        Path("empty").mkdir()
+        Path(".coveragerc").write_text("[run]\nparallel = True\nsource = empty\n")
+        assert "No data to report" in run(*PYTEST, "--hcov", status=1)
+
+
+class TestOptions:
+    def test_reports_are_those_asked_for(self) -> None:
+        out = run(*PYTEST, "--hcov", "--hcov-report=json", "--hcov-report=lcov")
+        assert "TOTAL" not in out
+        assert {Path("coverage.json"), Path("coverage.lcov")} <= set(Path().iterdir())
+
+    def test_no_report_leaves_the_data(self) -> None:
+        out = run(*PYTEST, "--hcov", "--hcov-report=")
+        assert "TOTAL" not in out
+        assert 4 in measured()["lib.py"]
+
+    def test_all_of_them_may_stand_in_pyproject_toml(self) -> None:
+        Path(".coveragerc").unlink()
+        Path("other.toml").write_text("[tool.coverage.run]\nparallel = true\nomit = ['test_*']\n")
+        Path("pyproject.toml").write_text(
+            "[tool.pytest.ini_options]\n"
+            "hcov = true\n"
+            "hcov_core = 'coverage'\n"
+            "hcov_fail_under = 99\n"
+            "hcov_rcfile = 'other.toml'\n"
+            "hcov_data_dir = 'elsewhere'\n"
+            "hcov_report = 'term json'\n"
+        )
+        (Path("sub")).mkdir()
+        Path("test_lib.py").write_text(
+            TESTS + "import os\n"
+            "def test_directory():\n"
+            "    assert os.environ['HCOVERAGE_DATA_DIR'].endswith('/elsewhere')\n"
+        )
+        out = run(*PYTEST, status=1)
+        assert "core: coverage, since it was asked for" in out
+        assert "less than fail-under=99" in out
+        assert Path("coverage.json").exists()
+        assert set(measured()) == {"lib.py", "conftest.py"}
+
+    def test_the_command_line_comes_before_pyproject_toml(self) -> None:
+        Path("pyproject.toml").write_text(
+            "[tool.pytest.ini_options]\nhcov = true\nhcov_fail_under = 99\nhcov_report = 'json'\n"
+        )
+        assert "TOTAL" in run(*PYTEST, "--hcov-fail-under=50", "--hcov-report=term")
+        assert not Path("coverage.json").exists()
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("option", "message"),
+        [
+            ("--hcov-core=none", "invalid choice: 'none'"),
+            ("--hcov-report=pdf", "invalid choice: 'pdf'"),
+            ("--hcov-fail-under=101", "101 is not between 0 and 100"),
+            ("--hcov-fail-under=much", "invalid float value: 'much'"),
+            ("--hcov-rcfile=none.ini", "no rcfile at"),
+            ("--hcov-data-dir=lib.py", "lib.py as data directory"),
+        ],
+    )
+    def test_bad_options(self, option: str, message: str) -> None:
+        assert message in refused("--hcov", option)
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("hcov = 'perhaps'", "perhaps"),
+            ("hcov_fail_under = 'much'", "hcov_fail_under: "),
+            ("hcov_report = 'pdf'", "no such report: 'pdf'"),
+            ("hcov_core = 'none'", "no such core: 'none'"),
+        ],
+    )
+    def test_bad_values_in_pyproject_toml(self, line: str, message: str) -> None:
+        Path("pyproject.toml").write_text(f"[tool.pytest.ini_options]\n{line}\n")
+        asked = [] if line.startswith("hcov =") else ["--hcov"]
+        assert message in refused(*asked)
+
+    def test_an_rcfile_without_parallel(self) -> None:
+        Path(".coveragerc").write_text("[run]\nbranch = False\n")
+        assert "add `parallel = True` under [run]" in refused("--hcov")
+
+    def test_a_process_that_coverage_measures_already(self) -> None:
+        command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "--hcov"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == pytest.ExitCode.USAGE_ERROR
+        assert "run `pytest --hcov` without `coverage run`" in done.stderr
+
+    def test_reports_of_ours_where_pytest_cov_reports(self) -> None:
+        assert "use --cov-report" in refused("--hcov", "--cov", "--hcov-report=html")
+
+
+class TestInside:
+    def test_in_a_session_it_takes_part_and_says_so(self, expected: dict[str, list[int]]) -> None:
+        out = run(*HCOV_RUN, *PYTEST, "--hcov")
+        assert out.count("hcov: ") == 1
+        assert "hcov: a session is around this run" in out
+        assert measured() == expected
+
+    @pytest.mark.parametrize("how", ["inprocess", "subprocess"])
+    def test_a_pytest_that_a_test_runs_does_not_end_it(self, how: str) -> None:
+        Path("conftest.py").write_text("pytest_plugins = ['pytester']\n")
+        Path("test_lib.py").write_text(
+            "import lib, sys\n"
+            "def test_inner(pytester):\n"
+            "    pytester.makepyfile(test_inner='def test(): pass')\n"
+            f"    result = pytester.runpytest_{how}('--hcov', '--hcov-fail-under=100')\n"
+            "    result.assert_outcomes(passed=1)\n"
+            "def test_later():\n"
+            "    assert lib.in_this_process() == 1\n"
+        )
+        out = run(*PYTEST, "--hcov", "-p", "no:randomly")
+        assert out.count("hcov: merged: ") == 1
+        assert 2 in measured()["lib.py"]
+
+    def test_a_subprocess_of_a_pytest_that_a_test_runs_is_measured(self) -> None:
+        Path("conftest.py").write_text("pytest_plugins = ['pytester']\n")
+        program = Path("lib.py").resolve()
+        command = f"[sys.executable, {str(program)!r}]"
+        inner = f"import subprocess, sys\ndef test(): subprocess.run({command})"
+        Path("test_lib.py").write_text(
+            "def test_inner(pytester):\n"
+            f"    pytester.makepyfile(test_inner={inner!r})\n"
+            "    pytester.runpytest_subprocess().assert_outcomes(passed=1)\n"
+        )
+        run(*PYTEST, "--hcov")
+        assert measured()["lib.py"] == [1, 3, 4, 5, 7, 8]
+
+
+class TestBesidePytestCov:
+    """The same command twice, with the plugin and without: pytest-cov's report has more."""
+
+    COMMAND: Final = (*PYTEST, "--cov=lib", "--cov-report=term", "--cov-fail-under=85")
+
+    @pytest.fixture(params=["auto", "coverage"])
+    def core(self, request: pytest.FixtureRequest) -> str:
+        return f"--hcov-core={request.param}"
+
+    @pytest.mark.parametrize("distributed", [(), ("-n2",)], ids=["alone", "-n2"])
+    def test_its_threshold_counts_subprocesses(
+        self, core: str, distributed: tuple[str, ...]
+    ) -> None:
+        run(*self.COMMAND, *distributed, status=1)
+        out = run(*self.COMMAND, *distributed, "--hcov", core)
+        assert "Required test coverage of 85% reached. Total coverage: 87.50%" in out
+        assert measured() == {"lib.py": [1, 2, 3, 4, 5, 7, 8]}
+
+    def test_no_data_of_ours_is_left_beside_its_own(self, project: Path) -> None:
+        run(*self.COMMAND, "--hcov")
+        left = {path.name for path in project.glob(".*cov*")}
+        assert left == {".coverage", ".coveragerc"}
+
+    def test_branches_are_what_its_option_says(self) -> None:
+        run(*self.COMMAND, "--cov-branch", "--hcov")
+        data = CoverageData()
+        data.read()
+        assert data.has_arcs()
+        assert (7, 8) in (data.arcs(str(Path("lib.py").resolve())) or ())
+        data.close(force=True)
+
+    def test_a_run_without_subprocesses_is_its_own_alone(self) -> None:
+        out = run(*PYTEST, "--cov=lib", "--hcov", "-k", "this_process")
+        assert "hcov: no subprocess and no container left data" in out
+        assert measured() == {"lib.py": [1, 2, 3, 5, 7]}
