@@ -31,12 +31,13 @@ lint: venv ## ruff and mypy
 .PHONY: test-main
 test-main: venv optional-engine ## every test, under our own command
 	@$(USE_ENGINE); if docker version >/dev/null 2>&1; then dev/base-image; dev/docker-plugins || true; dev/podman up || true; fi
+	@dev/chromium || true
 	@$(USE_ENGINE); $(PYTHON) -m hcov run --no-containers --rcfile dev/coveragerc -- $(PYTHON) -m pytest
 
 .PHONY: test-oldest
 test-oldest: ## the quick tests, on the oldest Python that is supported and here
 	@dev/venv .venv-oldest test --oldest
-	.venv-oldest/bin/python -m pytest -m 'not engine and not index'
+	.venv-oldest/bin/python -m pytest -m 'not engine and not index and not browser'
 
 .PHONY: test-newest
 test-newest: ## the recorder's tests, on the newest Pythons, of Debian sid (Linux as root)

@@ -85,13 +85,15 @@ class TestOfProcesses:
         assert hcoverage.read_origins(".coverage").processes == {"main": 2, "subprocesses": 1}
 
     def test_coverage_py_tells_the_command_from_all_others_in_a_table(self) -> None:
-        done = hcov("run", "--core=coverage", "--", sys.executable, "program.py")
+        done = hcov("run", "--core=coverage", "--html", "--", sys.executable, "program.py")
         assert done.returncode == 0, done.stderr
         found = lines_by_origin()
         assert PARENT in found["main"]
         assert {CHILD, FORK}.isdisjoint(found["main"])
         assert {CHILD, FORK} <= found["subprocesses"]
-        title, headings, *rows = done.stderr.splitlines()[-4:]
+        title, headings, *rows, page = done.stderr.splitlines()[-5:]
+        assert page == "hcov: wrote htmlcov/origins.html: who ran what, file by file"
+        assert "program.py" in Path("htmlcov/origins.html").read_text()
         assert title == "hcov: who ran what:"
         assert headings.split("  ")[1] == "origin"
         assert [row.split() for row in rows] == [

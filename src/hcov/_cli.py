@@ -85,7 +85,11 @@ def main() -> None:
     metavar="PERCENT",
     help="Exit with 2 if the total is less. [default: the rcfile's fail_under]",
 )
-@click.option("--html", is_flag=True, help="Also write coverage.py's HTML report.")
+@click.option(
+    "--html",
+    is_flag=True,
+    help="Also write coverage.py's HTML report, and origins.html: who ran what.",
+)
 @click.option("--xml", is_flag=True, help="Also write coverage.py's XML report.")
 @click.option("--json", is_flag=True, help="Also write coverage.py's JSON report.")
 @click.option("--lcov", is_flag=True, help="Also write coverage.py's LCOV report.")

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import hcoverage
 from hcov._messages import tell
+from hcov._origins_page import PageError, write_page
 from hcov._statements import reported_files
+from hcov._summary import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,20 +73,45 @@ def origins_of_files(
     return counted
 
 
-def tell_origins(data_file: Path, rcfile: Path) -> None:
-    """Tell who ran what, where there is more than one origin.
+def report_origins(
+    data_file: Path, rcfile: Path, *, page_directory: Path | None, quiet: bool
+) -> None:
+    """Tell who ran what, where there is more than one origin, and write the page of it.
 
     Args:
         data_file: The merged data file.
         rcfile: The rcfile.
+        page_directory: Where coverage.py's HTML report is; None for no page.
+        quiet: Tell nothing but problems.
     """
     try:
         origins = hcoverage.read_origins(data_file)
     except hcoverage.OriginsError:
         return
-    if len(origins.names) > 1:
-        files = origins_of_files(origins, data_file, rcfile)
+    is_told = not quiet and len(origins.names) > 1
+    if not is_told and page_directory is None:
+        return
+    files = origins_of_files(origins, data_file, rcfile)
+    if is_told:
         tell("\n".join(["who ran what:", *(f"  {row}" for row in table(origins, files))]))
+    if page_directory is not None and page_directory.is_dir():
+        _write_page(origins, files, page_directory, quiet=quiet)
+
+
+def _write_page(
+    origins: hcoverage.OriginData,
+    files: Sequence[OriginsOfFile],
+    directory: Path,
+    *,
+    quiet: bool,
+) -> None:
+    try:
+        path = write_page(origins, files, directory)
+    except (PageError, OSError) as error:
+        tell(f"warning: {error}")
+    else:
+        if not quiet:
+            tell(f"wrote {short(path.absolute())}: who ran what, file by file")
 
 
 def table(origins: hcoverage.OriginData, files: Sequence[OriginsOfFile]) -> list[str]:

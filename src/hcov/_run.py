@@ -12,7 +12,7 @@ import hcoverage
 import hdocker
 from hcov._command import CommandError, run_command
 from hcov._messages import tell
-from hcov._origin_table import tell_origins
+from hcov._origin_table import report_origins
 from hcov._progress_bar import progress_bar
 from hcov._report import UNDER_THRESHOLD, report
 from hcov._summary import short, tell_result, tell_unmeasured, tell_what_is_missing
@@ -150,8 +150,8 @@ def finish(
         printed=options.printed,
         quiet=options.quiet,
     )
-    if not options.quiet:
-        tell_origins(result.data_file, session.rcfile.path)
+    html = Path(session.rcfile.settings.html_dir) if "html" in options.reports else None
+    report_origins(result.data_file, session.rcfile.path, page_directory=html, quiet=options.quiet)
     if reported == UNDER_THRESHOLD:
         return UNDER_THRESHOLD
     return DATA_LOST if reported or not is_whole(result) else 0
