@@ -465,6 +465,12 @@ class TestContainers:
         assert "no Python in it" in finding["detail"]
 
     @pytest.mark.usefixtures("docker")
+    def test_containers_that_are_left_alone(self, home: Venv, python_image: str) -> None:
+        environment = {**os.environ, "HCOVERAGE_CONTAINERS": "0"}
+        finding = examine(home.python, python_image, proof=True, env=environment)
+        assert finding.of("container")[0]["fix"] == "unset HCOVERAGE_CONTAINERS"
+
+    @pytest.mark.usefixtures("docker")
     @pytest.mark.engine
     def test_an_image_whose_python_is_measured(self, home: Venv, python_image: str) -> None:
         report = examine(home.python, python_image, proof=True)

@@ -17,9 +17,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage import Finding, Status, problem_of
+from hcoverage import SESSION_VARIABLE, Finding, Status, problem_of
 from hdocker._engine import ENGINES, Engine
-from hdocker._errors import CommandError, EngineError, EngineNotFoundError, PathMappingWarning
+from hdocker._errors import EngineError, EngineNotFoundError, PathMappingWarning
+from hdocker._injection import CONTAINERS_VARIABLE, prepared_image
 from hdocker._run import get_docker_base_cmd
 from hdocker._visibility import require_visible
 
@@ -33,7 +34,7 @@ _VERSION: Final = {
     "podman": ("info", "--format", "{{.Version.Version}}"),
 }
 _HOSTS: Final = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}
-_NO_SUCH_COMMAND: Final = (126, 127)
+_OLDEST: Final = (3, 8)
 _MOST_PYTHONS: Final = 10  # as in _try_pythons
 
 
@@ -111,6 +112,10 @@ def try_image(
         use_sudo: Whether it is run through `sudo`.
     """
     subject = f"image {image}"
+    if os.environ.get(CONTAINERS_VARIABLE) == "0":
+        detail = f"containers are left alone, by {CONTAINERS_VARIABLE}=0"
+        fix = f"unset {CONTAINERS_VARIABLE}"
+        return [Finding(subject, "container", Status.PROBLEM, detail, fix)]
     program = Engine(engine, use_sudo)
     for number in range(_MOST_PYTHONS):
         for way in range(len(proof.ways)):
@@ -142,26 +147,23 @@ def try_image(
 
 def _try_pythons(image: str, proof: Proof, engine: Engine) -> list[dict[str, str]]:
     """Run the image's Pythons in a container; give which there are."""
+    session = Path(proof.session.environment[SESSION_VARIABLE])
+    prepared = prepared_image(image, engine, session, proof.session.data_dir)
+    able = [python.path for python in prepared.interpreters if python.version >= _OLDEST]
+    if not able:
+        return []
+    options = [
+        *("--network", "none"),
+        *("--volume", f"{proof.directory}:{proof.container_directory}:ro"),
+        *("--entrypoint", able[0]),
+    ]
+    with warnings.catch_warnings(action="ignore", category=PathMappingWarning):
+        start = get_docker_base_cmd(
+            engine.use_sudo, engine=engine.name, image=image, options=options
+        )
     source = importlib.resources.files("hdocker").joinpath("_try_pythons.py").read_text("utf-8")
-    for command in ("python3", "python"):
-        options = [
-            *("--network", "none"),
-            *("--volume", f"{proof.directory}:{proof.container_directory}:ro"),
-            *("--entrypoint", command),
-        ]
-        with warnings.catch_warnings(action="ignore", category=PathMappingWarning):
-            start = get_docker_base_cmd(
-                engine.use_sudo, engine=engine.name, image=image, options=options
-            )
-        arguments = start[len(engine.argv()) :]
-        try:
-            said = engine.run(*arguments, image, "-c", source, proof.container_directory)
-        except CommandError as error:
-            if error.returncode in _NO_SUCH_COMMAND:
-                continue
-            raise
-        return _parse(said)
-    return []
+    arguments = start[len(engine.argv()) :]
+    return _parse(engine.run(*arguments, image, "-c", source, proof.container_directory, *able))
 
 
 def _parse(said: str) -> list[dict[str, str]]:

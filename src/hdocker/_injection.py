@@ -168,9 +168,24 @@ def find_out_for_shims(
 
 
 def _inject(image: str, engine: Engine, session: Path, data_dir: Path) -> Injection:
+    prepared = prepared_image(image, engine, session, data_dir)
+    return _injection(prepared, data_dir) if prepared.interpreters else Injection()
+
+
+def prepared_image(image: str, engine: Engine, session: Path, data_dir: Path) -> PreparedImage:
+    """Make an image ready for the containers of a session; it is pulled if it is not here.
+
+    Args:
+        image: The image.
+        engine: The engine that will run the containers.
+        session: The session's startup directory.
+        data_dir: The session's data directory.
+
+    Raises:
+        EngineError: As for `inject_into`.
+    """
     identity, config = _identify(engine, image)
-    prepared = prepare(image, identity, config, engine=engine, session=session, data_dir=data_dir)
-    return _injection(prepared, data_dir) if prepared.has_python else Injection()
+    return prepare(image, identity, config, engine=engine, session=session, data_dir=data_dir)
 
 
 def _injection(prepared: PreparedImage, data_dir: Path) -> Injection:

@@ -7,6 +7,7 @@ meet an image at the same time need not wait for each other.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import tempfile
@@ -22,7 +23,7 @@ from hcoverage import (
 )
 from hdocker._coverage_bundle import coverage_bundle
 from hdocker._errors import BundleError
-from hdocker._image_pythons import Look
+from hdocker._image_pythons import Interpreter, Look
 from hdocker._shim import PLACE
 from hdocker._visibility import require_visible
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hdocker._engine import Engine
-    from hdocker._image_pythons import ImagePythons, Interpreter
+    from hdocker._image_pythons import ImagePythons
 
 STARTUP_PLACE: Final = PLACE
 _DATA_NAME: Final = "data"
@@ -49,13 +50,13 @@ class PreparedImage:
         startup: The startup directory, here; its place in containers is `STARTUP_PLACE`.
         site_directories: The directories in the image that Pythons read `.pth` files from.
         python_path: The image's own PYTHONPATH, or an empty string.
-        has_python: Whether there is a Python in it that could be asked.
+        interpreters: Its Pythons; empty where there is none that could be asked.
     """
 
     startup: Path
     site_directories: tuple[str, ...]
     python_path: str
-    has_python: bool
+    interpreters: tuple[Interpreter, ...]
 
 
 @dataclass(frozen=True)
@@ -179,15 +180,19 @@ def _add_coverage(startup: Path, python: Interpreter, notes: _Notes) -> bool:
 
 
 def _remember(directory: Path, pythons: ImagePythons) -> None:
-    facts = {
-        "site_directories": pythons.site_directories,
-        "python_path": pythons.python_path,
-        "has_python": bool(pythons.interpreters),
-    }
-    (directory / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    facts = json.dumps(dataclasses.asdict(pythons))
+    (directory / _FACTS).write_text(facts, encoding="utf-8")
 
 
 def _remembered(directory: Path) -> PreparedImage:
     facts = json.loads((directory / _FACTS).read_text(encoding="utf-8"))
-    facts["site_directories"] = tuple(facts["site_directories"])
-    return PreparedImage(directory / _STARTUP, **facts)
+    interpreters = (
+        Interpreter(**{**facts_of_one, "version": tuple(facts_of_one["version"])})
+        for facts_of_one in facts["interpreters"]
+    )
+    return PreparedImage(
+        directory / _STARTUP,
+        tuple(facts["site_directories"]),
+        facts["python_path"],
+        tuple(interpreters),
+    )

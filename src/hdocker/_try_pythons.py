@@ -17,14 +17,15 @@ _MOST = 10
 _PATIENCE = 30  # seconds
 
 
-def main(directory: str) -> None:
-    """Run a file with each Python on PATH, in each way; `{number}-{way}.py` in a directory.
+def main(directory: str, *others: str) -> None:
+    """Run a file with each Python, in each way; `{number}-{way}.py` in a directory.
 
     Args:
         directory: Where the files are.
+        others: Pythons that are known beside those on PATH.
     """
     tried = []
-    for number, python in enumerate(_find()[:_MOST]):
+    for number, python in enumerate(_find(others)[:_MOST]):
         tried.append({"path": python, "version": _output([python, "-I", "-S", "-c", _VERSION])})
         probes = [str(Path(directory, f"{number}-{way}.py")) for way in range(4)]
         # The ways of hcoverage's `_proof`, in its order.
@@ -35,7 +36,7 @@ def main(directory: str) -> None:
     sys.stdout.write(json.dumps(tried))
 
 
-def _find() -> "list[str]":
+def _find(others: "tuple[str, ...]") -> "list[str]":
     found: dict[str, str] = {}
     for entry in map(Path, os.environ.get("PATH", os.defpath).split(os.pathsep)):
         for path in sorted(entry.glob("python*")):
@@ -43,6 +44,8 @@ def _find() -> "list[str]":
                 # In a virtual environment a link is another Python than what it leads to.
                 is_own = (entry.parent / "pyvenv.cfg").exists()
                 found.setdefault(str(entry if is_own else path.resolve()), str(path))
+    for path in map(Path, others):
+        found.setdefault(str(path.resolve()), str(path))
     return list(found.values())
 
 
@@ -75,4 +78,4 @@ def _output(argv: "list[str]") -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
