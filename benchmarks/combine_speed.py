@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from binascii import crc32
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -147,7 +146,7 @@ def write_recording(path: Path, number: int, maps: Sequence[tuple[str, set[int]]
     fixed = struct.pack(
         "<8sHHIQIIQ8sI",
         b"\x89HCOV\r\n\x1a",
-        1,
+        2,
         0,
         len(metadata),
         size,
@@ -157,7 +156,7 @@ def write_recording(path: Path, number: int, maps: Sequence[tuple[str, set[int]]
         number.to_bytes(8, "little"),
         1,
     )
-    header = fixed + struct.pack("<III", crc32(metadata, crc32(fixed)), 0, 0)
+    header = fixed + struct.pack("<III", _checksum(fixed + metadata), 0, 0)
     path.write_bytes((header + metadata).ljust(start, b"\0") + body.ljust(size - start, b"\0"))
 
 
@@ -169,8 +168,12 @@ def _record(source: str, lines: set[int]) -> bytes:
     marks = bytearray(LINES)
     for line in lines:
         marks[line - 1] = 0xA5
-    record = begin + struct.pack("<I", crc32(rest, crc32(begin))) + rest + bytes(marks)
+    record = begin + struct.pack("<I", _checksum(begin + rest)) + rest + bytes(marks)
     return record.ljust(length, b"\0")
+
+
+def _checksum(content: bytes) -> int:
+    return int.from_bytes(content, "little") % 1073741789
 
 
 def make(case: str, count: int, directory: Path) -> tuple[Path, Path]:

@@ -78,8 +78,9 @@ def programs() -> str:
 
 @pytest.fixture(autouse=True)
 def _dask_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dask writes a template of its configuration, not into the user's home now."""
+    """Dask writes a template of its configuration, and locks; not into the user's places now."""
     monkeypatch.setenv("DASK_CONFIG", str(tmp_path / "dask"))
+    monkeypatch.setenv("DASK_TEMPORARY_DIRECTORY", str(tmp_path))
 
 
 @pytest.fixture
@@ -184,8 +185,7 @@ def test_a_dask_cluster_reads_what_lies_in_a_bucket(
     common = ["--no-dashboard", "--scheduler-file", f"{project}/scheduler.json"]
     scheduler = [f"{programs}/dask", "scheduler", "--host=127.0.0.1", "--port=0", *common]
     cluster = tmp_path / "cluster"
-    own = ["--no-nanny", "--nthreads=1", "--local-directory", str(cluster)]
-    worker = [f"{programs}/dask", "worker", *own, *common]
+    worker = [f"{programs}/dask", "worker", "--no-nanny", "--nthreads=1", *common]
     cluster.mkdir()
     with running(scheduler, cluster), running(worker, cluster), running(worker, cluster):
         command = [f"{programs}/python", "-c", COMBINE_ON_CLUSTER, "s3://bucket/run-42/"]

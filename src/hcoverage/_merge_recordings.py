@@ -29,7 +29,7 @@ from hcoverage._recordings import (
 from hcoverage._untrusted_file import UntrustedDataError, read_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from hcoverage._origins import Origins
 
@@ -148,7 +148,56 @@ def read_batch(
             reader.add(file, content)
         except (RecordingError, UntrustedDataError, OSError) as error:
             reader.found.unreadable.append(Unreadable(Path(file), _reason(error)))
+    reader.finish()
     return reader.found
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Layout:
+    """How the records of a segment follow one another, and that they are of lines.
+
+    Attributes:
+        heads: The heads of the records.
+        counts: How many marks each has.
+        form: Takes a segment apart, into heads and marks in turn.
+        ones: A number that has the lowest bit set of each byte of all marks.
+    """
+
+    heads: tuple[_Head, ...]
+    counts: tuple[int, ...]
+    form: struct.Struct
+    ones: int
+
+    @classmethod
+    def of(cls, records: Iterable[tuple[_Head, int, int]]) -> _Layout:
+        """Give the layout of records, of which the head, the length and the count are known."""
+        heads, lengths, counts = zip(*records, strict=True)
+        fields = (
+            f"{len(head)}s{count}s{length - len(head) - count}x"
+            for head, length, count in zip(heads, lengths, counts, strict=True)
+        )
+        ones = int.from_bytes(bytes([1]) * sum(counts), "little")
+        return cls(heads, counts, struct.Struct("<" + "".join(fields)), ones)
+
+    def marks_in(self, content: bytes, position: int) -> int | None:
+        """Give all marks of a segment as one number; None if it has not just this layout."""
+        end = position + self.form.size
+        if end > len(content):
+            return None
+        parts = self.form.unpack_from(content, position)
+        if parts[::2] != self.heads or not _is_zero(content, end):
+            return None
+        marks = int.from_bytes(b"".join(parts[1::2]), "little")
+        # All bytes at once: each is a mark or zero.
+        return marks if (marks & self.ones) * MARK == marks else None
+
+    def split(self, marks: int) -> Iterator[tuple[_Head, int]]:
+        """Give the marks of each record."""
+        content = marks.to_bytes(sum(self.counts), "little")
+        position = 0
+        for head, count in zip(self.heads, self.counts, strict=True):
+            yield head, int.from_bytes(content[position : position + count], "little")
+            position += count
 
 
 class _Damaged(Exception):  # noqa: N818 - it never leaves this module
@@ -170,6 +219,10 @@ class _Reader:
         # bit of each byte set.
         self._heads: dict[_Head, tuple[int, int, int]] = {}
         self._entries: set[bytes] = set()
+        # Processes of one program mostly have one layout; by the first record, the last that it
+        # began, or None if that was the first one. And what segments of a layout have together.
+        self._layouts: dict[bytes, _Layout | None] = {}
+        self._together: dict[tuple[GroupKey, _Layout], int] = {}
 
     def add(self, file: str, content: bytes) -> None:
         """Add a segment."""
@@ -180,7 +233,10 @@ class _Reader:
         arcs: list[tuple[_Head, list[bytes]]] = []
         try:
             _expect(len(content) == size)
-            self._read_records(content, position, lines, arcs)
+            if not self._read_as_before(key, content, position):
+                self._read_records(content, position, lines, arcs)
+                if lines and not arcs:
+                    self._remember(content[position : position + _FIXED], lines)
         except (_Damaged, struct.error):
             segment = _recordings._parse(Path(file), content)  # noqa: SLF001
             self.found.others.setdefault(key, []).extend(segment.sources)
@@ -190,6 +246,29 @@ class _Reader:
             self._add_arcs(key, arcs)
             part = Part(file, key, process, number, loss if loss.count else None)
         self.found.parts.append(part)
+
+    def finish(self) -> None:
+        """Put what was read into `found`."""
+        for (key, layout), marks in self._together.items():
+            self._add_lines(key, layout.split(marks))
+        self._together.clear()
+
+    def _read_as_before(self, key: GroupKey, content: bytes, position: int) -> bool:
+        """Read a segment whose layout is that of the last one that began like it."""
+        layout = self._layouts.get(content[position : position + _FIXED])
+        marks = layout.marks_in(content, position) if layout is not None else None
+        if layout is None or marks is None:
+            return False
+        self._together[key, layout] = self._together.get((key, layout), 0) | marks
+        return True
+
+    def _remember(self, beginning: bytes, lines: list[tuple[_Head, int]]) -> None:
+        """Remember the layout of a segment, if it is not the only one that begins so."""
+        if beginning not in self._layouts:
+            self._layouts[beginning] = None
+            return
+        facts = ((head, *self._heads[head][:2]) for head, _ in lines)
+        self._layouts[beginning] = _Layout.of(facts)
 
     def _read_records(
         self,
@@ -218,7 +297,7 @@ class _Reader:
             elif head.startswith(b"ARCS"):
                 arcs.append((head, self._split(content[start : start + count])))
             position += length
-        if position > len(content) or content.count(0, position) != len(content) - position:
+        if not _is_zero(content, position):
             raise _Damaged
 
     def _check(self, head: _Head, content: bytes, position: int) -> tuple[int, int, int] | None:
@@ -233,7 +312,7 @@ class _Reader:
         self._heads[head] = facts = (length, count, ones)
         return facts
 
-    def _add_lines(self, key: GroupKey, lines: list[tuple[_Head, int]]) -> None:
+    def _add_lines(self, key: GroupKey, lines: Iterable[tuple[_Head, int]]) -> None:
         merged = self.found.lines.setdefault(key, {})
         get = merged.get
         for head, marks in lines:
@@ -256,7 +335,7 @@ class _Reader:
                 self._check_entry(entry, length)
             entries.append(entry)
             position += length
-        if body.count(0, position) != len(body) - position:
+        if not _is_zero(body, position):
             raise _Damaged
         return entries
 
@@ -281,6 +360,11 @@ class _Reader:
         )
         self.found.processes.setdefault(key, process)
         return key
+
+
+def _is_zero(content: bytes, position: int) -> bool:
+    """Tell whether there is nothing but zeros from a position on, which is not past the end."""
+    return position <= len(content) and content[position:] == bytes(len(content) - position)
 
 
 def _source(head: _Head) -> SourceLines:

@@ -106,11 +106,25 @@ def segments(draw: st.DrawFn) -> list[bytes]:
     made = []
     for number in range(draw(st.integers(1, 6))):
         process = draw(st.integers(0, len(processes) - 1))
-        content = segment(process + 1, number, processes[process], draw(records))
+        written = draw(records)
+        # Processes of one program record the same sources.
+        for again in range(draw(st.sampled_from([0, 0, 2, 3]))):
+            same = [_marked_anew(record, draw(st.integers(0, 99))) for record in written]
+            made.append(segment(process + 1, 10 + 10 * number + again, processes[process], same))
+        content = segment(process + 1, number, processes[process], written)
         if draw(st.sampled_from([False, False, True])):
             content = _damaged(draw, content)
         made.append(content)
     return made
+
+
+def _marked_anew(record: bytes, line: int) -> bytes:
+    """Mark another line in a record of lines, which has the same head then."""
+    start = 52 + sum(struct.unpack_from("<II", record, 44))
+    count = int.from_bytes(record[40:44], "little")
+    if not record.startswith(b"LINE") or line >= count:
+        return record
+    return record[: start + line] + b"\xa5" + record[start + line + 1 :]
 
 
 def _damaged(draw: st.DrawFn, content: bytes) -> bytes:
