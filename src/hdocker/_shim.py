@@ -17,6 +17,7 @@ import os
 import sys
 
 from hdocker import _command_line
+from hdocker._image_identity import identity_by_socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -268,6 +269,10 @@ def _load_package(session: str) -> None:
 
 
 def _identity(client: str, line: CommandLine) -> str:
+    if os.path.basename(client) == "docker" and not line.client_options:
+        identity = identity_by_socket(line.image, os.environ)
+        if identity:
+            return identity
     command = [*line.client_options, "image", "inspect", "--format", "{{.Id}}", line.image]
     return _output(client, command).strip()
 
