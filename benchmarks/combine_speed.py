@@ -13,6 +13,7 @@ where a promise does not hold; ratios of wall-clock time are promised on two idl
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import os
 import random
@@ -325,7 +326,12 @@ def main() -> int:
     options = parser.parse_args()
     rounds, most = (1, 1_000) if options.quick else (options.rounds, 10_000)
     broken: list[str] = []
-    print(f"coverage.py {coverage.__version__}, {os.cpu_count()} processors")
+    # pip compiles what it installs, coverage.py; ours may be in a clone.
+    compileall.compile_dir(Path(hcoverage.__file__).parent, quiet=1)
+    load = os.getloadavg()[0]
+    print(f"coverage.py {coverage.__version__}, {os.cpu_count()} processors, load {load:.1f}")
+    if load > 1:
+        print("the machine is busy: go by processor time, which it spends on ours alone")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "src").mkdir()
