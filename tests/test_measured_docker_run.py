@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import coverage
 import pytest
 from coverage import CoverageData
 
@@ -273,6 +274,50 @@ def test_a_command_of_get_docker_base_cmd_is_not_added_to_twice(
         assert (done.returncode, done.stdout, done.stderr) == (STATUS, "False one\n", "")
     assert len(list(session.data_dir.glob("*.hcrec"))) == 2
     assert measured(session) == RAN
+
+
+@pytest.mark.parametrize(
+    ("hook", "asked_for"),
+    [
+        pytest.param(hcoverage.pth_text(), "*.hcrec", id="our hook"),
+        pytest.param(
+            'import os; os.getenv("COVERAGE_PROCESS_START")'
+            ' and exec("import coverage; coverage.process_startup()")\n',
+            ".coverage.*",
+            id="by hand",
+        ),
+    ],
+)
+def test_in_a_baked_image_one_core_measures(
+    session: hcoverage.Session,
+    image: str,
+    image_name: str,
+    tmp_path: Path,
+    *,
+    hook: str,
+    asked_for: str,
+) -> None:
+    context = tmp_path / "context"
+    package = Path(coverage.__file__).parent
+    shutil.copytree(package, context / "coverage", ignore=shutil.ignore_patterns("__pycache__"))
+    (context / "coverage.pth").write_text(hook)
+    library = f"{sys.base_prefix}/lib/python3.{sys.version_info.minor}/site-packages"
+    (context / "Dockerfile").write_text(
+        f"FROM {image}\nCOPY coverage {library}/coverage\nCOPY coverage.pth {library}/\n"
+    )
+    build = ["docker", "build", "--quiet", "--tag", image_name, str(context)]
+    subprocess.run(build, check=True, capture_output=True)
+
+    for base, left in (
+        (hdocker.get_docker_base_cmd(), asked_for),
+        (["docker", "run", "--rm"], "*.hcrec"),
+    ):
+        done = run(*base, image_name, "one")
+        assert (done.returncode, done.stdout, done.stderr) == (STATUS, "False one\n", "")
+        data = [file for kind in (".coverage.*", "*.hcrec") for file in session.data_dir.glob(kind)]
+        assert data == list(session.data_dir.glob(left))
+        assert len(data) == 1
+        assert measured(session) == RAN
 
 
 @pytest.mark.parametrize(
