@@ -183,6 +183,37 @@ class TestKeeping:
         assert lines_by_origin() == {"main": {1, 2}, "container 0123456789ab": {3}}
         assert hcoverage.read_origins(".coverage").processes["main"] == 2
 
+    def test_results_of_several_machines_keep_their_origins(self, tmp_path: Path) -> None:
+        for number, host in enumerate(("0123456789ab", "build-7"), 1):
+            data_file(HERE, 7, [number])
+            data_file(host, 1, [number + 4])
+            (tmp_path / f"shard-{number}").mkdir()
+            result = tmp_path / f"shard-{number}" / ".coverage"
+            hcoverage.combine(["data"], data_file=result, command=7)
+        hcoverage.combine(["shard-1/.coverage", "shard-2/.coverage"])
+        assert lines_by_origin() == {
+            "main": {1, 2},
+            "container 0123456789ab": {5},
+            "host build-7": {6},
+        }
+        assert hcoverage.read_origins(".coverage").processes["main"] == 2
+        assert list(tmp_path.glob("shard-*/.*")) == []
+
+    def test_origins_of_what_is_not_in_the_result_do_not_get_into_it(self, tmp_path: Path) -> None:
+        from hcoverage._merge import write_part
+        from hcoverage._merge_data_files import digest_of_data
+        from hcoverage._part import Part
+
+        (tmp_path / "shard").mkdir()
+        result = data_file(HERE, 7, [1]).rename(tmp_path / "shard" / ".coverage")
+        forged = Part({"/etc/shadow": ("", 0)}, {"main": "main"}, {("/etc/shadow", "main"): 2})
+        meta = [("hcov_belongs_to", digest_of_data(result.read_bytes()).hex())]
+        write_part(forged, tmp_path / "shard" / ".hcov-origins.coverage", meta)
+        hcoverage.combine(["shard/.coverage"])
+        assert hcoverage.read_origins(".coverage").part.paths.keys() == {
+            str(Path("program.py").absolute())
+        }
+
     def test_appending_to_data_of_nobody_known_leaves_that_out(self) -> None:
         data_file(HERE, 7, [1]).rename(".coverage")
         data_file(HERE, 9, [2])

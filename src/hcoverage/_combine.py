@@ -14,6 +14,7 @@ import functools
 import os
 import stat
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,7 @@ from hcoverage._inputs import Inputs, opened
 from hcoverage._origins import NOT_KNOWN, Origins, origins_here
 from hcoverage._project_roots import drop, measured, of_unknown_plugins, outside, roots
 from hcoverage._rcfile import find_rcfile, settings_of
-from hcoverage._target import held
+from hcoverage._target import held, origins_beside
 from hcoverage._untrusted_file import stamp
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ def combine(
             raise _nothing_to_merge(shown, found.recorded.losses)
         selection.merged.write(target.result)
         left_out, of_no_plugin = _drop_untrusted(target.result, inputs, found.settings)
-        _write_origins(selection, target, [*left_out, *of_no_plugin], existing)
+        untrusted = frozenset([*left_out, *of_no_plugin])
+        _write_origins(selection, target, untrusted, is_appended=existing is not None)
         target.put_in_place()
         changed = [] if keep else _remove(selection, inputs, target)
         merged = selection.merged_files(target.path if existing else None)
@@ -156,6 +158,7 @@ class _Selection:
         merged: What goes into the result.
         files: The data files that are in it.
         recorded: What came of the recordings.
+        processes: How many processes of each origin are in it.
         set_aside: What is not in it, or not all of it, and why.
         has_data: Whether there is a result to write.
         other_versions: Measured files that are left out, since they are others by now.
@@ -164,6 +167,7 @@ class _Selection:
     merged: Merged
     files: list[ReadFile]
     recorded: RecordedData
+    processes: Mapping[str, int]
     set_aside: list[SetAside]
     has_data: bool
     other_versions: list[OtherVersion]
@@ -328,9 +332,11 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
     other_versions = _find_here(wanted, map_path, found.finder)
     files, set_aside = _fitting(found.batch, kind)
     merged = Merged()
+    processes: Counter[str] = Counter()
     if existing is not None:
         for part in existing.parts.values():
-            merged.add(part, lambda path: path)
+            merged.add(part, _as_it_is)
+        processes.update(_add_known_origins(merged, existing.files, _as_it_is))
     files, parts, conflicting = _without_conflicts(
         found.batch, files, merged, map_path, found.origins
     )
@@ -339,6 +345,8 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
     for each in (kind, Kind.NOTHING):
         part = parts.get(each, Part())
         merged.add(part.without(left_out) if left_out else part, map_path)
+    processes.update(_add_known_origins(merged, files, map_path))
+    processes.update(file.origin for file in files if file.origin)
     recorded = found.recorded
     if all(file.kind in (kind, Kind.NOTHING) for file in found.recorded_batch.files):
         for part in found.recorded_batch.parts.values():
@@ -349,6 +357,7 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
         merged=merged,
         files=files,
         recorded=recorded,
+        processes=processes + Counter(process.origin for process in recorded.processes),
         set_aside=[*set_aside, *recorded.set_aside],
         has_data=bool(files or existing or found.recorded_batch.files),
         other_versions=other_versions,
@@ -451,22 +460,43 @@ def _origins(sources: list[Path], listed: list[Path], command: int | None) -> Or
 
 
 def _write_origins(
-    selection: _Selection, target: Target, left_out: Iterable[str], existing: Batch | None
+    selection: _Selection, target: Target, left_out: frozenset[str], *, is_appended: bool
 ) -> None:
-    """Write what each origin ran, together with what was known of what is appended to."""
-    from hcoverage._origin_data import OriginsError, read_origins, write_origins  # noqa: PLC0415
+    """Write what each origin ran."""
+    from hcoverage._origin_data import write_origins  # noqa: PLC0415
 
-    part = selection.merged.by_origin().without(frozenset(left_out))
-    before = None
-    if existing is not None:
+    part = selection.merged.by_origin().without(left_out)
+    appended_to = target.path if is_appended else None
+    write_origins(part, selection.processes, target.result, appended_to=appended_to)
+
+
+def _add_known_origins(
+    merged: Merged, files: Iterable[ReadFile], map_path: Callable[[str], str]
+) -> Counter[str]:
+    """Add what is known of the origins of data files that are results of other merges.
+
+    Returns:
+        How many processes each of the origins had.
+    """
+    from hcoverage._origin_data import OriginsError, read_origins  # noqa: PLC0415
+
+    processes: Counter[str] = Counter()
+    for file in _results(files):
         with contextlib.suppress(OriginsError):
-            before = read_origins(target.path)
-    processes = [
-        *(file.origin for file in selection.files if file.origin),
-        *(process.origin for process in selection.recorded.processes),
-    ]
-    appended_to = target.path if existing is not None else None
-    write_origins(part, processes, target.result, before=before, appended_to=appended_to)
+            known = read_origins(file)
+            merged.add_origins(known.part, map_path)
+            processes.update(known.processes)
+    return processes
+
+
+def _results(files: Iterable[ReadFile]) -> list[Path]:
+    """List the data files that merges have written, with the origins of what is in them."""
+    found = [Path(file.path) for file in files if not file.origin]
+    return [file for file in found if origins_beside(file).exists()]
+
+
+def _as_it_is(path: str) -> str:
+    return path
 
 
 def _no_progress(_done: int, _total: int, /) -> None:
@@ -478,8 +508,10 @@ def _remove(selection: _Selection, inputs: Inputs, target: Target) -> list[SetAs
     changed = [file for file in selection.files if not _is_as_read(file)]
     kept = {file.path for file in changed}
     merged = [Path(file.path) for file in selection.files if file.path not in kept]
-    removed = [*merged, *selection.recorded.merged]
-    target.remove(file for file in removed if inputs.may_be_removed(file))
+    beside = [origins_beside(file) for file in _results(selection.files) if str(file) not in kept]
+    removed = [*merged, *beside, *selection.recorded.merged]
+    own = origins_beside(target.path)
+    target.remove(file for file in removed if inputs.may_be_removed(file) and file != own)
     reason = "it was written to while it was merged: combine again with --append"
     return [SetAside(Path(path), reason) for path in sorted(kept)]
 

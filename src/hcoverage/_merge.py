@@ -136,9 +136,11 @@ class Merged:
 
     Attributes:
         part: All of it, by labels: origins and contexts.
+        origins: What origins ran of what does not tell itself; they are in the place of contexts.
     """
 
     part: Part = dataclasses.field(default_factory=Part)
+    origins: Part = dataclasses.field(default_factory=Part)
 
     def add(self, part: Part, map_path: Callable[[str], str]) -> None:
         """Add a part, which is of no use afterwards.
@@ -147,21 +149,11 @@ class Merged:
             part: What is added.
             map_path: Gives the path here of each of its paths.
         """
-        mapped = {path: map_path(path) for path in part.paths}
-        if all(path == new for path, new in mapped.items()):
-            self.part.add(part)
-            return
-        moved = Part(contexts=part.contexts)
-        for path, place in part.paths.items():
-            moved.paths.setdefault(mapped[path], place)
-        for (path, context), numbers in part.lines.items():
-            key = (mapped[path], context)
-            moved.lines[key] = moved.lines.get(key, 0) | numbers
-        for (path, context), arcs in part.arcs.items():
-            moved.arcs.setdefault((mapped[path], context), arcs).update(arcs)
-        for path, tracer in part.tracers.items():
-            moved.tracers.setdefault(mapped[path], tracer)
-        self.part.add(moved)
+        self.part.add(_moved(part, map_path))
+
+    def add_origins(self, part: Part, map_path: Callable[[str], str]) -> None:
+        """Add what origins ran of what is added, or was; it is of no use afterwards."""
+        self.origins.add(_moved(part, map_path))
 
     def write(self, data_file: Path) -> None:
         """Write it as a new data file.
@@ -173,14 +165,33 @@ class Merged:
         write_part(_regrouped(self.part, context_of), data_file)
 
     def by_origin(self) -> Part:
-        """Give what each origin ran, in the place of contexts."""
+        """Give what each origin ran, in the place of contexts, of what is merged."""
         part = _regrouped(self.part, origin_of)
+        part.add(self.origins.without(self.origins.paths.keys() - part.paths.keys()))
         # What an origin is not known of.
         part.contexts.pop("", None)
         for path in part.paths:
             part.lines.pop((path, ""), None)
             part.arcs.pop((path, ""), None)
         return part
+
+
+def _moved(part: Part, map_path: Callable[[str], str]) -> Part:
+    """Give a part under other paths, several of which may be one."""
+    mapped = {path: map_path(path) for path in part.paths}
+    if all(path == new for path, new in mapped.items()):
+        return part
+    moved = Part(contexts=part.contexts)
+    for path, place in part.paths.items():
+        moved.paths.setdefault(mapped[path], place)
+    for (path, context), numbers in part.lines.items():
+        key = (mapped[path], context)
+        moved.lines[key] = moved.lines.get(key, 0) | numbers
+    for (path, context), arcs in part.arcs.items():
+        moved.arcs.setdefault((mapped[path], context), arcs).update(arcs)
+    for path, tracer in part.tracers.items():
+        moved.tracers.setdefault(mapped[path], tracer)
+    return moved
 
 
 def write_part(part: Part, data_file: Path, meta: Iterable[tuple[str, str]] = ()) -> None:

@@ -132,30 +132,23 @@ def read_origins(data_file: str | os.PathLike[str]) -> OriginData:
 
 def write_origins(
     part: Part,
-    processes: Iterable[str],
+    processes: Mapping[str, int],
     result: Path,
     *,
-    before: OriginData | None = None,
     appended_to: Path | None = None,
 ) -> None:
     """Write the origins of a data file that is about to be put in place.
 
     Args:
         part: What was run; its contexts are origins.
-        processes: The origin of each process.
+        processes: How many processes each origin has.
         result: The data file. The origins are put beside it.
-        before: Origins that are merged into these.
         appended_to: The data file that these belong to as well, until it is replaced.
     """
-    counts = dict(before.processes) if before else {}
-    for name in processes:
-        counts[name] = counts.get(name, 0) + 1
-    if before:
-        part.add(before.part)
     digests = [_digest(path) for path in (result, appended_to) if path is not None]
     from hcoverage._merge import write_part  # noqa: PLC0415
 
-    meta = [(_BELONGS_TO, " ".join(digests)), (_PROCESSES, json.dumps(counts))]
+    meta = [(_BELONGS_TO, " ".join(digests)), (_PROCESSES, json.dumps(dict(processes)))]
     write_part(part, origins_beside(result), meta)
 
 
