@@ -165,6 +165,20 @@ class TestHealthy:
         assert lines[-1].endswith(": 0 problems, 0 notes")
         assert len(details) == int(lines[-1].split()[0])
 
+    @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+    def test_ended_early_it_leaves_nothing(self, home: Venv, signum: signal.Signals) -> None:
+        hook = home.site_packages / "coverage.pth"
+        with subprocess.Popen(
+            [home.python, "-m", "hcov", "doctor"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            while not hook.exists():
+                assert process.poll() is None
+            process.send_signal(signum)
+        assert process.returncode == 1
+        assert not hook.exists()
+
     def test_wrong_usage_is_2(self) -> None:
         assert doctor(sys.executable, "--nosuch").returncode == 2
 

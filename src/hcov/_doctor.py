@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import shutil
+import signal
 import textwrap
 from typing import TYPE_CHECKING, Final
 
@@ -47,13 +49,23 @@ def doctor(images: tuple[str, ...], options: Options) -> int:
     Returns:
         `PROBLEMS` if there is one, else 0.
     """
-    with progress_bar("checking") as on_progress:
+    with _ended_in_order(), progress_bar("checking") as on_progress:
         findings = list(_findings(images, options, on_progress or _no_progress))
     if options.is_json:
         _print_json(findings)
     else:
         _print(findings)
     return PROBLEMS if _count(findings, Status.PROBLEM) else 0
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Have SIGTERM, as of a time limit, end it as Ctrl-C does: nothing stays behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _findings(
