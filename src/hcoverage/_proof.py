@@ -201,7 +201,9 @@ class Proof:
             if pid in pids_of([f"{process}."]):
                 return text, f"{shlex.quote(started.interpreter.path)} -m pip install coverage"
         for unmeasured in self.session.unmeasured([started.process]):
-            return unmeasured.cause, unmeasured.remedy
+            remedy = unmeasured.remedy
+            is_command = remedy.startswith("`") and remedy.find("`", 1) == len(remedy) - 1
+            return unmeasured.cause, remedy.strip("`") if is_command else remedy
         return "it left data, but not of the lines that ran", "report this as an error of hcov"
 
 
