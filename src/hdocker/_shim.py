@@ -100,7 +100,7 @@ def main() -> NoReturn:
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001 - the application must not notice
-        note(session, error, arguments)
+        note(session, error, arguments, os.path.basename(client))
         command = arguments
     os.execv(client, [client, *command])  # noqa: S606 - it is the command that was given
 
@@ -128,14 +128,22 @@ def measured(client: str, session: str, arguments: list[str]) -> list[str]:
     # With --rootfs, which podman has, a directory takes the image's place.
     if not line.image or line.values("--help", "--rootfs"):
         return arguments
-    variables = line.variables(os.environ)
+    ours = _ours(client, session, line)
+    return [*arguments[: line.insert_at], *ours, *arguments[line.insert_at :]]
+
+
+def _ours(client: str, session: str, line: CommandLine) -> list[str]:
+    """Give the options that measure a container; none where it is to be left alone."""
+    try:
+        variables = line.variables(os.environ)
+    except OSError:
+        return []  # the client will tell of the file
     if variables.get(SESSION_VARIABLE, session) == "" or _has_it_already(line, session):
-        return arguments
+        return []
     added = _added(client, session, line)
     if added is None or not added.mounts:
-        return arguments
-    ours = [*_mounts(added, line), *_variables(added, line.image, variables, session)]
-    return [*arguments[: line.insert_at], *ours, *arguments[line.insert_at :]]
+        return []
+    return [*_mounts(added, line), *_variables(added, line.image, variables, session)]
 
 
 def variables_of_call(image: str, environment: Mapping[str, str]) -> dict[str, str]:
@@ -361,9 +369,12 @@ def _write(path: str, known: list[Any] | dict[str, Any]) -> None:
     os.replace(scratch, path)
 
 
-def note(session: str, error: BaseException, arguments: Sequence[str]) -> None:
+def note(
+    session: str, error: BaseException, arguments: Sequence[str], client: str = "docker"
+) -> None:
+    """Leave a note of a command that is not measured, which is told at the end of the run."""
     reason = str(error) if isinstance(error, _EXPECTED) else f"{type(error).__name__}: {error}"
-    text = f"{reason} (`docker {' '.join(arguments)}`)"[:_NOTE_LIMIT]
+    text = f"{reason} (`{client} {' '.join(arguments)}`)"[:_NOTE_LIMIT]
     try:
         directory = settings(session)["data_dir"]
         name = f"problem.container-{os.getpid()}.txt"
