@@ -178,6 +178,20 @@ class Engine:
                 found[name] = json.loads(self.run("image", "inspect", name))[0]
         return found
 
+    def own_user(self) -> str:
+        """Give the `--user` of a container whose files are this process's own here.
+
+        Raises:
+            EngineError: The engine cannot be asked.
+        """
+        # The root of an engine that runs without root is its user.
+        return "0:0" if os.getuid() and self._is_rootless() else f"{os.getuid()}:{os.getgid()}"
+
+    def _is_rootless(self) -> bool:
+        if self.name == "podman":
+            return self.run("info", "--format", "{{.Host.Security.Rootless}}").strip() == "true"
+        return "name=rootless" in self.run("info", "--format", "{{.SecurityOptions}}")
+
     def error(self, argv: Sequence[str], returncode: int, output: str) -> EngineError:
         """Make the error that fits what a failed command wrote."""
         said = output.lower()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -135,7 +134,7 @@ class Look:
                 "--rm",
                 *("--network", "none"),
                 # What it compiles has to be ours to remove.
-                *("--user", f"{os.getuid()}:{os.getgid()}"),
+                *("--user", self.engine.own_user()),
                 *("--env", "HCOVERAGE_SESSION=", "--env", "COVERAGE_PROCESS_START="),
                 *("--volume", f"{self.startup}:{self.place}"),
                 *("--entrypoint", entrypoint),

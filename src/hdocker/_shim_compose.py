@@ -32,7 +32,7 @@ from hdocker._errors import (
 from hdocker._injection import inject_into
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 # Where compose looks where it is not told, in its own order.
 _FILES: Final = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
@@ -242,18 +242,21 @@ def _passed_on(engine: Engine, project: Project, private: str) -> dict[str, dict
 
 def _files(compose: Compose, call: _Call) -> list[str]:
     """List the files that compose takes if none is named in its options."""
-    settings = {name: os.environ.get(name, "") for name in (_FILE_VARIABLE, _SEPARATOR_VARIABLE)}
-    if not settings[_FILE_VARIABLE]:
-        # The variables may also come from a file `.env`. A compose before 2.24 does not tell.
+    directory = Path([".", *call.values("--project-directory")][-1]).absolute()
+    places = (directory, *directory.parents)
+    settings: Mapping[str, str] = os.environ
+    has_more = call.values("--env-file") or "COMPOSE_ENV_FILES" in settings
+    if _FILE_VARIABLE not in settings and (
+        has_more or any((place / ".env").exists() for place in places)
+    ):
+        # A compose before 2.24 does not tell.
         with contextlib.suppress(ComposeError):
             lines = compose.run("config", "--environment").splitlines()
-            told = dict(line.partition("=")[::2] for line in lines)
-            settings = {name: told.get(name, "") for name in settings}
-    if settings[_FILE_VARIABLE]:
-        separator = settings[_SEPARATOR_VARIABLE] or os.pathsep
+            settings = dict(line.partition("=")[::2] for line in lines)
+    if settings.get(_FILE_VARIABLE):
+        separator = settings.get(_SEPARATOR_VARIABLE) or os.pathsep
         return settings[_FILE_VARIABLE].split(separator)
-    directory = Path([".", *call.values("--project-directory")][-1]).absolute()
-    for place in (directory, *directory.parents):
+    for place in places:
         found = [str(place / name) for name in _FILES if (place / name).exists()]
         if found:
             more = [str(place / name) for name in _OVERRIDES if (place / name).exists()]
