@@ -48,8 +48,8 @@ test-remote: venv ## only combining from a bucket and on a cluster, on servers o
 	$(PYTHON) -m pytest -m remote
 
 .PHONY: bench
-bench: venv ## what measuring costs
-	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(PYTHON) "$$benchmark"; done
+bench: venv optional-engine ## what measuring costs
+	@$(USE_ENGINE); for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(PYTHON) "$$benchmark"; done
 
 .PHONY: venv
 venv: ## the environment that everything runs in, .venv
