@@ -72,3 +72,4 @@ engine-down: ## stop the private engine; its images are kept
 clean: engine-down ## remove everything that these targets made here
 	rm -rf .venv .venv-oldest .venv-remote .engine .cache .mypy_cache .pytest_cache .ruff_cache
 	rm -rf coverage_data examples/shop/coverage_data htmlcov .coverage examples/shop/.coverage
+	rm -f .hcov-* examples/shop/.hcov-*

@@ -289,6 +289,7 @@ def test_builds_nothing_when_nothing_changed(project: Project) -> None:
     (project.path / "__pycache__").mkdir()
     (project.path / "coverage_data").mkdir()
     (project.path / "coverage_data" / ".coverage.a.1").touch()
+    (project.path / ".hcov-origins.coverage").touch()
 
     shown = io.StringIO()
     started = time.monotonic()

@@ -31,7 +31,8 @@ _LEFT_BY_TESTS: Final = frozenset(
         "htmlcov",
     }
 )
-_DATA_FILES: Final = ".coverage.*"
+# What processes write, and what merging has beside its result.
+_DATA_FILES: Final = (".coverage.*", ".hcov-*")
 _CHUNK: Final = 1 << 20
 
 
@@ -95,7 +96,9 @@ def _entries(
     with os.scandir(context / directory) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
-        if entry.name in _LEFT_BY_TESTS or fnmatch.fnmatchcase(entry.name, _DATA_FILES):
+        if entry.name in _LEFT_BY_TESTS or any(
+            fnmatch.fnmatchcase(entry.name, pattern) for pattern in _DATA_FILES
+        ):
             continue
         relative = f"{directory}/{entry.name}" if directory else entry.name
         is_directory = entry.is_dir(follow_symlinks=False)
