@@ -472,6 +472,9 @@ def test_hcov_run_measures_what_any_command_starts(
     done = run(*hcov, "--no-containers", "--", *container)
     assert done.returncode == STATUS
     assert "nothing was measured" in done.stderr
+    monkeypatch.setenv(hdocker.CONTAINERS_VARIABLE, "0")
+    assert "nothing was measured" in run(*hcov, "--", *container).stderr
+    assert "nothing was measured" not in run(*hcov, "--containers", "--", *container).stderr
 
 
 def test_without_a_client_nothing_is_put_on_path(

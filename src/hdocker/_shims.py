@@ -70,13 +70,15 @@ def measure_containers(environment: Mapping[str, str]) -> dict[str, str]:
     Raises:
         OSError: The shims cannot be written.
     """
+    # It may say otherwise, as for all but what is asked for here.
+    environment = {name: environment[name] for name in environment if name != CONTAINERS_VARIABLE}
     session = environment[SESSION_VARIABLE]
     directory = Path(session).with_name("bin")
     search_path = environment.get("PATH", os.defpath)
     clients = {name: shutil.which(name, path=search_path) for name in ENGINES}
     found = {name: os.path.abspath(path) for name, path in clients.items() if path}  # noqa: PTH100
     if not found:
-        return dict(environment)
+        return environment
     here = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100
     write_settings(session, {"path": here, "data_dir": environment[DATA_DIR_VARIABLE]})
     directory.mkdir(mode=0o755, exist_ok=True)
