@@ -39,8 +39,8 @@ import json, sys
 import hcoverage
 from distributed import Client
 
-with Client(scheduler_file="scheduler.json", timeout=60) as client:
-    client.wait_for_workers(2, timeout=60)
+with Client(scheduler_file="scheduler.json", timeout=120) as client:
+    client.wait_for_workers(2, timeout=120)
     result = hcoverage.combine([sys.argv[1]], executor=client.get_executor())
     tasks = client.run(lambda dask_worker: dask_worker.state.executed_count)
 print(json.dumps([len(result.merged), len(result.recorded), list(tasks.values())]))

@@ -32,6 +32,7 @@ _MOST_FILES: Final = 200_000  # in the project
 _MOST_SOURCES: Final = 20_000  # that are looked for
 _MOST_CANDIDATES: Final = 64  # for one of them; more say nothing
 _LONGEST_PATH: Final = 4096  # PATH_MAX of Linux
+_DEEPEST: Final = 64  # directories
 _LARGEST_SOURCE: Final = 16 << 20  # bytes
 
 # Directories whose files are not the project's own.
@@ -231,6 +232,7 @@ class SourceFinder:
 def _is_sound(path: str) -> bool:
     return (
         len(path) <= _LONGEST_PATH
+        and path.count("/") <= _DEEPEST
         and path.startswith("/")
         and path.isprintable()
         and posixpath.normpath(path) == path
