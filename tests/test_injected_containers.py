@@ -164,6 +164,20 @@ def test_what_ended_it_loses_no_line_and_takes_no_longer(
     assert measured(session) == WAITED
 
 
+@pytest.mark.parametrize("init", [(), ("--init",)], ids=["PID 1", "an init process"])
+def test_a_shell_around_it_stops_as_it_would(
+    session: hcoverage.Session, image: str, container_name: str, init: tuple[str, ...]
+) -> None:
+    # What Dockerfile's shell form of ENTRYPOINT is.
+    words = [*init, "--entrypoint", "/bin/sh", image, "-c", "python3 app.py wait; exit $?"]
+    end = ("stop", "--time", "60" if init else "1")
+    base = [word for word in hdocker.get_docker_base_cmd(image=image) if word != "--init"]
+    ours = run(base, container_name, words, end)
+    assert ours == run(PLAIN, container_name, words, end)
+    assert ours.status == (143 if init else 137)
+    assert measured(session) == WAITED
+
+
 @pytest.mark.parametrize(
     "words",
     [
