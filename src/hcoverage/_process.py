@@ -20,6 +20,10 @@ DATA_DIR = RCFILE = CONTEXT = ""
 DATA_FILE = ""
 BRANCH = False
 SKIP: "tuple[str, ...]" = ()
+# The session's own root directory and container. The kernel takes as long to tell a process its
+# mounts as to make it a recording.
+ROOT: "tuple[int, int] | None" = None
+CONTAINER = ""
 # Compiled modules of the recorder, which are appended where this one is compiled, see
 # `_startup_directory`: a process reads one file, and has at hand what it may need when it can
 # read no more.
@@ -46,7 +50,11 @@ def _start_recorder() -> bool:
         return False
     load = _load_part if PARTS else None
     recorder = load("_hcoverage_recorder") if load else __import__("_hcoverage_recorder")
-    started = recorder.start(DATA_DIR, branch=BRANCH, context=CONTEXT, skip=SKIP, load=load)
+    root = os.stat("/")
+    container = CONTAINER if (root.st_dev, root.st_ino) == ROOT else None
+    started = recorder.start(
+        DATA_DIR, branch=BRANCH, context=CONTEXT, container=container, skip=SKIP, load=load
+    )
     return bool(started)
 
 

@@ -110,6 +110,7 @@ def start(
     *,
     branch: "bool | None" = None,
     context: "str | None" = None,
+    container: "str | None" = None,
     skip: "Iterable[str] | None" = None,
     load: "Callable[[str], Any] | None" = None,
 ) -> bool:
@@ -122,6 +123,7 @@ def start(
         data_directory: Where the recording is made; it must exist. Else ``HCOVERAGE_RECORD``.
         branch: Whether to record arcs, which needs Python 3.14. Else ``HCOVERAGE_RECORD_BRANCH=1``.
         context: coverage.py's static context. Else ``HCOVERAGE_RECORD_CONTEXT``.
+        container: The id of the container this is in, or an empty string. Else it is found out.
         skip: Directories whose code is not recorded; ``stdlib`` and ``site-packages`` stand for
             those of this interpreter. Else ``HCOVERAGE_RECORD_SKIP``, separated by ``os.pathsep``.
         load: Gives a part of the recorder by the name of its module, also when the application has
@@ -151,7 +153,7 @@ def start(
             _part(_SELDOM_PART)
         else:
             _load_part = load
-        writer = _Writer(os.path.abspath(directory), context, branch=branch)
+        writer = _Writer(os.path.abspath(directory), context, container, branch=branch)
         recorder = _Recorder(writer, _skipper(skip))
         if branch:
             _part(_ARCS_PART).monitor(monitoring, tool, recorder)
@@ -507,9 +509,12 @@ class _Writer:
     lock is needed, and a thread that finds the list empty makes a segment of its own.
     """
 
-    def __init__(self, directory: str, context: str, *, branch: bool) -> None:
+    def __init__(
+        self, directory: str, context: str, container: "str | None", *, branch: bool
+    ) -> None:
         self._directory = directory
         self._context = context
+        self._container = _container_id() if container is None else container
         self._branch = branch
         self._free: list[Segment] = []
         self._told: Segment | None = None
@@ -694,7 +699,7 @@ class _Writer:
             ("base_prefix", sys.base_prefix),
             ("stdlib", os.path.dirname(os.__file__)),
             ("cwd", _working_directory()),
-            ("container", _container_id()),
+            ("container", self._container),
             ("image", os.environ.get("HCOVERAGE_IMAGE", "")),
             ("context", self._context),
             ("branch", "1" if self._branch else ""),

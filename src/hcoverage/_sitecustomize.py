@@ -28,7 +28,7 @@ def _load_compiled():  # type: () -> None  # noqa: ANN202 - Python 2 reads this
         raise ImportError(name)
     module = sys.modules[_PROCESS] = type(sys)(_PROCESS)
     module.__file__ = os.path.join(_here, _PROCESS + ".py")
-    exec(marshal.loads(content[16:]), module.__dict__)
+    exec(marshal.loads(memoryview(content)[16:]), module.__dict__)
 
 
 if sys.version_info >= (3, 8):

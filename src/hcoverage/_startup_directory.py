@@ -18,6 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from hcoverage import _recorder
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import CodeType
@@ -80,18 +82,28 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
     for module, name in _COPIES.items():
         shutil.copyfile(_origin(module), directory / name)
     with (directory / _COPIES["hcoverage._process"]).open("a", encoding="utf-8") as process:
-        process.write(f"\n\n{settings.text()}")
+        process.write(f"\n\n{settings.text()}{_place()}")
     # For an environment without coverage.py: ours, and nothing else of what is beside it.
     (directory / COVERAGE_DIRECTORY).mkdir()
     (directory / COVERAGE_DIRECTORY / "coverage").symlink_to(_directory_of("coverage"))
     # Now, once, instead of in each process: where the user of a process may not write here, or
     # PYTHONDONTWRITEBYTECODE is set, no process could keep what it compiled.
     codes = {source.stem: _compile(source) for source in directory.glob("*.py")}
-    parts = {name: marshal.dumps(codes[name]) for name in _PARTS}
+    parts = {
+        name: marshal.dumps(codes[name])
+        for name in _PARTS
+        if settings.branch or name != "_hcoverage_recorder_arcs"
+    }
     main = directory / _COPIES["hcoverage._process"]
     codes[main.stem] = _compile(main, f"PARTS = {parts!r}\n")
     for name, code in codes.items():
         _write_compiled(directory / f"{name}.py", code)
+
+
+def _place() -> str:
+    root = Path("/").stat()
+    container = _recorder._container_id()  # noqa: SLF001 - as a process would find it
+    return f"ROOT = {(root.st_dev, root.st_ino)!r}\nCONTAINER = {container!r}\n"
 
 
 def _compile(file: Path, more: str = "") -> CodeType:
@@ -145,7 +157,7 @@ def copy_startup_directory(
     )
     with (target / _COPIES["hcoverage._process"]).open("a", encoding="utf-8") as process:
         process.write(
-            f"\n\nDATA_DIR = {data_dir!r}\nRCFILE = {rcfile!r}\n"
+            f"\n\nROOT = None\nDATA_DIR = {data_dir!r}\nRCFILE = {rcfile!r}\n"
             f"DATA_FILE = {data_dir + '/.coverage'!r}\nSKIP += ({place!r},)\n"
         )
 
