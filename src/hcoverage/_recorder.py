@@ -101,6 +101,7 @@ _ARCS_PART: "Final" = __name__ + "_arcs"
 _SELDOM_PART: "Final" = __name__ + "_seldom"
 
 _CONTAINER_ID_LENGTH: "Final" = 64
+_HEXADECIMAL: "Final" = b"0123456789abcdef"
 _FILE_TYPE: "Final" = 0o170000
 _REGULAR_FILE: "Final" = 0o100000
 
@@ -740,11 +741,14 @@ def _container_id() -> str:
             os.close(descriptor)
     except OSError:
         return ""
-    # Podman's storage is below a directory of that name as well.
-    for rest in mounts.split(b"containers/")[1:]:
-        identity = rest[:_CONTAINER_ID_LENGTH]
-        if len(identity) == _CONTAINER_ID_LENGTH and not identity.strip(b"0123456789abcdef"):
-            return identity.decode()
+    # What is mounted into /etc: where an engine runs, there are mounts of its containers too.
+    for mount in mounts.splitlines():
+        if b" /etc/" in mount:
+            # Podman's storage is below a directory of that name as well.
+            for rest in mount.split(b"containers/")[1:]:
+                identity = rest[:_CONTAINER_ID_LENGTH]
+                if len(identity) == _CONTAINER_ID_LENGTH and not identity.strip(_HEXADECIMAL):
+                    return identity.decode()
     return ""
 
 
