@@ -34,6 +34,7 @@ def environment(base_image: str) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HCOVERAGE_BASE_IMAGE": base_image,
         "SHOP_BUILD_OPTIONS": "--network host",
+        "SHOP_BAKED": "1",  # step by step there is no session to measure other images
     }
 
 
