@@ -23,7 +23,6 @@ from unittest import mock
 import pytest
 
 import hcoverage
-import hdocker
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -261,7 +260,6 @@ def clean_environment() -> None:
     Other tests go without it, so that `hcov run` around the tests measures what they start.
     """
     wanted = hcoverage.unmeasured_environment(os.environ)
-    wanted.pop(hdocker.CONTAINERS_VARIABLE, None)
     os.environ.clear()
     os.environ.update(wanted)
 

@@ -20,6 +20,7 @@ from hcoverage._data_directory import DEFAULT_NAME as DEFAULT_DATA_DIR
 from hcoverage._data_directory import RCFILE_NAME
 from hcoverage._default_rcfile import default_rcfile_text
 from hcoverage._environment import (
+    CONTAINERS_VARIABLE,
     DATA_DIR_VARIABLE,
     SESSION_VARIABLE,
     VARIABLES,
@@ -53,6 +54,7 @@ from hcoverage._unmeasured import Unmeasured
 from hcoverage._watch import PythonWatch, SeenPython
 
 __all__ = [
+    "CONTAINERS_VARIABLE",
     "DATA_DIR_VARIABLE",
     "DEFAULT_DATA_DIR",
     "RCFILE_NAME",

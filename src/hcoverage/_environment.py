@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 DATA_DIR_VARIABLE: Final = "HCOVERAGE_DATA_DIR"
 SESSION_VARIABLE: Final = "HCOVERAGE_SESSION"
+# Set to 0 by users, or by a run for its command, it has hdocker leave containers alone.
+CONTAINERS_VARIABLE: Final = "HCOVERAGE_CONTAINERS"
 
 # Everything that decides what the hook, coverage.py and hdocker do in a process.
 VARIABLES: Final = (
@@ -89,7 +91,8 @@ def unmeasured_environment(inherited: Mapping[str, str]) -> dict[str, str]:
     Returns:
         The environment for a process that is not to be measured, a report for example.
     """
-    environment = {name: value for name, value in inherited.items() if name not in VARIABLES}
+    left_out = {*VARIABLES, CONTAINERS_VARIABLE}
+    environment = {name: value for name, value in inherited.items() if name not in left_out}
     session = inherited.get(SESSION_VARIABLE)
     if session and "PYTHONPATH" in environment:
         kept = [entry for entry in environment["PYTHONPATH"].split(os.pathsep) if entry != session]

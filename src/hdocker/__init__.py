@@ -4,6 +4,7 @@ Knows nothing of pytest or of reports (`hcov`); leaves processes and data to `hc
 building and running to the engine (docker or podman).
 """
 
+from hcoverage import CONTAINERS_VARIABLE
 from hdocker._build import build_container_image
 from hdocker._compose import compose_override
 from hdocker._dockerfile import BaseImage, add_coverage
@@ -24,7 +25,7 @@ from hdocker._errors import (
     PathMappingWarning,
     ServiceWarning,
 )
-from hdocker._injection import CONTAINERS_VARIABLE, Injection, Mount
+from hdocker._injection import Injection, Mount
 from hdocker._run import get_docker_base_cmd, injection_for
 from hdocker._shims import measure_containers
 

@@ -17,10 +17,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage import SESSION_VARIABLE, Finding, Status, problem_of
+from hcoverage import CONTAINERS_VARIABLE, SESSION_VARIABLE, Finding, Status, problem_of
 from hdocker._engine import ENGINES, Engine
 from hdocker._errors import EngineError, EngineNotFoundError, PathMappingWarning
-from hdocker._injection import CONTAINERS_VARIABLE, prepared_image
+from hdocker._injection import prepared_image
 from hdocker._run import get_docker_base_cmd
 from hdocker._visibility import require_visible
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage import DATA_DIR_VARIABLE, SESSION_VARIABLE
+from hcoverage import CONTAINERS_VARIABLE, DATA_DIR_VARIABLE, SESSION_VARIABLE
 from hdocker._engine import Engine
 from hdocker._errors import (
     EngineError,
@@ -31,8 +31,6 @@ from hdocker._shim import Added, variables_of_call
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Set to 0, it leaves containers alone.
-CONTAINERS_VARIABLE: Final = "HCOVERAGE_CONTAINERS"
 _PTH_NAME: Final = "hcoverage_injected.pth"
 
 # One line, read at each start. A session is asked for by the variable or, where the environment was

@@ -14,9 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage import DATA_DIR_VARIABLE, SESSION_VARIABLE
+from hcoverage import CONTAINERS_VARIABLE, DATA_DIR_VARIABLE, SESSION_VARIABLE
 from hdocker._engine import ENGINES
-from hdocker._injection import CONTAINERS_VARIABLE
 from hdocker._shim import SUBCOMMANDS, write_settings
 
 if TYPE_CHECKING:
@@ -70,15 +69,13 @@ def measure_containers(environment: Mapping[str, str]) -> dict[str, str]:
     Raises:
         OSError: The shims cannot be written.
     """
-    # It may say otherwise, as for all but what is asked for here.
-    environment = {name: environment[name] for name in environment if name != CONTAINERS_VARIABLE}
     session = environment[SESSION_VARIABLE]
     directory = Path(session).with_name("bin")
     search_path = environment.get("PATH", os.defpath)
     clients = {name: shutil.which(name, path=search_path) for name in ENGINES}
     found = {name: os.path.abspath(path) for name, path in clients.items() if path}  # noqa: PTH100
     if not found:
-        return environment
+        return dict(environment)
     here = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100
     write_settings(session, {"path": here, "data_dir": environment[DATA_DIR_VARIABLE]})
     directory.mkdir(mode=0o755, exist_ok=True)
