@@ -20,7 +20,8 @@ demo: venv optional-engine ## the main job on examples/: one report over process
 	@dev/demo
 
 .PHONY: test
-test: lint test-main test-oldest test-newest ## lint and all tests: what CI runs
+test: lint ## lint and all tests: what CI runs
+	@dev/beside test-main test-oldest test-newest
 
 .PHONY: lint
 lint: venv ## ruff and mypy
