@@ -27,6 +27,10 @@ def join(config: pytest.Config, *, beside_pytest_cov: bool) -> None:
         hcoverage.leave_this_process()
     if not is_worker:
         config.pluginmanager.register(_Inside(), "hcov-inside")
+    if config.known_args_namespace.hcov_context or config.getini("hcov_context"):
+        from hcov._pytest_contexts import begin  # noqa: PLC0415 - with hcoverage
+
+        begin(config, config.add_cleanup, with_this_process=not beside_pytest_cov)
 
 
 class _Inside:

@@ -58,6 +58,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--hcov-core", choices=CORES, help="What measures. [default: auto]")
     group.addoption(
+        "--hcov-context",
+        choices=CONTEXTS,
+        help="test: coverage.py's context of all that is run for a test is its node id, also in "
+        "subprocesses and containers.",
+    )
+    group.addoption(
         "--hcov-rcfile",
         metavar="FILE",
         help="coverage.py configuration. [default: the one that coverage.py finds]",
@@ -70,7 +76,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("hcov", "As --hcov.", "bool", default=None)
     parser.addini("hcov_report", "As --hcov-report; a list.", "args", default=None)
     parser.addini("hcov_fail_under", "As --hcov-fail-under.", "float", default=None)
-    for name in ("core", "rcfile", "data_dir"):
+    for name in ("core", "rcfile", "data_dir", "context"):
         option = name.replace("_", "-")
         parser.addini(f"hcov_{name}", f"As --hcov-{option}.", "string", default=None)
 

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import hcoverage
-from hcov import _messages, _run
+from hcov import _messages, _pytest_contexts, _run
 from hcov._pytest_plugin import REPORTS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 _PYTEST_COV: Final = "_cov"
 _TERM: Final = "term"
@@ -57,6 +57,7 @@ def begin(config: pytest.Config, *, beside_pytest_cov: bool) -> None:
         raise pytest.UsageError(f"--hcov: {_messages.message_of(error)}") from error
     config.add_cleanup(run.close)
     config.pluginmanager.register(run, "hcov-run")
+    _pytest_contexts.begin(config, run.at_end, with_this_process=not beside_pytest_cov)
 
 
 class _WholeRun:
@@ -93,6 +94,10 @@ class _WholeRun:
                 measured=self.measures_this_process,
             )
         )
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have something called when measuring ends."""
+        self._measuring.callback(call)
 
     def close(self) -> None:
         """Close the session, whatever has become of the run."""

@@ -2,6 +2,8 @@
 
 Knows nothing of containers (`hdocker`) or of the command line (`hcov`); leaves configuration, data
 files and reports to coverage.py.
+
+PYTEST_DONT_REWRITE: pytest has our plugin, and would warn where we are imported before it.
 """
 
 from hcoverage._checkup import Checkup, look_around
@@ -15,12 +17,14 @@ from hcoverage._combine_result import (
     UnmappedSource,
 )
 from hcoverage._commands import combine_commands, coverage_subprocess_commands
+from hcoverage._contexts import ContextError, Contexts
 from hcoverage._core import Core, CoreChoice, CoreError
 from hcoverage._data_directory import DEFAULT_NAME as DEFAULT_DATA_DIR
 from hcoverage._data_directory import RCFILE_NAME
 from hcoverage._default_rcfile import default_rcfile_text
 from hcoverage._environment import (
     CONTAINERS_VARIABLE,
+    CONTEXT_FILE_VARIABLE,
     DATA_DIR_VARIABLE,
     SESSION_VARIABLE,
     VARIABLES,
@@ -55,6 +59,7 @@ from hcoverage._watch import PythonWatch, SeenPython
 
 __all__ = [
     "CONTAINERS_VARIABLE",
+    "CONTEXT_FILE_VARIABLE",
     "DATA_DIR_VARIABLE",
     "DEFAULT_DATA_DIR",
     "RCFILE_NAME",
@@ -64,6 +69,8 @@ __all__ = [
     "Checkup",
     "CombineError",
     "CombineResult",
+    "ContextError",
+    "Contexts",
     "Core",
     "CoreChoice",
     "CoreError",

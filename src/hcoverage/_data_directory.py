@@ -29,6 +29,7 @@ _DATA_FILE_PREFIX: Final = ".coverage."
 # SQLite's own files beside a data file that is being written.
 _COMPANIONS: Final = ("-journal", "-wal", "-shm")
 RECORDING_SUFFIX: Final = ".hcrec"
+CONTEXT_SUFFIX: Final = ".hctest"
 # `.coverage.{hostname}.pid{pid}.X{random}x`; before coverage.py 7.10 without the letters.
 _DATA_FILE_NAME: Final = re.compile(r".*\.(?P<host>[^./]+)\.(?:pid)?(?P<pid>\d{1,10})\.[^/]*")
 _RECORDING_NAME: Final = re.compile(r"(?P<host>.+)\.(?P<pid>\d{1,10})\.[0-9a-f]{16}\.\d+\.hcrec.*")
@@ -174,8 +175,9 @@ def discard(directory: Path) -> bool:
     (directory / RCFILE_NAME).unlink(missing_ok=True)
     for note in (*_problem_notes(directory), *_image_notes(directory)):
         note.unlink(missing_ok=True)
-    for part in directory.glob(f"{_UNFINISHED_PREFIX}*"):
-        part.unlink(missing_ok=True)
+    for pattern in (f"{_UNFINISHED_PREFIX}*", f"*{CONTEXT_SUFFIX}"):
+        for part in directory.glob(pattern):
+            part.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         (directory / _PREVIOUS).rmdir()
     try:

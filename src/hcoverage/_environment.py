@@ -15,6 +15,9 @@ DATA_DIR_VARIABLE: Final = "HCOVERAGE_DATA_DIR"
 SESSION_VARIABLE: Final = "HCOVERAGE_SESSION"
 # Set to 0 by users, or by a run for its command, it has hdocker leave containers alone.
 CONTAINERS_VARIABLE: Final = "HCOVERAGE_CONTAINERS"
+# What a process is started for, and the file in the data directory that tells what it is by then.
+CONTEXT_VARIABLE: Final = "HCOVERAGE_CONTEXT"
+CONTEXT_FILE_VARIABLE: Final = "HCOVERAGE_CONTEXT_FILE"
 
 # Everything that decides what the hook, coverage.py and hdocker do in a process.
 VARIABLES: Final = (
@@ -24,6 +27,8 @@ VARIABLES: Final = (
     "COVERAGE_RCFILE",
     DATA_DIR_VARIABLE,
     SESSION_VARIABLE,
+    CONTEXT_VARIABLE,
+    CONTEXT_FILE_VARIABLE,
 )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hcoverage import _recorder, _recordings
+from hcoverage._printable import printable
 from hcoverage._recordings import (
     MARK,
     Loss,
@@ -25,6 +26,7 @@ from hcoverage._recordings import (
     SourceLines,
     Trail,
     Unreadable,
+    in_context,
 )
 from hcoverage._untrusted_file import UntrustedDataError, read_regular
 
@@ -40,6 +42,9 @@ _NAMES_AT: Final = 44
 
 # A record up to its marks: flags, size, checksum, first line, path and module.
 _Head: TypeAlias = bytes
+
+# A context, and the lines and arcs of what ran in it.
+_Section: TypeAlias = "tuple[str, list[tuple[_Head, int]], list[tuple[_Head, list[bytes]]]]"
 
 
 # The origin, and what decides, beside a source itself, how coverage.py would have measured it.
@@ -229,21 +234,26 @@ class _Reader:
         process, number, size, position = _recordings._parse_header(content)  # noqa: SLF001
         key = self._group(process)
         loss = Loss(*struct.unpack_from("<II", content, 56))
-        lines: list[tuple[_Head, int]] = []
-        arcs: list[tuple[_Head, list[bytes]]] = []
         try:
             _expect(len(content) == size)
+            sections = []
             if not self._read_as_before(key, content, position):
-                self._read_records(content, position, lines, arcs)
-                if lines and not arcs:
+                sections = self._read_records(content, position)
+                lines, arcs = sections[0][1:]
+                if lines and not arcs and len(sections) == 1:
                     self._remember(content[position : position + _FIXED], lines)
         except (_Damaged, struct.error):
             segment = _recordings._parse(Path(file), content)  # noqa: SLF001
-            self.found.others.setdefault(key, []).extend(segment.sources)
+            for source in segment.sources:
+                in_its_context = self._group(in_context(process, source.context))
+                told = dataclasses.replace(source, context="")  # the process has it now
+                self.found.others.setdefault(in_its_context, []).append(told)
             part = Part(file, key, process, number, segment.loss, segment.damage)
         else:
-            self._add_lines(key, lines)
-            self._add_arcs(key, arcs)
+            for context, lines, arcs in sections:
+                in_its_context = self._group(in_context(process, context)) if context else key
+                self._add_lines(in_its_context, lines)
+                self._add_arcs(in_its_context, arcs)
             part = Part(file, key, process, number, loss if loss.count else None)
         self.found.parts.append(part)
 
@@ -270,15 +280,12 @@ class _Reader:
         facts = ((head, *self._heads[head][:2]) for head, _ in lines)
         self._layouts[beginning] = _Layout.of(facts)
 
-    def _read_records(
-        self,
-        content: bytes,
-        position: int,
-        lines: list[tuple[_Head, int]],
-        arcs: list[tuple[_Head, list[bytes]]],
-    ) -> None:
+    def _read_records(self, content: bytes, position: int) -> list[_Section]:
         get, names, number = self._heads.get, _NAMES.unpack_from, int.from_bytes
         end = len(content) - _FIXED
+        lines: list[tuple[_Head, int]] = []
+        arcs: list[tuple[_Head, list[bytes]]] = []
+        sections: list[_Section] = [("", lines, arcs)]
         while position <= end:
             # Where the marks are; what is wrong with these numbers shows in the checksum.
             path, module = names(content, position + _NAMES_AT)
@@ -296,9 +303,13 @@ class _Reader:
                 lines.append((head, marks))
             elif head.startswith(b"ARCS"):
                 arcs.append((head, self._split(content[start : start + count])))
+            elif head.startswith(b"CTXT"):
+                lines, arcs = [], []
+                sections.append((printable(_source(head).path), lines, arcs))
             position += length
         if not _is_zero(content, position):
             raise _Damaged
+        return sections
 
     def _check(self, head: _Head, content: bytes, position: int) -> tuple[int, int, int] | None:
         """Check the head of a record, and remember it; None at the end of the records."""

@@ -30,6 +30,7 @@ CONTAINER = ""
 PARTS: "dict[str, bytes]" = {}
 
 _started = False
+recorder: "Any" = None
 
 
 def start() -> None:
@@ -48,6 +49,7 @@ def start() -> None:
 def _start_recorder() -> bool:
     if RECORDER_SINCE is None or sys.version_info < RECORDER_SINCE:
         return False
+    global recorder  # noqa: PLW0603 - as above
     load = _load_part if PARTS else None
     recorder = load("_hcoverage_recorder") if load else __import__("_hcoverage_recorder")
     root = os.stat("/")
@@ -55,7 +57,21 @@ def _start_recorder() -> bool:
     started = recorder.start(
         DATA_DIR, branch=BRANCH, context=CONTEXT, container=container, skip=SKIP, load=load
     )
+    if started and _has_contexts():
+        reader, text = _find_context()
+        recorder_contexts().follow(recorder, reader, text)
     return bool(started)
+
+
+def recorder_contexts() -> "Any":
+    """Load what attributes what is recorded."""
+    directory = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, directory)
+    try:
+        import _hcoverage_recorder_contexts  # type: ignore[import-not-found]
+    finally:
+        sys.path.remove(directory)
+    return _hcoverage_recorder_contexts
 
 
 def _load_part(name: str) -> "Any":
@@ -82,6 +98,8 @@ def _start_coverage() -> None:
     if not _has_tracer():
         # Ours was compiled for another Python; without being asked coverage.py would print that.
         wanted["COVERAGE_CORE"] = "pytrace"
+    elif _has_contexts() and "COVERAGE_CORE" not in os.environ:
+        wanted["COVERAGE_CORE"] = "ctrace"  # `sysmon`, the default since 3.14, has no contexts.
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -99,6 +117,31 @@ def _start_coverage() -> None:
     import _hcoverage_autosave  # type: ignore[import-not-found]
 
     _hcoverage_autosave.start()
+    measuring = getattr(coverage.process_startup, "coverage", None)
+    autosave = getattr(coverage.process_startup, "hcoverage_autosave", None)
+    if _has_contexts() and measuring is not None:
+        import _hcoverage_coverage_contexts  # type: ignore[import-not-found]
+
+        reader, text = _find_context()
+        _hcoverage_coverage_contexts.follow(measuring, reader, text, autosave)
+
+
+def _has_contexts() -> bool:
+    return "HCOVERAGE_CONTEXT_FILE" in os.environ or "HCOVERAGE_CONTEXT" in os.environ
+
+
+def _find_context() -> "tuple[Any, str]":
+    """Give what tells for what this process runs: a file to follow, or None, and what it is now."""
+    reader = None
+    name = os.path.basename(os.getenv("HCOVERAGE_CONTEXT_FILE", ""))
+    if name:
+        try:
+            import _hcoverage_context_reader  # type: ignore[import-not-found]
+
+            reader = _hcoverage_context_reader.ContextReader(os.path.join(DATA_DIR, name))
+        except (ImportError, OSError, ValueError):
+            pass  # The session is over, or there are no shared mappings here.
+    return reader, os.getenv("HCOVERAGE_CONTEXT", "")
 
 
 def _import_coverage() -> "Any":

@@ -133,7 +133,7 @@ def start(
     Returns:
         Whether this process is being recorded because of this call.
     """
-    global _load_part  # noqa: PLW0603 - one process, one recording
+    global _load_part, current  # noqa: PLW0603 - one process, one recording
     monitoring = getattr(sys, "monitoring", None)
     directory = data_directory or os.environ.get(_ENV_DIRECTORY)
     if monitoring is None or os.name != "posix" or not directory or _is_measured(monitoring):
@@ -163,7 +163,12 @@ def start(
     except (OSError, ImportError, ValueError):
         monitoring.free_tool_id(tool)
         return False
+    current = (monitoring, tool, recorder)
     return True
+
+
+# What records this process, for `_recorder_contexts`.
+current: "tuple[Any, int, _Recorder] | None" = None
 
 
 def _import_part(name: str) -> "Any":

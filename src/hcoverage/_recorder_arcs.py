@@ -235,6 +235,12 @@ class _ArcLog:
         self._seen: set[tuple[int, ...]] = set()
         self._next_size = _FIRST_ARCS
 
+    def begin_anew(self) -> None:
+        """Write all entries again, into other blocks."""
+        self._seen = set()
+        self._free = []
+        self._next_size = _FIRST_ARCS
+
     def add(self, entry: "tuple[int, ...]") -> None:
         """Write an entry unless it is there."""
         if entry in self._seen:

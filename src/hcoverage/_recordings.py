@@ -11,13 +11,14 @@ Left to others: writing recordings (``_recorder``), moving paths and merging int
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import stat
 import sys
 from binascii import crc32
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from coverage.inorout import InOrOut, canonical_path
 from coverage.plugin_support import Plugins
 
 from hcoverage._data_directory import RECORDING_SUFFIX
+from hcoverage._printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -43,10 +45,11 @@ MARK: Final = 0xA5
 _HEADER_FIXED: Final = 64
 _LINES_KIND: Final = b"LINE"
 _ARCS_KIND: Final = b"ARCS"
+_CONTEXT_KIND: Final = b"CTXT"
 _RECORD_FIXED: Final = 52
 _CHECKSUM_PRIME: Final = 1073741789
 _ENTRY_PRIME: Final = 65521
-_KINDS: Final = re.compile(b"LINE|ARCS")
+_KINDS: Final = re.compile(b"LINE|ARCS|CTXT")
 _ONE_ARC: Final = 1
 _ONE_ARC_NUMBERS: Final = 2
 _TRAIL: Final = 2
@@ -132,6 +135,7 @@ class SourceLines:
         lines: The numbers of the lines that ran.
         arcs: Pairs of lines that ran one after the other, where branches are recorded.
         trails: Branches that were taken.
+        context: What ran meanwhile, such as a test, or an empty string.
     """
 
     path: str
@@ -142,6 +146,7 @@ class SourceLines:
     lines: frozenset[int]
     arcs: frozenset[tuple[int, int]] = frozenset()
     trails: frozenset[Trail] = frozenset()
+    context: str = ""
 
 
 @dataclass(frozen=True)
@@ -212,6 +217,11 @@ class Segment:
     loss: Loss | None
     damage: tuple[str, ...]
 
+    @classmethod
+    def of(cls, process: ProcessIdentity, sources: Iterable[SourceLines]) -> Segment:
+        """Give what was in several files, as if it had been in one."""
+        return cls(Path(), process, 1, tuple(sources), None, ())
+
 
 @dataclass(frozen=True)
 class Unreadable:
@@ -259,6 +269,24 @@ class Recording:
     def sources(self) -> Iterator[SourceLines]:
         """What ran, from all segments."""
         return (source for segment in self.segments for source in segment.sources)
+
+    def by_context(self) -> list[Recording]:
+        """Give what ran in each context as a recording of its own, so that it has one context."""
+        sources: dict[str, list[SourceLines]] = {}
+        for source in self.sources:
+            sources.setdefault(source.context, []).append(source)
+        if not any(sources):
+            return [self]
+        return [
+            Recording(in_context(self.process, context), (Segment.of(self.process, found),))
+            for context, found in sources.items()
+        ]
+
+
+def in_context(process: ProcessIdentity, context: str) -> ProcessIdentity:
+    """Give a process the context of what it ran meanwhile, beside the static one that it has."""
+    both = "|".join(filter(None, (process.context, context)))  # as coverage.py's collector does it
+    return replace(process, context=both)
 
 
 @dataclass(frozen=True)
@@ -364,18 +392,32 @@ def add_to_data(
     set_relative_directory()
     branch = config.branch
     chosen = _Choice(config, _Sources(local_path))
-    left_out = []
-    for recording in recordings:
-        if branch and not recording.process.branch:
-            left_out.append(recording)
-            continue
-        data.set_context(recording.process.context or None)
-        if branch:
-            data.add_arcs(chosen.arcs(recording))
-        else:
-            data.add_lines(chosen.lines(recording))
+    recordings = list(recordings)
+    left_out = [each for each in recordings if branch and not each.process.branch]
+    if len(left_out) < len(recordings):
+        with _kept_open(data, branch=branch):
+            for recording in recordings:
+                if not branch:
+                    for part in recording.by_context():
+                        data.set_context(part.process.context or None)
+                        data.add_lines(chosen.lines(part))
+                elif recording.process.branch:
+                    for part in recording.by_context():
+                        data.set_context(part.process.context or None)
+                        data.add_arcs(chosen.arcs(part))
     measured = frozenset(chosen.measured - chosen.stale)
     return Selected(measured, frozenset(chosen.stale), tuple(left_out))
+
+
+@contextlib.contextmanager
+def _kept_open(data: CoverageData, *, branch: bool) -> Iterator[None]:
+    """Have coverage.py open its file once, and not for each of thousands of contexts."""
+    if branch:
+        data.add_arcs({})
+    else:
+        data.add_lines({})
+    with data._connect():  # noqa: SLF001 - reentrant, and what each of its methods does
+        yield
 
 
 class _Choice:
@@ -477,6 +519,7 @@ class _Filter:
             include_namespace_packages=config.include_namespace_packages,
         )
         self._in_or_out.plugins = Plugins()
+        self._known: dict[tuple[str, str], bool] = {}
         self._is_foreign = (process.prefix, process.base_prefix) != (sys.prefix, sys.base_prefix)
         if self._is_foreign:
             self._add_interpreter()
@@ -485,11 +528,17 @@ class _Filter:
         """The sources of a recording that coverage.py would have measured."""
         if self._is_foreign:
             self._find_installed_sources(recording)
+        known = self._known
         for source in recording.sources:
-            frame = SimpleNamespace(f_globals={"__name__": source.module or None})
-            reason = self._in_or_out.check_include_omit_etc(source.path, cast("FrameType", frame))
-            if reason is None:
+            key = (source.path, source.module)
+            if key not in known:
+                known[key] = self._is_wanted(*key)
+            if known[key]:
                 yield source
+
+    def _is_wanted(self, path: str, module: str) -> bool:
+        frame = cast("FrameType", SimpleNamespace(f_globals={"__name__": module or None}))
+        return self._in_or_out.check_include_omit_etc(path, frame) is None
 
     def _add_interpreter(self) -> None:
         chooser = self._in_or_out
@@ -507,6 +556,7 @@ class _Filter:
             if source.module in chooser.source_pkgs
         }
         if not found <= chooser.source_in_third_paths:
+            self._known.clear()
             chooser.source_in_third_paths |= found
             chooser.source_in_third_match = TreeMatcher(
                 chooser.source_in_third_paths, "source_in_third"
@@ -671,14 +721,20 @@ def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator
         damage: What is wrong is added here.
     """
     resumptions = 0
+    context = ""
     while position + _ALIGNMENT <= len(content):
         length = _checked_length(content, position)
         if length is not None:
-            yield _parse_record(content, position, length, damage)
+            source = _parse_record(content, position, length, damage)
+            if content[position : position + 4] == _CONTEXT_KIND:
+                context = printable(source.path)
+            else:
+                yield replace(source, context=context) if context else source
             position += length
             continue
         if content.count(0, position) == len(content) - position:
             return
+        context = ""  # it may be what is damaged
         if resumptions == 0:
             damage.append(f"unfinished or damaged at byte {position}")
         resumptions += 1
@@ -696,7 +752,7 @@ def _next_kind(content: bytes, position: int) -> int | None:
 
 def _checked_length(content: bytes, position: int) -> int | None:
     """The length of the record at a position, or None if there is no whole record's beginning."""
-    if content[position : position + 4] not in {_LINES_KIND, _ARCS_KIND}:
+    if content[position : position + 4] not in {_LINES_KIND, _ARCS_KIND, _CONTEXT_KIND}:
         return None
     if position + _RECORD_FIXED > len(content):
         return None

@@ -30,10 +30,13 @@ _AT_LEAST: Final = re.compile(r">= *3\.([0-9]+)")
 
 _COPIES: Final = {
     "hcoverage._autosave": "_hcoverage_autosave.py",
+    "hcoverage._context_reader": "_hcoverage_context_reader.py",
+    "hcoverage._coverage_contexts": "_hcoverage_coverage_contexts.py",
     "hcoverage._process": "_hcoverage_process.py",
     "hcoverage._recorder": "_hcoverage_recorder.py",
     "hcoverage._recorder_arcs": "_hcoverage_recorder_arcs.py",
     "hcoverage._recorder_seldom": "_hcoverage_recorder_seldom.py",
+    "hcoverage._recorder_contexts": "_hcoverage_recorder_contexts.py",
     "hcoverage._sitecustomize": "sitecustomize.py",
 }
 # What is compiled together with `_process`, see there.

@@ -19,12 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _PROCESS_MODULE: Final = "_hcoverage_process"
-_STARTUP_MODULES: Final = (
-    _PROCESS_MODULE,
-    "_hcoverage_recorder",
-    "_hcoverage_recorder_arcs",
-    "_hcoverage_autosave",
-)
+_PREFIX: Final = "_hcoverage_"
 _TOOL_NAME: Final = "hcoverage"  # that of `_recorder`, which a Python without it cannot tell us
 _TOOL_IDS: Final = range(6)
 
@@ -117,5 +112,5 @@ def _stop_coverage() -> None:
 
 
 def _forget_modules() -> None:
-    for name in _STARTUP_MODULES:
+    for name in [name for name in sys.modules if name.startswith(_PREFIX)]:
         sys.modules.pop(name, None)

@@ -2,6 +2,8 @@
 
 Knows nothing of pytest or of reports (`hcov`); leaves processes and data to `hcoverage`, and
 building and running to the engine (docker or podman).
+
+PYTEST_DONT_REWRITE: pytest has our plugin, and would warn where we are imported before it.
 """
 
 from hcoverage import CONTAINERS_VARIABLE

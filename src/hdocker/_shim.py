@@ -35,7 +35,7 @@ COMPOSE_SUBCOMMANDS: Final = ("up", "create", "run", "scale")
 SESSION_VARIABLE: Final = "HCOVERAGE_SESSION"
 IMAGE_VARIABLE: Final = "HCOVERAGE_IMAGE"
 # What the one who starts a container knows of it, and the container has to be told.
-PASSED_ON: Final = ("HCOVERAGE_CONTEXT",)
+PASSED_ON: Final = ("HCOVERAGE_CONTEXT", "HCOVERAGE_CONTEXT_FILE")
 
 # By which clients choose the engine they talk to.
 _ENGINE_VARIABLES: Final = (

@@ -188,7 +188,13 @@ def make_bench() -> MakeBench:
         for each in (root, data, site):
             each.mkdir()
         data.chmod(0o777)
-        for part in ("recorder", "recorder_arcs", "recorder_seldom"):
+        for part in (
+            "recorder",
+            "recorder_arcs",
+            "recorder_contexts",
+            "recorder_seldom",
+            "context_reader",
+        ):
             shutil.copy(_SOURCES / f"_{part}.py", site / f"hc{part}.py")
         # A session around these tests has its hook in this interpreter, and finds the programs even
         # without its variables. This is a session that leaves them alone.

@@ -43,6 +43,10 @@ def arcs_record(source: str, entries: Sequence[Entry]) -> bytes:
     return _record(b"ARCS", source, 0, body)
 
 
+def context_record(name: str) -> bytes:
+    return _record(b"CTXT", name, 0, b"")
+
+
 def _checksum(content: bytes, prime: int = 1073741789) -> int:
     return int.from_bytes(content, "little") % prime
 
@@ -83,8 +87,9 @@ records = st.lists(
     st.builds(
         lines_record, sources, st.sampled_from([1, 1, 257]), st.frozensets(st.integers(0, 99))
     )
-    | st.builds(arcs_record, sources, st.lists(arcs | trails, max_size=5)),
-    max_size=5,
+    | st.builds(arcs_record, sources, st.lists(arcs | trails, max_size=5))
+    | st.builds(context_record, st.sampled_from(["", "test_a", "test_b", "\x1b"])),
+    max_size=8,
 )
 
 

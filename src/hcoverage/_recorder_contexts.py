@@ -1,0 +1,279 @@
+"""Has what a process runs attributed to the test that is running: the recorder's part for contexts.
+
+Loaded where a run has contexts, from beside ``_recorder`` and under its name, so that it can be
+copied with it. When the context changes, each source gets a new place for its marks, and the
+interpreter tells of all lines again. Which test is running is known in one of two ways: pytest's
+own process and its forks are told (`Contexts.switch`); others follow a file (``_context_reader``),
+at which they look whenever a function starts that is recorded. So code is not attributed to the
+next test before it calls a function of its own, or runs a line for the first time.
+
+Like the recorder it is a guest: no lock, no output, and no exception of its own reaches the
+application. What is written is told in ``docs/recording-format.md``.
+"""
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, FrameType
+    from typing import Any, Final, Optional
+
+    from hcoverage._context_reader import ContextReader
+    from hcoverage._recorder import Marks, Segment, _Recorder
+
+CONTEXT_KIND: "Final" = b"CTXT"
+
+_RECORD_FIXED: "Final" = 52
+_MOST_TOLD: "Final" = 8
+# Before Python 3.13 a mapping keeps a descriptor, and closes it when it goes. The application may
+# have closed that one, and its number then be that of one of the application's own files.
+_KEEPS_DESCRIPTORS: "Final" = sys.version_info < (3, 13)
+_ABSENT: "Final[Any]" = object()
+
+
+class Contexts:
+    """What a process runs, by what it was run for."""
+
+    def __init__(self, module: "Any", reader: "Optional[ContextReader]" = None) -> None:
+        """Have the interpreter call here instead of the recorder.
+
+        Args:
+            module: The recorder's module, where a process is being recorded.
+            reader: What is followed; without one, `switch` is called.
+        """
+        monitoring, tool, recorder = module.current
+        self._monitoring = monitoring
+        self._recorder: _Recorder = recorder
+        self._checksum: Callable[[bytes], int] = module.checksum
+        self._reader = reader
+        self._numbers: Any = [0] if reader is None else reader.numbers
+        self._seen = 0
+        self._record = b""
+        self._told: dict[Segment, bytes] = {}
+        self._kept: list[object] = []
+        self._arcs: Any = None
+        self._take_segment: Callable[[int], Segment] = recorder.writer._take_segment
+        recorder.writer._take_segment = self._segment_in_context
+        if recorder.writer._branch:
+            self._arcs = _arc_monitor(self, module._part(module._ARCS_PART), monitoring, tool)
+            self._arcs.start()
+        else:
+            _monitor_lines(self, module, tool)
+
+    def look(self) -> None:
+        """See which test is running, if that has changed."""
+        if self._numbers[0] == self._seen or self._reader is None:
+            return
+        found = self._reader.read()
+        if found is not None:
+            self._seen, text = found
+            self.switch(text)
+
+    def switch(self, text: str) -> None:
+        """Attribute all that runs from now on.
+
+        Args:
+            text: The context; empty for none.
+        """
+        self._record = self._context_record(text.encode("utf-8", "replace"))
+        recorder = self._recorder
+        regions = recorder.regions
+        for filename, region in list(regions.items()):
+            if region is not None:
+                if _KEEPS_DESCRIPTORS:
+                    self._kept.append(region)
+                regions.pop(filename, None)
+        if _KEEPS_DESCRIPTORS:
+            self._kept.extend(list(recorder._overflow.values()))
+        recorder._overflow.clear()
+        if self._arcs is not None:
+            self._arcs.begin_anew()
+        self._monitoring.restart_events()
+
+    def region(self, filename: str, frame: "FrameType") -> "Marks | None":
+        """Where the lines of a file are marked in the present context."""
+        recorder = self._recorder
+        region: Marks | None = recorder.regions.get(filename, _ABSENT)
+        if region is not _ABSENT:
+            return region
+        source = recorder.sources.get(filename)
+        if source is None:
+            return recorder.add_source(filename, frame)
+        try:
+            region = recorder.writer.add_lines(source, 0, source.line_room)
+        except (OSError, ValueError, MemoryError) as error:
+            recorder.writer.note_loss(error)
+            region = None
+        return recorder.regions.setdefault(filename, region)
+
+    def _context_record(self, text: bytes) -> bytes:
+        length = (_RECORD_FIXED + len(text) + 7) & ~7
+        prefix = CONTEXT_KIND + length.to_bytes(4, "little")
+        facts = bytes(32) + len(text).to_bytes(4, "little") + bytes(4) + text
+        check = self._checksum(prefix + facts).to_bytes(4, "little")
+        return (prefix + check + facts).ljust(length, b"\0")
+
+    def _segment_in_context(self, length: int) -> "Segment":
+        """Take a segment for a record, and have it say which context the record is in."""
+        record = self._record
+        segment = self._take_segment(length + len(record))
+        if self._told.get(segment, b"") != record:
+            segment.append(record, len(record))
+            if len(self._told) >= _MOST_TOLD:
+                free = list(self._recorder.writer._free)
+                self._told = {each: told for each, told in self._told.items() if each in free}
+            self._told[segment] = record
+        return segment
+
+
+def by_hand(module: "Any") -> "Contexts":
+    """Give what `Contexts.switch` is called on, for the process that knows which test is running.
+
+    Args:
+        module: The recorder's module, where this process is being recorded.
+    """
+    return Contexts(module)
+
+
+def follow(module: "Any", reader: "Optional[ContextReader]", text: str) -> None:
+    """Attribute what this process runs, from now on.
+
+    Args:
+        module: The recorder's module, where this process is being recorded.
+        reader: What is followed; None where there is nothing to follow.
+        text: The context for as long as the process runs, where nothing is followed.
+    """
+    contexts = Contexts(module, reader)
+    if reader is None:
+        contexts.switch(text)
+    contexts.look()
+
+
+def _monitor_lines(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls.
+    contexts: "Contexts", module: "Any", tool: int
+) -> None:
+    """Have the interpreter call here for lines, as `_recorder._monitor_lines` does."""
+    monitoring, _, recorder = module.current
+    events = monitoring.events
+    disable = monitoring.DISABLE
+    # Where a file is followed, each start of a function is a chance to see that it has changed.
+    again = disable if contexts._reader is None else None
+    numbers = contexts._numbers
+    look = contexts.look
+    region_of = contexts.region
+    regions = recorder.regions
+    mark_outside = recorder.mark_outside
+    get_frame = sys._getframe
+    get_trace = sys.gettrace
+    mark = recorder.mark
+    # With the code objects, so that an `id` is nobody else's.
+    known: dict[int, CodeType] = {}
+    long_codes: dict[int, dict[int, int]] = {}
+
+    def code_starts(code: "CodeType", _offset: int) -> object:
+        if numbers[0] != contexts._seen:
+            look()
+        if id(code) in known:
+            return again
+        if code.co_name == "__annotate__":
+            return disable
+        try:
+            region = region_of(code.co_filename, get_frame(1))
+        except RecursionError:
+            return None
+        if region is None:
+            return disable
+        known[id(code)] = code
+        event = events.LINE
+        if len(code.co_linetable) > module._LONG_LINE_TABLE and get_trace() is None:
+            event = events.INSTRUCTION
+            seldom = module._part(module._SELDOM_PART)
+            long_codes[id(code)] = seldom.lines_of_instructions(code)
+        try:
+            monitoring.set_local_events(tool, code, event)
+        except ValueError:
+            pass  # The application freed the tool id, which it never took.
+        return again
+
+    def instruction_runs(code: "CodeType", offset: int) -> object:
+        lines = long_codes.get(id(code))
+        if lines is None:  # Where the recorder was called before.
+            lines = long_codes[id(code)] = module._part(module._SELDOM_PART).lines_of_instructions(
+                code
+            )
+            known[id(code)] = code
+        line = lines.get(offset)
+        if line is not None:
+            line_runs(code, line)
+        return disable
+
+    def line_runs(code: "CodeType", line: int) -> object:
+        if numbers[0] != contexts._seen:
+            look()
+        filename = code.co_filename
+        region = regions.get(filename, _ABSENT)
+        if region is _ABSENT:
+            region = region_of(filename, get_frame(1))
+        if region is not None:
+            try:
+                region[line] = mark
+            except IndexError:
+                mark_outside(filename, line)
+        return disable
+
+    monitoring.register_callback(tool, events.PY_START, code_starts)
+    monitoring.register_callback(tool, events.LINE, line_runs)
+    monitoring.register_callback(tool, events.INSTRUCTION, instruction_runs)
+
+
+def _arc_monitor(  # noqa: C901 - one class
+    contexts: "Contexts", arcs: "Any", monitoring: "Any", tool: int
+) -> "Any":
+    """Have the interpreter call here for arcs, as `_recorder_arcs` does."""
+
+    class ArcMonitor(arcs._ArcMonitor):  # type: ignore[misc]
+        def begin_anew(self) -> None:
+            """Write all that is seen again, as seen in another context."""
+            for log in list(self._logs.values()):
+                log.begin_anew()
+            for known in list(self._codes.values()):
+                known.last_line = None
+
+        def _code_starts(self, code: "CodeType", offset: int) -> object:
+            contexts.look()
+            again = monitoring.DISABLE if contexts._reader is None else None
+            if id(code) in self._codes:
+                return again
+            try:
+                region = contexts.region(code.co_filename, sys._getframe(1))
+            except RecursionError:
+                return None
+            found = super()._code_starts(code, offset)
+            return found if region is None or found is None else again
+
+        def _line_runs(self, code: "CodeType", line: int) -> object:
+            contexts.look()
+            if not self._knows(code, sys._getframe(1)):
+                return monitoring.DISABLE
+            return super()._line_runs(code, line)
+
+        def _code_returns(self, code: "CodeType", offset: int, value: object) -> object:
+            if not self._knows(code, sys._getframe(1)):
+                return monitoring.DISABLE
+            return super()._code_returns(code, offset, value)
+
+        def _branch_goes(self, code: "CodeType", offset: int, destination: int) -> object:
+            if not self._knows(code, sys._getframe(1)):
+                return monitoring.DISABLE
+            return super()._branch_goes(code, offset, destination)
+
+        def _knows(self, code: "CodeType", frame: "FrameType") -> bool:
+            """Whether code is recorded, also such as was running before its context."""
+            if contexts.region(code.co_filename, frame) is None:
+                return False
+            if id(code) not in self._codes:
+                self._codes[id(code)] = arcs._CodeArcs(code, self._log(code.co_filename))
+            return True
+
+    return ArcMonitor(monitoring, tool, contexts._recorder)

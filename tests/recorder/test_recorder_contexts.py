@@ -1,0 +1,183 @@
+"""What a process runs is attributed to what it runs for: told by hand, or in a file it follows."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from hcoverage._context_file import ContextFile
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .conftest import Bench
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="the recorder needs 3.12")
+
+BY_HAND: Final = """\
+import builtins, hcrecorder, hcrecorder_contexts
+hcrecorder.start()
+builtins.switch = hcrecorder_contexts.by_hand(hcrecorder).switch
+"""
+FOLLOWING: Final = """\
+import os, hcrecorder, hcrecorder_contexts, hccontext_reader
+hcrecorder.start()
+try:
+    reader = hccontext_reader.ContextReader(os.environ["FOLLOWED"])
+except (OSError, ValueError):
+    reader = None
+hcrecorder_contexts.follow(hcrecorder, reader, "its own")
+"""
+ANSWER: Final = """\
+def even(x):
+    return x
+
+def odd(x):
+    if x > 5:
+        return x
+    return -x
+
+print("up", flush=True)
+for line in iter(input, "end"):
+    number = int(line)
+    even(number) if number % 2 == 0 else odd(number)
+    print("done", flush=True)
+"""
+
+
+needs_branches = pytest.mark.skipif(sys.version_info < (3, 14), reason="branches need 3.14")
+
+
+@pytest.fixture(params=["lines", pytest.param("branches", marks=needs_branches)])
+def bench(bench: Bench, request: pytest.FixtureRequest) -> Bench:
+    """A place to run measured programs, with the parts for contexts."""
+    if request.param == "branches":
+        bench.env["HCOVERAGE_RECORD_BRANCH"] = "1"
+    bench.customize(BY_HAND)
+    return bench
+
+
+def by_context(bench: Bench, name: str = "app.py") -> dict[str, set[int]]:
+    """Give the lines of a program that ran in each context."""
+    path = os.path.realpath(bench.root / name)
+    found: dict[str, set[int]] = {}
+    for recording in bench.read().recordings:
+        for source in recording.sources:
+            if source.path == path and source.lines:
+                found.setdefault(source.context, set()).update(source.lines)
+    return found
+
+
+class TestByHand:
+    def test_each_line_is_in_all_contexts_that_ran_it(self, bench: Bench) -> None:
+        app = bench.write(
+            "def both():\n    return 1\ndef one():\n    return both()\n"
+            "switch('a')\none()\nboth()\nswitch('b')\nboth()\nswitch('')\nboth()\n"
+        )
+        bench.run(app)
+        assert by_context(bench) == {"": {1, 3, 5, 2, 11}, "a": {6, 4, 2, 7, 8}, "b": {9, 2, 10}}
+
+    def test_a_fork_goes_on_in_its_parents_context(self, bench: Bench) -> None:
+        app = bench.write(
+            "import os\ndef here():\n    return 1\nswitch('a')\npid = os.fork()\n"
+            "if pid:\n    os.waitpid(pid, 0)\nelse:\n    here()\n    switch('b')\n    here()\n"
+            "    os._exit(0)\n"
+        )
+        bench.run(app, stderr=None)
+        found = by_context(bench)
+        assert found["a"] == {5, 6, 7, 9, 3, 10}
+        assert found["b"] == {11, 3, 12}
+
+    def test_lines_past_the_room_of_their_file(self, bench: Bench) -> None:
+        app = bench.write(
+            "code = compile('\\n' * 5000 + 'x = 1', __file__, 'exec')\n"
+            "for name in 'ab':\n    switch(name)\n    exec(code)\n"
+        )
+        bench.run(app)
+        found = by_context(bench)
+        assert 5001 in found["a"]
+        assert 5001 in found["b"]
+
+    def test_a_thousand_contexts_in_many_segments(self, bench: Bench) -> None:
+        app = bench.write(
+            "def here():\n    return 1\nfor number in range(1000):\n    switch(str(number))\n"
+            "    here()\n"
+        )
+        bench.run(app)
+        found = by_context(bench)
+        assert all({2, 5} <= found[str(number)] for number in range(1000))
+
+
+class TestFollowing:
+    def ask(self, process: subprocess.Popen[str], word: str) -> str:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{word}\n")
+        process.stdin.flush()
+        return process.stdout.readline().strip()
+
+    def test_what_it_does_meanwhile_is_attributed_though_it_is_killed(
+        self, bench: Bench, wait_line: Callable[[subprocess.Popen[str]], str]
+    ) -> None:
+        bench.customize(FOLLOWING)
+        file = ContextFile(bench.data)
+        app = bench.write(ANSWER)
+        env = {**bench.env, "FOLLOWED": str(file.path)}
+        with bench.start(app, env=env, stdin=-1) as process:
+            assert wait_line(process) == "up"
+            for context, number in (("a", 2), ("b", 7), ("a", 4), ("c", 1)):
+                file.publish(context)
+                assert self.ask(process, str(number)) == "done"
+            process.kill()
+        found = by_context(bench)
+        assert {2} <= found["a"]
+        assert not {5, 6, 7} & found["a"]
+        assert {5, 6} <= found["b"]
+        assert not {2, 7} & found["b"]
+        assert {5, 7} <= found["c"]
+        assert not {2, 6} & found["c"]
+
+    @pytest.mark.parametrize("what", ["nothing", "empty", "fifo", "link", "directory"])
+    def test_what_is_no_such_file_leaves_the_context_it_was_started_in(
+        self, bench: Bench, what: str, tmp_path: Path
+    ) -> None:
+        bench.customize(FOLLOWING)
+        path = tmp_path / "followed"
+        if what == "empty":
+            path.touch()
+        elif what == "fifo":
+            os.mkfifo(path)
+        elif what == "link":
+            path.symlink_to(ContextFile(bench.data).path)
+        elif what == "directory":
+            path.mkdir()
+        bench.run(bench.write("x = 1\n"), env={**bench.env, "FOLLOWED": str(path)})
+        assert by_context(bench) == {"its own": {1}}
+
+    @pytest.mark.parametrize("at", [8, 12, 16])
+    def test_what_is_damaged_or_half_written_is_not_believed(self, bench: Bench, at: int) -> None:
+        bench.customize(FOLLOWING)
+        file = ContextFile(bench.data)
+        file.publish("a")
+        with file.path.open("r+b") as damaged:
+            damaged.seek(at)
+            damaged.write(b"\xff\xff")
+        bench.run(bench.write("x = 1\n"), env={**bench.env, "FOLLOWED": str(file.path)})
+        assert by_context(bench) == {"": {1}}
+
+
+def test_all_contexts_together_are_what_runs_without_them(bench: Bench) -> None:
+    program = (
+        "import json.decoder\n{}\nclass A:\n    def f(self):\n"
+        "        return [x for x in range(3)]\n"
+        "def g(n):\n    yield n\n    while n:\n        n -= 1\n        yield n\n"
+        "for i in range(4):\n    {}\n    A().f()\n    list(g(i))\n"
+    )
+    bench.run(bench.write(program.format("switch('x')", "switch(str(i))"), "with.py"))
+    bench.run(bench.write(program.format("x = 1", "y = 1"), "without.py"))
+    assert bench.lines("with.py") == bench.lines("without.py")
