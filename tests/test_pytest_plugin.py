@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -387,6 +388,10 @@ class TestBesidePytestCov:
         out = run(*self.COMMAND, *distributed, "--hcov", core)
         assert "Required test coverage of 85% reached. Total coverage: 87.50%" in out
         assert measured() == {"lib.py": [1, 2, 3, 4, 5, 7, 8]}
+
+    def test_the_data_is_said_to_go_into_its_data(self) -> None:
+        out = run(*self.COMMAND, "--hcov")
+        assert re.search(r"^hcov: merged: 1 .*, into pytest-cov's data$", out, re.MULTILINE)
 
     def test_no_data_of_ours_is_left_beside_its_own(self, project: Path) -> None:
         run(*self.COMMAND, "--hcov")

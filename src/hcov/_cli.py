@@ -70,6 +70,7 @@ def main() -> None:
     hcov init                      write a .coveragerc for this project
     hcov run -- python -m pytest   set up, run, merge, report, clean up
     hcov doctor                    find out why something is not measured
+    pytest --hcov                  what `hcov run -- pytest` does, from inside
 
     The other commands are the same steps one by one, for CI scripts.
     """

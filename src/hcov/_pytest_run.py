@@ -150,7 +150,9 @@ class _BesidePytestCov(_WholeRun):
 
     def _open(self, undo: contextlib.ExitStack) -> None:
         rcfile = undo.enter_context(_rcfile_for_pytest_cov(self._config, self._options))
-        self._options = dataclasses.replace(self._options, **rcfile)
+        self._options = dataclasses.replace(
+            self._options, result_name="pytest-cov's data", **rcfile
+        )
         super()._open(undo)
 
     @pytest.hookimpl(wrapper=True, trylast=True)  # inside of pytest-cov's, which combines

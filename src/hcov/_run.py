@@ -26,7 +26,11 @@ SETUP_FAILED: Final = 125  # as env(1), timeout(1) and `docker run` have it
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What `hcov run` was asked for; see its help."""
+    """What `hcov run` was asked for, see its help; and `pytest --hcov`.
+
+    Attributes:
+        result_name: What to call the data file, where its path means nothing to anybody.
+    """
 
     rcfile: Path | None
     data_dir: Path
@@ -37,6 +41,7 @@ class Options:
     core: str | None = None
     containers: bool = True
     printed: bool = True
+    result_name: str | None = None
 
 
 def run(command: Sequence[str], options: Options) -> int:
@@ -192,7 +197,7 @@ def merge(
         raise
     tell_unmeasured(problems, session.unmeasured(seen, result.merged))
     if not options.quiet:
-        tell_result(result, "merged", session.core)
+        tell_result(result, "merged", session.core, options.result_name)
     tell_what_is_missing(result)
     return result
 

@@ -19,7 +19,10 @@ _LONGEST_COMMAND: Final = 200
 
 
 def tell_result(
-    result: hcoverage.CombineResult, opening: str, core: hcoverage.CoreChoice | None = None
+    result: hcoverage.CombineResult,
+    opening: str,
+    core: hcoverage.CoreChoice | None = None,
+    into: str | None = None,
 ) -> None:
     """Tell what was merged, and which processes were measured by which core.
 
@@ -27,8 +30,9 @@ def tell_result(
         result: What the combine did.
         opening: What to call it: `merged`, `so far`.
         core: The core of the run, to tell why it was chosen.
+        into: What to call the data file. [default: its path]
     """
-    tell(f"{opening}: {_measured(result)}")
+    tell(f"{opening}: {_measured(result)}, into {into or short(result.data_file)}")
     for line in [*_recorded(result), *_saved(result), *_found(result)]:
         tell(f"  {_one_line(line)}")
     if core is not None:
@@ -133,7 +137,7 @@ def _measured(result: hcoverage.CombineResult) -> str:
         counts.append(_count(len(result.recorded), "recorded process", "recorded processes"))
     if result.data_files:
         counts.append(f"{_count(len(result.data_files), 'data file')} of coverage.py")
-    return f"{' and '.join(counts) or 'nothing'}, into {short(result.data_file)}"
+    return " and ".join(counts) or "nothing"
 
 
 def _recorded(result: hcoverage.CombineResult) -> Iterator[str]:
