@@ -77,9 +77,11 @@ def data_file(path: Path, *measured: str) -> Path:
     return path
 
 
-def recording(path: Path, *measured: str, first: int = 1, marks: bytes = b"\xa5") -> Path:
+def recording(
+    path: Path, *measured: str, first: int = 1, marks: bytes = b"\xa5", context: bytes = b""
+) -> Path:
     """Write a recording as `docs/recording-format.md` has it, all checksums right."""
-    metadata = b"host=h\0python=3.13.0\0argv=python"
+    metadata = b"host=h\0python=3.13.0\0argv=python\0context=" + context
     records = b"".join(_record(name.encode(), first, marks) for name in measured)
     start = -(-(64 + len(metadata)) // 8) * 8
     fixed = b"\x89HCOV\r\n\x1a" + struct.pack(
@@ -298,6 +300,25 @@ def test_a_claimed_length_of_2_to_the_60_is_damage(data: Path) -> None:
     content[52:56] = _checksum(bytes(content[:52]) + metadata).to_bytes(4, "little")
     file.write_bytes(content)
     assert read_segment(file).damage[0].startswith("cut off")
+
+
+@pytest.mark.parametrize("context", [b"x" * 1_000_000, b"\x1b" * 60_000, b"\xff\xfe"])
+def test_whatever_context_a_recording_names_the_others_are_merged(
+    data: Path, context: bytes
+) -> None:
+    recording(data / "h.2.hcrec", "/app/one.py", context=context)
+    recording(data / "h.3.hcrec", "/app/two.py")
+    assert len(hcoverage.combine([data]).merged) == 2
+    assert {"one.py", "two.py"} == {Path(name).name for name in merged_files()}
+
+
+def test_a_recording_of_more_sources_than_can_be_right_does_not_cost_the_others(data: Path) -> None:
+    recording(data / "h.2.hcrec", *(f"/none/{number}.py" for number in range(251_000)))
+    recording(data / "h.3.hcrec", "/app/two.py")
+    (item,) = hcoverage.combine([data]).set_aside
+    assert item.path.name == "h.2.hcrec"
+    assert "more than can be right" in item.reason
+    assert "two.py" in {Path(name).name for name in merged_files()}
 
 
 @pytest.mark.parametrize(

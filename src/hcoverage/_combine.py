@@ -212,7 +212,11 @@ def _read(
         origins = reader.origins.with_hosts(recorded.of_hosts)
         reader = dataclasses.replace(reader, origins=origins)
         batch = _read_data_files(sources, listed, target.path, reader)
-    recorded_batch = read_batch([str(recordings_file)]) if recordings_file.exists() else Batch()
+    recorded_batch = Batch()
+    if recordings_file.exists():
+        recorded_batch = read_batch([str(recordings_file)], are_ours=True)
+    for _, reason in recorded_batch.refused:
+        raise CombineError(f"what was recorded cannot be merged: {reason}; nothing was removed")
     return _Found(batch, recorded, recorded_batch, origins, settings, finder)
 
 

@@ -85,13 +85,16 @@ class Batch:
         self.refused += other.refused
 
 
-def read_batch(paths: Sequence[str], origins: Origins | None = None) -> Batch:
+def read_batch(
+    paths: Sequence[str], origins: Origins | None = None, *, are_ours: bool = False
+) -> Batch:
     """Read data files and merge what they hold.
 
     Args:
         paths: The data files, absolute.
         origins: Tells their origins, which are put before their contexts; None for contexts as they
             are.
+        are_ours: Whether we have just written them, of what was bounded as it was read.
 
     Returns:
         What they hold, and which could not be read.
@@ -99,7 +102,7 @@ def read_batch(paths: Sequence[str], origins: Origins | None = None) -> Batch:
     batch = Batch()
     seen: dict[tuple[str, bytes], ReadFile] = {}
     with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(contextlib.closing(_Reader()))
+        reader = stack.enter_context(contextlib.closing(_Reader(are_ours=are_ours)))
         for path in paths:
             try:
                 content, stamp = read_regular(path)
@@ -175,8 +178,9 @@ class _Reader:
         meta_is_apart: Whether in the last file nothing but `meta` is in `_META_PAGES`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, are_ours: bool = False) -> None:
         self.meta_is_apart = False
+        self._are_ours = are_ours
         self._database = sqlite3.connect(":memory:")
         self._last_arcs: dict[Key, str] = {}
 
@@ -216,7 +220,8 @@ class _Reader:
     def _tables(self, content: bytes) -> _Tables:
         try:
             load(self._database, content)
-            refuse_excess(self._database)
+            if not self._are_ours:
+                refuse_excess(self._database)
             places = dict(self._rows("SELECT name, rootpage FROM sqlite_master"))
             self.meta_is_apart = places.items() >= _META_PAGES.items()
             return _Tables(

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hcoverage import _recorder, _recordings
-from hcoverage._printable import printable
 from hcoverage._recordings import (
     MARK,
+    MOST_RECORDS,
     Loss,
     ProcessIdentity,
     RecordingError,
     SourceLines,
     Trail,
     Unreadable,
+    context_of,
     in_context,
 )
 from hcoverage._untrusted_file import UntrustedDataError, read_regular
@@ -286,7 +287,11 @@ class _Reader:
         lines: list[tuple[_Head, int]] = []
         arcs: list[tuple[_Head, list[bytes]]] = []
         sections: list[_Section] = [("", lines, arcs)]
+        records = 0
         while position <= end:
+            records += 1
+            if records > MOST_RECORDS:
+                raise _Damaged
             # Where the marks are; what is wrong with these numbers shows in the checksum.
             path, module = names(content, position + _NAMES_AT)
             start = position + _FIXED + path + module
@@ -305,7 +310,7 @@ class _Reader:
                 arcs.append((head, self._split(content[start : start + count])))
             elif head.startswith(b"CTXT"):
                 lines, arcs = [], []
-                sections.append((printable(_source(head).path), lines, arcs))
+                sections.append((context_of(_source(head).path), lines, arcs))
             position += length
         if not _is_zero(content, position):
             raise _Damaged

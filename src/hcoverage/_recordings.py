@@ -63,7 +63,9 @@ _LONGEST_NUMBER: Final = 20
 _LARGEST_SEGMENT: Final = 64 << 20
 _LONGEST_METADATA: Final = 4 << 20
 _LONGEST_NAME: Final = 64 << 10
+_LONGEST_CONTEXT: Final = 16 << 10  # two of them, joined, are within the bounds of data files
 _MOST_RESUMPTIONS: Final = 1000
+MOST_RECORDS: Final = 20_000  # of a segment
 _MOST_LINES: Final = 1 << 20
 
 _MARK_TO_TRUE: Final = bytes(byte == MARK for byte in range(256))
@@ -281,6 +283,11 @@ class Recording:
             Recording(in_context(self.process, context), (Segment.of(self.process, found),))
             for context, found in sources.items()
         ]
+
+
+def context_of(name: str) -> str:
+    """Give the context that a recording names, whatever it holds, as one that a data file can."""
+    return printable(name[:_LONGEST_CONTEXT])[:_LONGEST_CONTEXT]
 
 
 def in_context(process: ProcessIdentity, context: str) -> ProcessIdentity:
@@ -689,7 +696,7 @@ def _parse_process(content: bytes, metadata: bytes) -> ProcessIdentity:
         root_pid=_number(facts.get("root_pid", "")),
         container=facts.get("container", ""),
         image=facts.get("image", ""),
-        context=facts.get("context", ""),
+        context=context_of(facts.get("context", "")),
         branch=facts.get("branch") == "1",
         python=facts.get("python", ""),
         implementation=facts.get("implementation", ""),
@@ -720,14 +727,18 @@ def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator
         position: Where its first record is.
         damage: What is wrong is added here.
     """
-    resumptions = 0
+    resumptions = records = 0
     context = ""
     while position + _ALIGNMENT <= len(content):
         length = _checked_length(content, position)
         if length is not None:
+            records += 1
+            if records > MOST_RECORDS:
+                damage.append(f"over {MOST_RECORDS} records, more than can be right")
+                return
             source = _parse_record(content, position, length, damage)
             if content[position : position + 4] == _CONTEXT_KIND:
-                context = printable(source.path)
+                context = context_of(source.path)
             else:
                 yield replace(source, context=context) if context else source
             position += length
