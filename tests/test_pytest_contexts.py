@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("clean_environment")
 
 PYTEST: Final = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--hcov-report=")
 CONTEXTS: Final = (*PYTEST, "--hcov", "--hcov-context=test")
+WITHOUT: Final = re.compile(r"^hcov: (\d+ process\w*) ran without a test's context, ", re.MULTILINE)
 LIB: Final = """\
 def one():
     return 1
@@ -127,7 +128,9 @@ class TestWhoRanIt:
     ) -> None:
         """Tests that take turns at the service are told apart, though nothing calls into it."""
         outer = [word.format(core=core) for word in around]
-        run(*([sys.executable, "-m", *outer] if outer else []), *CONTEXTS, f"--hcov-core={core}")
+        before = [sys.executable, "-m", *outer] if outer else []
+        out = run(*before, *CONTEXTS, f"--hcov-core={core}")
+        assert not WITHOUT.search(out)
         assert contexts(2) == of_tests("first", "third", "subprocess")
         assert contexts(5) == of_tests("second", "here")
         assert contexts(6, "service.py") == of_tests("first", "second", "third")
@@ -135,7 +138,8 @@ class TestWhoRanIt:
         assert "" in contexts(1)  # imported by no test
 
     def test_under_xdist_each_worker_has_its_own(self, core: str) -> None:
-        run(*CONTEXTS, f"--hcov-core={core}", "-n2", "--dist=load")
+        out = run(*CONTEXTS, f"--hcov-core={core}", "-n2", "--dist=load")
+        assert not WITHOUT.search(out)
         assert contexts(2) == of_tests("first", "third", "subprocess")
         assert contexts(5) == of_tests("second", "here")
 
@@ -151,7 +155,8 @@ class TestWhoRanIt:
 
 class TestBesides:
     def test_without_them_there_are_none(self) -> None:
-        run(*PYTEST, "--hcov")
+        out = run(*PYTEST, "--hcov")
+        assert not WITHOUT.search(out)
         assert contexts(2) == {""}
 
     def test_pytest_cov_has_its_own_in_its_process(self) -> None:
@@ -192,6 +197,35 @@ class TestBesides:
         run(*CONTEXTS)
         (name,) = contexts(2)
         assert name.isprintable()
+
+
+class TestToldWhereItCannot:
+    EMPTY: Final = (
+        "import subprocess, sys\n"
+        "def test_empty():\n"
+        "    subprocess.run([sys.executable, 'lib.py'], check=True, env={})\n"
+    )
+
+    @pytest.mark.parametrize(
+        ("core", "around"),
+        [("auto", ()), ("coverage", ()), ("auto", ("hcov", "run", "--"))],
+        ids=["auto", "coverage", "inside hcov run"],
+    )
+    def test_a_process_that_is_started_with_an_empty_environment(
+        self, core: str, around: tuple[str, ...]
+    ) -> None:
+        Path("test_empty.py").write_text(self.EMPTY)
+        outer = (sys.executable, "-m", *around) if around else ()
+        out = run(*outer, *CONTEXTS, f"--hcov-core={core}")
+        (told,) = WITHOUT.findall(out)
+        assert told == "1 process"
+        assert contexts(8) == {"", *of_tests("subprocess")}
+
+    def test_also_if_there_is_no_other(self) -> None:
+        """With pytest-cov, whose own process is not ours to tell of."""
+        Path("test_lib.py").write_text(self.EMPTY)
+        out = run(*CONTEXTS, "--cov=.")
+        assert WITHOUT.findall(out) == ["1 process"]
 
 
 class TestRefused:

@@ -224,12 +224,13 @@ def _read_options(config: pytest.Config) -> _run.Options:
         printed=_TERM in reports,
         quiet=False,
         core=given.hcov_core or _ini(config, "hcov_core"),
+        contexts=bool(given.hcov_context or _ini(config, "hcov_context")),
     )
 
 
 def _refuse_reports_of_our_own(config: pytest.Config) -> None:
     given = config.known_args_namespace
-    if given.hcov_report or given.hcov_fail_under is not None:
+    if any(given.hcov_report or ()) or given.hcov_fail_under is not None:
         raise pytest.UsageError(
             "--hcov-report, --hcov-fail-under: with --cov the report is pytest-cov's: "
             "use --cov-report and --cov-fail-under"

@@ -15,7 +15,13 @@ from hcov._messages import tell
 from hcov._origin_table import report_origins
 from hcov._progress_bar import progress_bar
 from hcov._report import UNDER_THRESHOLD, report
-from hcov._summary import short, tell_result, tell_unmeasured, tell_what_is_missing
+from hcov._summary import (
+    short,
+    tell_result,
+    tell_unattributed,
+    tell_unmeasured,
+    tell_what_is_missing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +35,7 @@ class Options:
     """What `hcov run` was asked for, see its help; and `pytest --hcov`.
 
     Attributes:
+        contexts: Whether what runs is to be attributed to tests.
         result_name: What to call the data file, where its path means nothing to anybody.
     """
 
@@ -41,6 +48,7 @@ class Options:
     core: str | None = None
     containers: bool = True
     printed: bool = True
+    contexts: bool = False
     result_name: str | None = None
 
 
@@ -199,6 +207,7 @@ def merge(
     if not options.quiet:
         tell_result(result, "merged", session.core, options.result_name)
     tell_what_is_missing(result)
+    tell_unattributed(result, asked_for=options.contexts)
     return result
 
 

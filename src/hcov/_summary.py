@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _SHOWN: Final = 10
+_UNATTRIBUTED_SHOWN: Final = 3
 _LONGEST_COMMAND: Final = 200
 
 
@@ -67,6 +68,25 @@ def tell_what_is_missing(result: hcoverage.CombineResult) -> None:
         tell(f"and {len(missing) - _SHOWN} more such files")
     if result.unmapped:
         _tell_unmapped(result)
+
+
+def tell_unattributed(result: hcoverage.CombineResult, *, asked_for: bool) -> None:
+    """Tell which processes ran something and nothing of it for a test, where others did.
+
+    Args:
+        result: What the combine did.
+        asked_for: Whether contexts were asked for, so that there should have been others.
+    """
+    found = result.attribution.without_context
+    if found and (asked_for or result.attribution.with_context):
+        shown = ", ".join(found[:_UNATTRIBUTED_SHOWN])
+        more = (
+            f", and {len(found) - _UNATTRIBUTED_SHOWN} more" if found[_UNATTRIBUTED_SHOWN:] else ""
+        )
+        tell(
+            f"{_count(len(found), 'process', 'processes')} ran without a test's context, started "
+            f"outside of one or without the environment: {_one_line(shown)}{more}"
+        )
 
 
 def tell_unmeasured(problems: Sequence[str], unmeasured: Sequence[hcoverage.Unmeasured]) -> None:

@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from hcoverage._attribution import attribution
 from hcoverage._combine_result import CombineResult, OtherVersion, RecordedData, SetAside
 from hcoverage._data_directory import data_files, image_notes, is_recording, recordings
 from hcoverage._errors import CombineError, NoDataError, RcfileError
@@ -126,6 +127,9 @@ def combine(
             mapped=found.finder.trees,
             unmapped=found.finder.unmapped,
             other_versions=(*selection.recorded.other_versions, *selection.other_versions),
+            attribution=attribution(
+                selection.recorded.processes, selection.files, found.settings, command
+            ),
         )
 
 

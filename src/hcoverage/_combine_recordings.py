@@ -241,12 +241,20 @@ def _damage(part: Part) -> str:
 def _processes(parts: Iterable[Part], origins: Origins | None) -> list[RecordedProcess]:
     """Who recorded, in the order they started; a process may have written several segments."""
     by_token: dict[str, ProcessIdentity] = {}
+    contexts: dict[str, frozenset[str]] = {}
     for part in parts:
-        by_token.setdefault(part.process.token, part.process)
+        token = part.process.token
+        by_token.setdefault(token, part.process)
+        contexts[token] = part.contexts | contexts.get(token, frozenset())
     started = sorted(by_token.values(), key=lambda process: process.started)
     return [
         RecordedProcess(
-            who.host, who.pid, who.python, who.argv, origins.of_process(who) if origins else ""
+            who.host,
+            who.pid,
+            who.python,
+            who.argv,
+            origins.of_process(who) if origins else "",
+            contexts[who.token],
         )
         for who in started
     ]

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from hcoverage._attribution import NOBODY, Attribution
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -39,6 +41,7 @@ class RecordedProcess:
         python: Its Python's version.
         argv: Its command line, as Python saw it.
         origin: What it belongs to: `main`, `subprocesses`, an image.
+        contexts: The dynamic contexts in which it ran something, with an empty one for none.
     """
 
     host: str
@@ -46,6 +49,7 @@ class RecordedProcess:
     python: str
     argv: tuple[str, ...]
     origin: str = ""
+    contexts: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +138,7 @@ class CombineResult:
             does not say so.
         unmapped: Sources of containers that neither `[paths]` nor their content shows the place of.
         other_versions: Sources of which containers ran another version; those lines are left out.
+        attribution: Which processes ran something in a dynamic context, as for a test.
     """
 
     data_file: Path
@@ -148,6 +153,7 @@ class CombineResult:
     mapped: tuple[FoundTree, ...] = ()
     unmapped: tuple[UnmappedSource, ...] = ()
     other_versions: tuple[OtherVersion, ...] = ()
+    attribution: Attribution = NOBODY
 
     @property
     def paths_suggestion(self) -> str:

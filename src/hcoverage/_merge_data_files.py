@@ -50,6 +50,7 @@ class ReadFile:
         stamp: Which file it was.
         has_tracers: Whether plugins are named in it.
         origin: The origin of the process that wrote it.
+        contexts: The contexts in which something ran.
     """
 
     path: str
@@ -58,6 +59,7 @@ class ReadFile:
     stamp: Stamp
     has_tracers: bool
     origin: str = ""
+    contexts: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass
@@ -113,13 +115,13 @@ def read_batch(
                     batch.files.append(dataclasses.replace(same, path=path, stamp=stamp))
                     continue
                 before = label(origin, "") if origins else ""
-                kind, has_tracers = reader.add(path, content, batch.parts, before)
+                kind, has_tracers, contexts = reader.add(path, content, batch.parts, before)
                 if not reader.meta_is_apart:
                     digest = hashlib.blake2b(content, digest_size=_DIGEST - 1).digest()
             except (UntrustedDataError, OSError) as error:
                 batch.refused.append((path, reason(error)))
             else:
-                file = ReadFile(path, kind, digest, stamp, has_tracers, origin)
+                file = ReadFile(path, kind, digest, stamp, has_tracers, origin, contexts)
                 seen[origin, digest] = file
                 batch.files.append(file)
     return batch
@@ -147,7 +149,7 @@ def tracers_in(path: str) -> list[tuple[str, str]]:
     content, _ = read_regular(path)
     with contextlib.closing(_Reader()) as reader:
         parts: dict[Kind, Part] = {}
-        kind, _ = reader.add(path, content, parts)
+        kind, _, _ = reader.add(path, content, parts)
         return [(name, parts[kind].tracers.get(name, "")) for name in parts[kind].paths]
 
 
@@ -189,11 +191,11 @@ class _Reader:
 
     def add(
         self, path: str, content: bytes, parts: dict[Kind, Part], before: str = ""
-    ) -> tuple[Kind, bool]:
+    ) -> tuple[Kind, bool, frozenset[str]]:
         """Add a data file to the part of its kind, with `before` before its contexts.
 
         Returns:
-            Its kind, and whether it names plugins.
+            Its kind, whether it names plugins, and the contexts in which something ran.
         """
         tables = self._tables(content)
         kind = _kind(tables)
@@ -215,7 +217,9 @@ class _Reader:
         for file_id, tracer in tables.tracers:
             if tracer and file_id in names:
                 part.tracers.setdefault(names[file_id], tracer)
-        return kind, any(tracer for _, tracer in tables.tracers)
+        used = {context_id for _, context_id, *_ in (*tables.lines, *tables.arcs)}
+        in_contexts = frozenset(name for number, name in tables.contexts if number in used)
+        return kind, any(tracer for _, tracer in tables.tracers), in_contexts
 
     def _tables(self, content: bytes) -> _Tables:
         try:

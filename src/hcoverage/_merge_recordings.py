@@ -40,6 +40,8 @@ _LARGEST: Final = 64 << 20  # bytes
 _FIXED: Final = 52
 _NAMES: Final = struct.Struct("<II")
 _NAMES_AT: Final = 44
+# One for all: it goes between processes, with each part.
+_NO_CONTEXT: Final = frozenset({""})
 
 # A record up to its marks: flags, size, checksum, first line, path and module.
 _Head: TypeAlias = bytes
@@ -64,6 +66,7 @@ class Part:
         number: Its number among the segments of the process.
         loss: What could not be recorded, if anything.
         damage: What is wrong with it, in words.
+        contexts: The dynamic contexts in which it ran something, with an empty one for none.
     """
 
     file: str
@@ -72,6 +75,7 @@ class Part:
     number: int
     loss: Loss | None = None
     damage: tuple[str, ...] = ()
+    contexts: frozenset[str] = _NO_CONTEXT
 
 
 @dataclasses.dataclass
@@ -247,15 +251,17 @@ class _Reader:
             segment = _recordings._parse(Path(file), content)  # noqa: SLF001
             for source in segment.sources:
                 in_its_context = self._group(in_context(process, source.context))
-                told = dataclasses.replace(source, context="")  # the process has it now
-                self.found.others.setdefault(in_its_context, []).append(told)
-            part = Part(file, key, process, number, segment.loss, segment.damage)
+                without = dataclasses.replace(source, context="")  # the process has it now
+                self.found.others.setdefault(in_its_context, []).append(without)
+            contexts = frozenset(source.context for source in segment.sources)
+            part = Part(file, key, process, number, segment.loss, segment.damage, contexts)
         else:
             for context, lines, arcs in sections:
                 in_its_context = self._group(in_context(process, context)) if context else key
                 self._add_lines(in_its_context, lines)
                 self._add_arcs(in_its_context, arcs)
-            part = Part(file, key, process, number, loss if loss.count else None)
+            told = loss if loss.count else None
+            part = Part(file, key, process, number, told, contexts=_contexts(sections))
         self.found.parts.append(part)
 
     def finish(self) -> None:
@@ -376,6 +382,12 @@ class _Reader:
         )
         self.found.processes.setdefault(key, process)
         return key
+
+
+def _contexts(sections: list[_Section]) -> frozenset[str]:
+    """Tell in which contexts something ran; no sections are those of a layout, with no context."""
+    found = frozenset(context for context, lines, arcs in sections if lines or arcs)
+    return _NO_CONTEXT if not sections or found == _NO_CONTEXT else found
 
 
 def _is_zero(content: bytes, position: int) -> bool:
