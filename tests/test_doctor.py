@@ -38,8 +38,13 @@ WAYS: Final = ["subprocess", "python -I", "empty environment", "killed"]
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Path:
     """A project in which all is well, and a PATH without Python or docker; we are in it."""
+    if "engine" not in request.fixturenames:
+        # Whoever names an engine wants to hear if it does not answer.
+        monkeypatch.delenv("DOCKER_HOST", raising=False)
     project = tmp_path / "project"
     project.mkdir()
     (project / ".coveragerc").write_text(GOOD)
