@@ -471,11 +471,15 @@ def _write_origins(
     selection: _Selection, target: Target, left_out: frozenset[str], *, is_appended: bool
 ) -> None:
     """Write what each origin ran."""
-    from hcoverage._origin_data import write_origins  # noqa: PLC0415
+    from hcoverage._origin_data import write_origins, write_sole_origin  # noqa: PLC0415
 
-    part = selection.merged.by_origin().without(left_out)
+    processes, merged = selection.processes, selection.merged
     appended_to = target.path if is_appended else None
-    write_origins(part, selection.processes, target.result, appended_to=appended_to)
+    if merged.sole_origin:
+        write_sole_origin(merged.sole_origin, processes, target.result, appended_to=appended_to)
+        return
+    part = merged.by_origin().without(left_out)
+    write_origins(part, processes, target.result, appended_to=appended_to)
 
 
 def _add_known_origins(

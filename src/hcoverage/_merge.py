@@ -164,10 +164,17 @@ class Merged:
         """
         write_part(_regrouped(self.part, context_of), data_file)
 
+    @property
+    def sole_origin(self) -> str:
+        """The origin that all of it has, in a single context; empty if that is not so."""
+        if len(self.part.contexts) != 1 or self.origins.paths:
+            return ""
+        return origin_of(next(iter(self.part.contexts)))
+
     def by_origin(self) -> Part:
         """Give what each origin ran, in the place of contexts, of what is merged."""
-        part = _regrouped(self.part, origin_of)
-        part.add(self.origins.without(self.origins.paths.keys() - part.paths.keys()))
+        part = self.origins.without(self.origins.paths.keys() - self.part.paths.keys())
+        part.add(_regrouped(self.part, origin_of))
         # What an origin is not known of.
         part.contexts.pop("", None)
         for path in part.paths:
@@ -250,14 +257,18 @@ def _write_rows(
 
 
 def _regrouped(part: Part, name_of: Callable[[str], str]) -> Part:
-    """Give what a part holds under other names than its contexts, which may be fewer."""
+    """Give what a part holds under other names than its contexts, which may be fewer.
+
+    Sets of arcs, which may be large, are the same ones where nothing is added to them.
+    """
     names = {old: name_of(old) for old in part.contexts}
     made = Part(paths=part.paths, contexts={n: n for n in names.values()}, tracers=part.tracers)
     for (path, old), numbers in part.lines.items():
         key = (path, names[old])
         made.lines[key] = made.lines.get(key, 0) | numbers
     for (path, old), arcs in part.arcs.items():
-        made.arcs.setdefault((path, names[old]), set()).update(arcs)
+        key = (path, names[old])
+        made.arcs[key] = made.arcs[key] | arcs if key in made.arcs else arcs
     return made
 
 

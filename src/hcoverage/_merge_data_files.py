@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage._origins import label
 from hcoverage._part import ARC_BITS, Key, Kind, Part
-from hcoverage._untrusted_database import load, refuse_excess
+from hcoverage._untrusted_database import confined, load, refuse_excess
 from hcoverage._untrusted_file import Stamp, UntrustedDataError, read_regular
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class _Reader:
     def __init__(self, *, are_ours: bool = False) -> None:
         self.meta_is_apart = False
         self._are_ours = are_ours
-        self._database = sqlite3.connect(":memory:")
+        self._database = confined()
         self._last_arcs: dict[Key, str] = {}
 
     def close(self) -> None:
@@ -246,7 +246,7 @@ class _Reader:
     def _renew(self) -> None:
         """Start anew, after a file that may have left anything behind."""
         self._database.close()
-        self._database = sqlite3.connect(":memory:")
+        self._database = confined()
 
     def _rows(self, query: str) -> list[Any]:
         return self._database.execute(query).fetchall()

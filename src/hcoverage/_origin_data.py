@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -145,11 +146,47 @@ def write_origins(
         result: The data file. The origins are put beside it.
         appended_to: The data file that these belong to as well, until it is replaced.
     """
-    digests = [_digest(path) for path in (result, appended_to) if path is not None]
     from hcoverage._merge import write_part  # noqa: PLC0415
 
-    meta = [(_BELONGS_TO, " ".join(digests)), (_PROCESSES, json.dumps(dict(processes)))]
-    write_part(part, origins_beside(result), meta)
+    write_part(part, origins_beside(result), _meta(processes, result, appended_to))
+
+
+def write_sole_origin(
+    origin: str,
+    processes: Mapping[str, int],
+    result: Path,
+    *,
+    appended_to: Path | None = None,
+) -> None:
+    """Write the origins of a data file where one origin ran all of it, in a single context.
+
+    What it ran is what is in the data file, so the tables are not built once more, but copied.
+
+    Args:
+        origin: The origin.
+        processes: How many processes it has.
+        result: The data file. The origins are put beside it.
+        appended_to: The data file that these belong to as well, until it is replaced.
+    """
+    import sqlite3  # noqa: PLC0415
+
+    beside = origins_beside(result)
+    shutil.copyfile(result, beside)
+    with contextlib.closing(sqlite3.connect(beside)) as database:
+        # As for the result: it is synced when it is whole, and not there for anybody before that.
+        database.execute("PRAGMA journal_mode = OFF")
+        database.execute("PRAGMA synchronous = OFF")
+        with database:
+            database.execute("UPDATE context SET context = ?", (origin,))
+            meta = _meta(processes, result, appended_to)
+            database.executemany("INSERT INTO meta VALUES (?, ?)", meta)
+
+
+def _meta(
+    processes: Mapping[str, int], result: Path, appended_to: Path | None
+) -> list[tuple[str, str]]:
+    digests = [_digest(path) for path in (result, appended_to) if path is not None]
+    return [(_BELONGS_TO, " ".join(digests)), (_PROCESSES, json.dumps(dict(processes)))]
 
 
 def _read(path: Path) -> tuple[OriginData, list[str]]:

@@ -10,6 +10,7 @@ Left to others: what the rows mean (`_merge_data_files`).
 
 from __future__ import annotations
 
+import functools
 import re
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
@@ -64,25 +65,41 @@ _LIMITS: Final = {
     sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 1,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
-_FUNCTIONS: Final = frozenset({"count", "max", "length", "typeof", "group_concat"})
+_FUNCTIONS: Final = frozenset({"count", "max", "length", "nullif", "typeof", "group_concat"})
 _READABLE: Final = frozenset({"sqlite_master", "sqlite_schema"}).union(
     table.split()[2] for table in _TABLES
 )
-# Each gives a number above the bound, or nothing.
-_EXCESSES: Final = (
-    ("contexts", "SELECT count(*) FROM context", _MOST_CONTEXTS),
-    ("measured files", "SELECT count(*) FROM file", _MOST_FILES),
-    ("lines of one file", "SELECT 8 * max(length(numbits)) FROM line_bits", MOST_LINES),
-    ("lines of one file", "SELECT max(max(fromno, tono)) FROM arc", MOST_LINES),
-    ("characters in a path", "SELECT max(length(path)) FROM file", _LONGEST_NAME),
-    ("characters in a context", "SELECT max(length(context)) FROM context", _LONGEST_NAME),
-)
-_WRONG_TYPES: Final = (
-    "SELECT count(*) FROM file WHERE typeof(path) != 'text' OR typeof(id) != 'integer'",
-    "SELECT count(*) FROM context WHERE typeof(context) != 'text'",
-    "SELECT count(*) FROM line_bits WHERE typeof(numbits) != 'blob'",
-    "SELECT count(*) FROM arc WHERE typeof(fromno) != 'integer' OR typeof(tono) != 'integer'",
-    "SELECT count(*) FROM tracer WHERE typeof(tracer) NOT IN ('text', 'null')",
+# There may be many, and finding the odd ones is faster than judging each.
+_ODD_ARCS: Final = f"""
+SELECT count(nullif(typeof(fromno) = 'integer' AND typeof(tono) = 'integer', 1)),
+    max(max(fromno, tono))
+FROM arc
+WHERE typeof(fromno) != 'integer' OR typeof(tono) != 'integer'
+    OR fromno > {MOST_LINES} OR tono > {MOST_LINES}
+"""  # noqa: S608 - a number of our own
+# For each table, how many values of a wrong type are in it, and what must not be above a bound. One
+# statement for each, as preparing them takes longer than the rows of a small file.
+_QUERIES: Final = (
+    (
+        (
+            "SELECT count(nullif(typeof(path), 'text')) + count(nullif(typeof(id), 'integer')), "
+            "count(*), max(length(path)) FROM file"
+        ),
+        (("measured files", _MOST_FILES), ("characters in a path", _LONGEST_NAME)),
+    ),
+    (
+        (
+            "SELECT count(nullif(typeof(context), 'text')), "
+            "count(*), max(length(context)) FROM context"
+        ),
+        (("contexts", _MOST_CONTEXTS), ("characters in a context", _LONGEST_NAME)),
+    ),
+    (
+        "SELECT count(nullif(typeof(numbits), 'blob')), 8 * max(length(numbits)) FROM line_bits",
+        (("lines of one file", MOST_LINES),),
+    ),
+    (_ODD_ARCS, (("lines of one file", MOST_LINES),)),
+    ("SELECT count(nullif(typeof(tracer) IN ('text', 'null'), 1)) FROM tracer", ()),
 )
 
 
@@ -102,7 +119,7 @@ def open_untrusted(path: str | os.PathLike[str]) -> sqlite3.Connection:
     """
     with open_regular(path) as file:
         content = file.read()
-    database = sqlite3.connect(":memory:")
+    database = confined()
     try:
         load(database, content)
         refuse_excess(database)
@@ -116,7 +133,7 @@ def load(database: sqlite3.Connection, content: bytes) -> None:
     """Make a connection read a data file's content, and nothing but its tables.
 
     Args:
-        database: A connection to a database in memory; what it held before is gone.
+        database: A connection that `confined` made; what it held before is gone.
         content: The content of the file.
 
     Raises:
@@ -126,20 +143,21 @@ def load(database: sqlite3.Connection, content: bytes) -> None:
     try:
         database.set_authorizer(None)
         database.deserialize(content)
-        confine(database)
+        database.set_authorizer(_allow)
         _refuse_other_schemas(database)
     except (sqlite3.Error, UnicodeDecodeError, OverflowError, MemoryError) as error:
         raise UntrustedDataError(f"coverage.py cannot read it ({error})") from error
 
 
-def confine(database: sqlite3.Connection) -> None:
-    """Allow a connection nothing but to read coverage.py's tables, within limits."""
+def confined() -> sqlite3.Connection:
+    """Give a connection to nothing that can do nothing but read what is loaded, within limits."""
+    database = sqlite3.connect(":memory:")
     for limit, value in _LIMITS.items():
         database.setlimit(limit, value)
     database.execute("PRAGMA trusted_schema = OFF")
     database.execute("PRAGMA query_only = ON")
     database.execute("PRAGMA cell_size_check = ON")
-    database.set_authorizer(_allow)
+    return database
 
 
 def refuse_other_formats(content: bytes) -> None:
@@ -165,13 +183,13 @@ def refuse_excess(database: sqlite3.Connection) -> None:
         UntrustedDataError: It does.
     """
     try:
-        for query in _WRONG_TYPES:
-            if database.execute(query).fetchone() != (0,):
+        for query, bounds in _QUERIES:
+            wrong, *numbers = database.execute(query).fetchone()
+            if wrong:
                 raise UntrustedDataError(f"it has values of the wrong type: {_NOT_OURS}")
-        for what, query, most in _EXCESSES:
-            (number,) = database.execute(query).fetchone()
-            if number is not None and number > most:
-                raise UntrustedDataError(f"it has {number} {what}, more than can be right")
+            for (what, most), number in zip(bounds, numbers, strict=True):
+                if number is not None and number > most:
+                    raise UntrustedDataError(f"it has {number} {what}, more than can be right")
     except sqlite3.Error as error:
         raise UntrustedDataError(f"coverage.py cannot read it ({error})") from error
 
@@ -181,7 +199,7 @@ def _refuse_other_schemas(database: sqlite3.Connection) -> None:
     if {kind for kind, _ in rows} - {"table", "index"}:
         raise UntrustedDataError(f"its database has triggers or views: {_NOT_OURS}")
     # The indexes of `unique` have no text of their own.
-    texts = {_SPACE.sub(" ", _COMMENT.sub("", sql)) for _, sql in rows if sql}
+    texts = _without_comments(frozenset(sql for _, sql in rows if sql))
     if "CREATE TABLE coverage_schema ( version integer )" not in texts:
         raise UntrustedDataError("coverage.py cannot read it (it isn't a coverage data file)")
     versions = database.execute("SELECT version FROM coverage_schema").fetchmany(2)
@@ -192,6 +210,12 @@ def _refuse_other_schemas(database: sqlite3.Connection) -> None:
         )
     if texts != _TABLES:
         raise UntrustedDataError(f"its tables are others: {_NOT_OURS}")
+
+
+# All files of one coverage.py have the same. Few are kept: who writes a file decides on their size.
+@functools.lru_cache(maxsize=2)
+def _without_comments(texts: frozenset[str]) -> frozenset[str]:
+    return frozenset(_SPACE.sub(" ", _COMMENT.sub("", text)) for text in texts)
 
 
 def _allow(action: int, first: str | None, second: str | None, *_: str | None) -> int:
