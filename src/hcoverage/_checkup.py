@@ -5,11 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from hcoverage._check_interpreter import check_interpreter
-from hcoverage._check_project import check_project
-from hcoverage._interpreters import find_interpreters
-from hcoverage._project import look_at_project
-
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
@@ -38,6 +33,9 @@ class Checkup:
 
     def findings(self) -> Iterator[Finding]:
         """Tell what is well and what is not, as far as looking tells."""
+        from hcoverage._check_interpreter import check_interpreter  # noqa: PLC0415
+        from hcoverage._check_project import check_project  # noqa: PLC0415
+
         yield from check_project(self.project)
         choice = self.project.rcfile.choice
         for interpreter in self.interpreters:
@@ -58,5 +56,9 @@ def look_around(
         data_dir: The data directory.
         core: `auto`, `recorder` or `coverage`; None for what HCOVERAGE_CORE or the rcfile says.
     """
+    # Imported here: most who import hcoverage, such as each merge, do not look around.
+    from hcoverage._interpreters import find_interpreters  # noqa: PLC0415
+    from hcoverage._project import look_at_project  # noqa: PLC0415
+
     project = look_at_project(coveragerc, data_dir, core)
     return Checkup(project, tuple(find_interpreters()))

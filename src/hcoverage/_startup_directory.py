@@ -12,9 +12,7 @@ import importlib.util
 import marshal
 import os
 import re
-import runpy
 import shutil
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -180,6 +178,9 @@ def add_coverage_for(
         ImportError: The one that runs here does not run on that version.
     """
     if package is None:
+        # Imported here: it takes as long as all else here, and only images need it.
+        from importlib import metadata  # noqa: PLC0415
+
         wanted = metadata.metadata("coverage")["Requires-Python"]
         oldest = _AT_LEAST.search(wanted)
         if oldest is None or version < (3, int(oldest[1])):
@@ -198,6 +199,8 @@ def recorder_since(startup: Path) -> tuple[int, int] | None:
     Returns:
         The version; None where all use coverage.py.
     """
+    import runpy  # noqa: PLC0415
+
     told = runpy.run_path(str(startup / _COPIES["hcoverage._process"]))
     since: tuple[int, int] | None = told["RECORDER_SINCE"]
     return since
