@@ -60,11 +60,15 @@ pytest_forked.serialize_report = serialize_report
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A project whose tests run one function here and one in a subprocess; we are in it."""
     write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    # Where they all have one, each pytest that begins removes what those before it left.
+    monkeypatch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path_factory.mktemp("inner")))
     return tmp_path
 
 
