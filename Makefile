@@ -21,7 +21,7 @@ demo: venv optional-engine ## the main job on examples/: one report over process
 
 .PHONY: test
 test: lint ## lint and all tests: what CI runs
-	@dev/beside test-main test-oldest test-newest
+	@dev/beside test-main test-oldest test-newest smoke
 
 .PHONY: lint
 lint: venv ## ruff and mypy
@@ -43,6 +43,10 @@ test-oldest: ## the quick tests, on the oldest Python that is supported and here
 .PHONY: test-newest
 test-newest: ## the recorder's tests, on the newest Pythons, of Debian sid (Linux as root)
 	@dev/test-newest
+
+.PHONY: smoke
+smoke: ## build sdist and wheel, install that into an empty environment, and measure with it
+	@dev/smoke
 
 .PHONY: test-remote
 test-remote: venv ## only combining from a bucket and on a cluster, on servers of its own
