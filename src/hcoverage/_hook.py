@@ -11,6 +11,7 @@ import fcntl
 import importlib.util
 import inspect
 import os
+import signal
 import site
 import subprocess
 import sys
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 NAME: Final = "coverage"
 
 _MODULE: Final = f"_{NAME}_hook"
+
+_ENDING: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
 
 _OURS: Final = "# Written by hcoverage; `hcov remove` takes it away."
 _TEMPORARY: Final = "# For as long as `hcov run` runs."
@@ -122,8 +125,15 @@ def held() -> Iterator[Path]:
 
     The last one out removes it, unless a lasting hook was there before. Raises as `install` does.
     """
-    path, descriptor = _install_and_lock()
+    # A signal whose handler raises waits until there is somebody to undo what is begun here.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
+        path, descriptor = _install_and_lock()
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         yield path
     finally:
         try:
