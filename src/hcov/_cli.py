@@ -17,7 +17,7 @@ from hcov._cli_docker import docker, engine_option, sudo_option
 from hcov._cli_sets import common, diff, only
 from hcov._init import IGNORED, write_rcfile
 from hcov._messages import message_of, tell
-from hcov._report import FILE_REPORTS
+from hcov._report import FILE_REPORTS, FORMATS
 
 _EXISTING: Final = click.Path(path_type=Path)
 
@@ -85,6 +85,12 @@ def main() -> None:
     type=click.FloatRange(0, 100),
     metavar="PERCENT",
     help="Exit with 2 if the total is less. [default: the rcfile's fail_under]",
+)
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(FORMATS),
+    help="How coverage.py prints the report. [default: the rcfile's format, else text]",
 )
 @click.option(
     "--html",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SHOWN: Final = 10
-_HEADINGS: Final = ("origin", "processes", "files", "lines", "only it ran")
+HEADINGS: Final = ("origin", "processes", "files", "lines", "only it ran")
 _LONGEST_NAME: Final = 48
 
 
@@ -116,13 +116,18 @@ def _write_page(
 
 def table(origins: hcoverage.OriginData, files: Sequence[OriginsOfFile]) -> list[str]:
     """Lay out a table of origins: what each ran, and what of it nobody else did."""
-    rows = [_row(name, origins, files) for name in origins.names]
-    shown = [_HEADINGS, *rows[:_SHOWN]]
+    cells = rows(origins, files)
+    shown = [HEADINGS, *cells[:_SHOWN]]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     lines = [_aligned(row, widths) for row in shown]
-    if len(rows) > _SHOWN:
-        lines.append(f"and {len(rows) - _SHOWN} more")
+    if len(cells) > _SHOWN:
+        lines.append(f"and {len(cells) - _SHOWN} more")
     return lines
+
+
+def rows(origins: hcoverage.OriginData, files: Sequence[OriginsOfFile]) -> list[tuple[str, ...]]:
+    """Give the cells of a table of origins, a row for each, below `HEADINGS`."""
+    return [_row(name, origins, files) for name in origins.names]
 
 
 def _row(

@@ -181,7 +181,7 @@ class _BesidePytestCov(_WholeRun):
         try:
             with tempfile.TemporaryDirectory(dir=beside.parent, prefix=".hcov-") as directory:
                 merged = Path(directory) / ".coverage"
-                result = _run.merge(self._session, merged, self._options, os.getpid())
+                result = _run.merge(self._session, merged, self._options, os.getpid()).result
                 merged.rename(beside.with_name(name))
         except hcoverage.NoDataError:
             _messages.tell("no subprocess and no container left data: the report has this process")

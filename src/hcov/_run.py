@@ -15,12 +15,14 @@ from hcov._messages import tell
 from hcov._origin_table import report_origins
 from hcov._progress_bar import progress_bar
 from hcov._report import UNDER_THRESHOLD, report
+from hcov._step_summary import append_step_summary
 from hcov._summary import (
     short,
     tell_result,
     tell_unattributed,
-    tell_unmeasured,
     tell_what_is_missing,
+    what_is_missing,
+    what_is_unmeasured,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class Options:
     Attributes:
         contexts: Whether what runs is to be attributed to tests.
         result_name: What to call the data file, where its path means nothing to anybody.
+        layout: The format of the printed report; None for the rcfile's own.
     """
 
     rcfile: Path | None
@@ -50,6 +53,20 @@ class Options:
     printed: bool = True
     contexts: bool = False
     result_name: str | None = None
+    layout: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Merged:
+    """What came of a session.
+
+    Attributes:
+        result: What the combine did.
+        unmeasured: What ran and was not measured, in lines for a person.
+    """
+
+    result: hcoverage.CombineResult
+    unmeasured: list[str]
 
 
 def run(command: Sequence[str], options: Options) -> int:
@@ -145,7 +162,7 @@ def finish(
         hcov's own exit status: 0 if all went well, `UNDER_THRESHOLD`, or `DATA_LOST`.
     """
     try:
-        result = merge(session, session.data_file, options, command, seen)
+        merged = merge(session, session.data_file, options, command, seen)
     except hcoverage.NoDataError:
         tell(
             "error: nothing was measured: the command started no Python that reads "
@@ -155,9 +172,11 @@ def finish(
     except (hcoverage.CombineError, OSError) as error:
         tell(f"error: {error}")
         return DATA_LOST
+    result = merged.result
     reported = report(
         result.data_file,
         session.rcfile.path,
+        layout=options.layout,
         files=options.reports,
         fail_under=options.fail_under,
         printed=options.printed,
@@ -165,6 +184,8 @@ def finish(
     )
     html = Path(session.rcfile.settings.html_dir) if "html" in options.reports else None
     report_origins(result.data_file, session.rcfile.path, page_directory=html, quiet=options.quiet)
+    problems = [*merged.unmeasured, *what_is_missing(result)]
+    append_step_summary(result.data_file, session.rcfile.path, problems)
     if reported == UNDER_THRESHOLD:
         return UNDER_THRESHOLD
     return DATA_LOST if reported or not is_whole(result) else 0
@@ -176,7 +197,7 @@ def merge(
     options: Options,
     command: int,
     seen: Iterable[hcoverage.SeenPython] = (),
-) -> hcoverage.CombineResult:
+) -> Merged:
     """Merge what the processes of a session left, and tell what came of it.
 
     Args:
@@ -201,14 +222,15 @@ def merge(
                 on_progress=None if options.quiet else on_progress,
             )
     except (hcoverage.HcoverageError, OSError):
-        tell_unmeasured(problems, session.unmeasured(seen))
+        _tell_each(what_is_unmeasured(problems, session.unmeasured(seen)))
         raise
-    tell_unmeasured(problems, session.unmeasured(seen, result.merged))
+    unmeasured = what_is_unmeasured(problems, session.unmeasured(seen, result.merged))
+    _tell_each(unmeasured)
     if not options.quiet:
         tell_result(result, "merged", session.core, options.result_name)
     tell_what_is_missing(result)
     tell_unattributed(result, asked_for=options.contexts)
-    return result
+    return Merged(result, unmeasured)
 
 
 def is_whole(result: hcoverage.CombineResult) -> bool:
@@ -225,3 +247,8 @@ def tell_start(session: hcoverage.Session, *, quiet: bool) -> None:
         )
     if not session.has_rcfile and not quiet:
         tell("no coverage.py configuration here, so defaults are used; `hcov init` writes one")
+
+
+def _tell_each(lines: Iterable[str]) -> None:
+    for line in lines:
+        tell(line)

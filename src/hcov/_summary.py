@@ -42,6 +42,14 @@ def tell_result(
 
 def tell_what_is_missing(result: hcoverage.CombineResult) -> None:
     """Tell what is not in the result, and what to do about it."""
+    for line in what_is_missing(result):
+        tell(line)
+    if result.unmapped:
+        _tell_unmapped(result)
+
+
+def what_is_missing(result: hcoverage.CombineResult) -> list[str]:
+    """Give what is not in the result, and what to do about it, in a few lines."""
     missing = [
         *(f"not recorded: {loss}" for loss in result.losses),
         *(f"left out: {short(source)} has changed since it ran" for source in _changed(result)),
@@ -62,12 +70,8 @@ def tell_what_is_missing(result: hcoverage.CombineResult) -> None:
         ),
         *(f"not merged: {short(item.path)}: {item.reason}" for item in result.set_aside),
     ]
-    for line in missing[:_SHOWN]:
-        tell(_one_line(line))
-    if len(missing) > _SHOWN:
-        tell(f"and {len(missing) - _SHOWN} more such files")
-    if result.unmapped:
-        _tell_unmapped(result)
+    more = [f"and {len(missing) - _SHOWN} more such files"] if missing[_SHOWN:] else []
+    return [*map(_one_line, missing[:_SHOWN]), *more]
 
 
 def tell_unattributed(result: hcoverage.CombineResult, *, asked_for: bool) -> None:
@@ -89,8 +93,10 @@ def tell_unattributed(result: hcoverage.CombineResult, *, asked_for: bool) -> No
         )
 
 
-def tell_unmeasured(problems: Sequence[str], unmeasured: Sequence[hcoverage.Unmeasured]) -> None:
-    """Tell what ran and was not measured, why, and what to do about it.
+def what_is_unmeasured(
+    problems: Sequence[str], unmeasured: Sequence[hcoverage.Unmeasured]
+) -> list[str]:
+    """Give what ran and was not measured, why, and what to do about it, in a few lines.
 
     Args:
         problems: What processes and images told themselves.
@@ -100,10 +106,8 @@ def tell_unmeasured(problems: Sequence[str], unmeasured: Sequence[hcoverage.Unme
     for process in unmeasured:
         alike[process.argv[0], process.cause].append(process)
     lines = [*problems, *(_unmeasured(processes) for processes in alike.values())]
-    for line in lines[:_SHOWN]:
-        tell(f"not measured: {_one_line(line)}")
-    if len(lines) > _SHOWN:
-        tell(f"not measured: and {len(lines) - _SHOWN} more like these")
+    more = [f"and {len(lines) - _SHOWN} more like these"] if lines[_SHOWN:] else []
+    return [f"not measured: {line}" for line in [*map(_one_line, lines[:_SHOWN]), *more]]
 
 
 def short(path: str | Path) -> str:
