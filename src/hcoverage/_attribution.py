@@ -12,7 +12,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._data_directory import process_of
+from hcoverage._data_directory import host_in_names, process_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,11 +57,11 @@ def attribution(
     """
     if settings.dynamic_context not in (None, "none"):
         return NOBODY
-    here = _as_coverage_writes(os.uname().nodename)
+    here = host_in_names(os.uname().nodename)
     contexts: dict[tuple[str, int], set[str]] = {}
     commands: dict[tuple[str, int], str] = {}
     for process in recorded:
-        who = (_as_coverage_writes(process.host), process.pid)
+        who = (host_in_names(process.host), process.pid)
         contexts.setdefault(who, set()).update(process.contexts)
         commands[who] = shlex.join(process.argv)
     for who, found in _of_files(files):
@@ -89,7 +89,3 @@ def _in_words(who: tuple[str, int], here: str, command: str) -> str:
     if len(command) > _LONGEST_COMMAND:
         command = f"{command[:_LONGEST_COMMAND]}…"
     return f"{pid}{place}" + (f" (`{command}`)" if command else "")
-
-
-def _as_coverage_writes(host: str) -> str:
-    return host.replace(".", "_")

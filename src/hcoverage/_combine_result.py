@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._attribution import NOBODY, Attribution
+from hcoverage._data_directory import host_in_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -178,8 +179,7 @@ class CombineResult:
     @property
     def hosts(self) -> tuple[str, ...]:
         """Who wrote what was merged: host names, and container ids, sorted."""
-        # coverage.py writes a host's name without its dots.
-        recorded = {process.host.replace(".", "_") for process in self.recorded}
+        recorded = {host_in_names(process.host) for process in self.recorded}
         return tuple(sorted(recorded.union(self.hosts_of_data_files)))
 
     @property

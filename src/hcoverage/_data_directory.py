@@ -119,6 +119,11 @@ def process_of(name: str) -> tuple[str, int] | None:
     return (found["host"], int(found["pid"])) if found else None
 
 
+def host_in_names(host: str) -> str:
+    """Spell a host as coverage.py does in the names of data files: without its dots."""
+    return host.replace(".", "_")
+
+
 def recordings(directory: Path) -> list[Path]:
     """List the recorder's files in a directory, sorted."""
     names = sorted(filter(_is_recording_name, os.listdir(directory)))  # noqa: PTH208

@@ -23,7 +23,7 @@ from coverage.sqldata import SCHEMA
 from coverage.sqldata import SCHEMA_VERSION as THEIR_SCHEMA_VERSION
 from coverage.version import __version__
 
-from hcoverage._data_directory import process_of
+from hcoverage._data_directory import host_in_names, process_of
 from hcoverage._errors import CombineError
 from hcoverage._merge_data_files import Batch, ReadFile, tracers_in
 from hcoverage._origins import context_of, origin_of
@@ -275,7 +275,7 @@ def _regrouped(part: Part, name_of: Callable[[str], str]) -> Part:
 def is_from_elsewhere(data_file: str) -> bool:
     """Tell whether the name of a data file says that another host, or a container, wrote it."""
     process = process_of(os.path.basename(data_file))  # noqa: PTH119
-    return process is not None and process[0] != os.uname().nodename.replace(".", "_")
+    return process is not None and process[0] != host_in_names(os.uname().nodename)
 
 
 def tracer_conflicts(

@@ -15,7 +15,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._data_directory import process_of
+from hcoverage._data_directory import host_in_names, process_of
 from hcoverage._printable import printable
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Origins:
         """Give the origin of a process that recorded."""
         if process.image:
             return _named(_IMAGE, process.image)
-        host = _as_coverage_writes(process.host)
+        host = host_in_names(process.host)
         if host == self.host and (self.is_container or not process.container):
             # A fork goes on marking in what it has of its parent, so the two cannot be told apart.
             return self._of_pid(process.root_pid or process.pid)
@@ -109,21 +109,21 @@ def origins_here(files: Iterable[Path], command: int | None, images: Mapping[str
             next: process ids are given in turn.
         images: The images of containers, by their hosts.
     """
-    host = _as_coverage_writes(os.uname().nodename)
+    host = host_in_names(os.uname().nodename)
     main = None
     if command is not None:
         found = (process_of(file.name) for file in files)
-        pids = {each[1] for each in found if each and _as_coverage_writes(each[0]) == host}
+        pids = {each[1] for each in found if each and host_in_names(each[0]) == host}
         main = min(pids, key=lambda pid: (pid - command) % _PIDS, default=command)
     is_container = any(map(os.path.exists, _MARKS_OF_CONTAINERS))
-    of_hosts = {_as_coverage_writes(host): _named(_IMAGE, name) for host, name in images.items()}
+    of_hosts = {host_in_names(host): _named(_IMAGE, name) for host, name in images.items()}
     return Origins(host, is_container, main, of_hosts)
 
 
 def images_of(processes: Iterable[ProcessIdentity]) -> dict[str, str]:
     """Give the origins of the hosts whose processes know their image."""
     return {
-        _as_coverage_writes(process.host): _named(_IMAGE, process.image)
+        host_in_names(process.host): _named(_IMAGE, process.image)
         for process in processes
         if process.image
     }
@@ -151,10 +151,6 @@ def context_of(labelled: str) -> str:
 
 def _named(kind: str, name: str) -> str:
     return kind + printable(name)[:_LONGEST]
-
-
-def _as_coverage_writes(host: str) -> str:
-    return host.replace(".", "_")
 
 
 def _rank(name: str) -> int:

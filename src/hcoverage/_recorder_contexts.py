@@ -46,6 +46,7 @@ class Contexts:
         self._monitoring = monitoring
         self._recorder: _Recorder = recorder
         self._checksum: Callable[[bytes], int] = module.checksum
+        self._aligned: Callable[[int], int] = module._aligned
         self._reader = reader
         self._numbers: Any = [0] if reader is None else reader.numbers
         self._seen = 0
@@ -108,7 +109,7 @@ class Contexts:
         return recorder.regions.setdefault(filename, region)
 
     def _context_record(self, text: bytes) -> bytes:
-        length = (_RECORD_FIXED + len(text) + 7) & ~7
+        length = self._aligned(_RECORD_FIXED + len(text))
         prefix = CONTEXT_KIND + length.to_bytes(4, "little")
         facts = bytes(32) + len(text).to_bytes(4, "little") + bytes(4) + text
         check = self._checksum(prefix + facts).to_bytes(4, "little")

@@ -13,6 +13,7 @@ import site
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from hcoverage._data_directory import host_in_names
 from hcoverage._environment import SESSION_VARIABLE
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def pids_of(file_names: Iterable[str]) -> frozenset[int]:
     7.10 without the letters, and notes `problem.{host}.{pid}.txt`.
     """
     host = os.uname().nodename
-    spelled = "|".join({re.escape(host.replace(".", "_")), re.escape(host.replace("/", "_"))})
+    spelled = "|".join({re.escape(host_in_names(host)), re.escape(host.replace("/", "_"))})
     own = re.compile(rf"(?:\.coverage\.|problem\.)?(?:{spelled})\.(?:pid)?([0-9]+)\.")
     return frozenset(int(match[1]) for name in file_names if (match := own.match(name)))
 

@@ -143,9 +143,7 @@ def read_options(
     """
     found: list[tuple[str, str]] = []
     at = start
-    while (
-        at < len(arguments) and arguments[at].startswith("-") and arguments[at] not in {"-", "--"}
-    ):
+    while at < len(arguments) and _is_option(arguments[at]):
         argument = arguments[at]
         if argument.startswith("--"):
             name, equals, value = argument.partition("=")

@@ -26,7 +26,7 @@ from hdocker._errors import (
     ServiceWarning,
 )
 from hdocker._injection import Injection, inject_into
-from hdocker._shim import PASSED_ON, PLACE
+from hdocker._shim import PASSED_ON, PLACE, is_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -92,9 +92,7 @@ class Service:
     @property
     def obstacle(self) -> str:
         """The path of a mount that is in the way of ours; nothing if there is none."""
-        both_ways = (
-            place for place in self.targets if _is_in(place, PLACE) or _is_in(PLACE, place)
-        )
+        both_ways = (place for place in self.targets if is_in(place, PLACE) or is_in(PLACE, place))
         return next(both_ways, "")
 
 
@@ -276,9 +274,9 @@ def override(
             }
             for mount in mounts
             # What the user mounts is another file system than the one looked at.
-            if _is_in(mount.target, PLACE)
+            if is_in(mount.target, PLACE)
             or not (
-                service.shares_volumes or any(_is_in(mount.target, its) for its in service.targets)
+                service.shares_volumes or any(is_in(mount.target, its) for its in service.targets)
             )
         ],
     }
@@ -320,7 +318,3 @@ def _joined(python_path: str) -> str:
 def _escaped(text: str) -> str:
     # Compose would put variables in.
     return text.replace("$", "$$")
-
-
-def _is_in(path: str, directory: str) -> bool:
-    return path == directory or path.startswith(directory.rstrip("/") + "/")

@@ -187,7 +187,7 @@ def _has_it_already(line: CommandLine, session: str) -> bool:
     """
     private = os.path.dirname(session)
     for target in line.mount_targets():
-        if _is_in(PLACE, target) or _is_in(target, PLACE):
+        if is_in(PLACE, target) or is_in(target, PLACE):
             if any(private in value for value in line.values("--mount", "--volume")):
                 return True
             raise NotMeasuredError(f"its mount at {target} is in the way of ours at {PLACE}")
@@ -202,8 +202,8 @@ def _mounts(added: Added, line: CommandLine) -> list[str]:
         for target, value in added.mounts
         # What the user mounts is another file system than the one looked at. To mount a file into
         # it the engine would make one there, which stays, or fail.
-        if _is_in(target, PLACE)
-        or not (everywhere or any(_is_in(target, directory) for directory in targets))
+        if is_in(target, PLACE)
+        or not (everywhere or any(is_in(target, directory) for directory in targets))
     ]
     return [word for value in kept for word in ("--mount", value)]
 
@@ -342,7 +342,8 @@ def _wait(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def _is_in(path: str, directory: str) -> bool:
+def is_in(path: str, directory: str) -> bool:
+    """Tell whether a path in a container is a directory or below it."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
