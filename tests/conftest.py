@@ -253,6 +253,12 @@ def _restored_environment() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _inner_pytests_without_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pytest that a test starts does not load Hypothesis, which takes it a second and more."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
+
+
 @pytest.fixture
 def clean_environment() -> None:
     """For a test of a session of its own: what it starts knows nothing of the one around the tests.

@@ -40,7 +40,9 @@ server = socketserver.TCPServer(("127.0.0.1", 0), Handler)
 print(server.server_address[1], flush=True)
 server.serve_forever()
 """
-KILL: Final = "process.kill()"  # SIGKILL: it has no time to save anything
+INTERRUPT: Final = "process.send_signal(2)"
+# SIGKILL: it has no time to save anything. Before 3.12 `auto` takes coverage.py's core, as well.
+KILL: Final = "process.kill()" if sys.version_info >= (3, 12) else INTERRUPT
 TESTS: Final = f"""\
 import socket
 import subprocess
@@ -95,7 +97,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def let_the_service_save(core: str) -> None:
     """End the service by SIGINT where a kill would lose what coverage.py has not saved yet."""
     if core == "coverage":
-        ended = TESTS.replace(KILL, "process.send_signal(2)")
+        ended = TESTS.replace(KILL, INTERRUPT)
         Path("test_lib.py").write_text(ended)
 
 
@@ -152,6 +154,7 @@ class TestWhoRanIt:
         assert contexts(5) == of_tests("second", "here")
 
     def test_the_static_context_stays_before_it(self, core: str) -> None:
+        let_the_service_save(core)
         with Path(".coveragerc").open("a") as rcfile:
             rcfile.write("context = nightly\n")
         run(*CONTEXTS, f"--hcov-core={core}")

@@ -66,7 +66,6 @@ def project(
     """A project whose tests run one function here and one in a subprocess; we are in it."""
     write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     # Where they all have one, each pytest that begins removes what those before it left.
     monkeypatch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path_factory.mktemp("inner")))
     return tmp_path
