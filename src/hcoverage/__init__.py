@@ -6,56 +6,61 @@ files and reports to coverage.py.
 PYTEST_DONT_REWRITE: pytest has our plugin, and would warn where we are imported before it.
 """
 
-from hcoverage._checkup import Checkup, look_around
-from hcoverage._combine import combine
-from hcoverage._combine_result import (
-    CombineResult,
-    FoundTree,
-    OtherVersion,
-    RecordedProcess,
-    SetAside,
-    UnmappedSource,
-)
-from hcoverage._commands import combine_commands, coverage_subprocess_commands
-from hcoverage._contexts import ContextError, Contexts
-from hcoverage._core import Core, CoreChoice, CoreError
-from hcoverage._data_directory import DEFAULT_NAME as DEFAULT_DATA_DIR
-from hcoverage._data_directory import RCFILE_NAME
-from hcoverage._default_rcfile import default_rcfile_text
-from hcoverage._environment import (
-    CONTAINERS_VARIABLE,
-    CONTEXT_FILE_VARIABLE,
-    DATA_DIR_VARIABLE,
-    SESSION_VARIABLE,
-    VARIABLES,
-    unmeasured_environment,
-)
-from hcoverage._errors import (
-    CombineError,
-    DataDirectoryBusyError,
-    HcoverageError,
-    HcoverageWarning,
-    NoDataError,
-    RcfileError,
-)
-from hcoverage._finding import Finding, Status, problem_of
-from hcoverage._hook import pth_text
-from hcoverage._inject import inject, remove
-from hcoverage._origin_data import OriginData, OriginsError, read_origins
-from hcoverage._printable import printable
-from hcoverage._progress import OnProgress
-from hcoverage._proof import CameBack, Proof, open_proof
-from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
-from hcoverage._session import Session, open_session
-from hcoverage._set_algebra import Measured, SetAlgebraError, read_measured
-from hcoverage._startup_directory import (
-    add_coverage_for,
-    copy_startup_directory,
-    recorder_since,
-)
-from hcoverage._this_process import joined, leave_this_process
-from hcoverage._unmeasured import Unmeasured
-from hcoverage._watch import PythonWatch, SeenPython
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from hcoverage._checkup import Checkup, look_around
+    from hcoverage._combine import combine
+    from hcoverage._combine_result import (
+        CombineResult,
+        FoundTree,
+        OtherVersion,
+        RecordedProcess,
+        SetAside,
+        UnmappedSource,
+    )
+    from hcoverage._commands import combine_commands, coverage_subprocess_commands
+    from hcoverage._contexts import ContextError, Contexts
+    from hcoverage._core import Core, CoreChoice, CoreError
+    from hcoverage._data_directory import DEFAULT_DATA_DIR, RCFILE_NAME
+    from hcoverage._default_rcfile import default_rcfile_text
+    from hcoverage._environment import (
+        CONTAINERS_VARIABLE,
+        CONTEXT_FILE_VARIABLE,
+        DATA_DIR_VARIABLE,
+        SESSION_VARIABLE,
+        VARIABLES,
+        unmeasured_environment,
+    )
+    from hcoverage._errors import (
+        CombineError,
+        DataDirectoryBusyError,
+        HcoverageError,
+        HcoverageWarning,
+        NoDataError,
+        RcfileError,
+    )
+    from hcoverage._finding import Finding, Status, problem_of
+    from hcoverage._hook import pth_text
+    from hcoverage._inject import inject, remove
+    from hcoverage._origin_data import OriginData, OriginsError, read_origins
+    from hcoverage._printable import printable
+    from hcoverage._progress import OnProgress
+    from hcoverage._proof import CameBack, Proof, open_proof
+    from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
+    from hcoverage._session import Session, open_session
+    from hcoverage._set_algebra import Measured, SetAlgebraError, read_measured
+    from hcoverage._startup_directory import (
+        add_coverage_for,
+        copy_startup_directory,
+        recorder_since,
+    )
+    from hcoverage._this_process import joined, leave_this_process
+    from hcoverage._unmeasured import Unmeasured
+    from hcoverage._watch import PythonWatch, SeenPython
 
 __all__ = [
     "CONTAINERS_VARIABLE",
@@ -120,3 +125,66 @@ __all__ = [
     "remove",
     "unmeasured_environment",
 ]
+
+# All together take as long to import as a small merge takes; most who import this want one or two.
+# PEP 562; mypy reads the imports above, and a test holds both alike.
+_NAMES: Final = {
+    "_checkup": ("Checkup", "look_around"),
+    "_combine": ("combine",),
+    "_combine_result": (
+        "CombineResult",
+        "FoundTree",
+        "OtherVersion",
+        "RecordedProcess",
+        "SetAside",
+        "UnmappedSource",
+    ),
+    "_commands": ("combine_commands", "coverage_subprocess_commands"),
+    "_contexts": ("ContextError", "Contexts"),
+    "_core": ("Core", "CoreChoice", "CoreError"),
+    "_data_directory": ("DEFAULT_DATA_DIR", "RCFILE_NAME"),
+    "_default_rcfile": ("default_rcfile_text",),
+    "_environment": (
+        "CONTAINERS_VARIABLE",
+        "CONTEXT_FILE_VARIABLE",
+        "DATA_DIR_VARIABLE",
+        "SESSION_VARIABLE",
+        "VARIABLES",
+        "unmeasured_environment",
+    ),
+    "_errors": (
+        "CombineError",
+        "DataDirectoryBusyError",
+        "HcoverageError",
+        "HcoverageWarning",
+        "NoDataError",
+        "RcfileError",
+    ),
+    "_finding": ("Finding", "Status", "problem_of"),
+    "_hook": ("pth_text",),
+    "_inject": ("inject", "remove"),
+    "_origin_data": ("OriginData", "OriginsError", "read_origins"),
+    "_printable": ("printable",),
+    "_progress": ("OnProgress",),
+    "_proof": ("CameBack", "Proof", "open_proof"),
+    "_rcfile": ("Rcfile", "find_rcfile", "read_rcfile"),
+    "_session": ("Session", "open_session"),
+    "_set_algebra": ("Measured", "SetAlgebraError", "read_measured"),
+    "_startup_directory": ("add_coverage_for", "copy_startup_directory", "recorder_since"),
+    "_this_process": ("joined", "leave_this_process"),
+    "_unmeasured": ("Unmeasured",),
+    "_watch": ("PythonWatch", "SeenPython"),
+}
+_HOMES: Final = {name: module for module, names in _NAMES.items() for name in names}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"hcoverage.{_HOMES[name]}"), name)
+        globals()[name] = value  # the next time it is there
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

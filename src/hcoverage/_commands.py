@@ -10,7 +10,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._data_directory import DEFAULT_NAME, RCFILE_NAME
+from hcoverage._data_directory import DEFAULT_DATA_DIR, RCFILE_NAME
 from hcoverage._rcfile import read_rcfile
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _Path = str | os.PathLike[str]
 
 
 def coverage_subprocess_commands(
-    data_dir: _Path = DEFAULT_NAME, coveragerc: _Path = RCFILE_NAME
+    data_dir: _Path = DEFAULT_DATA_DIR, coveragerc: _Path = RCFILE_NAME
 ) -> list[str]:
     """Give the commands that make the data directory and put the rcfile into it.
 
@@ -47,7 +47,7 @@ def coverage_subprocess_commands(
 
 
 def combine_commands(
-    data_dir: _Path = DEFAULT_NAME,
+    data_dir: _Path = DEFAULT_DATA_DIR,
     coveragerc: _Path | None = None,
     reports: Sequence[str] = ("report", "html"),
 ) -> list[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RCFILE_NAME: Final = ".coveragerc"
-DEFAULT_NAME: Final = "coverage_data"
+DEFAULT_DATA_DIR: Final = "coverage_data"
 
 _MODE: Final = 0o777
 _DATA_FILE_PREFIX: Final = ".coverage."

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from hcoverage import _hook
-from hcoverage._data_directory import DEFAULT_NAME
+from hcoverage._data_directory import DEFAULT_DATA_DIR
 from hcoverage._environment import injected_environment
 from hcoverage._rcfile import read_rcfile
 
@@ -22,7 +22,7 @@ _injected: dict[str, str] = {}
 def inject(
     coveragerc: str | os.PathLike[str] = ".coveragerc",
     *,
-    data_dir: str | os.PathLike[str] = DEFAULT_NAME,
+    data_dir: str | os.PathLike[str] = DEFAULT_DATA_DIR,
 ) -> Path:
     """Measure every Python process that this process starts from now on, however deep.
 

@@ -87,7 +87,7 @@ class Session:
 @contextlib.contextmanager
 def open_session(
     coveragerc: str | os.PathLike[str] | None = None,
-    data_dir: str | os.PathLike[str] = _data_directory.DEFAULT_NAME,
+    data_dir: str | os.PathLike[str] = _data_directory.DEFAULT_DATA_DIR,
     core: str | None = None,
 ) -> Iterator[Session]:
     """Set up everything for measuring a command, for the length of a `with` block.

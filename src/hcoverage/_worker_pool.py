@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 from hcoverage._environment import unmeasured_environment
@@ -28,12 +27,9 @@ if TYPE_CHECKING:
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-# The package is put there without its `__init__`, which imports much that no worker needs.
 _PROGRAM: Final = """\
-import json, sys, types
-sys.path[:], package = json.loads(sys.argv.pop())
-sys.modules["hcoverage"] = types.ModuleType("hcoverage")
-sys.modules["hcoverage"].__path__ = [package]
+import json, sys
+sys.path[:] = json.loads(sys.argv.pop())
 from hcoverage._worker_pool import _serve
 _serve()
 """
@@ -102,7 +98,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, json.dumps([sys.path, str(Path(__file__).parent)])],
+            [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=unmeasured_environment(os.environ),
