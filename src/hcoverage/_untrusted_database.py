@@ -19,6 +19,7 @@ from hcoverage._untrusted_file import UntrustedDataError, open_regular
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Collection
 
 # The tables of coverage.py 5.0 and later, `SCHEMA` in coverage/sqldata.py, without its comments.
 SCHEMA_VERSION: Final = 7
@@ -65,22 +66,30 @@ _LIMITS: Final = {
     sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 1,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
-_FUNCTIONS: Final = frozenset({"count", "max", "length", "nullif", "typeof", "group_concat"})
+_FUNCTIONS: Final = frozenset({"abs", "count", "max", "length", "nullif", "typeof", "group_concat"})
 _READABLE: Final = frozenset({"sqlite_master", "sqlite_schema"}).union(
     table.split()[2] for table in _TABLES
 )
 # There may be many, and finding the odd ones is faster than judging each.
 _ODD_ARCS: Final = f"""
 SELECT count(nullif(typeof(fromno) = 'integer' AND typeof(tono) = 'integer', 1)),
-    max(max(fromno, tono))
+    max(max(abs(fromno), abs(tono)))
 FROM arc
 WHERE typeof(fromno) != 'integer' OR typeof(tono) != 'integer'
-    OR fromno > {MOST_LINES} OR tono > {MOST_LINES}
+    OR abs(fromno) > {MOST_LINES} OR abs(tono) > {MOST_LINES}
 """  # noqa: S608 - a number of our own
+# All of these but fractions, in half the time. Neither text nor NULL is between numbers.
+_UNBOUNDED_ARCS: Final = f"""
+SELECT EXISTS (SELECT 1 FROM arc WHERE (fromno BETWEEN -{MOST_LINES} AND {MOST_LINES}
+    AND tono BETWEEN -{MOST_LINES} AND {MOST_LINES}) IS NOT TRUE)
+"""  # noqa: S608
+# Few data files have any, and the statements about them take longer to prepare than this one.
+_HAS_RARE: Final = "SELECT EXISTS (SELECT 1 FROM arc), EXISTS (SELECT 1 FROM tracer)"
 # For each table, how many values of a wrong type are in it, and what must not be above a bound. One
 # statement for each, as preparing them takes longer than the rows of a small file.
 _QUERIES: Final = (
     (
+        "file",
         (
             "SELECT count(nullif(typeof(path), 'text')) + count(nullif(typeof(id), 'integer')), "
             "count(*), max(length(path)) FROM file"
@@ -88,6 +97,7 @@ _QUERIES: Final = (
         (("measured files", _MOST_FILES), ("characters in a path", _LONGEST_NAME)),
     ),
     (
+        "context",
         (
             "SELECT count(nullif(typeof(context), 'text')), "
             "count(*), max(length(context)) FROM context"
@@ -95,11 +105,12 @@ _QUERIES: Final = (
         (("contexts", _MOST_CONTEXTS), ("characters in a context", _LONGEST_NAME)),
     ),
     (
+        "line_bits",
         "SELECT count(nullif(typeof(numbits), 'blob')), 8 * max(length(numbits)) FROM line_bits",
         (("lines of one file", MOST_LINES),),
     ),
-    (_ODD_ARCS, (("lines of one file", MOST_LINES),)),
-    ("SELECT count(nullif(typeof(tracer) IN ('text', 'null'), 1)) FROM tracer", ()),
+    ("arc", _ODD_ARCS, (("lines of one file", MOST_LINES),)),
+    ("tracer", "SELECT count(nullif(typeof(tracer) IN ('text', 'null'), 1)) FROM tracer", ()),
 )
 
 
@@ -129,12 +140,15 @@ def open_untrusted(path: str | os.PathLike[str]) -> sqlite3.Connection:
     return database
 
 
-def load(database: sqlite3.Connection, content: bytes) -> None:
+def load(database: sqlite3.Connection, content: bytes) -> dict[str, int]:
     """Make a connection read a data file's content, and nothing but its tables.
 
     Args:
         database: A connection that `confined` made; what it held before is gone.
         content: The content of the file.
+
+    Returns:
+        The first page of each table and index, counted from 1.
 
     Raises:
         UntrustedDataError: It is not a data file of coverage.py, or it is damaged.
@@ -144,7 +158,7 @@ def load(database: sqlite3.Connection, content: bytes) -> None:
         database.set_authorizer(None)
         database.deserialize(content)
         database.set_authorizer(_allow)
-        _refuse_other_schemas(database)
+        return _refuse_other_schemas(database)
     except (sqlite3.Error, UnicodeDecodeError, OverflowError, MemoryError) as error:
         raise UntrustedDataError(f"coverage.py cannot read it ({error})") from error
 
@@ -176,14 +190,41 @@ def refuse_other_formats(content: bytes) -> None:
         raise UntrustedDataError(f"it is cut off: {len(content)} of {size} bytes are there")
 
 
-def refuse_excess(database: sqlite3.Connection) -> None:
+def empty_tables(database: sqlite3.Connection) -> frozenset[str]:
+    """Tell which of the tables `arc` and `tracer` hold nothing.
+
+    Raises:
+        sqlite3.Error: They are damaged.
+    """
+    has_arcs, has_tracers = database.execute(_HAS_RARE).fetchone()
+    return frozenset(
+        name for name, has_rows in (("arc", has_arcs), ("tracer", has_tracers)) if not has_rows
+    )
+
+
+def refuse_excess(
+    database: sqlite3.Connection, empty: Collection[str] = (), *, fractions_show: bool = False
+) -> None:
     """Refuse a data file that claims more than any program can have run, or has odd values.
+
+    Args:
+        database: What was loaded.
+        empty: The tables that are known to be empty.
+        fractions_show: Whether the caller notices lines of arcs that are fractions.
 
     Raises:
         UntrustedDataError: It does.
     """
     try:
-        for query, bounds in _QUERIES:
+        for table, query, bounds in _QUERIES:
+            if table in empty:
+                continue
+            if (
+                table == "arc"
+                and fractions_show
+                and database.execute(_UNBOUNDED_ARCS).fetchone() == (0,)
+            ):
+                continue
             wrong, *numbers = database.execute(query).fetchone()
             if wrong:
                 raise UntrustedDataError(f"it has values of the wrong type: {_NOT_OURS}")
@@ -194,12 +235,13 @@ def refuse_excess(database: sqlite3.Connection) -> None:
         raise UntrustedDataError(f"coverage.py cannot read it ({error})") from error
 
 
-def _refuse_other_schemas(database: sqlite3.Connection) -> None:
-    rows: list[Any] = database.execute("SELECT type, sql FROM sqlite_master").fetchall()
-    if {kind for kind, _ in rows} - {"table", "index"}:
+def _refuse_other_schemas(database: sqlite3.Connection) -> dict[str, int]:
+    query = "SELECT type, sql, name, rootpage FROM sqlite_master"
+    rows: list[Any] = database.execute(query).fetchall()
+    if {kind for kind, *_ in rows} - {"table", "index"}:
         raise UntrustedDataError(f"its database has triggers or views: {_NOT_OURS}")
     # The indexes of `unique` have no text of their own.
-    texts = _without_comments(frozenset(sql for _, sql in rows if sql))
+    texts = _without_comments(frozenset(sql for _, sql, *_ in rows if sql))
     if "CREATE TABLE coverage_schema ( version integer )" not in texts:
         raise UntrustedDataError("coverage.py cannot read it (it isn't a coverage data file)")
     versions = database.execute("SELECT version FROM coverage_schema").fetchmany(2)
@@ -210,6 +252,7 @@ def _refuse_other_schemas(database: sqlite3.Connection) -> None:
         )
     if texts != _TABLES:
         raise UntrustedDataError(f"its tables are others: {_NOT_OURS}")
+    return {name: page for *_, name, page in rows}
 
 
 # All files of one coverage.py have the same. Few are kept: who writes a file decides on their size.
