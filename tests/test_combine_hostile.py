@@ -327,6 +327,7 @@ def test_a_recording_of_more_sources_than_can_be_right_does_not_cost_the_others(
         (MANY_CONTEXTS, "contexts"),
         ("UPDATE line_bits SET numbits = zeroblob(100000000)", "lines"),
         ("INSERT INTO arc VALUES (1, 1, 4000000000, 1)", "lines"),
+        ("INSERT INTO arc VALUES (1, 1, -1, -4000000000)", "lines"),
         ("UPDATE file SET path = hex(zeroblob(1000000))", "characters"),
         ("INSERT INTO context (context) SELECT hex(zeroblob(1000000))", "characters"),
     ],
@@ -338,6 +339,19 @@ def test_a_data_file_beyond_all_bounds_is_refused(data: Path, statement: str, wh
     data_file(data / ".coverage.h.pid1.Xa", "/app/one.py")
     (item,) = hcoverage.combine([data]).set_aside
     assert item.path == bad
+
+
+@pytest.mark.parametrize("number", ["1.5", "1e-300", "'one'", "x'31'", "NULL", "9e999"])
+@pytest.mark.parametrize("arc", ["{}, 1", "1, {}"])
+def test_arcs_that_are_no_whole_numbers_are_refused(data: Path, arc: str, number: str) -> None:
+    arcs = "DELETE FROM line_bits", f"INSERT INTO arc VALUES (1, 1, {arc.format(number)})"  # noqa: S608
+    changed(data_file(data / BAD_NAME, "/app/one.py"), *arcs)
+    data_file(data / ".coverage.h.pid1.Xa", "/app/two.py")
+    (item,) = hcoverage.combine([data]).set_aside
+    assert item.path.name == BAD_NAME
+    assert "values of the wrong type" in item.reason
+    with pytest.raises(UntrustedDataError, match="values of the wrong type"):
+        open_untrusted(data / BAD_NAME)
 
 
 def context_file(path: Path) -> Path:
