@@ -62,6 +62,18 @@ class TestSummary:
         assert "\n| main | 1 | 1 | 4 | 1 |\n| subprocesses | 1 | 1 | 4 | 1 |\n\n" in text
         assert re.search(r"^\| program.py +\| +6 \| +1 \| +83% \|$", text, re.MULTILINE)
 
+    def test_is_appended_by_pytest_with_hcov_as_well(self, summary: Path) -> None:
+        Path("test_program.py").write_text(
+            "import subprocess, sys\n"
+            "def test_child():\n"
+            "    subprocess.run([sys.executable, 'program.py', 'child'], check=True)\n"
+        )
+        inside = [sys.executable, "-m", "pytest", "-q", "--hcov"]
+        subprocess.run(inside, capture_output=True, check=True)
+        text = summary.read_text()
+        assert text.startswith("of an earlier command\n\n## Coverage: ")
+        assert "\n| subprocesses | 1 | 1 | 4 | 4 |\n" in text
+
     @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are seen in /proc")
     def test_names_what_was_not_measured_and_nothing_in_it_is_markup(self, summary: Path) -> None:
         Path("starts.py").write_text(STARTS)
