@@ -39,6 +39,8 @@ PROMISED_BYTES: Final = 16 << 10  # of disk space; coverage.py takes 53 KB
 # Large, and all of it pure Python: 1,400 files.
 PACKAGE: Final = "sympy==1.14.0"
 
+IN_A_ROW: Final = 10
+
 LOOP: Final = """\
 def work(n):
     total = 0
@@ -73,15 +75,17 @@ class Way:
     python: Path
     environment: Mapping[str, str]
 
-    def run(self, program: Path) -> Cost:
-        """Run a program and give what it cost, its children included."""
+    def run(self, program: Path, in_a_row: int = 1) -> Cost:
+        """Run a program some times and give what one cost, its children included."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
-        subprocess.run([self.python, program], cwd=program.parent, env=self.environment, check=True)
+        for _ in range(in_a_row):
+            command = [self.python, program]
+            subprocess.run(command, cwd=program.parent, env=self.environment, check=True)
         wall = time.perf_counter() - start
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         processor = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-        return Cost(wall, processor)
+        return Cost(wall / in_a_row, processor / in_a_row)
 
 
 @dataclass(frozen=True)
@@ -119,12 +123,19 @@ class Laboratory:
         file.write_text(source)
         return file
 
-    def compare(self, program: Path, rounds: int) -> dict[str, Cost]:
-        """Run a program all ways in turn, and give the medians."""
+    def compare(self, program: Path, rounds: int, in_a_row: int = 1) -> dict[str, Cost]:
+        """Run a program all ways in turn, and give the medians.
+
+        Args:
+            program: The program.
+            rounds: How often each way is gone.
+            in_a_row: How many times the program is run each time; the cost is that of one. What is
+                short is otherwise mostly the cost of what ran before, which left the caches cold.
+        """
         costs: dict[str, list[Cost]] = {way.name: [] for way in self.ways}
         for number in range(rounds + 1):
             for way in self.ways:
-                cost = way.run(program)
+                cost = way.run(program, in_a_row)
                 self.clear()
                 if number:  # the first fills caches
                     costs[way.name].append(cost)
@@ -151,9 +162,9 @@ class Laboratory:
 
 
 def startup(laboratory: Laboratory) -> bool:
-    """Compare processes that do next to nothing."""
+    """Compare processes that do next to nothing, one after the other as in a test suite."""
     program = laboratory.write("x = 1\n")
-    return tell("startup", "start-up", laboratory.compare(program, laboratory.rounds * 4))
+    return tell("startup", "start-up", laboratory.compare(program, laboratory.rounds, IN_A_ROW))
 
 
 def loop(laboratory: Laboratory) -> bool:
