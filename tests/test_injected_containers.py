@@ -7,7 +7,6 @@ that the code has here.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -16,12 +15,25 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests.waiting_app import (
+    APP,
+    OWN,
+    RAN,
+    RCFILE,
+    WAITED,
+    Ended,
+    ended,
+    measured,
+    said,
+    write_context,
+    write_project,
+)
 
 import hcoverage
 import hdocker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 pytestmark = [
     pytest.mark.engine,
@@ -29,34 +41,6 @@ pytestmark = [
     pytest.mark.skipif(sys.version_info < (3, 12), reason="its Python is the image's"),
 ]
 
-RCFILE: Final = "[run]\nparallel = True\nsource = .\n[paths]\napp =\n    .\n    /app\n"
-# Says when it is up; then waits for what ends it.
-APP: Final = """\
-import signal
-import sys
-
-def ready():
-    print("up", flush=True)
-
-def wait():
-    signal.pause()
-
-ready()
-if "wait" in sys.argv:
-    wait()
-"""
-RAN: Final = {1, 2, 4, 5, 7, 10, 11}
-WAITED: Final = RAN | {8, 12}
-DOCKERFILE: Final = """\
-FROM {python}
-WORKDIR /app
-COPY app.py .
-ENV PYTHONPATH=/app/lib
-RUN python3 -m venv --without-pip /venv && ln -s /venv/bin/python /usr/local/bin/python-of-venv \\
-    && mkdir /app/lib && echo 'print("its own", flush=True)' > /app/lib/sitecustomize.py
-CMD ["python3", "app.py"]
-"""
-OWN: Final = "its own\n"  # from the image's own sitecustomize, which -I leaves out
 # A filesystem without a shell or pip: what runs Python, and nothing else.
 DISTROLESS: Final = """\
 FROM {image} AS whole
@@ -72,73 +56,25 @@ ENTRYPOINT ["python3", "app.py"]
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Ended:
-    """How a container ended."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture(scope="module")
 def image(python_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An image with an application, a PYTHONPATH and a sitecustomize of its own."""
     directory = tmp_path_factory.mktemp("image")
-    (directory / "app.py").write_text(APP)
-    (directory / "Dockerfile").write_text(DOCKERFILE.format(python=python_image))
+    write_context(directory, python_image)
     name = "hcoverage-test-injected:latest"
-    docker("build", "--quiet", "--tag", name, str(directory))
+    said("docker", "build", "--quiet", "--tag", name, str(directory))
     yield name
-    docker("image", "rm", "--force", name)
+    said("docker", "image", "rm", "--force", name)
 
 
 @pytest.fixture
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hcoverage.Session]:
     """A session that this process is a part of, in a project with the application's source."""
     monkeypatch.chdir(tmp_path)
-    Path(".coveragerc").write_text(RCFILE)
-    Path("app.py").write_text(APP)
+    write_project()
     with hcoverage.open_session() as session:
         os.environ.update(session.environment)
         yield session
-
-
-def docker(*arguments: str) -> str:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def run(
-    base: Sequence[str], name: str, words: Sequence[str], end: Sequence[str] | None = None
-) -> Ended:
-    """Run a container; once it is up, end it with a docker command."""
-    command = [*base, "--name", name, *words]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        said = ""
-        if end is not None:
-            assert process.stdout is not None
-            while not said.endswith("up\n"):
-                line = process.stdout.readline()
-                assert line, process.communicate()[1]
-                said += line
-            docker(*end, name)
-        rest, errors = process.communicate()
-    return Ended(process.returncode, said + rest, errors)
-
-
-def measured(session: hcoverage.Session) -> set[int]:
-    """The lines of app.py in the merged report."""
-    result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
-    data = CoverageData(basename=str(result.data_file))
-    data.read()
-    # coverage.py also has what the image's own sitecustomize ran, which is not here.
-    names = {Path(name) for name in data.measured_files()} - {Path("/app/lib/sitecustomize.py")}
-    assert names == {Path.cwd() / "app.py"}
-    return set(data.lines(str(Path.cwd() / "app.py")) or ())
 
 
 PLAIN: Final = ("docker", "run", "--rm")
@@ -159,8 +95,8 @@ def test_what_ended_it_loses_no_line_and_takes_no_longer(
     if end == ("stop",):
         end = ("stop", "--time", "1") if not init else ("stop", "--time", "60")
     base = [word for word in hdocker.get_docker_base_cmd(image=image) if word != "--init"]
-    ours = run(base, container_name, words, end)
-    assert ours == run(PLAIN, container_name, words, end)
+    ours = ended(base, container_name, words, end)
+    assert ours == ended(PLAIN, container_name, words, end)
     assert measured(session) == WAITED
 
 
@@ -172,8 +108,8 @@ def test_a_shell_around_it_stops_as_it_would(
     words = [*init, "--entrypoint", "/bin/sh", image, "-c", "python3 app.py wait; exit $?"]
     end = ("stop", "--time", "60" if init else "1")
     base = [word for word in hdocker.get_docker_base_cmd(image=image) if word != "--init"]
-    ours = run(base, container_name, words, end)
-    assert ours == run(PLAIN, container_name, words, end)
+    ours = ended(base, container_name, words, end)
+    assert ours == ended(PLAIN, container_name, words, end)
     assert ours.status == (143 if init else 137)
     assert measured(session) == WAITED
 
@@ -200,8 +136,8 @@ def test_runs_as_it_would_and_is_measured(
     session: hcoverage.Session, image: str, container_name: str, words: list[str]
 ) -> None:
     words = [image if word == "IMAGE" else word for word in words]
-    ours = run(hdocker.get_docker_base_cmd(image=image), container_name, words)
-    assert ours == run(PLAIN, container_name, words)
+    ours = ended(hdocker.get_docker_base_cmd(image=image), container_name, words)
+    assert ours == ended(PLAIN, container_name, words)
     assert (ours.status, ours.stderr) == (0, "")
     assert measured(session) == RAN
 
@@ -217,8 +153,8 @@ def test_the_place_of_the_code_is_found_where_no_paths_are_configured(
     with hcoverage.open_session() as session:
         os.environ.update(session.environment)
         words = [image, python, "app.py"]
-        ours = run(hdocker.get_docker_base_cmd(image=image), container_name, words)
-        assert ours == run(PLAIN, container_name, words)
+        ours = ended(hdocker.get_docker_base_cmd(image=image), container_name, words)
+        assert ours == ended(PLAIN, container_name, words)
         result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
     data = CoverageData(basename=str(result.data_file))
     data.read()
@@ -240,9 +176,9 @@ def test_an_image_without_a_shell(
     directory.mkdir()
     text = DISTROLESS.format(image=image, prefix=sys.base_prefix)
     (directory / "Dockerfile").write_text(text)
-    docker("build", "--quiet", "--tag", image_name, str(directory))
-    ours = run(hdocker.get_docker_base_cmd(image=image_name), container_name, [image_name])
-    assert ours == run(PLAIN, container_name, [image_name]) == Ended(0, "up\n", "")
+    said("docker", "build", "--quiet", "--tag", image_name, str(directory))
+    ours = ended(hdocker.get_docker_base_cmd(image=image_name), container_name, [image_name])
+    assert ours == ended(PLAIN, container_name, [image_name]) == Ended(0, "up\n", "")
     assert measured(session) == RAN
 
 
@@ -251,8 +187,8 @@ def test_what_docker_exec_starts(
 ) -> None:
     base = [*hdocker.get_docker_base_cmd(image=image), "--detach", "--name", container_name]
     subprocess.run([*base, image, "sleep", "600"], check=True, stdout=subprocess.DEVNULL)
-    assert docker("exec", container_name, "python3", "app.py") == (OWN + "up\n").strip()
-    docker("rm", "--force", container_name)
+    assert said("docker", "exec", container_name, "python3", "app.py") == (OWN + "up\n").strip()
+    said("docker", "rm", "--force", container_name)
     assert measured(session) == RAN
 
 
@@ -260,8 +196,8 @@ def test_the_other_python_of_an_image_is_measured_by_coverage(
     session: hcoverage.Session, image: str, container_name: str
 ) -> None:
     words = [image, "/usr/bin/python3", "app.py"]
-    ours = run(hdocker.get_docker_base_cmd(image=image), container_name, words)
-    assert ours == run(PLAIN, container_name, words) == Ended(0, OWN + "up\n", "")
+    ours = ended(hdocker.get_docker_base_cmd(image=image), container_name, words)
+    assert ours == ended(PLAIN, container_name, words) == Ended(0, OWN + "up\n", "")
     assert list(session.data_dir.glob(".coverage.*"))
     assert measured(session) == RAN
 
@@ -269,9 +205,9 @@ def test_the_other_python_of_an_image_is_measured_by_coverage(
 def test_the_image_and_its_files_stay_as_they_are(
     session: hcoverage.Session, image: str, container_name: str
 ) -> None:
-    before = docker("image", "inspect", image)
-    run(hdocker.get_docker_base_cmd(image=image), container_name, [image])
-    assert docker("image", "inspect", image) == before
+    before = said("docker", "image", "inspect", image)
+    ended(hdocker.get_docker_base_cmd(image=image), container_name, [image])
+    assert said("docker", "image", "inspect", image) == before
     assert measured(session) == RAN
 
 
@@ -280,7 +216,7 @@ def test_an_image_without_python_runs_as_it_would_and_that_is_told(
 ) -> None:
     words = [image_without_python, "sh", "-c", "echo up"]
     base = hdocker.get_docker_base_cmd(image=image_without_python)
-    assert run(base, container_name, words) == Ended(0, "up\n", "")
+    assert ended(base, container_name, words) == Ended(0, "up\n", "")
     (problem,) = session.problems()
     assert image_without_python in problem
     assert "no Python" in problem

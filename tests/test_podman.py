@@ -6,16 +6,24 @@ container runs twice, once as it is and once with what `get_docker_base_cmd` add
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from coverage import CoverageData
+from tests.waiting_app import (
+    OWN,
+    RAN,
+    WAITED,
+    Ended,
+    ended,
+    measured,
+    said,
+    write_context,
+    write_project,
+)
 
 import hcoverage
 import hdocker
@@ -23,6 +31,7 @@ from hcoverage._recordings import read_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 pytestmark = [
     pytest.mark.engine,
@@ -30,43 +39,7 @@ pytestmark = [
     pytest.mark.skipif(sys.version_info < (3, 12), reason="its Python is the image's"),
 ]
 
-RCFILE: Final = "[run]\nparallel = True\nsource = .\n[paths]\napp =\n    .\n    /app\n"
-# Says when it is up; then waits for what ends it.
-APP: Final = """\
-import signal
-import sys
-
-def ready():
-    print("up", flush=True)
-
-def wait():
-    signal.pause()
-
-ready()
-if "wait" in sys.argv:
-    wait()
-"""
-RAN: Final = {1, 2, 4, 5, 7, 10, 11}
-WAITED: Final = RAN | {8, 12}
-DOCKERFILE: Final = """\
-FROM {python}
-WORKDIR /app
-COPY app.py .
-ENV PYTHONPATH=/app/lib
-RUN mkdir /app/lib && echo 'print("its own", flush=True)' > /app/lib/sitecustomize.py
-CMD ["python3", "app.py"]
-"""
-OWN: Final = "its own\n"  # from the image's own sitecustomize, which -I leaves out
 PLAIN: Final = ("podman", "run", "--rm")
-
-
-@dataclasses.dataclass(frozen=True)
-class Ended:
-    """How a container ended."""
-
-    status: int
-    stdout: str
-    stderr: str
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +48,17 @@ def image(
 ) -> Iterator[str]:
     """An image in podman's storage with an application and a sitecustomize of its own."""
     directory = tmp_path_factory.mktemp("image")
-    (directory / "app.py").write_text(APP)
-    (directory / "Dockerfile").write_text(DOCKERFILE.format(python=python_image))
+    write_context(directory, python_image)
     name = "hcoverage-test-podman:latest"
-    command("docker", "build", "--quiet", "--tag", name, str(directory))
+    said("docker", "build", "--quiet", "--tag", name, str(directory))
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in _podman_environment.items():
             patch.setenv(variable, value)
         with subprocess.Popen(["docker", "save", name], stdout=subprocess.PIPE) as saved:
             subprocess.run(["podman", "load", "--quiet"], stdin=saved.stdout, check=True)
         yield name
-        command("podman", "image", "rm", "--force", name)
-    command("docker", "image", "rm", "--force", name)
+        said("podman", "image", "rm", "--force", name)
+    said("docker", "image", "rm", "--force", name)
 
 
 @pytest.fixture
@@ -97,17 +69,10 @@ def session(
 ) -> Iterator[hcoverage.Session]:
     """A session that this process is a part of, in a project with the application's source."""
     monkeypatch.chdir(tmp_path)
-    Path(".coveragerc").write_text(RCFILE)
-    Path("app.py").write_text(APP)
+    write_project()
     with hcoverage.open_session() as session:
         os.environ.update(session.environment)
         yield session
-
-
-def command(*words: str) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def base(image: str) -> list[str]:
@@ -116,28 +81,7 @@ def base(image: str) -> list[str]:
 
 def run(start: Sequence[str], words: Sequence[str], end: Sequence[str] | None = None) -> Ended:
     """Run a container; once it is up, end it with a podman command."""
-    name = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
-    with subprocess.Popen(
-        [*start, "--name", name, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        said = ""
-        if end is not None:
-            assert process.stdout is not None
-            while not said.endswith("up\n"):
-                line = process.stdout.readline()
-                assert line, process.communicate()[1]
-                said += line
-            command("podman", *end, name)
-        rest, errors = process.communicate()
-    return Ended(process.returncode, said + rest, errors)
-
-
-def measured(session: hcoverage.Session) -> set[int]:
-    """The lines of app.py in the merged report."""
-    result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
-    data = CoverageData(basename=str(result.data_file))
-    data.read()
-    return set(data.lines(str(Path.cwd() / "app.py")) or ())
+    return ended(start, f"hcoverage-test-{uuid.uuid4().hex[:12]}", words, end)
 
 
 @pytest.mark.parametrize("init", [(), ("--init",)], ids=["PID 1", "an init process"])
@@ -173,9 +117,9 @@ def test_runs_as_it_would_and_is_measured(
 def test_what_podman_exec_starts_is_measured_and_knows_its_container(
     session: hcoverage.Session, image: str
 ) -> None:
-    container = command(*base(image), "--detach", image, "sleep", "600")
-    assert command("podman", "exec", container, "python3", "app.py") == (OWN + "up\n").strip()
-    command("podman", "rm", "--force", "--time", "0", container)
+    container = said(*base(image), "--detach", image, "sleep", "600")
+    assert said("podman", "exec", container, "python3", "app.py") == (OWN + "up\n").strip()
+    said("podman", "rm", "--force", "--time", "0", container)
     (recording,) = read_directory(session.data_dir).recordings
     assert recording.process.container == container
     assert measured(session) == RAN
