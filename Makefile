@@ -21,7 +21,7 @@ demo: venv optional-engine ## the main job on examples/: one report over process
 
 .PHONY: test
 test: lint ## lint and all tests: what CI runs
-	@dev/beside test-main test-oldest test-newest smoke
+	@dev/beside test-main test-oldest test-newest smoke docs
 
 .PHONY: lint
 lint: venv ## ruff and mypy
@@ -47,6 +47,15 @@ test-newest: ## the recorder's tests, on the newest Pythons, of Debian sid (Linu
 .PHONY: smoke
 smoke: ## build sdist and wheel, install that into an empty environment, and measure with it
 	@dev/smoke
+
+.PHONY: docs
+docs: ## the documentation's site, docs/_build/index.html; a broken link is an error
+	@dev/docs
+
+.PHONY: changelog
+changelog: ## what the files in changes/ make of the next version's changelog
+	@dev/venv .venv-docs docs
+	@.venv-docs/bin/towncrier build --draft --version 'not released yet' --date ''
 
 .PHONY: test-remote
 test-remote: venv ## only combining from a bucket and on a cluster, on servers of its own
@@ -75,6 +84,6 @@ engine-down: ## stop the private engine; its images are kept
 
 .PHONY: clean
 clean: engine-down ## remove everything that these targets made here
-	rm -rf .venv .venv-oldest .venv-remote .engine .cache .mypy_cache .pytest_cache .ruff_cache
-	rm -rf coverage_data examples/shop/coverage_data htmlcov .coverage examples/shop/.coverage
+	rm -rf .venv .venv-docs .venv-oldest .venv-remote .engine .cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf docs/_build docs/_changes.md coverage_data examples/shop/coverage_data htmlcov .coverage examples/shop/.coverage
 	rm -f .hcov-* examples/shop/.hcov-*

@@ -171,8 +171,9 @@ def build_container_image(
         output: Where the build's output is shown as it comes; stderr by default.
 
     Returns:
-        The image's full name, `name:architecture-digest`. `docker image prune --all --filter
-        label=hdocker.image=NAME` removes all that were built under a name and are not in use.
+        The image's full name, whose tag ends in `architecture-digest`. What removes all that were
+        built under a name and are not in use is
+        `docker image prune --all --filter label=hdocker.image=NAME`.
 
     Raises:
         ImageNameError: The name is none that an engine would take.
