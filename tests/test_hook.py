@@ -210,7 +210,7 @@ class TestRemoving:
         hook_of(venv).write_text("# mine\n")
         done = python(venv, "-c", "import hcoverage; hcoverage.remove()")
         assert done.returncode == 0
-        assert "HcoverageWarning" in done.stderr
+        assert "ForeignHookWarning" in done.stderr
         assert hook_of(venv).read_text() == "# mine\n"
 
 

@@ -58,7 +58,7 @@ class _Group(click.Group):
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
-    tell(f"warning: {message}")
+    tell(f"warning: {message_of(message) if isinstance(message, Warning) else message}")
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

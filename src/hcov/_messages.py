@@ -48,7 +48,13 @@ def writer() -> Callable[[str], object] | None:
 
 
 def message_of(error: Exception) -> str:
-    """Give the error's text; of an OSError raised with errno and message, the message alone."""
+    """Give the error's text; of an OSError raised with errno and message, the message alone.
+
+    The first line of one of ours ends in its slug, which names the page that explains it.
+    """
     if isinstance(error, OSError) and error.filename is None and error.strerror:
         return error.strerror
+    if isinstance(error, hcoverage.HcoverageError | hcoverage.HcoverageWarning):
+        first, newline, rest = str(error).partition("\n")
+        return f"{first} [{error.slug}]{newline}{rest}"
     return str(error)

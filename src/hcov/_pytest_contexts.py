@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import hcoverage
+from hcov._messages import message_of
 from hcov._pytest_plugin import CONTEXTS
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def begin(
     try:
         contexts = _TestContexts(with_this_process=with_this_process)
     except (hcoverage.ContextError, OSError) as error:
-        raise pytest.UsageError(f"--hcov-context: {error}") from error
+        raise pytest.UsageError(f"--hcov-context: {message_of(error)}") from error
     at_end(contexts.end)
     config.pluginmanager.register(contexts, "hcov-contexts")
 

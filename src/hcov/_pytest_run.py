@@ -186,7 +186,7 @@ class _BesidePytestCov(_WholeRun):
         except hcoverage.NoDataError:
             _messages.tell("no subprocess and no container left data: the report has this process")
         except (hcoverage.CombineError, OSError) as error:
-            _messages.tell(f"error: {error}")
+            _messages.tell(f"error: {_messages.message_of(error)}")
             self._fail()
         else:
             if not _run.is_whole(result):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import hcoverage
 import hdocker
 from hcov._command import CommandError, run_command
-from hcov._messages import tell
+from hcov._messages import message_of, tell
 from hcov._origin_table import report_origins
 from hcov._progress_bar import progress_bar
 from hcov._report import UNDER_THRESHOLD, report
@@ -166,11 +166,11 @@ def finish(
     except hcoverage.NoDataError:
         tell(
             "error: nothing was measured: the command started no Python that reads "
-            f"{session.hook}, or none of them has ended yet"
+            f"{session.hook}, or none of them has ended yet [{hcoverage.NoDataError.slug}]"
         )
         return DATA_LOST
     except (hcoverage.CombineError, OSError) as error:
-        tell(f"error: {error}")
+        tell(f"error: {message_of(error)}")
         return DATA_LOST
     result = merged.result
     reported = report(

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hcoverage._errors import (
         CombineError,
         DataDirectoryBusyError,
+        ForeignHookWarning,
         HcoverageError,
         HcoverageWarning,
         NoDataError,
@@ -81,6 +82,7 @@ __all__ = [
     "CoreError",
     "DataDirectoryBusyError",
     "Finding",
+    "ForeignHookWarning",
     "FoundTree",
     "HcoverageError",
     "HcoverageWarning",
@@ -155,6 +157,7 @@ _NAMES: Final = {
     "_errors": (
         "CombineError",
         "DataDirectoryBusyError",
+        "ForeignHookWarning",
         "HcoverageError",
         "HcoverageWarning",
         "NoDataError",

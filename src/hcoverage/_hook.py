@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage import _startup
 from hcoverage._atomic_write import write_atomically
-from hcoverage._errors import HcoverageWarning
+from hcoverage._errors import ForeignHookWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +114,7 @@ def remove() -> None:
             warnings.warn(
                 f"{path} was not written by hcoverage and is left alone: "
                 "remove it by hand if nothing else needs it",
-                HcoverageWarning,
+                ForeignHookWarning,
                 stacklevel=3,
             )
 
