@@ -2,56 +2,60 @@
 
 from __future__ import annotations
 
-import importlib
+import os
 import pickle
-import pkgutil
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pytest
 
-import hcov
 import hcoverage
-import hdocker
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = {path.stem: path for path in (ROOT / "docs" / "messages").glob("*.md")}
 SUMMARY: Final = ROOT / "src" / "hcov" / "_summary.py"
-# Run by their interpreters, or as copies.
-NOT_MODULES: Final = {"hcov.__main__", "hcoverage._sitecustomize", "hdocker._look_inside"}
+# In a process of its own, not measured: importing a module says nothing of how well it is tested.
+# Left out is what is run by its interpreter, or as a copy.
+PROGRAM: Final = """\
+import importlib, pkgutil
+import hcov, hcoverage, hdocker
 
-
-def kinds(base: type[object]) -> Iterator[type[object]]:
+def kinds(base):
     for kind in base.__subclasses__():
         yield kind
         yield from kinds(kind)
 
+left_out = {"hcov.__main__", "hcoverage._sitecustomize", "hdocker._look_inside"}
+for package in (hcoverage, hdocker, hcov):
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        if module.name not in left_out and "_recorder" not in module.name:
+            importlib.import_module(module.name)
+found = {*kinds(hcoverage.HcoverageError), *kinds(hcoverage.HcoverageWarning)}
+print(*(kind.slug for kind in found))
+"""
 
+
+@pytest.fixture(scope="module")
 def slugs() -> list[str]:
     """The slugs of all kinds that there are, in all modules."""
-    for package in (hcoverage, hdocker, hcov):
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            if module.name not in NOT_MODULES and "_recorder" not in module.name:
-                importlib.import_module(module.name)
-    found = {*kinds(hcoverage.HcoverageError), *kinds(hcoverage.HcoverageWarning)}
-    return sorted(kind.slug for kind in found)  # type: ignore[attr-defined]
+    environment = hcoverage.unmeasured_environment(os.environ)
+    command = [sys.executable, "-c", PROGRAM]
+    return subprocess.check_output(command, text=True, env=environment).split()
 
 
-def test_each_kind_has_a_slug_of_its_own_and_a_page() -> None:
-    found = slugs()
-    assert len(found) == len(set(found))
-    assert set(found) <= PAGES.keys()
+def test_each_kind_has_a_slug_of_its_own_and_a_page(slugs: list[str]) -> None:
+    assert len(slugs) == len(set(slugs)) > 0
+    assert set(slugs) <= PAGES.keys()
 
 
-def test_each_page_is_of_a_kind_or_of_words_that_are_told_at_the_end_of_a_run() -> None:
+def test_each_page_is_of_a_kind_or_of_words_that_are_told_at_the_end_of_a_run(
+    slugs: list[str],
+) -> None:
     source = re.sub(r'"\s*\n\s*f?"', "", SUMMARY.read_text(encoding="utf-8"))
-    for slug in PAGES.keys() - {*slugs(), "index"}:
+    for slug in PAGES.keys() - {*slugs, "index"}:
         (words,) = re.findall("^`([^`]+)`$", PAGES[slug].read_text(encoding="utf-8"), re.MULTILINE)
         for part in filter(None, map(str.strip, words.split("…"))):
             assert part in source, slug
