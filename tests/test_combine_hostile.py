@@ -19,6 +19,7 @@ import pytest
 from coverage import CoverageData
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.recorder.test_recordings_merge import arcs_record, segment
 
 import hcoverage
 from hcoverage._recordings import RecordingError, read_segment
@@ -290,6 +291,21 @@ def test_a_recorded_map_of_more_lines_than_any_file_has_is_damage(data: Path) ->
 
 def test_a_recorded_map_that_begins_at_line_four_thousand_million_is_damage(data: Path) -> None:
     assert read_segment(recording(data / "h.2.hcrec", "/app/one.py", first=(1 << 32) - 2)).damage
+
+
+@pytest.mark.parametrize("forged", [(-(2**31), -1), (1, 2**31 - 1), (1, 0, 0, 2**31 - 1)])
+def test_recorded_arcs_of_more_lines_than_any_file_has_do_not_cost_the_others(
+    data: Path, forged: tuple[int, ...]
+) -> None:
+    (data.parent / ".coveragerc").write_text(RCFILE.format("branch = True\n"))
+    facts = {"host": "h", "python": "3.14.0", "branch": "1"}
+    for process, (name, entry) in enumerate({"one": forged, "two": (1, 2)}.items(), 1):
+        records = [arcs_record(f"/app/{name}.py", [entry])]
+        (data / f"{name}.hcrec").write_bytes(segment(process, 1, facts, records))
+    (item,) = hcoverage.combine([data]).set_aside
+    assert item.path.name == "one.hcrec"
+    assert "more than can be right" in item.reason
+    assert "two.py" in {Path(name).name for name in merged_files()}
 
 
 def test_a_claimed_length_of_2_to_the_60_is_damage(data: Path) -> None:

@@ -820,7 +820,7 @@ def _parse_marks(marks: bytes, first: int, path: str, damage: list[str]) -> froz
 
 
 def _parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Trail | tuple[int, int]]:
-    """Read arcs and trails up to the first that is not whole."""
+    """Read arcs and trails up to the first that is not whole, or is of no line that can be."""
     position = 0
     while position + 4 <= len(body) and any(body[position : position + 4]):
         kind, count = body[position], body[position + 1]
@@ -828,6 +828,10 @@ def _parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Trail 
         numbers = [_integer(content, at, 4, signed=True) for at in range(0, len(content), 4)]
         checksum = _checksum(content, _ENTRY_PRIME)
         whole = len(numbers) == count and checksum == _integer(body, position + 2, 2)
+        farthest = max(map(abs, numbers), default=0)
+        if whole and farthest > _MOST_LINES:
+            damage.append(f"line {farthest} of {path!r} is more than can be right")
+            return
         if whole and kind == _ONE_ARC and count == _ONE_ARC_NUMBERS:
             yield numbers[0], numbers[1]
         elif whole and kind == _TRAIL and count >= _TRAIL_NUMBERS:
