@@ -284,9 +284,7 @@ SIMPLE = SHAPES["debian, python3 only"]
 
 
 def test_builds_nothing_when_nothing_changed(project: Project) -> None:
-    started = time.monotonic()
     first = project.build(SIMPLE)
-    took = time.monotonic() - started
     identity = docker("image", "inspect", "--format", "{{.Id}}", first)
     (project.path / "__pycache__").mkdir()
     (project.path / "coverage_data").mkdir()
@@ -296,7 +294,7 @@ def test_builds_nothing_when_nothing_changed(project: Project) -> None:
     shown = io.StringIO()
     started = time.monotonic()
     assert project.build(SIMPLE, output=shown) == first
-    assert time.monotonic() - started < max(1.0, took / 2)  # however busy the machine is
+    assert time.monotonic() - started < 1
     assert shown.getvalue() == ""
     assert docker("image", "inspect", "--format", "{{.Id}}", first) == identity
     name, _, tag = first.partition(":")
