@@ -54,8 +54,7 @@ docs: ## the documentation's site, docs/_build/index.html; a broken link is an e
 
 .PHONY: changelog
 changelog: ## what the files in changes/ make of the next version's changelog
-	@dev/venv .venv-docs docs
-	@.venv-docs/bin/towncrier build --draft --version 'not released yet' --date ''
+	@dev/changelog
 
 .PHONY: test-remote
 test-remote: venv ## only combining from a bucket and on a cluster, on servers of its own

@@ -248,15 +248,12 @@ def image_name(engine: str) -> Iterator[str]:  # noqa: ARG001
 
 @pytest.fixture(autouse=True)
 def _restored_environment() -> Iterator[None]:
-    """Whatever a test does to the environment, as `inject` does, ends with it."""
-    with mock.patch.dict(os.environ):
+    """Whatever a test does to the environment, as `inject` does, ends with it.
+
+    A pytest that a test starts does not load Hypothesis, which takes it a second and more.
+    """
+    with mock.patch.dict(os.environ, PYTEST_ADDOPTS="-p no:hypothesispytest"):
         yield
-
-
-@pytest.fixture(autouse=True)
-def _inner_pytests_without_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pytest that a test starts does not load Hypothesis, which takes it a second and more."""
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
 
 
 @pytest.fixture

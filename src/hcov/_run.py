@@ -164,10 +164,11 @@ def finish(
     try:
         merged = merge(session, session.data_file, options, command, seen)
     except hcoverage.NoDataError:
-        tell(
-            "error: nothing was measured: the command started no Python that reads "
-            f"{session.hook}, or none of them has ended yet [{hcoverage.NoDataError.slug}]"
+        error = hcoverage.NoDataError(
+            f"nothing was measured: the command started no Python that reads {session.hook}, "
+            "or none of them has ended yet"
         )
+        tell(f"error: {message_of(error)}")
         return DATA_LOST
     except (hcoverage.CombineError, OSError) as error:
         tell(f"error: {message_of(error)}")

@@ -23,11 +23,15 @@ from hcoverage._combine_result import CombineResult, OtherVersion, RecordedData,
 from hcoverage._data_directory import data_files, image_notes, is_recording, recordings
 from hcoverage._errors import CombineError, NoDataError, RcfileError
 from hcoverage._inputs import Inputs, opened
+from hcoverage._merge_data_files import Batch, ReadFile, read_batch
 from hcoverage._origins import NOT_KNOWN, Origins, origins_here
+from hcoverage._part import Kind, Part
 from hcoverage._project_roots import drop, measured, of_unknown_plugins, outside, roots
 from hcoverage._rcfile import find_rcfile, settings_of
+from hcoverage._source_finder import Ran, SourceFinder
 from hcoverage._target import held, origins_beside
 from hcoverage._untrusted_file import stamp
+from hcoverage._worker_pool import default_executor, run_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -36,10 +40,7 @@ if TYPE_CHECKING:
     from coverage.config import CoverageConfig
 
     from hcoverage._merge import Merged, PathMap
-    from hcoverage._merge_data_files import Batch, ReadFile
-    from hcoverage._part import Kind, Part
     from hcoverage._progress import OnProgress
-    from hcoverage._source_finder import SourceFinder
     from hcoverage._target import Target
 
 # How long to wait for the data of processes that end just after the one that was waited for, such
@@ -198,11 +199,6 @@ def _read(
     reader: _Reader,
 ) -> _Found:
     """Read all data there is, in processes of our own where that is worth it."""
-    # Imported here, with sqlite3: a merge is not what most who import hcoverage want.
-    from hcoverage._merge_data_files import Batch, read_batch  # noqa: PLC0415
-    from hcoverage._source_finder import SourceFinder  # noqa: PLC0415
-    from hcoverage._worker_pool import default_executor  # noqa: PLC0415
-
     recordings = [file for file in listed if is_recording(file)]
     with contextlib.ExitStack() as stack:
         if reader.executor is None:
@@ -286,9 +282,6 @@ def _read_data_files(
     reader: _Reader,
 ) -> Batch:
     """Read the data files, and wait a moment for those that are being written."""
-    from hcoverage._merge_data_files import Batch, read_batch  # noqa: PLC0415
-    from hcoverage._worker_pool import run_batches  # noqa: PLC0415
-
     batch = Batch()
     read = functools.partial(read_batch, origins=reader.origins)
     patience_ends = time.monotonic() + _PATIENCE
@@ -312,8 +305,6 @@ def _note_lost(refused: list[tuple[str, str]]) -> Callable[[str], None]:
 
 def _existing(target: Target) -> Batch | None:
     """Read what is in place already, and has to stay in the result."""
-    from hcoverage._merge_data_files import read_batch  # noqa: PLC0415
-
     if not os.path.lexists(target.path):
         return None
     batch = read_batch([str(target.path)], NOT_KNOWN)
@@ -326,7 +317,6 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
     """Decide what of all that was read goes into the result."""
     # Imported here, with much of coverage.py.
     from hcoverage._merge import Merged, PathMap, choose_kind  # noqa: PLC0415
-    from hcoverage._part import Kind, Part  # noqa: PLC0415
 
     kind = choose_kind(
         found.batch.files,
@@ -376,7 +366,6 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
 def _find_here(parts: list[Part], map_path: PathMap, finder: SourceFinder) -> list[OtherVersion]:
     """Find the measured files of containers here, and tell those that are others by now."""
     from hcoverage._merge import is_from_elsewhere  # noqa: PLC0415
-    from hcoverage._source_finder import Ran  # noqa: PLC0415
 
     others = []
     for part in parts:
@@ -396,7 +385,6 @@ def _find_here(parts: list[Part], map_path: PathMap, finder: SourceFinder) -> li
 def _fitting(batch: Batch, kind: Kind) -> tuple[list[ReadFile], list[SetAside]]:
     """Tell the files that have one kind of data, or none, from the others."""
     from hcoverage._merge import why_odd  # noqa: PLC0415
-    from hcoverage._part import Kind  # noqa: PLC0415
 
     ordered = sorted(batch.files, key=lambda file: file.path)
     fitting = [file for file in ordered if file.kind in (kind, Kind.NOTHING)]
@@ -415,7 +403,6 @@ def _without_conflicts(
 ) -> tuple[list[ReadFile], dict[Kind, Part], list[SetAside]]:
     """Leave out files whose plugins are others than those of the files before."""
     from hcoverage._merge import tracer_conflicts  # noqa: PLC0415
-    from hcoverage._merge_data_files import read_batch  # noqa: PLC0415
 
     tracers = merged.part.tracers
     if not tracers and not any(file.has_tracers for file in files):

@@ -13,22 +13,25 @@ _KIND: Final = re.compile("(Error|Warning)$")
 _WORD: Final = re.compile("(?<!^)(?=[A-Z])")
 
 
-def _slug_of(kind: type) -> str:
-    """Name the page of a kind: `no-data` of NoDataError."""
-    return _WORD.sub("-", _KIND.sub("", kind.__name__)).lower()
+class _Explained:
+    """What has a page.
+
+    Attributes:
+        slug: The name of its kind, and of the page that explains it: `no-data` of NoDataError.
+    """
+
+    slug: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        cls.slug = _WORD.sub("-", _KIND.sub("", cls.__name__)).lower()
 
 
-class HcoverageError(Exception):
+class HcoverageError(_Explained, Exception):
     """Base of the errors raised by hcoverage, hdocker and hcov.
 
     Attributes:
         slug: The name of its kind, and of the page that explains it.
     """
-
-    slug: ClassVar[str] = "hcoverage"
-
-    def __init_subclass__(cls) -> None:
-        cls.slug = _slug_of(cls)
 
 
 class RcfileError(HcoverageError):
@@ -47,17 +50,12 @@ class DataDirectoryBusyError(HcoverageError):
     """Another run is measuring into the same data directory."""
 
 
-class HcoverageWarning(UserWarning):
+class HcoverageWarning(_Explained, UserWarning):
     """Something that does not stop the run, but that its owner would want to know.
 
     Attributes:
         slug: The name of its kind, and of the page that explains it.
     """
-
-    slug: ClassVar[str] = "hcoverage"
-
-    def __init_subclass__(cls) -> None:
-        cls.slug = _slug_of(cls)
 
 
 class ForeignHookWarning(HcoverageWarning):

@@ -202,28 +202,29 @@ def empty_tables(database: sqlite3.Connection) -> frozenset[str]:
     )
 
 
-def refuse_excess(
-    database: sqlite3.Connection, empty: Collection[str] = (), *, fractions_show: bool = False
-) -> None:
+def has_bounded_arcs(database: sqlite3.Connection) -> bool:
+    """Tell whether all arcs are between numbers that lines can have, fractions among them.
+
+    Raises:
+        sqlite3.Error: They are damaged.
+    """
+    (beyond,) = database.execute(_UNBOUNDED_ARCS).fetchone()
+    return not beyond
+
+
+def refuse_excess(database: sqlite3.Connection, sound: Collection[str] = ()) -> None:
     """Refuse a data file that claims more than any program can have run, or has odd values.
 
     Args:
         database: What was loaded.
-        empty: The tables that are known to be empty.
-        fractions_show: Whether the caller notices lines of arcs that are fractions.
+        sound: The tables that are known to be right.
 
     Raises:
         UntrustedDataError: It does.
     """
     try:
         for table, query, bounds in _QUERIES:
-            if table in empty:
-                continue
-            if (
-                table == "arc"
-                and fractions_show
-                and database.execute(_UNBOUNDED_ARCS).fetchone() == (0,)
-            ):
+            if table in sound:
                 continue
             wrong, *numbers = database.execute(query).fetchone()
             if wrong:
