@@ -115,6 +115,20 @@ BAD: Final[dict[str, Callable[[Path], object]]] = {
 }
 
 
+def begun(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE coverage_schema ( version integer )")
+    database.close()
+
+
+# What coverage.py's own saving leaves where the process is killed in the middle of it.
+CUT_SHORT: Final[dict[str, Callable[[Path], object]]] = {
+    "zero bytes": BAD["zero bytes"],
+    "cut off": cut_off,
+    "tables without a version": begun,
+}
+
+
 def hcov_combine(*arguments: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "hcov", "combine", *arguments],
@@ -140,6 +154,38 @@ def test_a_bad_file_is_named_and_kept_and_the_others_are_merged(
     assert [item.path for item in result.set_aside] == [bad]
     assert result.set_aside[0].reason
     assert os.path.lexists(bad)
+
+
+@pytest.mark.parametrize("kind", CUT_SHORT)
+def test_a_file_cut_short_gives_way_to_what_its_process_saved_before(data: Path, kind: str) -> None:
+    data_file(data / ".coverage.h.pid1.Xaaaaaax", 1)
+    CUT_SHORT[kind](data / ".coverage.h.pid1.Xbbbbbbx")
+    result = hcoverage.combine([data])
+    assert merged_lines() == [1]
+    assert result.set_aside == ()
+    assert list(data.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["random bytes", "another schema version", "another database"])
+def test_a_file_that_is_bad_otherwise_does_not(data: Path, kind: str) -> None:
+    data_file(data / ".coverage.h.pid1.Xaaaaaax", 1)
+    bad = data / ".coverage.h.pid1.Xbbbbbbx"
+    BAD[kind](bad)
+    result = hcoverage.combine([data])
+    assert merged_lines() == [1]
+    assert [item.path for item in result.set_aside] == [bad]
+    assert bad.exists()
+
+
+def test_a_file_cut_short_in_another_directory_is_of_another_process(
+    data: Path, tmp_path: Path
+) -> None:
+    data_file(data / ".coverage.h.pid1.Xaaaaaax", 1)
+    shard = tmp_path / "shard"
+    shard.mkdir()
+    bad = shard / ".coverage.h.pid1.Xbbbbbbx"
+    bad.touch()
+    assert [item.path for item in hcoverage.combine([data, shard]).set_aside] == [bad]
 
 
 def test_the_command_names_what_is_bad_and_exits_with_3(data: Path) -> None:

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import venv as venv_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.conftest import MakeVenv, Venv
 
@@ -34,6 +34,7 @@ app =
 """
 RECORDS: Final = sys.version_info >= (3, 12)
 CORE: Final = "the recorder" if RECORDS else "coverage.py"
+PAGES: Final = {page.stem for page in Path(__file__, "../../docs/messages").resolve().glob("*.md")}
 WAYS: Final = ["subprocess", "python -I", "empty environment", "killed"]
 
 
@@ -119,7 +120,8 @@ def examine(
     document: dict[str, Any] = json.loads(done.stdout)
     assert list(document) == ["findings", "problems", "notes"]
     for finding in document["findings"]:
-        assert list(finding) == ["subject", "check", "status", "detail", "fix"]
+        assert list(finding) == ["subject", "check", "status", "detail", "fix", "slug"]
+        assert (finding["slug"] in PAGES) == (finding["status"] != "ok"), finding
         assert finding["fix"] or finding["status"] != "problem", "a problem without a fix"
     report = Report(done.returncode, document["findings"])
     problems = [finding for finding in report.findings if finding["status"] == "problem"]

@@ -1,14 +1,14 @@
-"""Each kind of error and warning has a slug, which hcov shows, and a page; no page has none."""
+"""Whatever hcov says of a problem has a slug, which it shows, and a page; no page is of nothing."""
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -16,55 +16,86 @@ import hcoverage
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = {path.stem: path for path in (ROOT / "docs" / "messages").glob("*.md")}
-SUMMARY: Final = ROOT / "src" / "hcov" / "_summary.py"
 # In a process of its own, not measured: importing a module says nothing of how well it is tested.
 # Left out is what is run by its interpreter, or as a copy.
 PROGRAM: Final = """\
-import importlib, pkgutil
+import importlib, inspect, json, pickle, pkgutil
 import hcov, hcoverage, hdocker
+
+ARGUMENTS = {"argv": ("a", "b"), "returncode": 1, "output": "o", "exit_status": 127}
 
 def kinds(base):
     for kind in base.__subclasses__():
         yield kind
         yield from kinds(kind)
 
+def make(kind):
+    names = inspect.signature(kind.__init__).parameters
+    return kind("nothing", *(ARGUMENTS[name] for name in names if name in ARGUMENTS))
+
+def state(error):
+    return type(error).__name__, error.slug, str(error), vars(error)
+
 left_out = {"hcov.__main__", "hcoverage._sitecustomize", "hdocker._look_inside"}
 for package in (hcoverage, hdocker, hcov):
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         if module.name not in left_out and "_recorder" not in module.name:
             importlib.import_module(module.name)
-found = {*kinds(hcoverage.HcoverageError), *kinds(hcoverage.HcoverageWarning)}
-print(*(kind.slug for kind in found))
+found = [*{*kinds(hcoverage.HcoverageError)}, *{*kinds(hcoverage.HcoverageWarning)}]
+print(json.dumps([
+    {
+        "name": kind.__name__,
+        "slug": kind.slug,
+        "is_pickled": state(pickle.loads(pickle.dumps(make(kind)))) == state(make(kind)),
+    }
+    for kind in found
+]))
 """
+# They run in processes that are measured, and never reach a person as an exception.
+INSIDE: Final = {"_autosave.py", "_sitecustomize.py", "_startup_directory.py"}
 
 
 @pytest.fixture(scope="module")
-def slugs() -> list[str]:
-    """The slugs of all kinds that there are, in all modules."""
+def kinds() -> list[dict[str, Any]]:
+    """All kinds that there are, in all modules."""
     environment = hcoverage.unmeasured_environment(os.environ)
     command = [sys.executable, "-c", PROGRAM]
-    return subprocess.check_output(command, text=True, env=environment).split()
+    found = json.loads(subprocess.check_output(command, text=True, env=environment))
+    assert isinstance(found, list)
+    assert found
+    return found
 
 
-def test_each_kind_has_a_slug_of_its_own_and_a_page(slugs: list[str]) -> None:
-    assert len(slugs) == len(set(slugs)) > 0
-    assert set(slugs) <= PAGES.keys()
+def test_each_has_a_page_and_each_page_is_of_one(kinds: list[dict[str, Any]]) -> None:
+    assert PAGES.keys() == {*(kind["slug"] for kind in kinds), *hcoverage.Page, "index"}
 
 
-def test_each_page_is_of_a_kind_or_of_words_that_are_told_at_the_end_of_a_run(
-    slugs: list[str],
-) -> None:
-    source = re.sub(r'"\s*\n\s*f?"', "", SUMMARY.read_text(encoding="utf-8"))
-    for slug in PAGES.keys() - {*slugs, "index"}:
-        (words,) = re.findall("^`([^`]+)`$", PAGES[slug].read_text(encoding="utf-8"), re.MULTILINE)
-        for part in filter(None, map(str.strip, words.split("…"))):
-            assert part in source, slug
+def test_no_two_kinds_of_errors_or_of_warnings_share_one(kinds: list[dict[str, Any]]) -> None:
+    for end in ("Error", "Warning"):
+        slugs = [kind["slug"] for kind in kinds if kind["name"].endswith(end)]
+        assert len(slugs) == len(set(slugs)) > 0
 
 
-def test_none_is_raised_as_the_base_which_has_no_page() -> None:
+def test_each_page_says_what_to_do() -> None:
+    for slug in PAGES.keys() - {"index"}:
+        text = PAGES[slug].read_text(encoding="utf-8")
+        assert text.startswith(f"# {slug}\n\n")
+        assert "\nWhat to do: " in text, slug
+
+
+def test_each_page_is_used() -> None:
+    sources = [file.read_text(encoding="utf-8") for file in (ROOT / "src").rglob("*.py")]
+    for page in hcoverage.Page:
+        assert any(f"Page.{page.name}" in source for source in sources), page
+
+
+def test_none_is_raised_that_has_no_page_of_its_own() -> None:
+    without = (
+        r"raise (\w+\.)?(HcoverageError|\w*OSError|ImportError|File\w+Error|PermissionError)\("
+    )
     for file in (ROOT / "src").rglob("*.py"):
-        raised = re.search(r"raise (\w+\.)?HcoverageError\(", file.read_text(encoding="utf-8"))
-        assert not raised, file
+        raised = re.search(without, file.read_text(encoding="utf-8"))
+        assert not raised or file.name in INSIDE, f"{file}: {raised[0]}"
 
 
 def test_all_are_in_the_index() -> None:
@@ -86,6 +117,50 @@ def test_hcov_shows_it_at_the_end_of_the_first_line(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[0].endswith(" [no-data]")
 
 
-def test_it_comes_with_the_error_from_another_process() -> None:
-    error = pickle.loads(pickle.dumps(hcoverage.NoDataError("nothing")))  # noqa: S301
-    assert (error.slug, str(error)) == ("no-data", "nothing")
+@pytest.mark.usefixtures("clean_environment")
+@pytest.mark.parametrize(
+    ("arguments", "slug"),
+    [
+        (["--nothing"], "usage"),
+        (["nothing"], "usage"),
+        (["run"], "usage"),
+        (["docker", "build"], "usage"),
+        (["run", "--fail-under", "101", "--", "true"], "usage"),
+        (["combine", "nothing"], "no-input"),
+        (["inject"], "no-rcfile"),
+        (["run", "--rcfile", "nothing", "--", "true"], "no-rcfile"),
+        (["run", "--", "no-such-command"], "not-started"),
+        (["diff", "nothing", "nothing"], "set-algebra"),
+        (["combine", "--data-file", "/dev/null/x", "."], "system"),
+    ],
+)
+def test_so_does_what_is_wrong_with_a_command_line(
+    tmp_path: Path, arguments: list[str], slug: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hcov", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if "rror: " in line]
+    assert line.endswith(f" [{slug}]")
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_help_is_no_error() -> None:
+    asked = [sys.executable, "-m", "hcov", "docker"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert "Usage: " in done.stdout + done.stderr
+    assert "[usage]" not in done.stdout + done.stderr
+
+
+def test_an_error_of_the_system_or_of_an_import_has_one_too() -> None:
+    assert hcoverage.slug_of(PermissionError(13, "Permission denied", "x")) == "system"
+    assert hcoverage.slug_of(ModuleNotFoundError("No module named 'x'")) == "missing-module"
+
+
+def test_it_comes_with_the_error_from_another_process(kinds: list[dict[str, Any]]) -> None:
+    assert [kind["name"] for kind in kinds if not kind["is_pickled"]] == []

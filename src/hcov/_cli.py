@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import warnings
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -19,7 +20,12 @@ from hcov._init import IGNORED, write_rcfile
 from hcov._messages import message_of, tell
 from hcov._report import FILE_REPORTS, FORMATS
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _EXISTING: Final = click.Path(path_type=Path)
+# Since click 8.2 a group without arguments raises its help, as an error of usage.
+_HELP_ASKED_FOR: Final = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 _rcfile_option = click.option(
     "--rcfile",
@@ -46,15 +52,32 @@ _core_option = click.option(
 class _Group(click.Group):
     """Shows the errors that users can do something about as one message, not as a traceback."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: ANN401
+        with _usage_explained():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
         with warnings.catch_warnings():
             warnings.simplefilter("always", hcoverage.HcoverageWarning)
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             try:
-                return super().invoke(ctx)
+                with _usage_explained():
+                    return super().invoke(ctx)
             except (hcoverage.HcoverageError, ImportError, OSError) as error:
                 tell(f"error: {message_of(error)}")
                 ctx.exit(_run.SETUP_FAILED if ctx.invoked_subcommand == "run" else 1)
+
+
+@contextlib.contextmanager
+def _usage_explained() -> Iterator[None]:
+    """Have click's own errors end in the slug of their page, too."""
+    try:
+        yield
+    except _HELP_ASKED_FOR:
+        raise
+    except click.UsageError as error:
+        text = hcoverage.with_slug(error.format_message(), hcoverage.Page.USAGE)
+        raise click.UsageError(text, error.ctx) from error
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
@@ -288,7 +311,7 @@ def _echo_lines(lines: list[str]) -> None:
 def _found_rcfile() -> Path:
     found = hcoverage.find_rcfile(Path.cwd())
     if found is None:
-        raise FileNotFoundError(
+        raise hcoverage.NoRcfileError(
             f"no coverage.py configuration in {Path.cwd()}: "
             "name one with --rcfile, or let `hcov init` write a .coveragerc"
         )

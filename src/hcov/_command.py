@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
 
+import hcoverage
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -24,7 +26,7 @@ _FROM_TERMINAL: Final = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
 _SI_KERNEL: Final = 0x80  # siginfo.h: nobody's kill(2)
 
 
-class CommandError(Exception):
+class NotStartedError(hcoverage.HcoverageError):
     """The command could not be started.
 
     Attributes:
@@ -34,6 +36,9 @@ class CommandError(Exception):
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+    def __reduce__(self) -> tuple[type[NotStartedError], tuple[str, int]]:
+        return type(self), (str(self), self.exit_status)
 
 
 def run_command(
@@ -53,7 +58,7 @@ def run_command(
         Its exit status; 128 + N if signal N ended it, as shells say it.
 
     Raises:
-        CommandError: It cannot be started.
+        NotStartedError: It cannot be started.
     """
     waited_for = _PASSED_ON | {signal.SIGCHLD}
     # Blocked before the command starts: a signal that comes in between waits instead of ending us.
@@ -82,11 +87,11 @@ def _start(
     try:
         return subprocess.Popen(command, env=environment, preexec_fn=unblock)  # noqa: PLW1509 - one thread here
     except FileNotFoundError as error:
-        raise CommandError(
+        raise NotStartedError(
             f"no command {command[0]!r}: is it installed, and is its directory on PATH?", NOT_FOUND
         ) from error
     except OSError as error:
-        raise CommandError(
+        raise NotStartedError(
             f"cannot run {command[0]!r}: {error.strerror}", CANNOT_EXECUTE
         ) from error
 

@@ -129,7 +129,10 @@ def _print_finding(finding: Finding, width: int) -> None:
     status = click.style(f"{finding.status:<{_STATUS_WIDTH}}", fg=_COLOURS[finding.status])
     head = f"{_INDENT}{status}  {finding.check:<{width}}  "
     margin = len(_INDENT) + _STATUS_WIDTH + 2 + width + 2
-    detail, *others = _wrap(hcoverage.printable(finding.detail), margin) or [""]
+    text = hcoverage.printable(finding.detail)
+    if finding.slug:
+        text = hcoverage.with_slug(text, finding.slug)
+    detail, *others = _wrap(text, margin) or [""]
     click.echo(f"{head}{detail}".rstrip())
     for line in others:
         click.echo(f"{' ' * margin}{line}")

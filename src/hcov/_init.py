@@ -9,9 +9,12 @@ import hcoverage
 if TYPE_CHECKING:
     from pathlib import Path
 
-
 # What runs leave in a project, as .gitignore has it.
 IGNORED: Final = (".coverage", ".coverage.*", ".hcov-*", "coverage_data/", "htmlcov/")
+
+
+class RcfileExistsError(hcoverage.HcoverageError, FileExistsError):
+    """There is a `.coveragerc` already, which is not to be lost."""
 
 
 def write_rcfile(directory: Path, *, force: bool = False) -> Path:
@@ -25,11 +28,11 @@ def write_rcfile(directory: Path, *, force: bool = False) -> Path:
         The path of the rcfile.
 
     Raises:
-        FileExistsError: There is a `.coveragerc`, and `force` is not set.
+        RcfileExistsError: There is a `.coveragerc`, and `force` is not set.
         OSError: It cannot be written.
     """
     path = directory / ".coveragerc"
     if path.exists() and not force:
-        raise FileExistsError(f"{path} is there already: edit it, or replace it with --force")
+        raise RcfileExistsError(f"{path} is there already: edit it, or replace it with --force")
     path.write_text(hcoverage.default_rcfile_text(directory), encoding="utf-8")
     return path

@@ -48,13 +48,11 @@ def writer() -> Callable[[str], object] | None:
 
 
 def message_of(error: Exception) -> str:
-    """Give the error's text; of an OSError raised with errno and message, the message alone.
+    """Give the error's text, its first line ending in the slug of the page that explains it.
 
-    The first line of one of ours ends in its slug, which names the page that explains it.
+    Of an OSError raised with errno and message it is the message alone.
     """
+    text = str(error)
     if isinstance(error, OSError) and error.filename is None and error.strerror:
-        return error.strerror
-    if isinstance(error, hcoverage.HcoverageError | hcoverage.HcoverageWarning):
-        first, newline, rest = str(error).partition("\n")
-        return f"{first} [{error.slug}]{newline}{rest}"
-    return str(error)
+        text = error.strerror
+    return hcoverage.with_slug(text, hcoverage.slug_of(error))

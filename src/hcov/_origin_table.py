@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import hcoverage
-from hcov._messages import tell
-from hcov._origins_page import PageError, write_page
+from hcov._messages import message_of, tell
+from hcov._origins_page import write_page
 from hcov._statements import reported_files
 from hcov._summary import short
 
@@ -107,8 +107,8 @@ def _write_page(
 ) -> None:
     try:
         path = write_page(origins, files, directory)
-    except (PageError, OSError) as error:
-        tell(f"warning: {error}")
+    except (hcoverage.MissingExtraError, OSError) as error:
+        tell(f"warning: {message_of(error)}")
     else:
         if not quiet:
             tell(f"wrote {short(path.absolute())}: who ran what, file by file")

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+import hcoverage
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    import hcoverage
     from hcov._origin_table import OriginsOfFile
 
 NAME: Final = "origins.html"
@@ -23,10 +24,6 @@ NAME: Final = "origins.html"
 _TEMPLATE: Final = "_origins_page.html.jinja"
 _INDEX: Final = "index.html"
 _PIECE: Final = re.compile(r"[^/:_.-]*[/:_.-]|[^/:_.-]+")
-
-
-class PageError(Exception):
-    """The page cannot be made; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +88,13 @@ def write_page(
         The page.
 
     Raises:
-        PageError: The template engine is not installed.
+        MissingExtraError: The template engine is not installed.
         OSError: It cannot be written.
     """
     try:
         import jinja2  # noqa: PLC0415 - of an extra
     except ImportError as error:
-        raise PageError(
+        raise hcoverage.MissingExtraError(
             f"{NAME} is not written: it takes jinja2: pip install 'hcoverage[html]'"
         ) from error
     text = importlib.resources.files("hcov").joinpath(_TEMPLATE).read_text(encoding="utf-8")

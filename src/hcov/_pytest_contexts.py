@@ -11,6 +11,7 @@ import pytest
 import hcoverage
 from hcov._messages import message_of
 from hcov._pytest_plugin import CONTEXTS
+from hcov._pytest_usage import usage_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -51,7 +52,7 @@ def _is_wanted(config: pytest.Config) -> bool:
     options = config.known_args_namespace
     wanted = options.hcov_context or config.getini("hcov_context")
     if wanted and wanted not in CONTEXTS:
-        raise pytest.UsageError(f"hcov_context: no such context: {wanted!r}; there is 'test'")
+        raise usage_error(f"hcov_context: no such context: {wanted!r}; there is 'test'")
     # With `-n0` the other options of pytest-xdist mean nothing.
     processes = getattr(options, "numprocesses", None)
     distributes = bool(getattr(options, "tx", None) if processes is None else processes)

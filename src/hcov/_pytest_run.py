@@ -22,6 +22,7 @@ import pytest
 import hcoverage
 from hcov import _messages, _pytest_contexts, _run
 from hcov._pytest_plugin import REPORTS
+from hcov._pytest_usage import usage_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -46,7 +47,7 @@ def begin(config: pytest.Config, *, beside_pytest_cov: bool) -> None:
     if beside_pytest_cov:
         _refuse_reports_of_our_own(config)
     elif _is_measured_by_coverage():
-        raise pytest.UsageError(
+        raise usage_error(
             "--hcov: coverage.py measures this process already: "
             "run `pytest --hcov` without `coverage run`"
         )
@@ -184,7 +185,8 @@ class _BesidePytestCov(_WholeRun):
                 result = _run.merge(self._session, merged, self._options, os.getpid()).result
                 merged.rename(beside.with_name(name))
         except hcoverage.NoDataError:
-            _messages.tell("no subprocess and no container left data: the report has this process")
+            text = "no subprocess and no container left data: the report has this process"
+            _messages.tell(hcoverage.with_slug(text, hcoverage.Page.NO_DATA))
         except (hcoverage.CombineError, OSError) as error:
             _messages.tell(f"error: {_messages.message_of(error)}")
             self._fail()
@@ -206,14 +208,14 @@ def _read_options(config: pytest.Config) -> _run.Options:
         reports = [_TERM]
     unknown = [name for name in reports if name not in REPORTS]
     if unknown:
-        raise pytest.UsageError(
+        raise usage_error(
             f"hcov_report: no such report: {unknown[0]!r}; there are {', '.join(REPORTS[:-1])}"
         )
     fail_under = given.hcov_fail_under
     if fail_under is None:
         fail_under = _ini(config, "hcov_fail_under")
     if fail_under is not None and not 0 <= fail_under <= 100:  # noqa: PLR2004 - percent
-        raise pytest.UsageError(f"--hcov-fail-under: {fail_under:g} is not between 0 and 100")
+        raise usage_error(f"--hcov-fail-under: {fail_under:g} is not between 0 and 100")
     return _run.Options(
         rcfile=_path(config, given.hcov_rcfile, "hcov_rcfile"),
         data_dir=_path(config, given.hcov_data_dir, "hcov_data_dir")
@@ -231,7 +233,7 @@ def _read_options(config: pytest.Config) -> _run.Options:
 def _refuse_reports_of_our_own(config: pytest.Config) -> None:
     given = config.known_args_namespace
     if any(given.hcov_report or ()) or given.hcov_fail_under is not None:
-        raise pytest.UsageError(
+        raise usage_error(
             "--hcov-report, --hcov-fail-under: with --cov the report is pytest-cov's: "
             "use --cov-report and --cov-fail-under"
         )
@@ -241,7 +243,7 @@ def _ini(config: pytest.Config, name: str) -> Any:  # noqa: ANN401 - the option'
     try:
         return config.getini(name)
     except (TypeError, ValueError, pytest.UsageError) as error:
-        raise pytest.UsageError(f"{name}: {error}") from error
+        raise usage_error(f"{name}: {error}") from error
 
 
 def _path(config: pytest.Config, given: str | None, ini: str) -> Path | None:

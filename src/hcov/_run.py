@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import hcoverage
 import hdocker
-from hcov._command import CommandError, run_command
+from hcov._command import NotStartedError, run_command
 from hcov._messages import message_of, tell
 from hcov._origin_table import report_origins
 from hcov._progress_bar import progress_bar
@@ -24,6 +24,7 @@ from hcov._summary import (
     what_is_missing,
     what_is_unmeasured,
 )
+from hcoverage import Page, with_slug
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,8 +84,8 @@ def run(command: Sequence[str], options: Options) -> int:
         watch = hcoverage.PythonWatch()
         try:
             status = run_command(command, environment_of(session, options), watch.look)
-        except CommandError as error:
-            tell(f"error: {error}")
+        except NotStartedError as error:
+            tell(f"error: {message_of(error)}")
             return error.exit_status
         own_status = finish(session, options, watch.root, watch.seen())
     return status or own_status
@@ -242,12 +243,14 @@ def is_whole(result: hcoverage.CombineResult) -> bool:
 def tell_start(session: hcoverage.Session, *, quiet: bool) -> None:
     """Tell what a session found, and what it does without."""
     if session.previous is not None:
-        tell(
+        text = (
             f"data of an earlier run was left unmerged; it is now in {short(session.previous)}: "
             f"`hcov combine --append {short(session.previous)}` merges it"
         )
+        tell(with_slug(text, Page.LEFT_OVER))
     if not session.has_rcfile and not quiet:
-        tell("no coverage.py configuration here, so defaults are used; `hcov init` writes one")
+        text = "no coverage.py configuration here, so defaults are used; `hcov init` writes one"
+        tell(with_slug(text, Page.NO_RCFILE))
 
 
 def _tell_each(lines: Iterable[str]) -> None:

@@ -106,7 +106,8 @@ def diff(first: str, second: str, place: Place, *, fail_on_loss: bool) -> int:
     _print(f"lost: in {first}, not in {second}", lost)
     _print(f"gained: in {second}, not in {first}", gained)
     if files and not ours.files & theirs.files:
-        tell("the two have no file in common: do they need [paths] in the rcfile?")
+        text = "the two have no file in common: do they need [paths] in the rcfile?"
+        tell(hcoverage.with_slug(text, hcoverage.Page.NO_COMMON_FILE))
     return LOSS if fail_on_loss and any(had for _, had in lost) else 0
 
 

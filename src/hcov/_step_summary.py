@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 import hcoverage
-from hcov._messages import tell
+from hcov._messages import message_of, tell
 from hcov._origin_table import HEADINGS, origins_of_files, rows
 from hcov._report import report_text
 
@@ -52,7 +52,7 @@ def append_step_summary(data_file: Path, rcfile: Path, problems: Sequence[str]) 
         with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - a name, of any kind
             file.write(f"\n{text}\n")
     except OSError as error:
-        tell(f"warning: {VARIABLE}: the summary cannot be written: {error}")
+        tell(f"warning: {VARIABLE}: the summary cannot be written: {message_of(error)}")
 
 
 def escaped(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import hcoverage
 from hcov._messages import tell
+from hcoverage import Page, with_slug
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,28 +51,9 @@ def tell_what_is_missing(result: hcoverage.CombineResult) -> None:
 
 def what_is_missing(result: hcoverage.CombineResult) -> list[str]:
     """Give what is not in the result, and what to do about it, in a few lines."""
-    missing = [
-        *(f"not recorded: {loss}" for loss in result.losses),
-        *(f"left out: {short(source)} has changed since it ran" for source in _changed(result)),
-        *(
-            f"left out: another version of {short(source.path)} ran in a container, as "
-            f"{source.there}: build its image anew"
-            for source in result.other_versions
-        ),
-        *(
-            f"left out: {short(source)} is outside the project: name its directory in `source` "
-            "of the rcfile if it is to be reported"
-            for source in result.outside
-        ),
-        *(
-            f"left out: {short(source)} was measured by {plugin!r}, which is no plugin here: "
-            "name its module in `plugins` of the rcfile, and have it installed"
-            for source, plugin in result.unknown_plugins.items()
-        ),
-        *(f"not merged: {short(item.path)}: {item.reason}" for item in result.set_aside),
-    ]
+    missing = list(_missing(result))
     more = [f"and {len(missing) - _SHOWN} more such files"] if missing[_SHOWN:] else []
-    return [*map(_one_line, missing[:_SHOWN]), *more]
+    return [*(with_slug(_one_line(text), page) for text, page in missing[:_SHOWN]), *more]
 
 
 def tell_unattributed(result: hcoverage.CombineResult, *, asked_for: bool) -> None:
@@ -87,10 +69,11 @@ def tell_unattributed(result: hcoverage.CombineResult, *, asked_for: bool) -> No
         more = (
             f", and {len(found) - _UNATTRIBUTED_SHOWN} more" if found[_UNATTRIBUTED_SHOWN:] else ""
         )
-        tell(
+        text = (
             f"{_count(len(found), 'process', 'processes')} ran without a test's context, started "
             f"outside of one or without the environment: {_one_line(shown)}{more}"
         )
+        tell(with_slug(text, Page.WITHOUT_CONTEXT))
 
 
 def what_is_unmeasured(
@@ -107,7 +90,10 @@ def what_is_unmeasured(
         alike[process.argv[0], process.cause].append(process)
     lines = [*problems, *(_unmeasured(processes) for processes in alike.values())]
     more = [f"and {len(lines) - _SHOWN} more like these"] if lines[_SHOWN:] else []
-    return [f"not measured: {line}" for line in [*map(_one_line, lines[:_SHOWN]), *more]]
+    return [
+        with_slug(f"not measured: {line}", Page.NOT_MEASURED)
+        for line in [*map(_one_line, lines[:_SHOWN]), *more]
+    ]
 
 
 def short(path: str | Path) -> str:
@@ -116,16 +102,44 @@ def short(path: str | Path) -> str:
     return str(Path(path).relative_to(here) if Path(path).is_relative_to(here) else path)
 
 
+def _missing(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
+    for loss in result.losses:
+        yield f"not recorded: {loss}", Page.NOT_RECORDED
+    for source in _changed(result):
+        yield f"left out: {short(source)} has changed since it ran", Page.CHANGED_SOURCE
+    for other in result.other_versions:
+        text = (
+            f"left out: another version of {short(other.path)} ran in a container, as "
+            f"{other.there}: build its image anew"
+        )
+        yield text, Page.OTHER_VERSION
+    for source in result.outside:
+        text = (
+            f"left out: {short(source)} is outside the project: name its directory in `source` "
+            "of the rcfile if it is to be reported"
+        )
+        yield text, Page.OUTSIDE_PROJECT
+    for source, plugin in result.unknown_plugins.items():
+        text = (
+            f"left out: {short(source)} was measured by {plugin!r}, which is no plugin here: "
+            "name its module in `plugins` of the rcfile, and have it installed"
+        )
+        yield text, Page.UNKNOWN_PLUGIN
+    for item in result.set_aside:
+        yield f"not merged: {short(item.path)}: {item.reason}", Page.NOT_MERGED
+
+
 def _tell_unmapped(result: hcoverage.CombineResult) -> None:
     """Tell which sources of containers were not found here, and what to write into the rcfile."""
     first, *others = sorted(result.unmapped, key=lambda source: not source.candidates)
     places = " or ".join(short(place) for place in first.candidates[:_SHOWN])
     more = f" (and {_count(len(others), 'more source')})" if others else ""
     reason = f"may be {places} here" if places else "is not here"
-    tell(
+    text = (
         f"{first.path!r} of a container {reason}{more}. If it is the project's, say which "
         f"directory it is, with such entries in the rcfile:\n{result.paths_suggestion}"
     )
+    tell(with_slug(text, Page.UNMAPPED))
 
 
 def _changed(result: hcoverage.CombineResult) -> list[str]:

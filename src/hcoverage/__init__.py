@@ -38,16 +38,25 @@ if TYPE_CHECKING:
     from hcoverage._errors import (
         CombineError,
         DataDirectoryBusyError,
+        ForeignHookError,
         ForeignHookWarning,
         HcoverageError,
         HcoverageWarning,
+        HookPermissionError,
+        MissingCoverageError,
+        MissingExtraError,
         NoDataError,
+        NoInputError,
+        NoRcfileError,
         RcfileError,
+        UnknownReportError,
+        slug_of,
     )
     from hcoverage._finding import Finding, Status, problem_of
     from hcoverage._hook import pth_text
     from hcoverage._inject import inject, remove
     from hcoverage._origin_data import OriginData, OriginsError, read_origins
+    from hcoverage._page import Page, with_slug
     from hcoverage._printable import printable
     from hcoverage._progress import OnProgress
     from hcoverage._proof import CameBack, Proof, open_proof
@@ -82,16 +91,23 @@ __all__ = [
     "CoreError",
     "DataDirectoryBusyError",
     "Finding",
+    "ForeignHookError",
     "ForeignHookWarning",
     "FoundTree",
     "HcoverageError",
     "HcoverageWarning",
+    "HookPermissionError",
     "Measured",
+    "MissingCoverageError",
+    "MissingExtraError",
     "NoDataError",
+    "NoInputError",
+    "NoRcfileError",
     "OnProgress",
     "OriginData",
     "OriginsError",
     "OtherVersion",
+    "Page",
     "Proof",
     "PythonWatch",
     "Rcfile",
@@ -102,6 +118,7 @@ __all__ = [
     "SetAlgebraError",
     "SetAside",
     "Status",
+    "UnknownReportError",
     "UnmappedSource",
     "Unmeasured",
     "add_coverage_for",
@@ -125,7 +142,9 @@ __all__ = [
     "read_rcfile",
     "recorder_since",
     "remove",
+    "slug_of",
     "unmeasured_environment",
+    "with_slug",
 ]
 
 # All together take as long to import as a small merge takes; most who import this want one or two.
@@ -157,16 +176,25 @@ _NAMES: Final = {
     "_errors": (
         "CombineError",
         "DataDirectoryBusyError",
+        "ForeignHookError",
         "ForeignHookWarning",
         "HcoverageError",
         "HcoverageWarning",
+        "HookPermissionError",
+        "MissingCoverageError",
+        "MissingExtraError",
         "NoDataError",
+        "NoInputError",
+        "NoRcfileError",
         "RcfileError",
+        "UnknownReportError",
+        "slug_of",
     ),
     "_finding": ("Finding", "Status", "problem_of"),
     "_hook": ("pth_text",),
     "_inject": ("inject", "remove"),
     "_origin_data": ("OriginData", "OriginsError", "read_origins"),
+    "_page": ("Page", "with_slug"),
     "_printable": ("printable",),
     "_progress": ("OnProgress",),
     "_proof": ("CameBack", "Proof", "open_proof"),

@@ -9,6 +9,7 @@ import shlex
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._finding import Finding, Status
+from hcoverage._page import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from hcoverage._interpreters import Interpreter
 
 OLDEST: Final = (3, 8)
+_NEW_ENVIRONMENT: Final = "python3 -m venv .venv && .venv/bin/python -m pip install hcoverage"
 
 
 def check_interpreter(
@@ -34,6 +36,7 @@ def check_interpreter(
             Status.PROBLEM,
             f"it does not run: {interpreter.error}",
             "make the environment anew, or deactivate it",
+            Page.PYTHON_BROKEN,
         )
         return
     yield _check_core(interpreter, recorder_since)
@@ -48,7 +51,12 @@ def _check_core(interpreter: Interpreter, recorder_since: tuple[int, int] | None
     version = interpreter.version[:2]
     if version < OLDEST:
         return _finding(
-            interpreter, "core", Status.NOTE, "Python before 3.8 is not measured", "use a newer one"
+            interpreter,
+            "core",
+            Status.NOTE,
+            "Python before 3.8 is not measured",
+            "use a newer one",
+            Page.PYTHON_TOO_OLD,
         )
     if recorder_since is not None and version >= recorder_since:
         return _finding(interpreter, "core", Status.OK, "the recorder measures it")
@@ -66,6 +74,7 @@ def _check_coverage(interpreter: Interpreter) -> Iterator[Finding]:
             Status.PROBLEM,
             f"it cannot be imported ({interpreter.coverage_error})",
             _pip_install(interpreter, "coverage"),
+            Page.MISSING_COVERAGE,
         )
     else:
         # The session's own serves, in Pythons that hcoverage itself supports.
@@ -88,6 +97,7 @@ def _check_hook(interpreter: Interpreter) -> Iterator[Finding]:
                 Status.NOTE,
                 f"{hook.path} is left over from a run that was killed; it does nothing",
                 f"{shlex.quote(interpreter.path)} -m hcov remove",
+                Page.HOOK_LEFT_OVER,
             )
     if ours:
         return
@@ -100,7 +110,8 @@ def _check_hook(interpreter: Interpreter) -> Iterator[Finding]:
             "hook",
             Status.PROBLEM,
             f"it cannot be written into {places}",
-            "python3 -m venv .venv && .venv/bin/python -m pip install hcoverage",
+            _NEW_ENVIRONMENT,
+            Page.HOOK_PERMISSION,
         )
     else:
         detail = f"for the length of a run, in {interpreter.writable_directory}"
@@ -116,6 +127,7 @@ def _check_without_hook(interpreter: Interpreter) -> Finding:
             Status.PROBLEM,
             "hcov is not the one of this environment, which is active: " + detail,
             f"{_pip_install(interpreter, 'hcoverage')}, and run that hcov",
+            Page.HOOK_ELSEWHERE,
         )
     return _finding(interpreter, "hook", Status.OK, detail)
 
@@ -128,7 +140,8 @@ def _check_user_directory(interpreter: Interpreter) -> Iterator[Finding]:
             "user site-packages",
             Status.NOTE,
             "the hook goes there, and -I, -s and another HOME leave it out",
-            "python3 -m venv .venv && .venv/bin/python -m pip install hcoverage",
+            _NEW_ENVIRONMENT,
+            Page.HOOK_OF_USER,
         )
 
 
@@ -144,6 +157,7 @@ def _check_other_hooks(interpreter: Interpreter) -> Iterator[Finding]:
                     Status.NOTE,
                     f"{hook.path} is left over from a coverage.py that is gone",
                     f"rm {shlex.quote(str(hook.path))}",
+                    Page.OTHER_HOOK,
                 )
             else:
                 yield _finding(interpreter, "other hooks", Status.OK, detail)
@@ -158,6 +172,7 @@ def _check_other_hooks(interpreter: Interpreter) -> Iterator[Finding]:
                     ", and has our hook's place" if in_the_way else "; it may start coverage.py too"
                 ),
                 f"rm {shlex.quote(str(hook.path))}",
+                Page.FOREIGN_HOOK if in_the_way else Page.OTHER_HOOK,
             )
 
 
@@ -169,10 +184,10 @@ _CHECKS: Final[tuple[Callable[[Interpreter], Iterator[Finding]], ...]] = (
 )
 
 
-def _finding(
-    interpreter: Interpreter, check: str, status: Status, detail: str, fix: str = ""
+def _finding(  # noqa: PLR0917 - as a Finding has them
+    interpreter: Interpreter, check: str, status: Status, detail: str, fix: str = "", slug: str = ""
 ) -> Finding:
-    return Finding(interpreter.name, check, status, detail, fix)
+    return Finding(interpreter.name, check, status, detail, fix, slug)
 
 
 def _pip_install(interpreter: Interpreter, package: str) -> str:

@@ -5,12 +5,14 @@ Each check takes the facts that `_project` found, and touches nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._commands import coverage_subprocess_commands
 from hcoverage._core import Core
 from hcoverage._finding import Finding, Status, problem_of
+from hcoverage._page import Page
 from hcoverage._project import TEMPORARY
 
 if TYPE_CHECKING:
@@ -42,7 +44,13 @@ def check_project(project: Project) -> Iterator[Finding]:
 def _check_variables(project: Project) -> Iterator[Finding]:
     """Whether something is measured here already."""
     if project.is_in_run:
-        yield Finding("environment", "variables", Status.NOTE, "this is part of a run already")
+        yield Finding(
+            "environment",
+            "variables",
+            Status.NOTE,
+            "this is part of a run already",
+            slug=Page.MEASURED_ALREADY,
+        )
     elif project.variables:
         yield Finding(
             "environment",
@@ -50,6 +58,7 @@ def _check_variables(project: Project) -> Iterator[Finding]:
             Status.NOTE,
             f"{', '.join(project.variables)}: set, as by `hcov inject`, for all that starts here",
             f"unset {' '.join(project.variables)}",
+            Page.MEASURED_ALREADY,
         )
     else:
         yield Finding("environment", "variables", Status.OK, "nothing is measured yet")
@@ -73,12 +82,15 @@ def _check_room(room: Room) -> Finding:
             "work in a directory of your own, or set TMPDIR to one"
             if room.purpose == TEMPORARY
             else "work in a directory of your own",
+            Page.DISK,
         )
     if room.free < _LITTLE_ROOM:
-        return Finding("environment", check, Status.PROBLEM, free, f"make room in {room.path}")
+        return Finding(
+            "environment", check, Status.PROBLEM, free, f"make room in {room.path}", Page.DISK
+        )
     if room.free < _SOME_ROOM:
         return Finding(
-            "environment", check, Status.NOTE, free, "make room, or expect it to run out"
+            "environment", check, Status.NOTE, free, "make room, or expect it to run out", Page.DISK
         )
     return Finding("environment", check, Status.OK, free)
 
@@ -94,7 +106,12 @@ def _check_rcfile(project: Project) -> Iterator[Finding]:
         return
     if facts.path is None:
         yield Finding(
-            "rcfile", "file", Status.NOTE, "there is none, so defaults are used", "hcov init"
+            "rcfile",
+            "file",
+            Status.NOTE,
+            "there is none, so defaults are used",
+            "hcov init",
+            Page.NO_RCFILE,
         )
     else:
         yield Finding("rcfile", "file", Status.OK, _short(facts.path, project))
@@ -114,6 +131,7 @@ def _check_concurrency(rcfile: Rcfile) -> Iterator[Finding]:
             Status.PROBLEM,
             f"`{', '.join(chosen)}` turns threads off where coverage.py measures, as in containers",
             f"concurrency = {', '.join([*chosen, 'thread'])}",
+            Page.RCFILE_CONCURRENCY,
         )
     else:
         yield Finding("rcfile", "concurrency", Status.OK, ", ".join(chosen) or "threads")
@@ -130,6 +148,7 @@ def _check_sigterm(rcfile: Rcfile) -> Iterator[Finding]:
             Status.NOTE,
             "where coverage.py measures, `docker stop` loses what ran",
             f"sigterm = True, under {_RUN}",
+            Page.RCFILE_SIGTERM,
         )
 
 
@@ -145,6 +164,7 @@ def _check_paths(rcfile: Rcfile) -> Iterator[Finding]:
             f"{_APP} of containers is mapped to nothing: what coverage.py measures there stays "
             "apart; what the recorder does is found by its content",
             f"[paths], app = ., {_APP}: see `hcov init`",
+            Page.RCFILE_PATHS,
         )
 
 
@@ -158,6 +178,7 @@ def _check_source_pkgs(rcfile: Rcfile) -> Iterator[Finding]:
             Status.NOTE,
             f"a file of {', '.join(packages)} that is run by its path is not measured",
             "name the directory with `source` if there are such files",
+            Page.RCFILE_SOURCE_PKGS,
         )
 
 
@@ -170,6 +191,7 @@ def _check_sources(project: Project) -> Iterator[Finding]:
             Status.NOTE,
             f"{name} is no directory here, so it is taken for a package",
             "name a directory, if it is none",
+            Page.RCFILE_SOURCE,
         )
 
 
@@ -177,13 +199,19 @@ def _check_core(project: Project) -> Iterator[Finding]:
     """Which core measures, and why."""
     facts = project.rcfile
     if facts.core_error is not None:
-        yield Finding("rcfile", "core", Status.PROBLEM, str(facts.core_error), "core = auto")
+        yield dataclasses.replace(
+            problem_of("rcfile", "core", facts.core_error),
+            detail=str(facts.core_error),
+            fix="core = auto",
+        )
     elif facts.choice is not None:
         slow = facts.choice.core is Core.COVERAGE
         detail = f"{facts.choice.core}, since {facts.choice.reason}"
         if slow:
             detail += "; killed, a process loses what its last second ran"
-        yield Finding("rcfile", "core", Status.NOTE if slow else Status.OK, detail)
+            yield Finding("rcfile", "core", Status.NOTE, detail, slug=Page.SLOW_CORE)
+        else:
+            yield Finding("rcfile", "core", Status.OK, detail)
 
 
 # The data directory ------------------------------------------------------------------------------
@@ -198,7 +226,13 @@ def _check_data_directory(project: Project) -> Iterator[Finding]:
         yield _data("directory", Status.OK, f"{name} is made for each run")
         return
     if not facts.is_directory:
-        yield _data("directory", Status.PROBLEM, f"{name} is no directory", f"rm {quoted}")
+        yield _data(
+            "directory",
+            Status.PROBLEM,
+            f"{name} is no directory",
+            f"rm {quoted}",
+            Page.DATA_DIRECTORY,
+        )
         return
     if facts.mode & _OPEN != _OPEN:
         sudo = "" if facts.is_ours else "sudo "
@@ -207,6 +241,7 @@ def _check_data_directory(project: Project) -> Iterator[Finding]:
             Status.PROBLEM,
             f"{name} has mode {facts.mode:o}, so containers' users cannot write into it",
             f"{sudo}chmod 777 {quoted}",
+            Page.DATA_DIRECTORY,
         )
     else:
         yield _data("mode", Status.OK, f"{name}, {facts.mode:o}")
@@ -222,6 +257,7 @@ def _check_rcfile_mode(project: Project, name: str) -> Finding:
             Status.NOTE,
             f"there is none in {name}: containers that are not started under `hcov run` need it",
             " && ".join(commands[-2:]),
+            Page.DATA_DIRECTORY,
         )
     if not mode & _READABLE:
         return _data(
@@ -229,6 +265,7 @@ def _check_rcfile_mode(project: Project, name: str) -> Finding:
             Status.PROBLEM,
             f"{name}/.coveragerc has mode {mode:o}, so containers' users cannot read it",
             f"chmod 644 {shlex.quote(f'{name}/.coveragerc')}",
+            Page.DATA_DIRECTORY,
         )
     return _data("rcfile", Status.OK, f"{name}/.coveragerc, {mode:o}")
 
@@ -243,42 +280,39 @@ def _check_left_over(project: Project) -> Iterator[Finding]:
             Status.NOTE,
             f"a run is measuring into {name} right now",
             "wait for it, or name another directory with --data-dir",
+            Page.DATA_DIRECTORY_BUSY,
         )
         return
     if facts.left:
-        yield _data(
-            "left over",
-            Status.NOTE,
+        yield _left_over(
             f"{facts.left} files of an earlier run were never merged",
             f"hcov combine --append {shlex.quote(name)}",
         )
     for directory in facts.set_aside:
-        yield _data(
-            "left over",
-            Status.NOTE,
+        yield _left_over(
             f"{_short(directory, project)} holds data of an earlier run",
             f"hcov combine --append {shlex.quote(_short(directory, project))}, or remove it",
         )
     for note in facts.problems:
-        yield _data("left over", Status.NOTE, f"an earlier run noted: {note}", "see what it names")
+        yield _left_over(f"an earlier run noted: {note}", "see what it names")
     if project.stray:
-        yield _data(
-            "left over",
-            Status.NOTE,
+        yield _left_over(
             f"{project.stray} data files lie in the project itself",
             "hcov combine --append",
         )
     if project.interrupted_merge is not None:
-        yield _data(
-            "left over",
-            Status.NOTE,
+        yield _left_over(
             f"a merge was killed ({project.interrupted_merge.name}); it lost nothing",
             "nothing: the next merge takes it up",
         )
 
 
-def _data(check: str, status: Status, detail: str, fix: str = "") -> Finding:
-    return Finding("data directory", check, status, detail, fix)
+def _data(check: str, status: Status, detail: str, fix: str = "", slug: str = "") -> Finding:
+    return Finding("data directory", check, status, detail, fix, slug)
+
+
+def _left_over(detail: str, fix: str) -> Finding:
+    return _data("left over", Status.NOTE, detail, fix, Page.LEFT_OVER)
 
 
 def _short(path: Path, project: Project) -> str:

@@ -20,10 +20,16 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage._attribution import attribution
 from hcoverage._combine_result import CombineResult, OtherVersion, RecordedData, SetAside
-from hcoverage._data_directory import data_files, image_notes, is_recording, recordings
+from hcoverage._data_directory import (
+    data_files,
+    image_notes,
+    is_recording,
+    process_of,
+    recordings,
+)
 from hcoverage._errors import CombineError, NoDataError, RcfileError
 from hcoverage._inputs import Inputs, opened
-from hcoverage._merge_data_files import Batch, ReadFile, read_batch
+from hcoverage._merge_data_files import Batch, ReadFile, Refusal, read_batch
 from hcoverage._origins import NOT_KNOWN, Origins, origins_here
 from hcoverage._part import Kind, Part
 from hcoverage._project_roots import drop, measured, of_unknown_plugins, outside, roots
@@ -90,8 +96,8 @@ def combine(
         What was merged into what, and what was set aside.
 
     Raises:
-        FileNotFoundError: One of the paths is not there.
-        ImportError: A URL is given, and what reads it is not installed.
+        NoInputError: One of the paths is not there.
+        MissingExtraError: A URL is given, and what reads it is not installed.
         NoDataError: There is no data file in the paths.
         CombineError: None of the data files could be merged, or what is appended to cannot be read;
             nothing has been changed.
@@ -166,6 +172,7 @@ class _Selection:
         recorded: What came of the recordings.
         processes: How many processes of each origin are in it.
         set_aside: What is not in it, or not all of it, and why.
+        outlived: Files cut short of processes that are in it.
         has_data: Whether there is a result to write.
         other_versions: Measured files that are left out, since they are others by now.
     """
@@ -175,6 +182,7 @@ class _Selection:
     recorded: RecordedData
     processes: Mapping[str, int]
     set_aside: list[SetAside]
+    outlived: set[Path]
     has_data: bool
     other_versions: list[OtherVersion]
 
@@ -216,8 +224,10 @@ def _read(
     recorded_batch = Batch()
     if recordings_file.exists():
         recorded_batch = read_batch([str(recordings_file)], are_ours=True)
-    for _, reason in recorded_batch.refused:
-        raise CombineError(f"what was recorded cannot be merged: {reason}; nothing was removed")
+    for refusal in recorded_batch.refused:
+        raise CombineError(
+            f"what was recorded cannot be merged: {refusal.reason}; nothing was removed"
+        )
     return _Found(batch, recorded, recorded_batch, origins, settings, finder)
 
 
@@ -292,15 +302,15 @@ def _read_data_files(
         for found in run_batches(read, files, reader.executor, _note_lost(batch.refused)):
             batch.add(found)
             reader.progress(len(found.files) + len(found.refused))
-        unfinished = any(_is_being_written(Path(path)) for path, _ in batch.refused)
+        unfinished = any(_is_being_written(Path(refusal.path)) for refusal in batch.refused)
         if not unfinished or time.monotonic() > patience_ends:
             return batch
         time.sleep(_INTERVAL)
         listed = _listed(sources)
 
 
-def _note_lost(refused: list[tuple[str, str]]) -> Callable[[str], None]:
-    return lambda path: refused.append((path, "reading it ends the process that does"))
+def _note_lost(refused: list[Refusal]) -> Callable[[str], None]:
+    return lambda path: refused.append(Refusal(path, "reading it ends the process that does"))
 
 
 def _existing(target: Target) -> Batch | None:
@@ -308,8 +318,10 @@ def _existing(target: Target) -> Batch | None:
     if not os.path.lexists(target.path):
         return None
     batch = read_batch([str(target.path)], NOT_KNOWN)
-    for path, reason in batch.refused:
-        raise CombineError(f"cannot append to {path}: {reason}; nothing was changed")
+    for refusal in batch.refused:
+        raise CombineError(
+            f"cannot append to {refusal.path}: {refusal.reason}; nothing was changed"
+        )
     return batch
 
 
@@ -330,6 +342,8 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
     map_path.learn(wanted)
     other_versions = _find_here(wanted, map_path, found.finder)
     files, set_aside = _fitting(found.batch, kind)
+    outlived = _outlived(found.batch, files)
+    set_aside = [item for item in set_aside if item.path not in outlived]
     merged = Merged()
     processes: Counter[str] = Counter()
     if existing is not None:
@@ -358,6 +372,7 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
         recorded=recorded,
         processes=processes + Counter(process.origin for process in recorded.processes),
         set_aside=[*set_aside, *recorded.set_aside],
+        outlived=outlived,
         has_data=bool(files or existing or found.recorded_batch.files),
         other_versions=other_versions,
     )
@@ -390,8 +405,30 @@ def _fitting(batch: Batch, kind: Kind) -> tuple[list[ReadFile], list[SetAside]]:
     fitting = [file for file in ordered if file.kind in (kind, Kind.NOTHING)]
     odd = [file for file in ordered if file.kind not in (kind, Kind.NOTHING)]
     names = [os.path.basename(file.path) for file in fitting if file.kind is kind]  # noqa: PTH119
-    refused = [SetAside(Path(path), reason) for path, reason in sorted(batch.refused)]
+    refused = [_aside(refusal) for refusal in sorted(batch.refused, key=lambda each: each.path)]
     return fitting, [*refused, *(SetAside(Path(file.path), why_odd(file, names)) for file in odd)]
+
+
+def _aside(refusal: Refusal) -> SetAside:
+    return SetAside(Path(refusal.path), refusal.reason)
+
+
+def _outlived(batch: Batch, files: list[ReadFile]) -> set[Path]:
+    """Tell the files cut short whose process has another file, which was saved before.
+
+    `_autosave` removes its own file when coverage.py has saved, so where both are there the process
+    was ended in between; and all that it did not lose is in the file that is whole.
+    """
+    cut_short = [Path(refusal.path) for refusal in batch.refused if refusal.is_cut_short]
+    if not cut_short:
+        return set()
+    whole = {_process(Path(file.path)) for file in files}
+    return {path for path in cut_short if process_of(path.name) and _process(path) in whole}
+
+
+def _process(path: Path) -> tuple[Path, tuple[str, int] | None]:
+    # With the directory: machines of one name may have brought one each.
+    return path.parent, process_of(path.name)
 
 
 def _without_conflicts(
@@ -413,7 +450,7 @@ def _without_conflicts(
         return files, batch.parts, []
     wrong = {file.path for file, _ in conflicts}
     again = read_batch([file.path for file in files if file.path not in wrong], origins)
-    refused = [SetAside(Path(path), reason) for path, reason in again.refused]
+    refused = [_aside(refusal) for refusal in again.refused]
     conflicting = [SetAside(Path(file.path), why) for file, why in conflicts]
     return again.files, again.parts, [*conflicting, *refused]
 
@@ -509,7 +546,7 @@ def _remove(selection: _Selection, inputs: Inputs, target: Target) -> list[SetAs
     kept = {file.path for file in changed}
     merged = [Path(file.path) for file in selection.files if file.path not in kept]
     beside = [origins_beside(file) for file in _results(selection.files) if str(file) not in kept]
-    removed = [*merged, *beside, *selection.recorded.merged]
+    removed = [*merged, *beside, *selection.recorded.merged, *selection.outlived]
     own = origins_beside(target.path)
     target.remove(file for file in removed if inputs.may_be_removed(file) and file != own)
     reason = "it was written to while it was merged: combine again with --append"

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hcoverage._attribution import NOBODY, Attribution
-from hcoverage._data_directory import host_in_names
+from hcoverage._data_directory import host_in_names, process_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-
-# `.coverage.{hostname}.pid{pid}.X{random}x`, see SUFFIX_PATTERN in coverage/sqldata.py; before
-# coverage.py 7.10 without the letters.
-_DATA_FILE_NAME: Final = re.compile(r"\.coverage\.(?P<host>[^.]+)\.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,8 +180,8 @@ class CombineResult:
     @property
     def hosts_of_data_files(self) -> tuple[str, ...]:
         """The host or container of each data file whose name tells it."""
-        names = (_DATA_FILE_NAME.match(path.name) for path in self.data_files)
-        return tuple(name["host"] for name in names if name)
+        processes = (process_of(path.name) for path in self.data_files)
+        return tuple(process[0] for process in processes if process)
 
 
 def _entry(source: UnmappedSource) -> tuple[str, str]:

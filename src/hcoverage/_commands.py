@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._data_directory import DEFAULT_DATA_DIR, RCFILE_NAME
+from hcoverage._errors import UnknownReportError
 from hcoverage._rcfile import read_rcfile
 
 if TYPE_CHECKING:
@@ -63,11 +64,13 @@ def combine_commands(
         Shell commands, to be run one by one in the directory that the run started in.
 
     Raises:
-        ValueError: A report that coverage.py does not have.
+        UnknownReportError: A report that coverage.py does not have.
     """
     unknown = [report for report in reports if report not in REPORTS]
     if unknown:
-        raise ValueError(f"no such report: {', '.join(unknown)}; there are {', '.join(REPORTS)}")
+        raise UnknownReportError(
+            f"no such report: {', '.join(unknown)}; there are {', '.join(REPORTS)}"
+        )
     rcfile = [] if coveragerc is None else [f"--rcfile={os.fspath(coveragerc)}"]
     commands = [shlex.join(["coverage", verb, *rcfile]) for verb in ("combine", *reports)]
     return [f"cp {_operand(data_dir)}/.coverage.* .", *commands]

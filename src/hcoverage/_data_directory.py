@@ -30,7 +30,8 @@ _DATA_FILE_PREFIX: Final = ".coverage."
 _COMPANIONS: Final = ("-journal", "-wal", "-shm")
 RECORDING_SUFFIX: Final = ".hcrec"
 CONTEXT_SUFFIX: Final = ".hctest"
-# `.coverage.{hostname}.pid{pid}.X{random}x`; before coverage.py 7.10 without the letters.
+# `.coverage.{hostname}.pid{pid}.X{random}x`, see SUFFIX_PATTERN in coverage/sqldata.py; before
+# coverage.py 7.10 without the letters.
 _DATA_FILE_NAME: Final = re.compile(r".*\.(?P<host>[^./]+)\.(?:pid)?(?P<pid>\d{1,10})\.[^/]*")
 _RECORDING_NAME: Final = re.compile(r"(?P<host>.+)\.(?P<pid>\d{1,10})\.[0-9a-f]{16}\.\d+\.hcrec.*")
 # What `_process` leaves where coverage.py measures a container.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from hcoverage._errors import slug_of
+
 
 class Status(enum.StrEnum):
     """How it is: as it should be, worth knowing, or in the way of measuring."""
@@ -24,6 +26,7 @@ class Finding:
         status: How it is.
         detail: What was found.
         fix: What to do, a command where there is one; every problem has it.
+        slug: The page in docs/messages that explains it; empty where all is as it should be.
     """
 
     subject: str
@@ -31,15 +34,15 @@ class Finding:
     status: Status
     detail: str
     fix: str = ""
+    slug: str = ""
 
 
 def problem_of(subject: str, check: str, error: Exception) -> Finding:
     """Make a finding of an error; a message of ours ends in what to do, after a colon."""
     if isinstance(error, OSError) and error.filename is not None:
-        return Finding(
-            subject, check, Status.PROBLEM, str(error), f"make {error.filename} accessible for you"
-        )
+        fix = f"make {error.filename} accessible for you"
+        return Finding(subject, check, Status.PROBLEM, str(error), fix, slug_of(error))
     # An OSError with a number puts that before the message.
     text = (isinstance(error, OSError) and error.strerror) or str(error)
     detail, _, fix = text.rpartition(": ")
-    return Finding(subject, check, Status.PROBLEM, detail or text, fix)
+    return Finding(subject, check, Status.PROBLEM, detail or text, fix, slug_of(error))

@@ -21,7 +21,12 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage import _startup
 from hcoverage._atomic_write import write_atomically
-from hcoverage._errors import ForeignHookWarning
+from hcoverage._errors import (
+    ForeignHookError,
+    ForeignHookWarning,
+    HookPermissionError,
+    MissingCoverageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,9 +87,9 @@ def install(*, temporary: bool = False) -> Path:
         The path of the hook.
 
     Raises:
-        ImportError: coverage.py cannot be imported by this Python.
-        FileExistsError: There is a `coverage.pth` that is not ours.
-        PermissionError: No such directory can be written.
+        MissingCoverageError: coverage.py cannot be imported by this Python.
+        ForeignHookError: There is a `coverage.pth` that is not ours.
+        HookPermissionError: No such directory can be written.
     """
     require_coverage()
     refusals = []
@@ -93,11 +98,11 @@ def install(*, temporary: bool = False) -> Path:
             directory.mkdir(parents=True, exist_ok=True)
             with _alone_in(directory):
                 return _install_into(directory, temporary=temporary)
-        except FileExistsError:
+        except ForeignHookError:
             raise
         except OSError as error:
             refusals.append(f"{directory} ({error.strerror})")
-    raise PermissionError(
+    raise HookPermissionError(
         f"the start-up hook cannot be written into {', '.join(refusals) or 'any site-packages'}: "
         "use a virtual environment of your own (python -m venv), or inject as the owner of this one"
     )
@@ -256,7 +261,7 @@ def require_coverage() -> None:
     )
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        raise ImportError(
+        raise MissingCoverageError(
             f"{sys.executable} cannot import coverage.py ({reason[0]}): "
             f"install it with `{sys.executable} -m pip install coverage`"
         )
@@ -265,7 +270,7 @@ def require_coverage() -> None:
 def _install_into(directory: Path, *, temporary: bool) -> Path:
     path = directory / f"{NAME}.pth"
     if path.exists() and not _is_ours(path):
-        raise FileExistsError(
+        raise ForeignHookError(
             f"{path} was not written by hcoverage: "
             "remove it, if nothing else needs it, and try again"
         )

@@ -39,11 +39,11 @@ def inject(
         The path of the hook.
 
     Raises:
-        FileNotFoundError: There is no such rcfile.
+        NoRcfileError: There is no such rcfile.
         RcfileError: coverage.py cannot parse it, or `parallel` is not on.
-        ImportError: coverage.py cannot be imported by this Python.
-        FileExistsError: site-packages has a `coverage.pth` that is not ours.
-        PermissionError: Neither the user's own site-packages nor the interpreter's can be written.
+        MissingCoverageError: coverage.py cannot be imported by this Python.
+        ForeignHookError: site-packages has a `coverage.pth` that is not ours.
+        HookPermissionError: No site-packages, the user's own or not, can be written.
     """
     _hook.require_coverage()
     rcfile = read_rcfile(coveragerc)

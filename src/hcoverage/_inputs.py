@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcoverage._archives import is_archive, unpack
+from hcoverage._errors import NoInputError
 from hcoverage._remote import fetch, is_url
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ def opened(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Inputs]:
         paths: Directories, data files, recordings, archives, and URLs for fsspec.
 
     Raises:
-        FileNotFoundError: One of them is not there.
-        ImportError: A URL needs the extra `hcoverage[remote]`.
+        NoInputError: One of them is not there.
+        MissingExtraError: A URL needs the extra `hcoverage[remote]`.
         CombineError: A URL cannot be read.
     """
     inputs = Inputs()
@@ -95,7 +96,7 @@ def _add_url(inputs: Inputs, url: str, directory: Path) -> None:
 
 def _add_path(inputs: Inputs, path: Path, stack: contextlib.ExitStack) -> None:
     if not os.path.lexists(path):
-        raise FileNotFoundError(f"nothing to combine at {path}: there is no such file or directory")
+        raise NoInputError(f"nothing to combine at {path}: there is no such file or directory")
     if path.is_dir():
         inputs.paths.append(path)
         inputs.is_trusted = inputs.is_trusted and not _others_write_to(path)

@@ -27,7 +27,7 @@ from hcoverage._untrusted_database import (
     load,
     refuse_excess,
 )
-from hcoverage._untrusted_file import Stamp, UntrustedDataError, read_regular
+from hcoverage._untrusted_file import CutShortError, Stamp, UntrustedDataError, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +73,21 @@ class ReadFile:
     contexts: frozenset[str] = frozenset()
 
 
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """A file that could not be read.
+
+    Attributes:
+        path: The file.
+        reason: Why, in words for a person.
+        is_cut_short: Whether its process was ended while it wrote it.
+    """
+
+    path: str
+    reason: str
+    is_cut_short: bool = False
+
+
 @dataclasses.dataclass
 class Batch:
     """What came of reading some data files.
@@ -80,12 +95,12 @@ class Batch:
     Attributes:
         parts: What they hold, by kind.
         files: Those that were read.
-        refused: Those that could not be, and why.
+        refused: Those that could not be.
     """
 
     parts: dict[Kind, Part] = dataclasses.field(default_factory=dict)
     files: list[ReadFile] = dataclasses.field(default_factory=list)
-    refused: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    refused: list[Refusal] = dataclasses.field(default_factory=list)
 
     def add(self, other: Batch) -> None:
         """Add what came of other files."""
@@ -130,7 +145,8 @@ def read_batch(
                 if not reader.meta_is_apart:
                     digest = _WHOLE + hashlib.sha256(content).digest()
             except (UntrustedDataError, OSError) as error:
-                batch.refused.append((path, reason(error)))
+                cut_short = isinstance(error, CutShortError)
+                batch.refused.append(Refusal(path, reason(error), cut_short))
             else:
                 file = ReadFile(path, kind, digest, stamp, has_tracers, origin, contexts)
                 seen[origin, digest] = file

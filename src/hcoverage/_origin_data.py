@@ -198,8 +198,8 @@ def _read(path: Path) -> tuple[OriginData, list[str]]:
     from hcoverage._untrusted_database import open_untrusted  # noqa: PLC0415
 
     batch = read_batch([str(path)])
-    for _, why in batch.refused:
-        raise UntrustedDataError(why)
+    for refusal in batch.refused:
+        raise UntrustedDataError(refusal.reason)
     with contextlib.closing(open_untrusted(path)) as database:
         try:
             meta = dict(database.execute("SELECT key, value FROM meta").fetchall())

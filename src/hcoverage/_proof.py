@@ -20,6 +20,7 @@ from hcoverage._check_interpreter import OLDEST
 from hcoverage._combine import combine
 from hcoverage._errors import CombineError, NoDataError
 from hcoverage._finding import Finding, Status
+from hcoverage._page import Page
 from hcoverage._session import open_session
 from hcoverage._unmeasured import pids_of
 from hcoverage._watch import SeenPython
@@ -238,7 +239,8 @@ def _finding(started: _Started, measured: CameBack, detail: str, fix: str) -> Fi
     core = measured.tells(started.probe.name, started.way.lines)
     if core:
         return Finding(subject, check, Status.OK, f"measured by {core}")
-    return Finding(subject, check, Status.PROBLEM, f"{_NOT_MEASURED}{detail}", fix)
+    text = f"{_NOT_MEASURED}{detail}"
+    return Finding(subject, check, Status.PROBLEM, text, fix, Page.NOT_MEASURED)
 
 
 def _in_one(interpreter: Interpreter, found: Sequence[Finding]) -> Finding:
@@ -254,4 +256,5 @@ def _in_one(interpreter: Interpreter, found: Sequence[Finding]) -> Finding:
         Status.NOTE,
         f"not measured if tests start it so: {ways} ({reason})",
         shut[0].fix,
+        Page.NOT_MEASURED,
     )

@@ -16,7 +16,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage._errors import RcfileError
+from hcoverage._errors import NoRcfileError, RcfileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -117,13 +117,13 @@ def read_rcfile(path: str | os.PathLike[str]) -> Rcfile:
         The rcfile, its path made absolute.
 
     Raises:
-        FileNotFoundError: It is not there.
+        NoRcfileError: It is not there.
         RcfileError: coverage.py cannot parse it, or `parallel` is not on.
         OSError: It cannot be read.
     """
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - as the user wrote it, links kept
     if not absolute.exists():
-        raise FileNotFoundError(
+        raise NoRcfileError(
             f"no rcfile at {absolute}: name the one to use, or let `hcov init` write a .coveragerc"
         )
     absolute.read_bytes()  # a file that cannot be read is an OSError, not «not a config file»

@@ -15,7 +15,7 @@ from typing import Any, Final
 from hcoverage._archives import is_archive
 from hcoverage._combine_result import SetAside
 from hcoverage._data_directory import is_data_file_name, is_recording
-from hcoverage._errors import CombineError
+from hcoverage._errors import CombineError, MissingExtraError, NoInputError
 from hcoverage._untrusted_file import LARGEST, UntrustedDataError
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -53,8 +53,8 @@ def fetch(url: str, directory: Path) -> Fetched:
         Where they are now, and what could not be fetched.
 
     Raises:
-        ImportError: fsspec, or what it needs for this URL, is not installed.
-        FileNotFoundError: There is nothing at the URL.
+        MissingExtraError: fsspec, or what it needs for this URL, is not installed.
+        NoInputError: There is nothing at the URL.
         CombineError: It cannot be listed.
     """
     system, found = _listed(url)
@@ -88,7 +88,7 @@ def _listed(url: str) -> tuple[Any, list[str]]:
 
         system, root = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtraError(
             f"{url} cannot be read ({error}): pip install 'hcoverage[remote]'"
         ) from error
     except ValueError as error:
@@ -98,7 +98,7 @@ def _listed(url: str) -> tuple[Any, list[str]]:
         system.invalidate_cache()
         entries = system.ls(root, detail=True)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"nothing to combine at {url}: there is no such object") from error
+        raise NoInputError(f"nothing to combine at {url}: there is no such object") from error
     except Exception as error:
         raise CombineError(f"{url} cannot be read: {str(error) or type(error).__name__}") from error
     paths = sorted(entry["name"] for entry in entries if entry["type"] == "file")

@@ -108,7 +108,7 @@ def open_session(
         RcfileError: The rcfile cannot be used.
         CoreError: There is no such core, or the recorder cannot do what the rcfile wants.
         DataDirectoryBusyError: Another run has the data directory.
-        ImportError: coverage.py cannot be imported by this Python.
+        MissingCoverageError: coverage.py cannot be imported by this Python.
         OSError: The rcfile is missing, or the data directory or site-packages cannot be written.
     """
     here = Path.cwd()

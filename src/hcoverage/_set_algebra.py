@@ -181,8 +181,8 @@ def read_measured(
     if not path.exists():
         raise SetAlgebraError(f"there is no data file {data_file}: look for a typing error")
     batch = read_batch([str(path)])
-    for _, reason in batch.refused:
-        raise SetAlgebraError(f"{data_file} is not a data file that can be read: {reason}")
+    for refusal in batch.refused:
+        raise SetAlgebraError(f"{data_file} is not a data file that can be read: {refusal.reason}")
     settings = settings_of(Path(coveragerc) if coveragerc is not None else find_rcfile(Path.cwd()))
     merged = Merged()
     map_path = PathMap(settings)

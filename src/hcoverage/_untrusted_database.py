@@ -15,7 +15,7 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage._untrusted_file import UntrustedDataError, open_regular
+from hcoverage._untrusted_file import CutShortError, UntrustedDataError, open_regular
 
 if TYPE_CHECKING:
     import os
@@ -181,13 +181,13 @@ def refuse_other_formats(content: bytes) -> None:
         UntrustedDataError: It is not one.
     """
     if not content:
-        raise UntrustedDataError("it is empty: the process was ended before it could save")
+        raise CutShortError("it is empty: the process was ended before it could save")
     if len(content) < _HEADER or not content.startswith(_MAGIC):
         raise UntrustedDataError("coverage.py cannot read it (file is not a database)")
     page = int.from_bytes(content[16:18], "big")
     size = int.from_bytes(content[28:32], "big") * (65536 if page == _SIZE_MEANING_64_KIB else page)
     if len(content) < size:
-        raise UntrustedDataError(f"it is cut off: {len(content)} of {size} bytes are there")
+        raise CutShortError(f"it is cut off: {len(content)} of {size} bytes are there")
 
 
 def empty_tables(database: sqlite3.Connection) -> frozenset[str]:
@@ -244,11 +244,13 @@ def _refuse_other_schemas(database: sqlite3.Connection) -> dict[str, int]:
     # The indexes of `unique` have no text of their own.
     texts = _without_comments(frozenset(sql for _, sql, *_ in rows if sql))
     if "CREATE TABLE coverage_schema ( version integer )" not in texts:
-        raise UntrustedDataError("coverage.py cannot read it (it isn't a coverage data file)")
+        raise (UntrustedDataError if texts - _TABLES else CutShortError)(
+            "coverage.py cannot read it (it isn't a coverage data file)"
+        )
     versions = database.execute("SELECT version FROM coverage_schema").fetchmany(2)
     if versions != [(SCHEMA_VERSION,)]:
         found = " and ".join(str(version)[:20] for (version,) in versions) or "none"
-        raise UntrustedDataError(
+        raise (UntrustedDataError if versions else CutShortError)(
             f"coverage.py cannot read it (wrong schema: {found} instead of {SCHEMA_VERSION})"
         )
     if texts != _TABLES:

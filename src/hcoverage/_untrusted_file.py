@@ -24,6 +24,10 @@ class UntrustedDataError(Exception):
     """What lies there is not used; the message says why."""
 
 
+class CutShortError(UntrustedDataError):
+    """It is the beginning of a file, as is left by a process that is ended while it writes."""
+
+
 def open_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> BinaryIO:
     """Open a regular file for reading.
 

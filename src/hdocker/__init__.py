@@ -12,6 +12,7 @@ from hdocker._compose import compose_override
 from hdocker._dockerfile import BaseImage, add_coverage
 from hdocker._doctor import look_at_engines, look_at_image, try_image
 from hdocker._errors import (
+    BuildContextError,
     BuildError,
     CommandError,
     ComposeError,
@@ -34,6 +35,7 @@ from hdocker._shims import measure_containers
 __all__ = [
     "CONTAINERS_VARIABLE",
     "BaseImage",
+    "BuildContextError",
     "BuildError",
     "CommandError",
     "ComposeError",

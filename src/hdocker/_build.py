@@ -33,6 +33,7 @@ from hdocker._dockerfile import (
 )
 from hdocker._engine import Engine
 from hdocker._errors import (
+    BuildContextError,
     BuildError,
     CommandError,
     DockerfileError,
@@ -262,7 +263,7 @@ def _read_dockerfile(dockerfile: str | os.PathLike[str]) -> tuple[str, Path | No
 def _context_directory(context: str | os.PathLike[str] | None, file: Path | None) -> Path | None:
     chosen = Path(context) if context is not None else file.parent if file else None
     if chosen is not None and not chosen.is_dir():
-        raise NotADirectoryError(
+        raise BuildContextError(
             f"the build context {chosen.absolute()} is no directory: "
             "name the one that COPY takes its files from"
         )

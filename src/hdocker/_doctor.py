@@ -17,7 +17,15 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage import CONTAINERS_VARIABLE, SESSION_VARIABLE, Finding, Status, problem_of
+from hcoverage import (
+    CONTAINERS_VARIABLE,
+    SESSION_VARIABLE,
+    Finding,
+    Page,
+    Status,
+    problem_of,
+    slug_of,
+)
 from hdocker._engine import ENGINES, Engine
 from hdocker._errors import EngineError, EngineNotFoundError, PathMappingWarning
 from hdocker._injection import prepared_image
@@ -63,7 +71,7 @@ def _look_at_engine(engine: Engine, *, is_needed: bool) -> Iterator[Finding]:
         if is_needed or os.environ.get(_HOSTS[engine.name]):
             yield finding
         elif isinstance(error, EngineNotFoundError):
-            yield dataclasses.replace(finding, status=Status.OK, fix="")
+            yield dataclasses.replace(finding, status=Status.OK, fix="", slug="")
         else:
             yield dataclasses.replace(finding, status=Status.NOTE)
         return
@@ -79,7 +87,7 @@ def _look_at_files(engine: Engine) -> Iterator[Finding]:
             require_visible(engine, Path(scratch), Path.cwd())
         except EngineError as error:
             detail, _, fix = str(error).partition(": ")
-            yield Finding("containers", check, Status.PROBLEM, detail, fix)
+            yield Finding("containers", check, Status.PROBLEM, detail, fix, slug_of(error))
             return
     if engine.name == "docker":  # podman does not tell
         yield Finding("containers", check, Status.OK, "it sees the files of this machine")
@@ -94,7 +102,9 @@ def look_at_image(image: str, engine: str = "docker", *, use_sudo: bool = False)
     except EngineError as error:
         return problem_of(subject, "image", error)
     if image not in known:
-        return Finding(subject, "image", Status.PROBLEM, "it is not here", f"{engine} pull {image}")
+        fix = f"{engine} pull {image}"
+        detail = "it is not here"
+        return Finding(subject, "image", Status.PROBLEM, detail, fix, Page.IMAGE_MISSING)
     config = known[image].get("Config") or {}
     user = config.get("User") or "root"
     return Finding(subject, "image", Status.OK, f"it is here; its user is {user}")
@@ -115,7 +125,8 @@ def try_image(
     if os.environ.get(CONTAINERS_VARIABLE) == "0":
         detail = f"containers are left alone, by {CONTAINERS_VARIABLE}=0"
         fix = f"unset {CONTAINERS_VARIABLE}"
-        return [Finding(subject, "container", Status.PROBLEM, detail, fix)]
+        problem = Status.PROBLEM
+        return [Finding(subject, "container", problem, detail, fix, Page.CONTAINERS_OFF)]
     program = Engine(engine, use_sudo)
     for number in range(_MOST_PYTHONS):
         for way in range(len(proof.ways)):
@@ -135,6 +146,7 @@ def try_image(
                 Status.PROBLEM,
                 "there is no Python in it to measure",
                 "put one in, or leave the image out: it runs as it would",
+                Page.NO_PYTHON,
             )
         ]
     notes = [note for note in proof.session.problems() if note not in before]
@@ -203,6 +215,7 @@ def _finding(
         Status.PROBLEM,
         f"not measured: {', '.join(shut)}{reason}",
         "bake coverage.py in: `hcov docker build NAME Dockerfile`",
+        Page.NOT_MEASURED,
     )
 
 

@@ -35,6 +35,10 @@ class DockerfileError(EngineError):
     """The Dockerfile cannot be built from, seen before anything is built."""
 
 
+class BuildContextError(EngineError, NotADirectoryError):
+    """The build context, which COPY takes its files from, is no directory."""
+
+
 class ImageNameError(EngineError):
     """The image name is none that a registry or an engine would take."""
 
@@ -61,6 +65,10 @@ class CommandError(EngineError):
         self.argv = tuple(argv)
         self.returncode = returncode
         self.output = output
+
+    def __reduce__(self) -> tuple[type[CommandError], tuple[str, tuple[str, ...], int, str]]:
+        # As an exception it would be made again of its message alone, where a worker raised it.
+        return type(self), (str(self), self.argv, self.returncode, self.output)
 
     @classmethod
     def of(cls, argv: Sequence[str], returncode: int, output: str) -> CommandError:

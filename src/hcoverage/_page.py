@@ -1,0 +1,62 @@
+"""The pages that explain what is told and is no error; that of an error is named by its kind.
+
+Whoever tells one of these shows its slug, so that `docs/messages/SLUG.md` is found.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Page(enum.StrEnum):
+    """A page in docs/messages, by its slug."""
+
+    # At the end of a run, or of a combine.
+    CHANGED_SOURCE = "changed-source"
+    LEFT_OVER = "left-over"
+    NO_COMMON_FILE = "no-common-file"
+    NO_DATA = "no-data"
+    NOT_MEASURED = "not-measured"
+    NOT_MERGED = "not-merged"
+    NOT_RECORDED = "not-recorded"
+    OTHER_VERSION = "other-version"
+    OUTSIDE_PROJECT = "outside-project"
+    UNKNOWN_PLUGIN = "unknown-plugin"
+    UNMAPPED = "unmapped"
+    WITHOUT_CONTEXT = "without-context"
+
+    # How hcov is called, and where it is.
+    MISSING_MODULE = "missing-module"
+    SYSTEM = "system"
+    USAGE = "usage"
+
+    # A check-up's.
+    CONTAINERS_OFF = "containers-off"
+    DATA_DIRECTORY = "data-directory"
+    DATA_DIRECTORY_BUSY = "data-directory-busy"
+    DISK = "disk"
+    FOREIGN_HOOK = "foreign-hook"
+    HOOK_ELSEWHERE = "hook-elsewhere"
+    HOOK_LEFT_OVER = "hook-left-over"
+    HOOK_OF_USER = "hook-of-user"
+    HOOK_PERMISSION = "hook-permission"
+    IMAGE_MISSING = "image-missing"
+    MEASURED_ALREADY = "measured-already"
+    MISSING_COVERAGE = "missing-coverage"
+    NO_PYTHON = "no-python"
+    NO_RCFILE = "no-rcfile"
+    OTHER_HOOK = "other-hook"
+    PYTHON_BROKEN = "python-broken"
+    PYTHON_TOO_OLD = "python-too-old"
+    RCFILE_CONCURRENCY = "rcfile-concurrency"
+    RCFILE_PATHS = "rcfile-paths"
+    RCFILE_SIGTERM = "rcfile-sigterm"
+    RCFILE_SOURCE = "rcfile-source"
+    RCFILE_SOURCE_PKGS = "rcfile-source-pkgs"
+    SLOW_CORE = "slow-core"
+
+
+def with_slug(text: str, slug: str) -> str:
+    """End the first line of a message in the slug of its page: `there is nothing [no-data]`."""
+    first, newline, rest = text.partition("\n")
+    return f"{first} [{slug}]{newline}{rest}"
