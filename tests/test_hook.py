@@ -131,37 +131,45 @@ class TestInjecting:
         assert not list((tmp_path / "user").rglob("*.pth"))
 
 
+def inject_except(caught: str) -> str:
+    """A program that injects, and ends with the name and text of the error if that is caught."""
+    return (
+        "import hcoverage, sys\ntry:\n    hcoverage.inject()\n"
+        f"except {caught} as error:\n    sys.exit(f'{{type(error).__name__}}: {{error}}')"
+    )
+
+
 class TestRefusing:
     def test_without_coverage_says_how_to_install_it(self, venv: Venv) -> None:
         shutil.rmtree(venv.site_packages / "coverage")
-        done = python(venv, "-c", "import hcoverage; hcoverage.inject()")
-        assert "ImportError" in done.stderr
+        done = python(venv, "-c", inject_except("ImportError"))
+        assert done.stderr.startswith("MissingCoverageError: ")
         assert f"{venv.python} -m pip install coverage" in done.stderr
         assert not hook_of(venv).exists()
 
     def test_a_hook_of_somebody_else_is_not_overwritten(self, venv: Venv) -> None:
         hook_of(venv).write_text("# mine\n")
-        done = python(venv, "-c", "import hcoverage; hcoverage.inject()")
-        assert "FileExistsError" in done.stderr
+        done = python(venv, "-c", inject_except("FileExistsError"))
+        assert done.stderr.startswith("ForeignHookError: ")
         assert hook_of(venv).read_text() == "# mine\n"
 
     @pytest.mark.parametrize(
-        ("text", "error"),
+        ("text", "caught", "error"),
         [
-            (None, "FileNotFoundError"),
-            ("[run]\n", "RcfileError"),
-            ("[run\n", "RcfileError"),
+            (None, "FileNotFoundError", "NoRcfileError"),
+            ("[run]\n", "hcoverage.RcfileError", "RcfileError"),
+            ("[run\n", "hcoverage.HcoverageError", "RcfileError"),
         ],
     )
     def test_an_rcfile_that_cannot_work_leaves_nothing_behind(
-        self, venv: Venv, text: str | None, error: str
+        self, venv: Venv, text: str | None, caught: str, error: str
     ) -> None:
         rcfile = venv.path / ".coveragerc"
         rcfile.unlink()
         if text is not None:
             rcfile.write_text(text)
-        done = python(venv, "-c", "import hcoverage; hcoverage.inject()")
-        assert error in done.stderr
+        done = python(venv, "-c", inject_except(caught))
+        assert done.stderr.startswith(f"{error}: ")
         assert not hook_of(venv).exists()
 
     def test_a_site_packages_that_cannot_be_written(self, venv: Venv) -> None:
@@ -173,7 +181,7 @@ class TestRefusing:
                 *(as_anybody if ROOT else []),
                 venv.python,
                 "-c",
-                "import hcoverage; hcoverage.inject()",
+                inject_except("PermissionError"),
             ],
             env=clean(),
             cwd=venv.path,
@@ -182,7 +190,7 @@ class TestRefusing:
             check=False,
         )
         venv.site_packages.chmod(0o755)
-        assert "PermissionError" in done.stderr, done.stderr
+        assert done.stderr.startswith("HookPermissionError: "), done.stderr
         assert "python -m venv" in done.stderr
         assert not hook_of(venv).exists()
 
