@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import compileall
 import os
+import random
 import resource
 import shutil
 import statistics
@@ -134,7 +135,8 @@ class Laboratory:
         """
         costs: dict[str, list[Cost]] = {way.name: [] for way in self.ways}
         for number in range(rounds + 1):
-            for way in self.ways:
+            # In another order each time: what comes and goes on the machine has a beat of its own.
+            for way in random.sample(self.ways, len(self.ways)):
                 cost = way.run(program, in_a_row)
                 self.clear()
                 if number:  # the first fills caches

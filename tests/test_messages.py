@@ -157,6 +157,24 @@ def test_help_is_no_error() -> None:
     assert "[usage]" not in done.stdout + done.stderr
 
 
+@pytest.mark.usefixtures("clean_environment")
+def test_what_is_not_whole_says_how_to_make_it_so(tmp_path: Path) -> None:
+    (tmp_path / "coverage.py").write_text("raise ImportError('No module named _x')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "hcov", "combine", "coverage.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "hcov: error: No module named _x: install hcoverage again, with what it depends on "
+        "[missing-module]\n"
+    )
+
+
 def test_an_error_of_the_system_or_of_an_import_has_one_too() -> None:
     assert hcoverage.slug_of(PermissionError(13, "Permission denied", "x")) == "system"
     assert hcoverage.slug_of(ModuleNotFoundError("No module named 'x'")) == "missing-module"

@@ -52,7 +52,9 @@ def message_of(error: Exception) -> str:
 
     Of an OSError raised with errno and message it is the message alone.
     """
-    text = str(error)
+    text, slug = str(error), hcoverage.slug_of(error)
+    if slug == hcoverage.Page.MISSING_MODULE:
+        text += ": install hcoverage again, with what it depends on"
     if isinstance(error, OSError) and error.filename is None and error.strerror:
         text = error.strerror
-    return hcoverage.with_slug(text, hcoverage.slug_of(error))
+    return hcoverage.with_slug(text, slug)

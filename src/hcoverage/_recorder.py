@@ -92,9 +92,8 @@ if "binascii" in sys.builtin_module_names:
 
 # Before 3.14, a LINE event looks its line up from the beginning of the code object's table, so that
 # the lines of a long module cost the square of their number: 100,000 lines take 50 seconds. From
-# this many bytes of table on (some ten thousand lines) INSTRUCTION events are used, though they are
-# not told any more once the application calls `sys.settrace`.
-_LONG_LINE_TABLE: "Final" = 1 << 15 if sys.version_info < (3, 14) else 1 << 62
+# this many bytes of table on INSTRUCTION events are used, whose lines are looked up once.
+_LONG_LINE_TABLE: "Final" = 1 << 10 if sys.version_info < (3, 14) else 1 << 62
 
 # What most processes have no use for, none should have to load.
 _ARCS_PART: "Final" = __name__ + "_arcs"
@@ -104,6 +103,7 @@ _CONTAINER_ID_LENGTH: "Final" = 64
 _HEXADECIMAL: "Final" = b"0123456789abcdef"
 _FILE_TYPE: "Final" = 0o170000
 _REGULAR_FILE: "Final" = 0o100000
+_LINK: "Final" = 0o120000
 
 
 def start(
@@ -249,13 +249,12 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     """
     events = monitoring.events
     line_event = events.LINE
-    instruction_event = events.INSTRUCTION
     long_table = _LONG_LINE_TABLE
-    long_codes: dict[int, tuple[CodeType, dict[int, int]]] = {}
+    # By line table, whose hash is kept with it; that of a code object is computed each time.
+    long_codes: dict[bytes, tuple[int | None, ...]] = {}
     disable = monitoring.DISABLE
     set_local_events = monitoring.set_local_events
     get_frame = sys._getframe
-    get_trace = sys.gettrace
     regions = recorder.regions
     add_source = recorder.add_source
     mark_outside = recorder.mark_outside
@@ -275,21 +274,24 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
                 # The application is at the edge of its stack: ask again at the next call.
                 return None
         if region is not None:
-            event = line_event
-            if len(code.co_linetable) > long_table and get_trace() is None:
-                event = instruction_event
-                # With the code object itself, so that its `id` is nobody else's.
-                long_codes[id(code)] = (code, _part(_SELDOM_PART).lines_of_instructions(code))
             try:
-                set_local_events(tool, code, event)
+                table = code.co_linetable
+                if len(table) > long_table and table not in long_codes:
+                    second = _take_tool(monitoring)
+                    _part(_SELDOM_PART).watch_long_code(monitoring, tool, second, code, long_codes)
+                else:
+                    set_local_events(tool, code, line_event)
             except ValueError:
                 pass  # The application freed the tool id, which it never took.
         return disable
 
     def instruction_runs(code: "CodeType", offset: int) -> object:
-        line = long_codes[id(code)][1].get(offset)
+        line = long_codes[code.co_linetable][offset]
         if line is not None:
-            line_runs(code, line)
+            try:
+                regions[code.co_filename][line] = mark  # type: ignore[index]
+            except IndexError:
+                mark_outside(code.co_filename, line)
         return disable
 
     def line_runs(code: "CodeType", line: int) -> object:
@@ -385,7 +387,11 @@ class _Source:
             raise_if_applications(error)
 
     def _read(self, path: str) -> None:
-        status = os.stat(path)
+        status = os.lstat(path)
+        if status.st_mode & _FILE_TYPE == _LINK:
+            path = os.path.realpath(path)
+            self.path = os.fsencode(path)
+            status = os.stat(path)
         # Opening anything else can block or take what the application waits for: `python <(cmd)`.
         if status.st_mode & _FILE_TYPE != _REGULAR_FILE:
             return
@@ -477,25 +483,30 @@ def _identify_source(
         if loaded_from.endswith((".pyc", ".pyo")):
             loaded_from = loaded_from[:-1]
         # A .pyc can be moved after it is compiled, but not renamed: another name means `exec`.
-        if os.path.basename(loaded_from) == os.path.basename(filename):
+        if loaded_from != path and os.path.basename(loaded_from) == os.path.basename(path):
             path = loaded_from
     module = get(module_globals, "__name__")
     if module == "__main__":
         # `python -m` says which module it runs in the spec.
         module = getattr(get(module_globals, "__spec__"), "name", module)
-    return _Source(_canonical(path, real_directories), module if isinstance(module, str) else "")
+    path = _in_real_directory(path, real_directories)
+    return _Source(path, module if isinstance(module, str) else "")
 
 
-def _canonical(path: str, real_directories: "dict[str, str]") -> str:
-    """The real absolute path, at a fraction of the cost of resolving each file on its own."""
+def _in_real_directory(path: str, real_directories: "dict[str, str]") -> str:
+    """The absolute path, resolved but for its last part, which may still be a link.
+
+    Resolving each file on its own would take many times as long.
+    """
+    directory, _, name = path.rpartition("/")
+    real = real_directories.get(directory)
+    if real is not None and directory[:1] == "/" and name not in ("", ".", ".."):
+        return real + name
     if not os.path.isabs(path):
         path = _find_relative(path)
-    directory, name = os.path.split(os.path.abspath(path))
-    real = real_directories.get(directory)
-    if real is None:
-        real = real_directories[directory] = os.path.realpath(directory)
-    path = os.path.join(real, name)
-    return os.path.realpath(path) if os.path.islink(path) else path
+    parent, name = os.path.split(os.path.abspath(path))
+    real = real_directories[directory] = os.path.join(os.path.realpath(parent), "")
+    return real + name
 
 
 def _find_relative(path: str) -> str:

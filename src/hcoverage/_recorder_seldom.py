@@ -23,20 +23,68 @@ if TYPE_CHECKING:
 # library unreadable, by giving up its privileges or its root directory.
 _NO_LINE_STARTS: "Final" = (151, 4, 5, 54) if sys.version_info < (3, 13) else (149, 11, 12, 10)
 
+# CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR, see the `inspect` module.
+_GENERATORS: "Final" = 0x20 | 0x80 | 0x200
+
 _STANDARD_ERROR: "Final" = 2
 _IMPORT_FILES: "Final" = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
 
 
-def lines_of_instructions(code: "CodeType") -> "dict[int, int]":
-    """The lines that running an instruction runs, by its offset."""
-    content = code.co_code
-    return {
-        offset: line
-        for start, end, line in code.co_lines()
-        if line is not None
-        for offset in range(start, end, 2)
-        if content[offset] not in _NO_LINE_STARTS
-    }
+def watch_long_code(
+    monitoring: "Any",
+    tool: int,
+    second: "int | None",
+    code: "CodeType",
+    long_codes: "dict[bytes, tuple[int | None, ...]]",
+) -> None:
+    """Have each instruction of a code object told, whatever traces it later.
+
+    Before Python 3.14, CPython notes which tool wants an instruction only once two tools are there,
+    and then forgets the one that was (`update_instrumentation_data` in `instrumentation.c` sets
+    `per_instruction_tools` to zero). `sys.settrace` is such a second tool, for what it traces. So
+    there are two from the beginning, for an event that this code object does not have, or seldom.
+
+    Args:
+        monitoring: `sys.monitoring`.
+        tool: Ours.
+        second: Another tool id that is ours for now; it is given back. None where there is none;
+            then lines are told, which takes longer.
+        code: The code object.
+        long_codes: Where the lines of instructions are found by the code object's line table. One
+            that is there already is another's, so that lines are told.
+
+    Raises:
+        ValueError: The tool id is not in use.
+    """
+    events = monitoring.events
+    lines = None if second is None else _lines_of_instructions(code)
+    if lines is None or long_codes.setdefault(code.co_linetable, lines) is not lines:
+        monitoring.set_local_events(tool, code, events.LINE)
+    else:
+        yields = code.co_flags & _GENERATORS
+        rare = events.STOP_ITERATION if yields else events.PY_YIELD
+        monitoring.set_local_events(second, code, rare)
+        monitoring.set_local_events(tool, code, rare | events.INSTRUCTION)
+        monitoring.set_local_events(second, code, 0)
+    if second is not None:
+        monitoring.free_tool_id(second)
+
+
+def _lines_of_instructions(code: "CodeType") -> "tuple[int | None, ...]":
+    """The lines that running an instruction runs, by its offset.
+
+    A tuple of numbers is nothing that the garbage collector would look through time and again.
+    """
+    lines: list[int | None] = []
+    for start, end, line in code.co_lines():
+        lines += [line] * (end - start)
+    instructions = code.co_code[::2]
+    for without in _NO_LINE_STARTS:
+        place = instructions.find(without)
+        while place >= 0:
+            lines[2 * place] = None
+            place = instructions.find(without, place + 1)
+    return tuple(lines)
 
 
 def raise_unless_from(files: "set[str]", error: BaseException) -> None:
