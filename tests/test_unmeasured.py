@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +81,88 @@ def of_child(*command: str, env: str = "") -> str:
     (pid,) = re.findall(r"^pid ([0-9]+)$", done.stdout, re.MULTILINE)
     assert line.startswith(f"hcov: not measured: process {pid}, `{' '.join(command)}`: "), line
     return line
+
+
+# A test that starts a Python that no hook reaches, and keeps it until it has been looked at.
+TEST: Final = """\
+import os, re, subprocess, sys, time
+from pathlib import Path
+
+import pytest
+
+def watcher():
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\\0")
+        except OSError:
+            continue
+        if str(os.getpid()).encode() in words and any(b"_detached_watch" in word for word in words):
+            return process
+
+def looks():
+    text = (watcher() / "status").read_text()
+    return int(re.search(r"\\nvoluntary_ctxt_switches:\\t([0-9]+)", text)[1])
+
+def test_it():
+    with pytest.raises(ChildProcessError):
+        os.wait()
+    command = [sys.executable, "-S", "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+        enough = looks() + 4
+        while looks() < enough:
+            time.sleep(0.01)
+        child.communicate(b"\\n")
+    Path("watcher").write_text(watcher().name)
+    if os.environ.get("KILLED"):
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture
+def inside() -> None:
+    """There is a test for a pytest that watches itself."""
+    Path("test_it.py").write_text(TEST)
+
+
+def has_ended(process: int) -> bool:
+    """Wait for a process to be gone."""
+    try:
+        descriptor = os.pidfd_open(process)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], 10)[0])
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.usefixtures("inside")
+class TestInsideOfPytest:
+    @pytest.mark.parametrize("options", [["--hcov"], ["--hcov", "--cov=."]])
+    def test_it_is_told_the_same(self, options: list[str]) -> None:
+        command = [PYTHON, "-m", "pytest", *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+        (line,) = [line for line in done.stdout.splitlines() if "not measured: " in line]
+        assert f"`{PYTHON} -S -c 'input()'`: -S keeps Python from reading any start-up hook" in line
+        assert has_ended(int(Path("watcher").read_text()))
+
+    @pytest.mark.parametrize("options", [["--hcov"], ["--hcov", "--cov=."]])
+    def test_the_workers_of_pytest_xdist_are_measured(self, options: list[str]) -> None:
+        Path("test_it.py").write_text("def test_it():\n    pass\n")
+        command = [PYTHON, "-m", "pytest", "-n2", *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+        assert "not measured" not in done.stdout
+
+    def test_who_watches_ends_with_a_pytest_that_is_killed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KILLED", "1")
+        command = [PYTHON, "-m", "pytest", "--hcov"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stdout
+        assert has_ended(int(Path("watcher").read_text()))
 
 
 class TestCauses:

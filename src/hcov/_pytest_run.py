@@ -88,6 +88,7 @@ class _WholeRun:
         )
         with _messages.written_by(self._told.append):
             _run.tell_start(self._session, quiet=self._options.quiet)
+        self._watch = undo.enter_context(hcoverage.DetachedWatch())
         self._measuring = undo.enter_context(contextlib.ExitStack())
         self._measuring.enter_context(
             hcoverage.joined(
@@ -134,7 +135,7 @@ class _WholeRun:
             return
         self._has_finished = True
         self._measuring.close()
-        if _run.finish(self._session, self._options, os.getpid()):
+        if _run.finish(self._session, self._options, os.getpid(), self._watch.seen()):
             self._fail()
         self._undo.close()
 
@@ -182,7 +183,9 @@ class _BesidePytestCov(_WholeRun):
         try:
             with tempfile.TemporaryDirectory(dir=beside.parent, prefix=".hcov-") as directory:
                 merged = Path(directory) / ".coverage"
-                result = _run.merge(self._session, merged, self._options, os.getpid()).result
+                # But for this process, which pytest-cov measures.
+                seen = [python for python in self._watch.seen() if os.getpid() not in python.pids]
+                result = _run.merge(self._session, merged, self._options, os.getpid(), seen).result
                 merged.rename(beside.with_name(name))
         except hcoverage.NoDataError:
             text = "no subprocess and no container left data: the report has this process"

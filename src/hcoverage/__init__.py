@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hcoverage._core import Core, CoreChoice, CoreError
     from hcoverage._data_directory import DEFAULT_DATA_DIR, RCFILE_NAME
     from hcoverage._default_rcfile import default_rcfile_text
+    from hcoverage._detached_watch import DetachedWatch
     from hcoverage._environment import (
         CONTAINERS_VARIABLE,
         CONTEXT_FILE_VARIABLE,
@@ -90,6 +91,7 @@ __all__ = [
     "CoreChoice",
     "CoreError",
     "DataDirectoryBusyError",
+    "DetachedWatch",
     "Finding",
     "ForeignHookError",
     "ForeignHookWarning",
@@ -173,6 +175,7 @@ _NAMES: Final = {
         "VARIABLES",
         "unmeasured_environment",
     ),
+    "_detached_watch": ("DetachedWatch",),
     "_errors": (
         "CombineError",
         "DataDirectoryBusyError",

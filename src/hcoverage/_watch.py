@@ -68,12 +68,16 @@ class _Status:
 
 
 class PythonWatch:
-    """Remembers the Pythons among the descendants of a process that is started after this."""
+    """Remembers the Pythons among the descendants of a process.
 
-    def __init__(self) -> None:
+    Args:
+        running: The process, where it runs already; else it is started after this.
+    """
+
+    def __init__(self, running: int | None = None) -> None:
         self._root = 0
         self._descendants: dict[int, _Status] = {}
-        self._others = _present()
+        self._others = _present() - {running}
         self._in_exec = 0
         # By what forks have in common with the process that they are forks of.
         self._seen: dict[object, SeenPython] = {}
