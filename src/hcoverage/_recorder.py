@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
     Marks = Union[memoryview, PositionedMarks]
     Segment = Union["MappedSegment", PositionedSegment]
+    # The lines of the instructions of code objects, by their line table and then by offset. The
+    # hash of a line table is kept with it; that of a code object would be computed each time.
+    LongCodes = dict[bytes, tuple[Union[int, None], ...]]
 
 # The format, as told in docs/recording-format.md.
 MAGIC: "Final" = b"\x89HCOV\r\n\x1a"
@@ -248,12 +251,8 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     for. Each location calls once: `DISABLE` takes the event out of the bytecode again.
     """
     events = monitoring.events
-    line_event = events.LINE
-    long_table = _LONG_LINE_TABLE
-    # By line table, whose hash is kept with it; that of a code object is computed each time.
-    long_codes: dict[bytes, tuple[int | None, ...]] = {}
+    long_codes = recorder.long_codes
     disable = monitoring.DISABLE
-    set_local_events = monitoring.set_local_events
     get_frame = sys._getframe
     regions = recorder.regions
     add_source = recorder.add_source
@@ -274,15 +273,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
                 # The application is at the edge of its stack: ask again at the next call.
                 return None
         if region is not None:
-            try:
-                table = code.co_linetable
-                if len(table) > long_table and table not in long_codes:
-                    second = _take_tool(monitoring)
-                    _part(_SELDOM_PART).watch_long_code(monitoring, tool, second, code, long_codes)
-                else:
-                    set_local_events(tool, code, line_event)
-            except ValueError:
-                pass  # The application freed the tool id, which it never took.
+            watch_lines(monitoring, tool, code, long_codes)
         return disable
 
     def instruction_runs(code: "CodeType", offset: int) -> object:
@@ -307,6 +298,32 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     monitoring.set_events(tool, events.PY_START)
 
 
+def watch_lines(
+    monitoring: "Any",
+    tool: int,
+    code: "CodeType",
+    long_codes: "LongCodes",
+    long_table: "int | None" = None,
+) -> None:
+    """Have the lines of a code object told, or its instructions where it is long.
+
+    Args:
+        monitoring: `sys.monitoring`.
+        tool: Our tool id.
+        code: The code object.
+        long_codes: Of those whose instructions are told; extended here.
+        long_table: From how many bytes of line table on it is long; else `_LONG_LINE_TABLE`.
+    """
+    try:
+        if len(code.co_linetable) > (_LONG_LINE_TABLE if long_table is None else long_table):
+            second = _take_tool(monitoring)
+            _part(_SELDOM_PART).watch_long_code(monitoring, tool, second, code, long_codes)
+        else:
+            monitoring.set_local_events(tool, code, monitoring.events.LINE)
+    except ValueError:
+        pass  # The application freed the tool id, which it never took.
+
+
 class _Recorder:
     """Knows, for each file name that code objects carry, where its lines are marked.
 
@@ -316,6 +333,7 @@ class _Recorder:
 
     def __init__(self, writer: "_Writer", skips: "Callable[[str], bool]") -> None:
         self.regions: dict[str, Marks | None] = {}
+        self.long_codes: LongCodes = {}
         self.sources: dict[str, _Source] = {}
         self.writer = writer
         self.mark = MARK

@@ -26,6 +26,9 @@ CONTEXT_KIND: "Final" = b"CTXT"
 
 _RECORD_FIXED: "Final" = 52
 _MOST_TOLD: "Final" = 8
+# As in the recorder, but only where LINE events would take seconds: instructions that follow a
+# change of context in the same line attribute that to the new one, too.
+_LONG_LINE_TABLE: "Final" = 1 << 15 if sys.version_info < (3, 14) else 1 << 62
 # Before Python 3.13 a mapping keeps a descriptor, and closes it when it goes. The application may
 # have closed that one, and its number then be that of one of the application's own files.
 _KEEPS_DESCRIPTORS: "Final" = sys.version_info < (3, 13)
@@ -151,7 +154,7 @@ def follow(module: "Any", reader: "Optional[ContextReader]", text: str) -> None:
     contexts.look()
 
 
-def _monitor_lines(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls.
+def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     contexts: "Contexts", module: "Any", tool: int
 ) -> None:
     """Have the interpreter call here for lines, as `_recorder._monitor_lines` does."""
@@ -166,11 +169,11 @@ def _monitor_lines(  # noqa: C901, PLR0915 - Split up, the callbacks would cost 
     regions = recorder.regions
     mark_outside = recorder.mark_outside
     get_frame = sys._getframe
-    get_trace = sys.gettrace
     mark = recorder.mark
     # With the code objects, so that an `id` is nobody else's.
     known: dict[int, CodeType] = {}
-    long_codes: dict[int, dict[int, int]] = {}
+    long_codes = recorder.long_codes
+    watch_lines = module.watch_lines
 
     def code_starts(code: "CodeType", _offset: int) -> object:
         if numbers[0] != contexts._seen:
@@ -186,25 +189,11 @@ def _monitor_lines(  # noqa: C901, PLR0915 - Split up, the callbacks would cost 
         if region is None:
             return disable
         known[id(code)] = code
-        event = events.LINE
-        if len(code.co_linetable) > module._LONG_LINE_TABLE and get_trace() is None:
-            event = events.INSTRUCTION
-            seldom = module._part(module._SELDOM_PART)
-            long_codes[id(code)] = seldom.lines_of_instructions(code)
-        try:
-            monitoring.set_local_events(tool, code, event)
-        except ValueError:
-            pass  # The application freed the tool id, which it never took.
+        watch_lines(monitoring, tool, code, long_codes, _LONG_LINE_TABLE)
         return again
 
     def instruction_runs(code: "CodeType", offset: int) -> object:
-        lines = long_codes.get(id(code))
-        if lines is None:  # Where the recorder was called before.
-            lines = long_codes[id(code)] = module._part(module._SELDOM_PART).lines_of_instructions(
-                code
-            )
-            known[id(code)] = code
-        line = lines.get(offset)
+        line = long_codes[code.co_linetable][offset]
         if line is not None:
             line_runs(code, line)
         return disable

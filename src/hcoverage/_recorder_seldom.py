@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
     from typing import Any, Final
 
-    from hcoverage._recorder import Marks
+    from hcoverage._recorder import LongCodes, Marks
 
 # RESUME, END_FOR, END_SEND and END_ASYNC_FOR, which CPython tells no lines for (`initialize_lines`
 # in instrumentation.c). As numbers: when they are needed the application may have made the standard
@@ -25,6 +25,9 @@ _NO_LINE_STARTS: "Final" = (151, 4, 5, 54) if sys.version_info < (3, 13) else (1
 
 # CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR, see the `inspect` module.
 _GENERATORS: "Final" = 0x20 | 0x80 | 0x200
+
+# The code objects that instructions are told of, by their line tables.
+_owners: "dict[bytes, CodeType]" = {}
 
 _STANDARD_ERROR: "Final" = 2
 _IMPORT_FILES: "Final" = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
@@ -35,7 +38,7 @@ def watch_long_code(
     tool: int,
     second: "int | None",
     code: "CodeType",
-    long_codes: "dict[bytes, tuple[int | None, ...]]",
+    long_codes: "LongCodes",
 ) -> None:
     """Have each instruction of a code object told, whatever traces it later.
 
@@ -50,24 +53,27 @@ def watch_long_code(
         second: Another tool id that is ours for now; it is given back. None where there is none;
             then lines are told, which takes longer.
         code: The code object.
-        long_codes: Where the lines of instructions are found by the code object's line table. One
-            that is there already is another's, so that lines are told.
+        long_codes: Where the lines of instructions are found by the code object's line table. Of
+            two code objects with the same one, lines are told of the second.
 
     Raises:
         ValueError: The tool id is not in use.
     """
-    events = monitoring.events
-    lines = None if second is None else _lines_of_instructions(code)
-    if lines is None or long_codes.setdefault(code.co_linetable, lines) is not lines:
-        monitoring.set_local_events(tool, code, events.LINE)
-    else:
-        yields = code.co_flags & _GENERATORS
-        rare = events.STOP_ITERATION if yields else events.PY_YIELD
-        monitoring.set_local_events(second, code, rare)
-        monitoring.set_local_events(tool, code, rare | events.INSTRUCTION)
-        monitoring.set_local_events(second, code, 0)
-    if second is not None:
-        monitoring.free_tool_id(second)
+    events, table = monitoring.events, code.co_linetable
+    is_first = _owners.setdefault(table, code) is code
+    try:
+        if second is None or not is_first:
+            monitoring.set_local_events(tool, code, events.LINE)
+        elif table not in long_codes:  # else its events were only started anew
+            long_codes[table] = _lines_of_instructions(code)
+            yields = code.co_flags & _GENERATORS
+            rare = events.STOP_ITERATION if yields else events.PY_YIELD
+            monitoring.set_local_events(second, code, rare)
+            monitoring.set_local_events(tool, code, rare | events.INSTRUCTION)
+            monitoring.set_local_events(second, code, 0)
+    finally:
+        if second is not None:
+            monitoring.free_tool_id(second)
 
 
 def _lines_of_instructions(code: "CodeType") -> "tuple[int | None, ...]":

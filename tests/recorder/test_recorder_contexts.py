@@ -53,11 +53,25 @@ for line in iter(input, "end"):
 needs_branches = pytest.mark.skipif(sys.version_info < (3, 14), reason="branches need 3.14")
 
 
-@pytest.fixture(params=["lines", pytest.param("branches", marks=needs_branches)])
+needs_lines_looked_up = pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="LINE events are fast from Python 3.14 on"
+)
+
+
+@pytest.fixture(
+    params=[
+        "lines",
+        pytest.param("instructions before", marks=needs_lines_looked_up),
+        pytest.param("branches", marks=needs_branches),
+    ]
+)
 def bench(bench: Bench, request: pytest.FixtureRequest) -> Bench:
     """A place to run measured programs, with the parts for contexts."""
     if request.param == "branches":
         bench.env["HCOVERAGE_RECORD_BRANCH"] = "1"
+    if request.param == "instructions before":
+        with (bench.site / "hcrecorder.py").open("a", encoding="utf-8") as file:
+            file.write("\n_LONG_LINE_TABLE = 0\n")
     bench.customize(BY_HAND)
     return bench
 
@@ -92,6 +106,15 @@ class TestByHand:
         found = by_context(bench)
         assert found["a"] == {5, 6, 7, 9, 3, 10}
         assert found["b"] == {11, 3, 12}
+
+    def test_a_function_too_long_for_line_events(self, bench: Bench) -> None:
+        body = "    x = 1\n" * 12_000
+        bench.write(f"def long():\n{body}switch('a')\nlong()\nswitch('b')\nlong()\n")
+        bench.run("app.py")
+        ran = set(range(2, 12_002))
+        found = by_context(bench)
+        assert found["a"] - {12_002, 12_004} == {*ran, 12_003}
+        assert found["b"] - {12_004} == {*ran, 12_005}
 
     def test_lines_past_the_room_of_their_file(self, bench: Bench) -> None:
         app = bench.write(
