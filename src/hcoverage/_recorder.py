@@ -265,15 +265,15 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
         if code.co_name == "__annotate__":
             return disable
         try:
-            region = regions[filename]
-        except KeyError:
             try:
+                region = regions[filename]
+            except KeyError:
                 region = add_source(filename, get_frame(1))
-            except RecursionError:
-                # The application is at the edge of its stack: ask again at the next call.
-                return None
-        if region is not None:
-            watch_lines(monitoring, tool, code, long_codes)
+            if region is not None:
+                watch_lines(monitoring, tool, code, long_codes)
+        except RecursionError:
+            # The application is at the edge of its stack: ask again at the next call.
+            return None
         return disable
 
     def instruction_runs(code: "CodeType", offset: int) -> object:

@@ -184,12 +184,12 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
             return disable
         try:
             region = region_of(code.co_filename, get_frame(1))
+            if region is None:
+                return disable
+            watch_lines(monitoring, tool, code, long_codes, _LONG_LINE_TABLE)
         except RecursionError:
             return None
-        if region is None:
-            return disable
         known[id(code)] = code
-        watch_lines(monitoring, tool, code, long_codes, _LONG_LINE_TABLE)
         return again
 
     def instruction_runs(code: "CodeType", offset: int) -> object:

@@ -374,14 +374,15 @@ def test_very_long_command_line(bench: Bench) -> None:
     assert segment.file.stat().st_size <= 5 * 4096
 
 
-def test_recursion_to_the_limit(bench: Bench) -> None:
+@pytest.mark.parametrize("lines", [1, 400])
+def test_recursion_to_the_limit(bench: Bench, lines: int) -> None:
     bench.write(
         "import sys\ndef down():\n    down()\ntry:\n    down()\nexcept RecursionError:\n"
         "    import late\nprint('fine')\n"
     )
-    bench.write("x = 1\n", "late.py")
+    bench.write("x = 1\n" * lines, "late.py")
     assert bench.run("app.py") == "fine\n"
-    assert bench.lines("late.py") == {1}
+    assert bench.lines("late.py") == set(range(1, lines + 1))
 
 
 def test_main_process_killed_children_go_on(bench: Bench) -> None:
