@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -227,7 +228,7 @@ class TestTheRcfile:
     def test_none_is_worth_a_note(self, project: Path) -> None:
         (project / ".coveragerc").unlink()
         finding = examine(sys.executable).only("note", "file")
-        apply(f"{sys.executable} -m {finding['fix']}")
+        apply(f"{shlex.quote(sys.executable)} -m {finding['fix']}")
         assert examine(sys.executable).not_ok() == []
 
     def test_that_turns_threads_off(self, project: Path) -> None:
@@ -308,7 +309,7 @@ class TestTheDataDirectory:
         )
         (project / "one.py").unlink()
         finding = examine(sys.executable).only("note", "left over")
-        apply(f"{sys.executable} -m {finding['fix'].partition(', or')[0]}")
+        apply(f"{shlex.quote(sys.executable)} -m {finding['fix'].partition(', or')[0]}")
         after = examine(sys.executable).not_ok()
         assert data.is_dir()
         # An empty directory of the data set aside may stay.

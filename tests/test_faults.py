@@ -55,7 +55,8 @@ sys.stdin.readline()
 x = 1  # kept afterwards
 """
 IMPORTS: Final = """\
-import asyncio, atexit, ctypes, multiprocessing, os, signal, subprocess, sys, threading, time
+import asyncio, atexit, ctypes, multiprocessing, os, shlex, signal
+import subprocess, sys, threading, time
 from concurrent.futures import ProcessPoolExecutor
 from wait import ready
 python = sys.executable
@@ -405,9 +406,10 @@ FAULTS: Final = {
     "posix_spawn": Fault(
         "work()\nos.waitpid(os.posix_spawn(python, [python, 'inner.py'], os.environ), 0)  # kept"
     ),
-    "os.system": Fault("work()\nos.system(f'{python} inner.py')  # kept"),
+    "os.system": Fault("work()\nos.system(f'{shlex.quote(python)} inner.py')  # kept"),
     "grandchild of a shell": Fault(
-        "work()\nsubprocess.run(['sh', '-c', f'sh -c \"{python} inner.py; :\"; :'])  # kept"
+        "work()\ninner = shlex.quote(f'{shlex.quote(python)} inner.py; :')\n"
+        "subprocess.run(['sh', '-c', f'sh -c {inner}; :'])  # kept"
     ),
     "empty environment": Fault("work()\nsubprocess.run([python, 'inner.py'], env={})  # kept"),
     "-I": Fault("work()\nsubprocess.run([python, '-I', 'inner.py'])  # kept"),

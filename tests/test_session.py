@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -351,7 +352,7 @@ class TestRecordings:
         with hcoverage.open_session(core="recorder") as session:
             environment = dict(session.environment)
             subprocess.run([sys.executable, "one.py"], env=environment, check=True)
-            program = f"{limit}; exec {sys.executable} one.py"
+            program = f"{limit}; exec {shlex.quote(sys.executable)} one.py"
             done = subprocess.run(
                 ["sh", "-ec", program], env=environment, check=True, capture_output=True
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def of_child(*command: str, env: str = "") -> str:
     assert done.returncode == 0, done.stderr
     (line,) = told(done)
     (pid,) = re.findall(r"^pid ([0-9]+)$", done.stdout, re.MULTILINE)
-    assert line.startswith(f"hcov: not measured: process {pid}, `{' '.join(command)}`: "), line
+    assert line.startswith(f"hcov: not measured: process {pid}, `{shlex.join(command)}`: "), line
     return line
 
 
@@ -144,7 +145,7 @@ class TestInsideOfPytest:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
         (line,) = [line for line in done.stdout.splitlines() if "not measured: " in line]
-        assert f"`{PYTHON} -S -c 'input()'`: -S keeps Python from reading any start-up hook" in line
+        assert f"`{shlex.quote(PYTHON)} -S -c 'input()'`: -S keeps Python from" in line
         assert has_ended(int(Path("watcher").read_text()))
 
     @pytest.mark.parametrize("options", [["--hcov"], ["--hcov", "--cov=."]])
@@ -201,7 +202,7 @@ class TestCauses:
         done = run(PYTHON, "-S", "-c", "pass")
         assert done.returncode == 3
         (line,) = told(done)
-        assert f"`{PYTHON} -S -c pass`: -S keeps" in line
+        assert f"`{shlex.quote(PYTHON)} -S -c pass`: -S keeps" in line
 
     def test_a_note_of_the_process_itself_is_word_enough(self, project: Path) -> None:
         # Whatever goes wrong in the hook is noted by it; here coverage.py itself.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -243,13 +244,14 @@ def test_multiprocessing(bench: Bench, method: str, how: str) -> None:
 @pytest.mark.parametrize(
     "launch",
     [
-        "import os\nos.system(f'{sys.executable} inner.py')",
+        "import os\nos.system(f'\"{sys.executable}\" inner.py')",
         (
             "import os\npid = os.posix_spawn(sys.executable, ['p', 'inner.py'], os.environ)\n"
             "os.waitpid(pid, 0)"
         ),
         (
-            "import subprocess\ncommand = f'sh -c \"{sys.executable} inner.py; :\"'\n"
+            "import shlex, subprocess\n"
+            "command = f'sh -c {shlex.quote(shlex.quote(sys.executable) + \" inner.py; :\")}'\n"
             "subprocess.run(['sh', '-c', command])"
         ),
         (
@@ -482,7 +484,7 @@ def test_application_that_frees_our_tool_id(bench: Bench) -> None:
 
 def test_standard_streams_closed(bench: Bench) -> None:
     bench.write(PRELUDE + "tick()\nos.write(1, b'theirs') if len(sys.argv) > 1 else None\n")
-    python = f"{sys.executable} app.py"
+    python = f"{shlex.quote(sys.executable)} app.py"
     command = ["sh", "-c", f"{python} <&- >&- 2>&-; {python} x <&- >out 2>&-"]
     subprocess.run(command, cwd=bench.root, env=bench.env, check=True)
     assert (bench.root / "out").read_text() == "theirs"
