@@ -145,7 +145,8 @@ class TestInsideOfPytest:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
         (line,) = [line for line in done.stdout.splitlines() if "not measured: " in line]
-        assert f"`{shlex.quote(PYTHON)} -S -c 'input()'`: -S keeps Python from" in line
+        command_line = f"{shlex.quote(PYTHON)} -S -c 'input()'"
+        assert f"`{command_line}`: -S keeps Python from reading any start-up hook" in line
         assert has_ended(int(Path("watcher").read_text()))
 
     @pytest.mark.parametrize("options", [["--hcov"], ["--hcov", "--cov=."]])

@@ -5,12 +5,12 @@ Each check takes the facts that `_project` found, and touches nothing.
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._commands import coverage_subprocess_commands
 from hcoverage._core import Core
+from hcoverage._errors import slug_of
 from hcoverage._finding import Finding, Status, problem_of
 from hcoverage._page import Page
 from hcoverage._project import TEMPORARY
@@ -199,11 +199,8 @@ def _check_core(project: Project) -> Iterator[Finding]:
     """Which core measures, and why."""
     facts = project.rcfile
     if facts.core_error is not None:
-        yield dataclasses.replace(
-            problem_of("rcfile", "core", facts.core_error),
-            detail=str(facts.core_error),
-            fix="core = auto",
-        )
+        error = facts.core_error
+        yield Finding("rcfile", "core", Status.PROBLEM, str(error), "core = auto", slug_of(error))
     elif facts.choice is not None:
         slow = facts.choice.core is Core.COVERAGE
         detail = f"{facts.choice.core}, since {facts.choice.reason}"

@@ -125,8 +125,7 @@ def try_image(
     if os.environ.get(CONTAINERS_VARIABLE) == "0":
         detail = f"containers are left alone, by {CONTAINERS_VARIABLE}=0"
         fix = f"unset {CONTAINERS_VARIABLE}"
-        problem = Status.PROBLEM
-        return [Finding(subject, "container", problem, detail, fix, Page.CONTAINERS_OFF)]
+        return [Finding(subject, "container", Status.PROBLEM, detail, fix, Page.CONTAINERS_OFF)]
     program = Engine(engine, use_sudo)
     for number in range(_MOST_PYTHONS):
         for way in range(len(proof.ways)):

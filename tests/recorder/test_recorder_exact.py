@@ -407,9 +407,9 @@ MORE_STDLIB_TESTS: Final = (
     "test_yield_from",
 )
 # What is not compared. test_patma and test_scope call `sys.settrace`, which ends the C tracer.
-# test_generators raises a signal,
-# and collects garbage, in the very instruction that starts a function, where a tracer in C and
-# callbacks in Python differ (coverage.py's own two cores differ there in the same lines).
+# test_generators raises a signal, and collects garbage, in the very instruction that starts a
+# function, where a tracer in C and callbacks in Python differ (coverage.py's own two cores differ
+# there in the same lines).
 # test_exceptions, test_property and test_richcmp switch the C tracer off in some tests
 # (`support.no_tracing`). A test of test_types fails under the C tracer, which subinterpreters
 # cannot import.
