@@ -34,6 +34,9 @@ from hcoverage._hook import _installed_pth_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
+
+    Measure: TypeAlias = Callable[["Laboratory"], bool]
 
 PROMISED_RATIOS: Final = {"startup": 1.15, "loop": 1.05, "import": 1.15, "suite": 1.20}
 PROMISED_BYTES: Final = 16 << 10  # of disk space; coverage.py takes 53 KB
@@ -41,6 +44,8 @@ PROMISED_BYTES: Final = 16 << 10  # of disk space; coverage.py takes 53 KB
 PACKAGE: Final = "sympy==1.14.0"
 
 IN_A_ROW: Final = 10
+# A project's files are older than a run of its tests, and the recorder takes no longer over them.
+SETTLING: Final = 3  # seconds
 
 LOOP: Final = """\
 def work(n):
@@ -107,22 +112,14 @@ class Laboratory:
     """Where programs are run.
 
     Attributes:
-        programs: The directory they are written to.
         data: The directory that data files and recordings go to.
         ways: Bare first.
         rounds: How often each way is gone.
     """
 
-    programs: Path
     data: Path
     ways: Sequence[Way]
     rounds: int
-
-    def write(self, source: str, name: str = "app.py") -> Path:
-        """Write a program."""
-        file = self.programs / name
-        file.write_text(source)
-        return file
 
     def compare(self, program: Path, rounds: int, in_a_row: int = 1) -> dict[str, Cost]:
         """Run a program all ways in turn, and give the medians.
@@ -163,58 +160,78 @@ class Laboratory:
         return sum(file.stat().st_blocks * 512 for file in files)
 
 
-def startup(laboratory: Laboratory) -> bool:
+def startup(programs: Path) -> Measure:
     """Compare processes that do next to nothing, one after the other as in a test suite."""
-    program = laboratory.write("x = 1\n")
-    return tell("startup", "start-up", laboratory.compare(program, laboratory.rounds, IN_A_ROW))
+    program = write(programs / "startup.py", "x = 1\n")
+    return lambda laboratory: tell(
+        "startup", "start-up", laboratory.compare(program, laboratory.rounds, IN_A_ROW)
+    )
 
 
-def loop(laboratory: Laboratory) -> bool:
+def loop(programs: Path) -> Measure:
     """Compare a hot loop."""
-    program = laboratory.write(LOOP)
-    return tell("loop", "hot loop", laboratory.compare(program, laboratory.rounds))
+    program = write(programs / "loop.py", LOOP)
+    return lambda laboratory: tell(
+        "loop", "hot loop", laboratory.compare(program, laboratory.rounds)
+    )
 
 
-def import_package(laboratory: Laboratory) -> bool:
+def import_package(programs: Path) -> Measure:
     """Compare importing a large package, every file of it measured."""
-    packages = laboratory.programs / "packages"
+    packages = programs / "packages"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--target", packages, PACKAGE], check=True)
     compileall.compile_dir(packages, quiet=2)
     name = PACKAGE.partition("==")[0]
-    program = laboratory.write(
-        f"import sys\nsys.path.insert(0, {str(packages)!r})\nimport {name}\n"
+    source = f"import sys\nsys.path.insert(0, {str(packages)!r})\nimport {name}\n"
+    program = write(programs / "import.py", source)
+    return lambda laboratory: tell(
+        "import", f"import {name}", laboratory.compare(program, laboratory.rounds)
     )
-    return tell("import", f"import {name}", laboratory.compare(program, laboratory.rounds))
 
 
-def suite(laboratory: Laboratory) -> bool:
+def suite(programs: Path) -> Measure:
     """Compare a test suite of many short subprocesses."""
-    laboratory.write(MODULE, "module.py")
-    processes = 33 * laboratory.rounds
-    program = laboratory.write(SUITE.format(processes=processes))
-    costs = laboratory.compare(program, max(3, laboratory.rounds // 5))
-    return tell("suite", f"{processes} short subprocesses", costs)
+    write(programs / "module.py", MODULE)
+
+    def measure(laboratory: Laboratory) -> bool:
+        processes = 33 * laboratory.rounds
+        program = write(programs / "suite.py", SUITE.format(processes=processes))
+        costs = laboratory.compare(program, max(3, laboratory.rounds // 5))
+        return tell("suite", f"{processes} short subprocesses", costs)
+
+    return measure
 
 
-def space(laboratory: Laboratory) -> bool:
+def space(programs: Path) -> Measure:
     """Compare the disk space that a short process takes."""
-    program = laboratory.write(MODULE + "work(1)\n")
-    taken = {way.name: laboratory.disk_space(way, program) for way in laboratory.ways[1:]}
-    keeps = taken["recorder"] <= PROMISED_BYTES
-    print(f"disk space of a short process  {_verdict(keeps, f'{PROMISED_BYTES} bytes')}")
-    for name, count in taken.items():
-        print(f"  {name:10} {count:9} bytes")
-    return keeps
+    program = write(programs / "short.py", MODULE + "work(1)\n")
+
+    def measure(laboratory: Laboratory) -> bool:
+        taken = {way.name: laboratory.disk_space(way, program) for way in laboratory.ways[1:]}
+        keeps = taken["recorder"] <= PROMISED_BYTES
+        print(f"disk space of a short process  {_verdict(keeps, f'{PROMISED_BYTES} bytes')}")
+        for name, count in taken.items():
+            print(f"  {name:10} {count:9} bytes")
+        return keeps
+
+    return measure
 
 
-BENCHMARKS: Final[Mapping[str, Callable[[Laboratory], bool]]] = {
+# What writes the programs of a benchmark, and gives what measures them then.
+BENCHMARKS: Final[Mapping[str, Callable[[Path], Measure]]] = {
     "startup": startup,
     "loop": loop,
     "import": import_package,
     "suite": suite,
     "bytes": space,
 }
+
+
+def write(file: Path, source: str) -> Path:
+    """Write a program."""
+    file.write_text(source)
+    return file
 
 
 def tell(promise: str, title: str, costs: Mapping[str, Cost]) -> bool:
@@ -265,14 +282,16 @@ def measure(directory: Path, rounds: int, names: Sequence[str]) -> bool:
     bare = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     os.environ.clear()
     os.environ.update(bare)
+    benchmarks = [BENCHMARKS[name](programs) for name in names]
+    time.sleep(SETTLING)
     with hcoverage.open_session(rcfile, data, core="recorder") as session:
         ways = [
             Way("bare", without_hook, bare),
             Way("recorder", with_hook, session.environment),
             Way("coverage", without_hook, {**bare, "COVERAGE_PROCESS_START": str(rcfile)}),
         ]
-        laboratory = Laboratory(programs, data, ways, rounds)
-        kept = [BENCHMARKS[name](laboratory) for name in names]
+        laboratory = Laboratory(data, ways, rounds)
+        kept = [benchmark(laboratory) for benchmark in benchmarks]
         laboratory.clear()
     return all(kept)
 

@@ -86,7 +86,7 @@ def recording(
     records = b"".join(_record(name.encode(), first, marks) for name in measured)
     start = -(-(64 + len(metadata)) // 8) * 8
     fixed = b"\x89HCOV\r\n\x1a" + struct.pack(
-        "<HHIQIIQ8sI", 2, 0, len(metadata), start + len(records), 7, 1, 1, b"forgedby", 1
+        "<HHIQIIQ8sI", 3, 0, len(metadata), start + len(records), 7, 1, 1, b"forgedby", 1
     )
     header = fixed + struct.pack("<III", _checksum(fixed + metadata), 0, 0)
     path.write_bytes((header + metadata).ljust(start, b"\0") + records)
@@ -100,7 +100,7 @@ def _checksum(content: bytes) -> int:
 def _record(name: bytes, first: int, marks: bytes) -> bytes:
     length = -(-(52 + len(name) + len(marks)) // 8) * 8
     beginning = b"LINE" + struct.pack("<I", length)
-    rest = struct.pack("<IQqIIIII", 0, 0, 0, 0, first, len(marks), len(name), 0) + name
+    rest = struct.pack("<IIIQqIII", first, len(marks), 0, 0, 0, 0, len(name), 0) + name
     checksum = struct.pack("<I", _checksum(beginning + rest))
     return (beginning + checksum + rest + marks).ljust(length, b"\0")
 

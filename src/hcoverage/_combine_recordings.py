@@ -27,6 +27,7 @@ from hcoverage._recordings import (
     installed_places,
     read_files,
     read_source,
+    with_checksum,
 )
 from hcoverage._source_finder import Ran
 from hcoverage._worker_pool import run_batches
@@ -204,7 +205,9 @@ def _as_recording(
 ) -> Recording:
     """What the processes of a group recorded, as if one of them had done it all."""
     here = tuple(
-        dataclasses.replace(source, path=moved[ran]) if (ran := _ran(source)) in moved else source
+        dataclasses.replace(with_checksum(source), path=moved[ran])
+        if (ran := _ran(source)) in moved
+        else source
         for source in sources
     )
     return Recording(process, (Segment(Path(), process, 1, here, None, ()),))

@@ -43,7 +43,7 @@ _NAMES_AT: Final = 44
 # One for all: it goes between processes, with each part.
 _NO_CONTEXT: Final = frozenset({""})
 
-# A record up to its marks: flags, size, checksum, first line, path and module.
+# A record up to its marks: what it is of, but not what ran.
 _Head: TypeAlias = bytes
 
 # A context, and the lines and arcs of what ran in it.
@@ -301,6 +301,8 @@ class _Reader:
             # Where the marks are; what is wrong with these numbers shows in the checksum.
             path, module = names(content, position + _NAMES_AT)
             start = position + _FIXED + path + module
+            if content.startswith(b"CODE", position):
+                start += _recordings.code_length(content, start)
             head = content[position:start]
             facts = get(head) or self._check(head, content, position)
             if facts is None:
@@ -329,8 +331,13 @@ class _Reader:
         length = _recordings._checked_length(content, position)  # noqa: SLF001
         if length is None or position + length > len(content):
             raise _Damaged
-        count = int.from_bytes(head[40:44], "little")
-        ones = int.from_bytes(bytes([1]) * count, "little") if head.startswith(b"LINE") else 0
+        count = int.from_bytes(head[16:20], "little")
+        damage: list[str] = []
+        _recordings._parse_record(head, 0, len(head), damage)  # noqa: SLF001
+        if damage:
+            raise _Damaged
+        has_marks = head.startswith((b"LINE", b"CODE"))
+        ones = int.from_bytes(bytes([1]) * count, "little") if has_marks else 0
         self._heads[head] = facts = (length, count, ones)
         return facts
 
@@ -401,10 +408,8 @@ def _source(head: _Head) -> SourceLines:
 
 
 def _with_lines(head: _Head, marks: int) -> SourceLines:
-    content = marks.to_bytes((marks.bit_length() + 7) // 8, "little")
-    first = int.from_bytes(head[36:40], "little")
-    lines = _recordings._parse_marks(content, first, "", [])  # noqa: SLF001
-    return dataclasses.replace(_source(head), lines=lines)
+    content = head + marks.to_bytes((marks.bit_length() + 7) // 8, "little")
+    return _recordings._parse_record(content, 0, len(content), [])  # noqa: SLF001
 
 
 def _with_arcs(head: _Head, entries: set[bytes]) -> SourceLines:

@@ -20,6 +20,8 @@ DATA_DIR = RCFILE = CONTEXT = ""
 DATA_FILE = ""
 BRANCH = False
 SKIP: "tuple[str, ...]" = ()
+# As the recorder takes it, where the session will find the same sources.
+SETTLED_BEFORE = 0
 # The session's own root directory and container. The kernel takes as long to tell a process its
 # mounts as to make it a recording.
 ROOT: "tuple[int, int] | None" = None
@@ -53,9 +55,15 @@ def _start_recorder() -> bool:
     load = _load_part if PARTS else None
     recorder = load("_hcoverage_recorder") if load else __import__("_hcoverage_recorder")
     root = os.stat("/")
-    container = CONTAINER if (root.st_dev, root.st_ino) == ROOT else None
+    is_here = (root.st_dev, root.st_ino) == ROOT
     started = recorder.start(
-        DATA_DIR, branch=BRANCH, context=CONTEXT, container=container, skip=SKIP, load=load
+        DATA_DIR,
+        branch=BRANCH,
+        context=CONTEXT,
+        container=CONTAINER if is_here else None,
+        skip=SKIP,
+        settled_before=SETTLED_BEFORE if is_here else 0,
+        load=load,
     )
     if started and _has_contexts():
         reader, text = _find_context()

@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 
     Marks = Union[memoryview, PositionedMarks]
     Segment = Union["MappedSegment", PositionedSegment]
-    # The lines of the instructions of code objects, by their line table and then by offset. The
-    # hash of a line table is kept with it; that of a code object would be computed each time.
-    LongCodes = dict[bytes, tuple[Union[int, None], ...]]
 
 # The format, as told in docs/recording-format.md.
 MAGIC: "Final" = b"\x89HCOV\r\n\x1a"
-FORMAT_VERSION: "Final" = 2
+FORMAT_VERSION: "Final" = 3
 SUFFIX: "Final" = ".hcrec"
 HEADER_FIXED: "Final" = 64
 LINES_KIND: "Final" = b"LINE"
 RECORD_FIXED: "Final" = 52
-SOURCE_READ: "Final" = 1
+_SOURCE_FIXED: "Final" = 32  # of these
+_NO_FACTS: "Final" = bytes(24)
+SOURCE_FOUND: "Final" = 1
+SOURCE_READ: "Final" = 2
 MARK: "Final" = 0xA5
 """The byte of a line that ran. Four bits from zero, so that no single bad bit makes a line run."""
 
@@ -75,8 +75,10 @@ _SEGMENT_GROWTH: "Final" = 4
 _BLOCK: "Final" = 4096
 _LONGEST_ARGV: "Final" = 1 << 14
 
-# Larger sources are not counted line for line, only their beginning is (see `_line_room`).
-_SAMPLE: "Final" = 4096
+# There is room for so many lines, as far as a source can have them, and for one more for each so
+# many bytes; Python's lines have 35 on average. Those past the room get blocks of their own.
+_SHORT_LINES: "Final" = 128
+_BYTES_OF_A_LINE: "Final" = 16
 _OVERFLOW_LINES: "Final" = 256
 
 # The largest prime that fits one digit of Python's integers, so that the remainder is fast.
@@ -95,11 +97,12 @@ if "binascii" in sys.builtin_module_names:
 
 # Before 3.14, a LINE event looks its line up from the beginning of the code object's table, so that
 # the lines of a long module cost the square of their number: 100,000 lines take 50 seconds. From
-# this many bytes of table on INSTRUCTION events are used, whose lines are looked up once.
+# this many bytes of table on INSTRUCTION events are used, and the reader looks their lines up.
 _LONG_LINE_TABLE: "Final" = 1 << 10 if sys.version_info < (3, 14) else 1 << 62
 
 # What most processes have no use for, none should have to load.
 _ARCS_PART: "Final" = __name__ + "_arcs"
+_LONG_CODE_PART: "Final" = __name__ + "_long_code"
 _SELDOM_PART: "Final" = __name__ + "_seldom"
 
 _CONTAINER_ID_LENGTH: "Final" = 64
@@ -107,6 +110,8 @@ _HEXADECIMAL: "Final" = b"0123456789abcdef"
 _FILE_TYPE: "Final" = 0o170000
 _REGULAR_FILE: "Final" = 0o100000
 _LINK: "Final" = 0o120000
+_ENCODING: "Final" = sys.getfilesystemencoding()
+_ENCODING_ERRORS: "Final" = sys.getfilesystemencodeerrors()
 
 
 def start(
@@ -116,6 +121,7 @@ def start(
     context: "str | None" = None,
     container: "str | None" = None,
     skip: "Iterable[str] | None" = None,
+    settled_before: int = 0,
     load: "Callable[[str], Any] | None" = None,
 ) -> bool:
     """Start recording this process, unless something already measures it.
@@ -130,6 +136,9 @@ def start(
         container: The id of the container this is in, or an empty string. Else it is found out.
         skip: Directories whose code is not recorded; ``stdlib`` and ``site-packages`` stand for
             those of this interpreter. Else ``HCOVERAGE_RECORD_SKIP``, separated by ``os.pathsep``.
+        settled_before: When the run began whose end will read what is recorded, on this machine, in
+            nanoseconds since the epoch. A source that nobody has touched since is known again by
+            its size and time; of all others the CRC-32 is told, too, which takes longer.
         load: Gives a part of the recorder by the name of its module, also when the application has
             given up its right to read files. Without it, what may be needed is imported now.
 
@@ -155,10 +164,11 @@ def start(
     try:
         if load is None:
             _part(_SELDOM_PART)
+            _part(_LONG_CODE_PART)
         else:
             _load_part = load
         writer = _Writer(os.path.abspath(directory), context, container, branch=branch)
-        recorder = _Recorder(writer, _skipper(skip))
+        recorder = _Recorder(writer, _skipper(skip), settled_before)
         if branch:
             _part(_ARCS_PART).monitor(monitoring, tool, recorder)
         else:
@@ -242,16 +252,14 @@ def _skipper(entries: "Iterable[str]") -> "Callable[[str], bool]":
     return skips
 
 
-def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
-    monitoring: "Any", tool: int, recorder: "_Recorder"
-) -> None:
+def _monitor_lines(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
     """Have the interpreter call the recorder.
 
     The callbacks are closures over local variables because they are what a measured process pays
     for. Each location calls once: `DISABLE` takes the event out of the bytecode again.
     """
     events = monitoring.events
-    long_codes = recorder.long_codes
+    instructions = recorder.instructions
     disable = monitoring.DISABLE
     get_frame = sys._getframe
     regions = recorder.regions
@@ -270,19 +278,14 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
             except KeyError:
                 region = add_source(filename, get_frame(1))
             if region is not None:
-                watch_lines(monitoring, tool, code, long_codes)
+                watch_lines(monitoring, tool, code, recorder)
         except RecursionError:
             # The application is at the edge of its stack: ask again at the next call.
             return None
         return disable
 
     def instruction_runs(code: "CodeType", offset: int) -> object:
-        line = long_codes[code.co_linetable][offset]
-        if line is not None:
-            try:
-                regions[code.co_filename][line] = mark  # type: ignore[index]
-            except IndexError:
-                mark_outside(code.co_filename, line)
+        instructions[code.co_linetable][offset] = mark
         return disable
 
     def line_runs(code: "CodeType", line: int) -> object:
@@ -302,7 +305,7 @@ def watch_lines(
     monitoring: "Any",
     tool: int,
     code: "CodeType",
-    long_codes: "LongCodes",
+    recorder: "_Recorder",
     long_table: "int | None" = None,
 ) -> None:
     """Have the lines of a code object told, or its instructions where it is long.
@@ -310,16 +313,19 @@ def watch_lines(
     Args:
         monitoring: `sys.monitoring`.
         tool: Our tool id.
-        code: The code object.
-        long_codes: Of those whose instructions are told; extended here.
+        code: The code object, of a source that is recorded.
+        recorder: Where there is room for what is told.
         long_table: From how many bytes of line table on it is long; else `_LONG_LINE_TABLE`.
     """
+    if len(code.co_linetable) > (_LONG_LINE_TABLE if long_table is None else long_table):
+        second = _take_tool(monitoring)
+        try:
+            if _part(_LONG_CODE_PART).watch(monitoring, tool, second, code, recorder):
+                return
+        except (OSError, ValueError, OverflowError, MemoryError) as error:
+            raise_if_applications(error)
     try:
-        if len(code.co_linetable) > (_LONG_LINE_TABLE if long_table is None else long_table):
-            second = _take_tool(monitoring)
-            _part(_SELDOM_PART).watch_long_code(monitoring, tool, second, code, long_codes)
-        else:
-            monitoring.set_local_events(tool, code, monitoring.events.LINE)
+        monitoring.set_local_events(tool, code, monitoring.events.LINE)
     except ValueError:
         pass  # The application freed the tool id, which it never took.
 
@@ -331,15 +337,20 @@ class _Recorder:
     the reader takes both.
     """
 
-    def __init__(self, writer: "_Writer", skips: "Callable[[str], bool]") -> None:
+    def __init__(
+        self, writer: "_Writer", skips: "Callable[[str], bool]", settled_before: int
+    ) -> None:
         self.regions: dict[str, Marks | None] = {}
-        self.long_codes: LongCodes = {}
-        self.sources: dict[str, _Source] = {}
+        # Where instructions are marked, by the line table of their code object: its hash is kept
+        # with it, while that of a code object would be computed each time.
+        self.instructions: dict[bytes, Marks] = {}
+        self.sources: dict[str, bytes] = {}
         self.writer = writer
         self.mark = MARK
         self._overflow: dict[tuple[str, int], Marks | None] = {}
         self._real_directories: dict[str, str] = {}
         self._skips = skips
+        self._settled_before = settled_before
 
     def add_source(self, filename: str, frame: "FrameType") -> "Marks | None":
         """Make room for the lines of a file that is seen for the first time.
@@ -356,8 +367,9 @@ class _Recorder:
             return None
         region: Marks | None = None
         try:
-            source = _identify_source(filename, frame.f_globals, self._real_directories)
-            region = self.writer.add_lines(source, 0, source.line_room)
+            path, module = _find_source(filename, frame.f_globals, self._real_directories)
+            source = describe_source(path, module, self._settled_before)
+            region = self.writer.add_lines(source, 0, line_room(source))
             self.sources[filename] = source
         except UnicodeError:
             pass  # No name of a file; coverage.py does not measure it.
@@ -385,56 +397,58 @@ class _Recorder:
             region[line - block * _OVERFLOW_LINES] = MARK
 
 
-class _Source:
-    """What is known of a source file when its first code starts."""
+def describe_source(path: str, module: str, settled_before: int) -> bytes:
+    """Say what is known of a source file when its first code starts.
 
-    __slots__ = ("checksum", "line_room", "modified", "module", "path", "size", "was_read")
+    Args:
+        path: Its absolute path.
+        module: The name of the module, or an empty string.
+        settled_before: As `start` takes it.
 
-    def __init__(self, path: str, module: str) -> None:
-        self.path = os.fsencode(path)
-        self.module = module.encode("utf-8", "backslashreplace")
-        self.size = 0
-        self.modified = 0
-        self.checksum = 0
-        self.was_read = False
-        self.line_room = _OVERFLOW_LINES
-        try:
-            self._read(path)
-        except OSError as error:
-            # Templates and zipped modules have names that are no files; coverage.py lists them too.
-            raise_if_applications(error)
-
-    def _read(self, path: str) -> None:
+    Returns:
+        What all records of the source have in common.
+    """
+    name = path.encode(_ENCODING, _ENCODING_ERRORS)
+    facts = _NO_FACTS
+    try:
         status = os.lstat(path)
         if status.st_mode & _FILE_TYPE == _LINK:
             path = os.path.realpath(path)
-            self.path = os.fsencode(path)
+            name = os.fsencode(path)
             status = os.stat(path)
         # Opening anything else can block or take what the application waits for: `python <(cmd)`.
-        if status.st_mode & _FILE_TYPE != _REGULAR_FILE:
-            return
+        if status.st_mode & _FILE_TYPE == _REGULAR_FILE:
+            facts = _facts(path, status, settled_before)
+    except OSError as error:
+        # Templates and zipped modules have names that are no files; coverage.py lists them too.
+        raise_if_applications(error)
+    module_name = module.encode("utf-8", "backslashreplace")
+    lengths = len(name) | len(module_name) << 32
+    return facts + lengths.to_bytes(8, "little") + name + module_name
+
+
+def _facts(path: str, status: "os.stat_result", settled_before: int) -> bytes:
+    known, size, checksum = SOURCE_FOUND, status.st_size, 0
+    modified = status.st_mtime_ns
+    # What unpacks archives sets the time of modification, but not the other one.
+    if modified >= settled_before or status.st_ctime_ns >= settled_before:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            content = os.read(descriptor, status.st_size + 1)
+            content = os.read(descriptor, size + 1)
         finally:
             os.close(descriptor)
-        self.size = len(content)
-        self.modified = status.st_mtime_ns
-        self.checksum = crc32(content)
-        self.was_read = True
-        self.line_room = _line_room(content)
+        known, size, checksum = SOURCE_FOUND | SOURCE_READ, len(content), crc32(content)
+    # One number, since that is quicker than four: what is behind is in the more significant bytes.
+    times = modified & 0xFFFFFFFFFFFFFFFF
+    return (known | size << 32 | times << 96 | checksum << 160).to_bytes(24, "little")
 
 
-def _line_room(content: bytes) -> int:
-    """How many lines to make room for, counted exactly in small files and estimated in large ones.
-
-    Counting a large file would cost more than reading it. Too little room is no harm: lines past it
-    get blocks of their own.
-    """
-    lines = content.count(b"\n", 0, _SAMPLE)
-    if len(content) > _SAMPLE:
-        lines = lines * len(content) // _SAMPLE * 5 // 4
-    return lines + 2
+def line_room(source: bytes) -> int:
+    """How many lines to make room for in a source, as `describe_source` gives it."""
+    size = int.from_bytes(source[4:12], "little")
+    if size:
+        return size // _BYTES_OF_A_LINE + min(size, _SHORT_LINES) + 2
+    return _OVERFLOW_LINES
 
 
 def crc32(content: bytes) -> int:
@@ -479,15 +493,18 @@ def checksum(content: bytes) -> int:
     return int.from_bytes(content, "little") % _CHECKSUM_PRIME
 
 
-def _identify_source(
+def _find_source(
     filename: str, module_globals: "dict[str, Any]", real_directories: "dict[str, str]"
-) -> "_Source":
+) -> "tuple[str, str]":
     """Name a file and its module as coverage.py would, at the time its first code starts.
 
     Args:
         filename: The ``co_filename``, as it was when the code was compiled.
         module_globals: The globals the code runs with.
         real_directories: Directories resolved so far; extended here.
+
+    Returns:
+        The path, and the name of the module or an empty string.
 
     Raises:
         OSError: The name is relative and the working directory is gone.
@@ -496,7 +513,7 @@ def _identify_source(
     get = dict.get  # The globals may be of a class of the application's, with a `get` of its own.
     path = filename
     loaded_from = get(module_globals, "__file__")
-    if loaded_from and isinstance(loaded_from, (str, os.PathLike)):
+    if loaded_from != filename and loaded_from and isinstance(loaded_from, (str, os.PathLike)):
         loaded_from = str(loaded_from)
         if loaded_from.endswith((".pyc", ".pyo")):
             loaded_from = loaded_from[:-1]
@@ -508,7 +525,7 @@ def _identify_source(
         # `python -m` says which module it runs in the spec.
         module = getattr(get(module_globals, "__spec__"), "name", module)
     path = _in_real_directory(path, real_directories)
-    return _Source(path, module if isinstance(module, str) else "")
+    return path, module if isinstance(module, str) else ""
 
 
 def _in_real_directory(path: str, real_directories: "dict[str, str]") -> str:
@@ -523,8 +540,21 @@ def _in_real_directory(path: str, real_directories: "dict[str, str]") -> str:
     if not os.path.isabs(path):
         path = _find_relative(path)
     parent, name = os.path.split(os.path.abspath(path))
-    real = real_directories[directory] = os.path.join(os.path.realpath(parent), "")
+    real = real_directories[directory] = _real_directory(parent, real_directories)
     return real + name
+
+
+def _real_directory(path: str, real_directories: "dict[str, str]") -> str:
+    """Resolve an absolute directory; in a package, all but its last part is known."""
+    parent, _, name = path.rpartition("/")
+    above = real_directories.get(parent)
+    if above is not None:
+        try:
+            if os.lstat(path).st_mode & _FILE_TYPE != _LINK:
+                return above + name + "/"
+        except OSError as error:
+            raise_if_applications(error)
+    return os.path.join(os.path.realpath(path), "")
 
 
 def _find_relative(path: str) -> str:
@@ -560,11 +590,11 @@ class _Writer:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
 
-    def add_lines(self, source: "_Source", first: int, count: int) -> "Marks":
+    def add_lines(self, source: bytes, first: int, count: int) -> "Marks":
         """Make room to mark lines of a source file.
 
         Args:
-            source: The file.
+            source: The file, as `describe_source` gives it.
             first: The line that index 0 of the result stands for.
             count: How many lines there is room for.
 
@@ -575,32 +605,26 @@ class _Writer:
         return segment.marks(position, count)
 
     def add_record(
-        self, kind: bytes, source: "_Source", first: int, count: int
+        self, kind: bytes, source: bytes, first: int, count: int, more: bytes = b""
     ) -> "tuple[Segment, int]":
         """Write a record for a source file, but for its content.
+
+        Args:
+            kind: What it begins with.
+            source: The file, as `describe_source` gives it.
+            first: A line.
+            count: How many bytes of content there is room for.
+            more: What comes before the content.
 
         Returns:
             The segment it is in, and where in that its `count` bytes of content are.
         """
         if os.getpid() != self._pid:
             self._after_fork()  # A fork by compiled code that does not call Python's hooks.
-        names = source.path + source.module
-        start = RECORD_FIXED + len(names)
-        length = _aligned(start + count)
+        start = RECORD_FIXED - _SOURCE_FIXED + len(source) + len(more)
+        length = (start + count + 7) & ~7
         prefix = kind + length.to_bytes(4, "little")
-        facts = b"".join(
-            (
-                (SOURCE_READ if source.was_read else 0).to_bytes(4, "little"),
-                source.size.to_bytes(8, "little"),
-                source.modified.to_bytes(8, "little", signed=True),
-                source.checksum.to_bytes(4, "little"),
-                first.to_bytes(4, "little"),
-                count.to_bytes(4, "little"),
-                len(source.path).to_bytes(4, "little"),
-                len(source.module).to_bytes(4, "little"),
-                names,
-            )
-        )
+        facts = (first | count << 32).to_bytes(8, "little") + source + more
         check = checksum(prefix + facts).to_bytes(4, "little")
         segment = self._take_segment(length)
         try:
@@ -801,7 +825,7 @@ class MappedSegment:
         """Add a record and return where it is."""
         position = self._position
         self.put(position, content)
-        self._position += length
+        self._position = position + length
         self.room -= length
         return position
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any, Final
 
-    from hcoverage._recorder import Segment, _Recorder, _Source, _Writer
+    from hcoverage._recorder import Segment, _Recorder, _Writer
 
 # The format, as told in docs/recording-format.md.
 ARCS_KIND: "Final" = b"ARCS"
@@ -228,7 +228,7 @@ class _ArcLog:
 
     __slots__ = ("_free", "_next_size", "_seen", "_source", "_writer")
 
-    def __init__(self, writer: "_Writer", source: "_Source") -> None:
+    def __init__(self, writer: "_Writer", source: bytes) -> None:
         self._writer = writer
         self._source = source
         self._free: list[_ArcBlock] = []

@@ -49,7 +49,10 @@ class Contexts:
         self._monitoring = monitoring
         self._recorder: _Recorder = recorder
         self._checksum: Callable[[bytes], int] = module.checksum
+        self._line_room: Callable[[bytes], int] = module.line_room
         self._aligned: Callable[[int], int] = module._aligned
+        self._part: Callable[[str], Any] = module._part
+        self._long_code_part: str = module._LONG_CODE_PART
         self._reader = reader
         self._numbers: Any = [0] if reader is None else reader.numbers
         self._seen = 0
@@ -90,7 +93,9 @@ class Contexts:
                 regions.pop(filename, None)
         if _KEEPS_DESCRIPTORS:
             self._kept.extend(list(recorder._overflow.values()))
+            self._kept.extend(list(recorder.instructions.values()))
         recorder._overflow.clear()
+        recorder.instructions.clear()
         if self._arcs is not None:
             self._arcs.begin_anew()
         self._monitoring.restart_events()
@@ -105,16 +110,25 @@ class Contexts:
         if source is None:
             return recorder.add_source(filename, frame)
         try:
-            region = recorder.writer.add_lines(source, 0, source.line_room)
+            region = recorder.writer.add_lines(source, 0, self._line_room(source))
         except (OSError, ValueError, MemoryError) as error:
             recorder.writer.note_loss(error)
             region = None
         return recorder.regions.setdefault(filename, region)
 
+    def instructions(self, code: "CodeType") -> "Marks | None":
+        """Where the instructions of a long code object are marked in the present context."""
+        try:
+            marks: Marks = self._part(self._long_code_part).room(self._recorder, code)
+        except (OSError, ValueError, OverflowError, MemoryError) as error:
+            self._recorder.writer.note_loss(error)
+            return None
+        return marks
+
     def _context_record(self, text: bytes) -> bytes:
         length = self._aligned(_RECORD_FIXED + len(text))
         prefix = CONTEXT_KIND + length.to_bytes(4, "little")
-        facts = bytes(32) + len(text).to_bytes(4, "little") + bytes(4) + text
+        facts = bytes(32) + len(text).to_bytes(8, "little") + text
         check = self._checksum(prefix + facts).to_bytes(4, "little")
         return (prefix + check + facts).ljust(length, b"\0")
 
@@ -172,7 +186,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     mark = recorder.mark
     # With the code objects, so that an `id` is nobody else's.
     known: dict[int, CodeType] = {}
-    long_codes = recorder.long_codes
+    instructions = recorder.instructions
     watch_lines = module.watch_lines
 
     def code_starts(code: "CodeType", _offset: int) -> object:
@@ -186,16 +200,20 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
             region = region_of(code.co_filename, get_frame(1))
             if region is None:
                 return disable
-            watch_lines(monitoring, tool, code, long_codes, _LONG_LINE_TABLE)
+            watch_lines(monitoring, tool, code, recorder, _LONG_LINE_TABLE)
         except RecursionError:
             return None
         known[id(code)] = code
         return again
 
     def instruction_runs(code: "CodeType", offset: int) -> object:
-        line = long_codes[code.co_linetable][offset]
-        if line is not None:
-            line_runs(code, line)
+        if numbers[0] != contexts._seen:
+            look()
+        marks = instructions.get(code.co_linetable)
+        if marks is None:
+            marks = contexts.instructions(code)
+        if marks is not None:
+            marks[offset] = mark
         return disable
 
     def line_runs(code: "CodeType", line: int) -> object:

@@ -1,96 +1,23 @@
 """What the recorder does where things are not as they mostly are.
 
-No shared mappings, no disk space, no file of a source, an error in the middle, a very long code
-object, much to sum up. No process but these has to load it: that takes as long as all else that
-starting to record does. Loaded by ``_recorder``, from beside it and under its name, so that it can
-be copied with it. Like the recorder it is a guest: no lock, no output, and no exception of its own
-reaches the application.
+No shared mappings, no disk space, no file of a source, an error in the middle. No process but these
+has to load it: that takes as long as all else that starting to record does. Loaded by
+``_recorder``, from beside it and under its name, so that it can be copied with it. Like the
+recorder it is a guest: no lock, no output, and no exception of its own reaches the application.
 """
 
 import _signal  # type: ignore[import-not-found]  # `signal` itself imports `enum` and more.
 import os
-import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType, ModuleType
+    from types import ModuleType
     from typing import Any, Final
 
-    from hcoverage._recorder import LongCodes, Marks
-
-# RESUME, END_FOR, END_SEND and END_ASYNC_FOR, which CPython tells no lines for (`initialize_lines`
-# in instrumentation.c). As numbers: when they are needed the application may have made the standard
-# library unreadable, by giving up its privileges or its root directory.
-_NO_LINE_STARTS: "Final" = (151, 4, 5, 54) if sys.version_info < (3, 13) else (149, 11, 12, 10)
-
-# CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR, see the `inspect` module.
-_GENERATORS: "Final" = 0x20 | 0x80 | 0x200
-
-# The code objects that instructions are told of, by their line tables.
-_owners: "dict[bytes, CodeType]" = {}
+    from hcoverage._recorder import Marks
 
 _STANDARD_ERROR: "Final" = 2
 _IMPORT_FILES: "Final" = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
-
-
-def watch_long_code(
-    monitoring: "Any",
-    tool: int,
-    second: "int | None",
-    code: "CodeType",
-    long_codes: "LongCodes",
-) -> None:
-    """Have each instruction of a code object told, whatever traces it later.
-
-    Before Python 3.14, CPython notes which tool wants an instruction only once two tools are there,
-    and then forgets the one that was (`update_instrumentation_data` in `instrumentation.c` sets
-    `per_instruction_tools` to zero). `sys.settrace` is such a second tool, for what it traces. So
-    there are two from the beginning, for an event that this code object does not have, or seldom.
-
-    Args:
-        monitoring: `sys.monitoring`.
-        tool: Ours.
-        second: Another tool id that is ours for now; it is given back. None where there is none;
-            then lines are told, which takes longer.
-        code: The code object.
-        long_codes: Where the lines of instructions are found by the code object's line table. Of
-            two code objects with the same one, lines are told of the second.
-
-    Raises:
-        ValueError: The tool id is not in use.
-    """
-    events, table = monitoring.events, code.co_linetable
-    is_first = _owners.setdefault(table, code) is code
-    try:
-        if second is None or not is_first:
-            monitoring.set_local_events(tool, code, events.LINE)
-        elif table not in long_codes:  # else its events were only started anew
-            long_codes[table] = _lines_of_instructions(code)
-            yields = code.co_flags & _GENERATORS
-            rare = events.STOP_ITERATION if yields else events.PY_YIELD
-            monitoring.set_local_events(second, code, rare)
-            monitoring.set_local_events(tool, code, rare | events.INSTRUCTION)
-            monitoring.set_local_events(second, code, 0)
-    finally:
-        if second is not None:
-            monitoring.free_tool_id(second)
-
-
-def _lines_of_instructions(code: "CodeType") -> "tuple[int | None, ...]":
-    """The lines that running an instruction runs, by its offset.
-
-    A tuple of numbers is nothing that the garbage collector would look through time and again.
-    """
-    lines: list[int | None] = []
-    for start, end, line in code.co_lines():
-        lines += [line] * (end - start)
-    instructions = code.co_code[::2]
-    for without in _NO_LINE_STARTS:
-        place = instructions.find(without)
-        while place >= 0:
-            lines[2 * place] = None
-            place = instructions.find(without, place + 1)
-    return tuple(lines)
 
 
 def raise_unless_from(files: "set[str]", error: BaseException) -> None:

@@ -29,6 +29,7 @@ from coverage.inorout import InOrOut, canonical_path
 from coverage.plugin_support import Plugins
 
 from hcoverage._data_directory import RECORDING_SUFFIX
+from hcoverage._line_tables import lines_of_instructions
 from hcoverage._printable import printable
 
 if TYPE_CHECKING:
@@ -39,22 +40,25 @@ if TYPE_CHECKING:
     from coverage.config import CoverageConfig
 
 MAGIC: Final = b"\x89HCOV\r\n\x1a"
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 MARK: Final = 0xA5
 
 _HEADER_FIXED: Final = 64
 _LINES_KIND: Final = b"LINE"
+_CODE_KIND: Final = b"CODE"
 _ARCS_KIND: Final = b"ARCS"
 _CONTEXT_KIND: Final = b"CTXT"
 _RECORD_FIXED: Final = 52
+_CODE_FIXED: Final = 8
 _CHECKSUM_PRIME: Final = 1073741789
 _ENTRY_PRIME: Final = 65521
-_KINDS: Final = re.compile(b"LINE|ARCS|CTXT")
+_KINDS: Final = re.compile(b"LINE|CODE|ARCS|CTXT")
 _ONE_ARC: Final = 1
 _ONE_ARC_NUMBERS: Final = 2
 _TRAIL: Final = 2
 _TRAIL_NUMBERS: Final = 3
-_SOURCE_READ: Final = 1
+_SOURCE_FOUND: Final = 1
+_SOURCE_READ: Final = 2
 _ALIGNMENT: Final = 8
 _NAME_PARTS: Final = 4
 _LONGEST_NUMBER: Final = 20
@@ -67,6 +71,7 @@ _LONGEST_CONTEXT: Final = 16 << 10  # two of them, joined, are within the bounds
 _MOST_RESUMPTIONS: Final = 1000
 MOST_RECORDS: Final = 20_000  # of a segment
 _MOST_LINES: Final = 1 << 20
+_MOST_INSTRUCTIONS: Final = 1 << 24  # bytes of one code object
 
 _MARK_TO_TRUE: Final = bytes(byte == MARK for byte in range(256))
 
@@ -131,8 +136,8 @@ class SourceLines:
     Attributes:
         path: The real absolute path, where the process ran.
         module: The name of the module, or an empty string.
-        size: The size of the source when it first ran, or None when it could not be read.
-        checksum: Its CRC-32, or None.
+        size: The size of the source when it first ran, or None when it was not there.
+        checksum: Its CRC-32, or None where its size and time are enough to know it again.
         modified: Its modification time in nanoseconds since the epoch, or None.
         lines: The numbers of the lines that ran.
         arcs: Pairs of lines that ran one after the other, where branches are recorded.
@@ -482,10 +487,14 @@ class _Sources:
         self._statements: dict[str, Mapping[int, int]] = {}
 
     def is_current(self, source: SourceLines) -> bool:
-        if source.size is None or source.checksum is None:
+        if source.size is None:
             return True
-        present = self._present(source.path)
-        return present is None or present == (source.size, source.checksum)
+        here = self._local_path(source.path)
+        if source.checksum is None and here == source.path:
+            return _is_untouched(source)
+        checksum = with_checksum(source).checksum
+        present = self._present(here)
+        return present is None or checksum is None or present == (source.size, checksum)
 
     def statements(self, path: str) -> Mapping[int, int]:
         """For the lines of statements of several lines, the first one's number."""
@@ -502,7 +511,7 @@ class _Sources:
     def _present(self, path: str) -> tuple[int, int] | None:
         if path not in self._known:
             try:
-                content = read_source(self._local_path(path))
+                content = read_source(path)
             except (OSError, ValueError, RecordingError):
                 self._known[path] = None
             else:
@@ -568,6 +577,26 @@ class _Filter:
             chooser.source_in_third_match = TreeMatcher(
                 chooser.source_in_third_paths, "source_in_third"
             )
+
+
+def with_checksum(source: SourceLines) -> SourceLines:
+    """Give a source that is known by its time the checksum too, while it is what it was."""
+    if source.checksum is not None or source.size is None or not _is_untouched(source):
+        return source
+    try:
+        content = read_source(source.path)
+    except (OSError, ValueError, RecordingError):
+        return source
+    return replace(source, checksum=crc32(content))
+
+
+def _is_untouched(source: SourceLines) -> bool:
+    """Whether a source has the size and time that it had; also where it is no more."""
+    try:
+        status = os.stat(source.path)  # noqa: PTH116 - may hold a NUL
+    except (OSError, ValueError):
+        return True
+    return (status.st_size, status.st_mtime_ns) == (source.size, source.modified)
 
 
 def installed_places(process: ProcessIdentity) -> set[str]:
@@ -763,17 +792,19 @@ def _next_kind(content: bytes, position: int) -> int | None:
 
 def _checked_length(content: bytes, position: int) -> int | None:
     """The length of the record at a position, or None if there is no whole record's beginning."""
-    if content[position : position + 4] not in {_LINES_KIND, _ARCS_KIND, _CONTEXT_KIND}:
-        return None
-    if position + _RECORD_FIXED > len(content):
+    kind = content[position : position + 4]
+    if not _KINDS.fullmatch(kind) or position + _RECORD_FIXED > len(content):
         return None
     path = _integer(content, position + 44, 4)
     module = _integer(content, position + 48, 4)
     length = _integer(content, position + 4, 4)
     marks = _RECORD_FIXED + path + module
+    if kind == _CODE_KIND:
+        marks += code_length(content, position + marks)
     if path > _LONGEST_NAME or module > _LONGEST_NAME or position + marks > len(content):
         return None
-    if _align(marks + _integer(content, position + 40, 4)) != length:
+    count = _integer(content, position + 16, 4)
+    if _align(marks + count) != length or (kind == _CODE_KIND and count > _MOST_INSTRUCTIONS):
         return None
     checked = content[position : position + 8] + content[position + 12 : position + marks]
     checksum = _checksum(checked)
@@ -781,27 +812,30 @@ def _checked_length(content: bytes, position: int) -> int | None:
 
 
 def _parse_record(content: bytes, position: int, length: int, damage: list[str]) -> SourceLines:
-    first = _integer(content, position + 36, 4)
-    count = _integer(content, position + 40, 4)
+    first = _integer(content, position + 12, 4)
+    count = _integer(content, position + 16, 4)
     path_end = position + _RECORD_FIXED + _integer(content, position + 44, 4)
     start = path_end + _integer(content, position + 48, 4)
     path = os.fsdecode(content[position + _RECORD_FIXED : path_end])
     if position + length > len(content):
         damage.append(f"cut off in what {path!r} ran")
-    body = content[start : start + count]
     lines: frozenset[int] = frozenset()
     entries: list[Trail | tuple[int, int]] = []
-    if content[position : position + 4] == _LINES_KIND:
-        lines = _parse_marks(body, first, path, damage)
-    else:
-        entries.extend(_parse_entries(body, path, damage))
-    was_read = bool(_integer(content, position + 12, 4) & _SOURCE_READ)
+    kind = content[position : position + 4]
+    if kind == _LINES_KIND:
+        lines = _parse_marks(content[start : start + count], first, path, damage)
+    elif kind == _CODE_KIND:
+        lines = parse_code(content[start : position + length], first, count, path, damage)
+    elif kind == _ARCS_KIND:
+        entries.extend(_parse_entries(content[start : start + count], path, damage))
+    known = _integer(content, position + 20, 4)
+    was_found = bool(known & _SOURCE_FOUND)
     return SourceLines(
         path=path,
         module=content[path_end:start].decode("utf-8", "replace"),
-        size=_integer(content, position + 16, 8) if was_read else None,
-        checksum=_integer(content, position + 32, 4) if was_read else None,
-        modified=_integer(content, position + 24, 8, signed=True) if was_read else None,
+        size=_integer(content, position + 24, 8) if was_found else None,
+        checksum=_integer(content, position + 40, 4) if known & _SOURCE_READ else None,
+        modified=_integer(content, position + 32, 8, signed=True) if was_found else None,
         lines=lines,
         arcs=frozenset(entry for entry in entries if not isinstance(entry, Trail)),
         trails=frozenset(entry for entry in entries if isinstance(entry, Trail)),
@@ -817,6 +851,46 @@ def _parse_marks(marks: bytes, first: int, path: str, damage: list[str]) -> froz
         damage.append(f"{unreadable} lines of {path!r} cannot be read")
     numbers = range(first, first + len(marks))
     return frozenset(compress(numbers, marks.translate(_MARK_TO_TRUE)))
+
+
+def code_length(content: bytes, start: int) -> int:
+    """How many bytes of a record of a code object are between its names and its marks."""
+    return _CODE_FIXED + _integer(content, start, 4) + 4 * _integer(content, start + 4, 4)
+
+
+def parse_code(
+    content: bytes, first: int, count: int, path: str, damage: list[str]
+) -> frozenset[int]:
+    """Tell the lines of the instructions that ran.
+
+    Args:
+        content: What follows the names: numbers, offsets, the line table, marks.
+        first: The first line of the code object.
+        count: How many bytes its instructions have.
+        path: Its source.
+        damage: What is wrong is added here.
+    """
+    start = code_length(content, 0)
+    table_start = start - _integer(content, 0, 4)
+    content_marks = content[start : start + count].ljust(count, b"\0")
+    unreadable = count - content_marks.count(0) - content_marks.count(MARK)
+    if unreadable:
+        damage.append(f"{unreadable} instructions of {path!r} cannot be read")
+    marks = bytearray(content_marks[::2])
+    for position in range(_CODE_FIXED, table_start, 4):
+        offset = _integer(content, position, 4)
+        if offset < count:
+            marks[offset // 2] = 0
+    try:
+        lines = lines_of_instructions(content[table_start:start], first, len(marks))
+    except ValueError as error:
+        damage.append(f"lines of {path!r} cannot be read: {error}")
+        return frozenset()
+    if not all(line is None or 0 <= line < _MOST_LINES for line in lines):
+        damage.append(f"lines of {path!r} are more than can be right")
+        return frozenset()
+    ran = compress(lines, marks.translate(_MARK_TO_TRUE))
+    return frozenset(line for line in ran if line is not None)
 
 
 def _parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Trail | tuple[int, int]]:

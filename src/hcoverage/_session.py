@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -165,6 +166,7 @@ def _fill_startup_directory(
         rcfile=shared_rcfile,
         branch=rcfile.settings.branch,
         context=rcfile.settings.context or "",
+        began=time.time_ns(),
         skip=(*worth_skipping(rcfile), str(directory)),
     )
     fill_startup_directory(directory, settings)

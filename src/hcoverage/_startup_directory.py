@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 COVERAGE_DIRECTORY: Final = "lib"
 
+# Of a file system's time stamps, in nanoseconds: a file that is written now may have that of then.
+_COARSEST_TIME: Final = 2 * 10**9
+
 _AT_LEAST: Final = re.compile(r">= *3\.([0-9]+)")
 
 _COPIES: Final = {
@@ -33,12 +36,18 @@ _COPIES: Final = {
     "hcoverage._process": "_hcoverage_process.py",
     "hcoverage._recorder": "_hcoverage_recorder.py",
     "hcoverage._recorder_arcs": "_hcoverage_recorder_arcs.py",
-    "hcoverage._recorder_seldom": "_hcoverage_recorder_seldom.py",
     "hcoverage._recorder_contexts": "_hcoverage_recorder_contexts.py",
+    "hcoverage._recorder_long_code": "_hcoverage_recorder_long_code.py",
+    "hcoverage._recorder_seldom": "_hcoverage_recorder_seldom.py",
     "hcoverage._sitecustomize": "sitecustomize.py",
 }
 # What is compiled together with `_process`, see there.
-_PARTS: Final = ("_hcoverage_recorder", "_hcoverage_recorder_arcs", "_hcoverage_recorder_seldom")
+_PARTS: Final = (
+    "_hcoverage_recorder",
+    "_hcoverage_recorder_arcs",
+    "_hcoverage_recorder_long_code",
+    "_hcoverage_recorder_seldom",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +60,7 @@ class Settings:
         rcfile: What coverage.py reads where it measures.
         branch: Whether branches are measured.
         context: The static context, or an empty string.
+        began: When the session began, in nanoseconds since the epoch.
         skip: What is not worth recording, as `_recorder.start` takes it.
     """
 
@@ -59,6 +69,7 @@ class Settings:
     rcfile: Path
     branch: bool
     context: str
+    began: int
     skip: Sequence[str]
 
     def text(self) -> str:
@@ -69,6 +80,7 @@ class Settings:
             f"RCFILE = {str(self.rcfile)!r}\n"
             f"BRANCH = {self.branch!r}\n"
             f"CONTEXT = {self.context!r}\n"
+            f"SETTLED_BEFORE = {self.began - _COARSEST_TIME!r}\n"
             f"SKIP = {tuple(self.skip)!r}\n"
         )
 

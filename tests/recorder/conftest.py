@@ -192,6 +192,7 @@ def make_bench() -> MakeBench:
             "recorder",
             "recorder_arcs",
             "recorder_contexts",
+            "recorder_long_code",
             "recorder_seldom",
             "context_reader",
         ):

@@ -6,19 +6,24 @@ import os
 import random
 import shutil
 import sys
+import time
 from binascii import crc32
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from coverage import CoverageData
+from coverage.config import read_coverage_config
 
 from hcoverage import _recorder
 from hcoverage._recordings import (
     MAGIC,
     RecordingError,
     Segment,
+    add_to_data,
     read_directory,
     read_segment,
+    with_checksum,
 )
 
 if TYPE_CHECKING:
@@ -27,10 +32,25 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
 
 
-@pytest.fixture(scope="module")
-def recorded(make_bench: MakeBench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+# What `sitecustomize` does for lines to be marked, and for instructions, and sources told by time.
+HOW = {
+    "lines": "import hcrecorder\nhcrecorder.start()\n",
+    "instructions": (
+        "import hcrecorder\nhcrecorder._LONG_LINE_TABLE = 0\n"
+        "hcrecorder.start(settled_before=1 << 62)\n"
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=HOW)
+def recorded(
+    request: pytest.FixtureRequest,
+    make_bench: MakeBench,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Bench:
     """A bench on which a program with three modules has run, in one segment."""
     bench = make_bench(tmp_path_factory.mktemp("recorded"))
+    bench.customize(HOW[request.param])
     bench.write("import one, two\nif one.x:\n    y = 1\nelse:\n    y = 2\n")
     bench.write("x = 1\ndef never():\n    return 1\n", "one.py")
     bench.write("def f():\n    return 1\nf()\n", "two.py")
@@ -39,7 +59,11 @@ def recorded(make_bench: MakeBench, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def _lines(segment: Segment) -> dict[str, frozenset[int]]:
-    return {Path(source.path).name: source.lines for source in segment.sources}
+    found: dict[str, frozenset[int]] = {}
+    for source in segment.sources:
+        name = Path(source.path).name
+        found[name] = found.get(name, frozenset()) | source.lines
+    return found
 
 
 WHOLE = {
@@ -107,7 +131,8 @@ def test_each_bit_flipped(recorded: Bench, tmp_path: Path) -> None:
                 assert segment.damage
             told += bool(segment.damage or segment.loss)
     # What is not told is padding between records, which says nothing.
-    assert told >= used * 3 - 3 * 8 * (len(WHOLE) + 1)
+    records = len(read_segment(_file(recorded)).sources)
+    assert told >= used * 3 - 3 * 8 * (records + 1)
 
 
 def test_random_damage(recorded: Bench, tmp_path: Path) -> None:
@@ -125,6 +150,7 @@ def test_random_damage(recorded: Bench, tmp_path: Path) -> None:
         assert all(lines <= WHOLE[name] for name, lines in found.items())
 
 
+@pytest.mark.parametrize("recorded", ["lines"], indirect=True)
 def test_goes_on_after_a_damaged_record(recorded: Bench, tmp_path: Path) -> None:
     content = bytearray(_file(recorded).read_bytes())
     second = content.index(b"LINE", content.index(b"LINE") + 1)
@@ -141,9 +167,9 @@ def test_goes_on_after_a_damaged_record(recorded: Bench, tmp_path: Path) -> None
         (bytes(4096), "empty"),
         (b"SQLite format 3\0" * 9, "not a recording"),
         (MAGIC, "cut off in the header"),
-        (MAGIC + b"\x03" + bytes(90), "format version 3; this is a reader of version 2"),
-        (MAGIC + b"\x02\0\0\0" + b"\xff" * 80, "cut off in the header"),
-        (MAGIC + b"\x02" + bytes(90), "the header is damaged"),
+        (MAGIC + b"\x02" + bytes(90), "format version 2; this is a reader of version 3"),
+        (MAGIC + b"\x03\0\0\0" + b"\xff" * 80, "cut off in the header"),
+        (MAGIC + b"\x03" + bytes(90), "the header is damaged"),
     ],
 )
 def test_what_is_no_recording(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -223,6 +249,66 @@ def test_context_goes_into_the_data(bench: Bench) -> None:
         bench.run("app.py", env={**bench.env, "HCOVERAGE_RECORD_CONTEXT": context})
     _, measured = bench.measured()
     assert measured.contexts == {"one", "two"}
+
+
+class TestSourcesKnownByTime:
+    """Of a source that nobody has touched since the run began, no checksum is taken."""
+
+    @pytest.fixture(autouse=True)
+    def settled(self, bench: Bench) -> None:
+        bench.customize("import hcrecorder\nhcrecorder.start(settled_before=1 << 62)\n")
+
+    def test_it_is_current_while_size_and_time_are_the_same(self, bench: Bench) -> None:
+        app = bench.write("x = 1\n")
+        bench.run("app.py")
+        (source,) = bench.only().sources
+        status = app.stat()
+        known = (source.size, source.modified, source.checksum)
+        assert known == (status.st_size, status.st_mtime_ns, None)
+        selected, measured = bench.measured()
+        assert not selected.stale
+        assert measured.what == {os.path.realpath(app): {1}}
+
+    def test_another_time_is_told_as_a_change(self, bench: Bench) -> None:
+        app = bench.write("x = 1\n")
+        bench.run("app.py")
+        os.utime(app, ns=(0, app.stat().st_mtime_ns + 1))
+        selected, measured = bench.measured()
+        assert selected.stale == {os.path.realpath(app)}
+        assert measured.what == {}
+
+    def test_its_checksum_is_that_of_what_is_there_while_it_is_the_same(self, bench: Bench) -> None:
+        app = bench.write("x = 1\n")
+        bench.run("app.py")
+        (source,) = bench.only().sources
+        assert with_checksum(source).checksum == crc32(app.read_bytes())
+        app.write_text("x = 21\n")
+        assert with_checksum(source) == source
+
+    @pytest.mark.parametrize("same", [True, False])
+    def test_a_copy_elsewhere_is_current_if_its_content_is_the_same(
+        self, bench: Bench, tmp_path: Path, *, same: bool
+    ) -> None:
+        app = bench.write("x = 1\n")
+        copy = tmp_path / "copy.py"
+        copy.write_text("x = 1\n" if same else "x = 2\n")
+        bench.run("app.py")
+        config = read_coverage_config(config_file=False, warn=pytest.fail)
+        selected = add_to_data(
+            bench.read().recordings, CoverageData(no_disk=True), config, lambda _path: str(copy)
+        )
+        assert selected.stale == (set() if same else {os.path.realpath(app)})
+
+
+def test_a_source_that_is_written_while_the_run_goes_on_has_a_checksum(bench: Bench) -> None:
+    began = time.time_ns()
+    bench.customize(f"import hcrecorder\nhcrecorder.start(settled_before={began} - 2 * 10**9)\n")
+    app = bench.write("x = 1\n")
+    # As what unpacks an archive does it.
+    os.utime(app, (0, 0))
+    bench.run("app.py")
+    (source,) = bench.only().sources
+    assert source.checksum == crc32(app.read_bytes())
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 7, 64, 1000])

@@ -34,6 +34,16 @@ def lines_record(source: str, first: int, lines: frozenset[int]) -> bytes:
     return _record(b"LINE", source, first, bytes(marks))
 
 
+def code_record(source: str, first: int, ran: frozenset[int], without_line: int) -> bytes:
+    """A code object of a hundred instructions, each in a line of its own."""
+    table = b"\xf0" + b"\0" + b"\xd8\0\0" * 99
+    marks = bytearray(200)
+    for instruction in ran:
+        marks[2 * instruction] = 0xA5
+    more = struct.pack("<III", len(table), 1, 2 * without_line) + table
+    return _record(b"CODE", source, first, bytes(marks), more)
+
+
 def arcs_record(source: str, entries: Sequence[Entry]) -> bytes:
     body = b""
     for numbers in entries:
@@ -51,11 +61,11 @@ def _checksum(content: bytes, prime: int = 1073741789) -> int:
     return int.from_bytes(content, "little") % prime
 
 
-def _record(kind: bytes, source: str, first: int, body: bytes) -> bytes:
+def _record(kind: bytes, source: str, first: int, body: bytes, more: bytes = b"") -> bytes:
     name = source.encode()
-    length = -(-(52 + len(name) + len(body)) // 8) * 8
+    length = -(-(52 + len(name) + len(more) + len(body)) // 8) * 8
     begin = struct.pack("<4sI", kind, length)
-    rest = struct.pack("<IQqIIIII", 0, 0, 0, 0, first, len(body), len(name), 0) + name
+    rest = struct.pack("<IIIQqIII", first, len(body), 0, 0, 0, 0, len(name), 0) + name + more
     checksum = struct.pack("<I", _checksum(begin + rest))
     return (begin + checksum + rest + body).ljust(length, b"\0")
 
@@ -67,7 +77,7 @@ def segment(process: int, part: int, facts: dict[str, str], records: Sequence[by
     token = process.to_bytes(8, "little")
     fixed = struct.pack(
         "<8sHHIQIIQ8sI",
-        b"\x89HCOV\r\n\x1a", 2, 0, len(metadata), size, process, 1, process, token, part,
+        b"\x89HCOV\r\n\x1a", 3, 0, len(metadata), size, process, 1, process, token, part,
     )  # fmt: skip
     header = fixed + struct.pack("<III", _checksum(fixed + metadata), 0, 0)
     return ((header + metadata).ljust(start, b"\0") + b"".join(records)).ljust(size, b"\0")
@@ -86,6 +96,13 @@ trails = st.tuples(
 records = st.lists(
     st.builds(
         lines_record, sources, st.sampled_from([1, 1, 257]), st.frozensets(st.integers(0, 99))
+    )
+    | st.builds(
+        code_record,
+        sources,
+        st.sampled_from([1, 1, 1 << 20]),
+        st.frozensets(st.integers(0, 99)),
+        st.integers(0, 99),
     )
     | st.builds(arcs_record, sources, st.lists(arcs | trails, max_size=5))
     | st.builds(context_record, st.sampled_from(["", "test_a", "test_b", "\x1b"])),
@@ -126,9 +143,12 @@ def segments(draw: st.DrawFn) -> list[bytes]:
 def _marked_anew(record: bytes, line: int) -> bytes:
     """Mark another line in a record of lines, which has the same head then."""
     start = 52 + sum(struct.unpack_from("<II", record, 44))
-    count = int.from_bytes(record[40:44], "little")
-    if not record.startswith(b"LINE") or line >= count:
+    count = int.from_bytes(record[16:20], "little")
+    if not record.startswith((b"LINE", b"CODE")) or line >= count:
         return record
+    if record.startswith(b"CODE"):
+        length, offsets = struct.unpack_from("<II", record, start)
+        start, line = start + 8 + length + 4 * offsets, 2 * line
     return record[: start + line] + b"\xa5" + record[start + line + 1 :]
 
 

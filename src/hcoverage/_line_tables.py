@@ -1,0 +1,59 @@
+"""CPython's line tables: which line each instruction of a code object belongs to.
+
+As `code.co_lines` tells it, for the tables of Python 3.11 and later, whatever Python reads them.
+The format is told in CPython's ``Objects/locations.md``. Tables come from recordings, which anybody
+may have written, so they are not given to CPython itself, which believes them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_ENTRY: Final = re.compile(rb"[\x80-\xff][\x00-\x7f]*")
+_NO_LOCATION: Final = 15
+_FIRST_WITH_LINE_DELTA: Final = 13
+_FIRST_WITH_SMALL_DELTA: Final = 10
+_LONGEST_NUMBER: Final = 6  # of six bits each, more than CPython's own 32 bits
+
+
+def lines_of_instructions(table: bytes, first: int, count: int) -> tuple[int | None, ...]:
+    """Tell the line of each code unit, which has two bytes.
+
+    Args:
+        table: The code object's ``co_linetable``.
+        first: Its ``co_firstlineno``.
+        count: How many code units it has.
+
+    Returns:
+        Line numbers, and None for what has no line.
+
+    Raises:
+        ValueError: It is no such table, or not one for so many code units.
+    """
+    lines: list[int | None] = []
+    line = first
+    if table[:1] < b"\x80":
+        raise ValueError("a line table that begins in the middle of an entry")
+    for entry in _ENTRY.findall(table):
+        kind = entry[0] >> 3 & 15
+        if kind in (_FIRST_WITH_LINE_DELTA, _FIRST_WITH_LINE_DELTA + 1):
+            line += _signed_number(entry)
+        elif _FIRST_WITH_SMALL_DELTA <= kind < _FIRST_WITH_LINE_DELTA:
+            line += kind - _FIRST_WITH_SMALL_DELTA
+        lines += [None if kind == _NO_LOCATION else line] * ((entry[0] & 7) + 1)
+        if len(lines) > count:
+            break
+    if len(lines) != count:
+        raise ValueError(f"a line table that is not for {count} instructions")
+    return tuple(lines)
+
+
+def _signed_number(entry: bytes) -> int:
+    """The first number of an entry: groups of six bits, least first; the lowest bit is the sign."""
+    number = 0
+    for place, byte in enumerate(entry[1 : 1 + _LONGEST_NUMBER]):
+        number |= (byte & 0x3F) << 6 * place
+        if not byte & 0x40:
+            return -(number >> 1) if number & 1 else number >> 1
+    raise ValueError("a number in a line table that does not end")
