@@ -11,6 +11,7 @@ import re
 from typing import Final
 
 _ENTRY: Final = re.compile(rb"[\x80-\xff][\x00-\x7f]*")
+_BEGINNING: Final = 0x80  # set in the first byte of an entry and in no other
 _NO_LOCATION: Final = 15
 _FIRST_WITH_LINE_DELTA: Final = 13
 _FIRST_WITH_SMALL_DELTA: Final = 10
@@ -26,14 +27,15 @@ def lines_of_instructions(table: bytes, first: int, count: int) -> tuple[int | N
         count: How many code units it has.
 
     Returns:
-        Line numbers, and None for what has no line.
+        Line numbers, and None for what has no line, also where the table is too short: a table can
+        be made by hand, and CPython takes what it gets.
 
     Raises:
-        ValueError: It is no such table, or not one for so many code units.
+        ValueError: It is no such table.
     """
     lines: list[int | None] = []
     line = first
-    if table[:1] < b"\x80":
+    if table and table[0] < _BEGINNING:
         raise ValueError("a line table that begins in the middle of an entry")
     for entry in _ENTRY.findall(table):
         kind = entry[0] >> 3 & 15
@@ -42,11 +44,10 @@ def lines_of_instructions(table: bytes, first: int, count: int) -> tuple[int | N
         elif _FIRST_WITH_SMALL_DELTA <= kind < _FIRST_WITH_LINE_DELTA:
             line += kind - _FIRST_WITH_SMALL_DELTA
         lines += [None if kind == _NO_LOCATION else line] * ((entry[0] & 7) + 1)
-        if len(lines) > count:
+        if len(lines) >= count:
             break
-    if len(lines) != count:
-        raise ValueError(f"a line table that is not for {count} instructions")
-    return tuple(lines)
+    lines += [None] * (count - len(lines))
+    return tuple(lines[:count])
 
 
 def _signed_number(entry: bytes) -> int:
