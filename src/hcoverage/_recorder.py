@@ -71,14 +71,14 @@ _ENV_SKIP: "Final" = "HCOVERAGE_RECORD_SKIP"
 _FIRST_SEGMENT: "Final" = 8192
 _FORKED_SEGMENT: "Final" = 4096
 _LARGEST_SEGMENT: "Final" = 1 << 20
-_SEGMENT_GROWTH: "Final" = 4
+_SEGMENT_GROWTH: "Final" = 8
 _BLOCK: "Final" = 4096
 _LONGEST_ARGV: "Final" = 1 << 14
 
 # There is room for so many lines, as far as a source can have them, and for one more for each so
 # many bytes; Python's lines have 35 on average. Those past the room get blocks of their own.
 _SHORT_LINES: "Final" = 128
-_BYTES_OF_A_LINE: "Final" = 16
+_BYTES_OF_A_LINE: "Final" = 24
 _OVERFLOW_LINES: "Final" = 256
 
 # The largest prime that fits one digit of Python's integers, so that the remainder is fast.
@@ -98,7 +98,7 @@ if "binascii" in sys.builtin_module_names:
 # Before 3.14, a LINE event looks its line up from the beginning of the code object's table, so that
 # the lines of a long module cost the square of their number: 100,000 lines take 50 seconds. From
 # this many bytes of table on INSTRUCTION events are used, and the reader looks their lines up.
-_LONG_LINE_TABLE: "Final" = 1 << 10 if sys.version_info < (3, 14) else 1 << 62
+_LONG_LINE_TABLE: "Final" = 3 << 8 if sys.version_info < (3, 14) else 1 << 62
 
 # What most processes have no use for, none should have to load.
 _ARCS_PART: "Final" = __name__ + "_arcs"

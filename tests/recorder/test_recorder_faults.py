@@ -494,7 +494,9 @@ def test_standard_streams_closed(bench: Bench) -> None:
 
 def test_limit_of_file_size(bench: Bench) -> None:
     """RLIMIT_FSIZE while recording, also where SIGXFSZ would kill the application."""
-    bench.write("\n".join(f"x{n:05} = 1{n:05}" for n in range(9_000)), "large.py")
+    bench.write(
+        "\n".join(f"x{n:05} = 1{n:05}  # as long as lines are" for n in range(9_000)), "large.py"
+    )
     bench.env["PYTHONDONTWRITEBYTECODE"] = "1"
     for action in ("SIG_IGN", "SIG_DFL"):
         bench.write(
@@ -544,7 +546,10 @@ def mount(bench: Bench) -> Iterator[Callable[[int, str], None]]:
 def test_full_disk(bench: Bench, mount: Callable[[int, str], None]) -> None:
     mount(0, "size=64k,mode=777")
     for number in range(12):
-        bench.write("\n".join(f"x{n:05} = 1{n:05}" for n in range(9_000)), f"large{number}.py")
+        bench.write(
+            "\n".join(f"x{n:05} = 1{n:05}  # as long as lines are" for n in range(9_000)),
+            f"large{number}.py",
+        )
     bench.write("".join(f"import large{n}\n" for n in range(12)) + "print('fine')\n")
     assert bench.run("app.py") == "fine\n"
     (recording,) = bench.read().recordings
@@ -575,7 +580,9 @@ def test_data_directory_that_cannot_be_written(
 
 
 def test_data_directory_that_vanishes(bench: Bench) -> None:
-    bench.write("\n".join(f"x{n:05} = 1{n:05}" for n in range(9_000)), "large.py")
+    bench.write(
+        "\n".join(f"x{n:05} = 1{n:05}  # as long as lines are" for n in range(9_000)), "large.py"
+    )
     bench.write(
         "import os, shutil\nshutil.rmtree(os.environ['HCOVERAGE_RECORD'])\nimport large\n"
         "print('fine')\n"

@@ -294,9 +294,9 @@ class TestSourcesKnownByTime:
         copy.write_text("x = 1\n" if same else "x = 2\n")
         bench.run("app.py")
         config = read_coverage_config(config_file=False, warn=pytest.fail)
-        selected = add_to_data(
-            bench.read().recordings, CoverageData(no_disk=True), config, lambda _path: str(copy)
-        )
+        data = CoverageData(no_disk=True)
+        selected = add_to_data(bench.read().recordings, data, config, lambda _path: str(copy))
+        data.close(force=True)
         assert selected.stale == (set() if same else {os.path.realpath(app)})
 
 
