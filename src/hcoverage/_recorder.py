@@ -98,7 +98,7 @@ if "binascii" in sys.builtin_module_names:
 # Before 3.14, a LINE event looks its line up from the beginning of the code object's table, so that
 # the lines of a long module cost the square of their number: 100,000 lines take 50 seconds. From
 # this many bytes of table on INSTRUCTION events are used, and the reader looks their lines up.
-_LONG_LINE_TABLE: "Final" = 3 << 8 if sys.version_info < (3, 14) else 1 << 62
+_LONG_LINE_TABLE: "Final" = 1 << 10 if sys.version_info < (3, 14) else 1 << 62
 
 # What most processes have no use for, none should have to load.
 _ARCS_PART: "Final" = __name__ + "_arcs"
