@@ -622,7 +622,7 @@ class _Writer:
         if os.getpid() != self._pid:
             self._after_fork()  # A fork by compiled code that does not call Python's hooks.
         start = RECORD_FIXED - _SOURCE_FIXED + len(source) + len(more)
-        length = (start + count + 7) & ~7
+        length = _aligned(start + count)
         prefix = kind + length.to_bytes(4, "little")
         facts = (first | count << 32).to_bytes(8, "little") + source + more
         check = checksum(prefix + facts).to_bytes(4, "little")

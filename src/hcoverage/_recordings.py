@@ -825,7 +825,7 @@ def _parse_record(content: bytes, position: int, length: int, damage: list[str])
     if kind == _LINES_KIND:
         lines = _parse_marks(content[start : start + count], first, path, damage)
     elif kind == _CODE_KIND:
-        lines = parse_code(content[start : position + length], first, count, path, damage)
+        lines = _parse_code(content[start : position + length], first, count, path, damage)
     elif kind == _ARCS_KIND:
         entries.extend(_parse_entries(content[start : start + count], path, damage))
     known = _integer(content, position + 20, 4)
@@ -858,7 +858,7 @@ def code_length(content: bytes, start: int) -> int:
     return _CODE_FIXED + _integer(content, start, 4) + 4 * _integer(content, start + 4, 4)
 
 
-def parse_code(
+def _parse_code(
     content: bytes, first: int, count: int, path: str, damage: list[str]
 ) -> frozenset[int]:
     """Tell the lines of the instructions that ran.
