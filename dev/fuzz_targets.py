@@ -12,7 +12,7 @@ from typing import Final
 import atheris
 
 with atheris.instrument_imports(include=["hcoverage", "zipfile", "tarfile"]):
-    from hcoverage import _archives, _recordings, _untrusted_database
+    from hcoverage import _archives, _recording_format, _untrusted_database
     from hcoverage._untrusted_file import UntrustedDataError
 
 from coverage import CoverageData
@@ -23,13 +23,13 @@ _TABLES: Final = ("file", "context", "line_bits", "arc", "tracer", "meta")
 
 def recording(content: bytes) -> None:
     """Read a recording; checksums are behind the fuzzer's back, so records are read as well."""
-    with contextlib.suppress(_recordings.RecordingError):
-        segment = _recordings._parse(Path("x.hcrec"), content)  # noqa: SLF001
+    with contextlib.suppress(_recording_format.RecordingError):
+        segment = _recording_format.parse_segment(Path("x.hcrec"), content)
         if any(len(source.lines) > _MOST_LINES for source in segment.sources):
             raise AssertionError("more lines than any file has")
     damage: list[str] = []
     for kind in (b"LINE", b"CODE", b"ARCS"):
-        _recordings._parse_record(kind + content.ljust(64, b"\0"), 0, len(content), damage)  # noqa: SLF001
+        _recording_format.parse_record(kind + content.ljust(64, b"\0"), 0, len(content), damage)
 
 
 def data_file(content: bytes) -> None:

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from tests.recorder.test_recordings_merge import arcs_record, segment
 
 import hcoverage
-from hcoverage._recordings import RecordingError, read_segment
+from hcoverage._recording_format import RecordingError
+from hcoverage._recordings import read_segment
 from hcoverage._untrusted_database import open_untrusted
 from hcoverage._untrusted_file import UntrustedDataError
 

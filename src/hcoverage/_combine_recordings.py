@@ -16,20 +16,11 @@ from hcoverage._combine_result import OtherVersion, RecordedData, RecordedProces
 from hcoverage._merge import PathMap
 from hcoverage._merge_recordings import GroupKey, Part, Recorded, read_batch, this_machine
 from hcoverage._origins import images_of, label
-from hcoverage._recordings import (
-    ProcessIdentity,
-    Recording,
-    RecordingError,
-    Segment,
-    SourceLines,
-    Unreadable,
-    add_to_data,
-    installed_places,
-    read_files,
-    read_source,
-    with_checksum,
-)
+from hcoverage._recording_format import ProcessIdentity, Segment, SourceLines
+from hcoverage._recordings import Recording, Unreadable, read_files
+from hcoverage._source_choice import add_to_data, installed_places
 from hcoverage._source_finder import Ran
+from hcoverage._source_identity import NoSourceError, read_source, with_checksum
 from hcoverage._worker_pool import run_batches
 
 if TYPE_CHECKING:
@@ -183,7 +174,7 @@ def _is_same(ran: Ran, place: str) -> bool:
     """Tell whether a source that ran elsewhere is the one in a place here."""
     try:
         content = read_source(place)
-    except (OSError, ValueError, RecordingError):
+    except (OSError, ValueError, NoSourceError):
         return False
     return ran.checksum is None or (len(content), crc32(content)) == (ran.size, ran.checksum)
 

@@ -4,8 +4,8 @@ Processes of one program record the same sources. So for each source, as one int
 context ran it, the maps of all processes become one number, and what coverage.py has to decide of
 a source is decided once. This is what runs in worker processes.
 
-What is not exactly as the recorder writes it is left to `_recordings`, which knows how to read what
-is damaged; the rest of what a recording means is said there, too.
+What is not exactly as the recorder writes it is left to `_recording_format`, which knows how to
+read what is damaged; the rest of what a recording means is said there, too.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from hcoverage import _recorder, _recordings
-from hcoverage._recordings import (
+from hcoverage import _recorder
+from hcoverage._recording_format import (
     MARK,
     MOST_RECORDS,
     Loss,
@@ -25,10 +25,16 @@ from hcoverage._recordings import (
     RecordingError,
     SourceLines,
     Trail,
-    Unreadable,
+    checked_length,
+    code_length,
     context_of,
     in_context,
+    parse_entries,
+    parse_header,
+    parse_record,
+    parse_segment,
 )
+from hcoverage._recordings import Unreadable
 from hcoverage._untrusted_file import UntrustedDataError, read_regular
 
 if TYPE_CHECKING:
@@ -236,7 +242,7 @@ class _Reader:
 
     def add(self, file: str, content: bytes) -> None:
         """Add a segment."""
-        process, number, size, position = _recordings._parse_header(content)  # noqa: SLF001
+        process, number, size, position = parse_header(content)
         key = self._group(process)
         loss = Loss(*struct.unpack_from("<II", content, 56))
         try:
@@ -248,7 +254,7 @@ class _Reader:
                 if lines and not arcs and len(sections) == 1:
                     self._remember(content[position : position + _FIXED], lines)
         except (_Damaged, struct.error):
-            segment = _recordings._parse(Path(file), content)  # noqa: SLF001
+            segment = parse_segment(Path(file), content)
             for source in segment.sources:
                 in_its_context = self._group(in_context(process, source.context))
                 without = dataclasses.replace(source, context="")  # the process has it now
@@ -302,7 +308,7 @@ class _Reader:
             path, module = names(content, position + _NAMES_AT)
             start = position + _FIXED + path + module
             if content.startswith(b"CODE", position):
-                start += _recordings.code_length(content, start)
+                start += code_length(content, start)
             head = content[position:start]
             facts = get(head) or self._check(head, content, position)
             if facts is None:
@@ -328,12 +334,12 @@ class _Reader:
         """Check the head of a record, and remember it; None at the end of the records."""
         if not any(head[:4]):
             return None
-        length = _recordings._checked_length(content, position)  # noqa: SLF001
+        length = checked_length(content, position)
         if length is None or position + length > len(content):
             raise _Damaged
         count = int.from_bytes(head[16:20], "little")
         damage: list[str] = []
-        _recordings._parse_record(head, 0, len(head), damage)  # noqa: SLF001
+        parse_record(head, 0, len(head), damage)
         if damage:
             raise _Damaged
         has_marks = head.startswith((b"LINE", b"CODE"))
@@ -370,7 +376,7 @@ class _Reader:
 
     def _check_entry(self, entry: bytes, length: int) -> None:
         damage: list[str] = []
-        read = list(_recordings._parse_entries(entry, "", damage))  # noqa: SLF001
+        read = list(parse_entries(entry, "", damage))
         if damage or len(read) != 1 or len(entry) != length:
             raise _Damaged
         self._entries.add(entry)
@@ -404,16 +410,16 @@ def _is_zero(content: bytes, position: int) -> bool:
 
 def _source(head: _Head) -> SourceLines:
     """Read the head of a record: a source of which nothing ran."""
-    return _recordings._parse_record(head, 0, len(head), [])  # noqa: SLF001
+    return parse_record(head, 0, len(head), [])
 
 
 def _with_lines(head: _Head, marks: int) -> SourceLines:
     content = head + marks.to_bytes((marks.bit_length() + 7) // 8, "little")
-    return _recordings._parse_record(content, 0, len(content), [])  # noqa: SLF001
+    return parse_record(content, 0, len(content), [])
 
 
 def _with_arcs(head: _Head, entries: set[bytes]) -> SourceLines:
-    read = list(_recordings._parse_entries(b"".join(entries), "", []))  # noqa: SLF001
+    read = list(parse_entries(b"".join(entries), "", []))
     return dataclasses.replace(
         _source(head),
         arcs=frozenset(entry for entry in read if not isinstance(entry, Trail)),

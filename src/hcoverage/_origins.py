@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from hcoverage._recordings import ProcessIdentity
+    from hcoverage._recording_format import ProcessIdentity
 
 MAIN: Final = "main"
 SUBPROCESSES: Final = "subprocesses"

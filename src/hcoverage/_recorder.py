@@ -7,7 +7,7 @@ line that runs is one byte stored in a shared mapping of a file in the data dire
 owns that byte from then on, so nothing has to happen when the process ends, however it ends: no
 exit or signal handler, no flush.
 
-Left to others: who starts it and when (the hook), what the bytes mean (``_recordings`` and
+Left to others: who starts it and when (the hook), what the bytes mean (``_recording_format`` and
 ``docs/recording-format.md``), and which files a report wants. The recorder writes down what it saw
 and may record more than is wanted; it decides nothing that coverage.py's configuration decides.
 

@@ -58,7 +58,7 @@ def _refusal(status: os.stat_result, largest: int) -> str:
     return ""
 
 
-def read_regular(path: str, largest: int = LARGEST) -> tuple[bytes, Stamp]:
+def read_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> tuple[bytes, Stamp]:
     """Read a whole file.
 
     Args:

@@ -20,13 +20,8 @@ from coverage import CoverageData
 from coverage.config import read_coverage_config
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from hcoverage._recordings import (
-    DataDirectory,
-    Recording,
-    Selected,
-    add_to_data,
-    read_directory,
-)
+from hcoverage._recordings import DataDirectory, Recording, read_directory
+from hcoverage._source_choice import Selected, add_to_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

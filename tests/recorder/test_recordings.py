@@ -16,15 +16,10 @@ from coverage import CoverageData
 from coverage.config import read_coverage_config
 
 from hcoverage import _recorder
-from hcoverage._recordings import (
-    MAGIC,
-    RecordingError,
-    Segment,
-    add_to_data,
-    read_directory,
-    read_segment,
-    with_checksum,
-)
+from hcoverage._recording_format import MAGIC, RecordingError, Segment
+from hcoverage._recordings import read_directory, read_segment
+from hcoverage._source_choice import add_to_data
+from hcoverage._source_identity import with_checksum
 
 if TYPE_CHECKING:
     from tests.recorder.conftest import Bench, MakeBench

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcoverage._combine_recordings import write_recorded_data
-from hcoverage._recordings import add_to_data, read_files
+from hcoverage._recordings import read_files
+from hcoverage._source_choice import add_to_data
 from hcoverage._worker_pool import WorkerPool
 
 if TYPE_CHECKING:
