@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from hcoverage._recorder_seldom import PositionedMarks, PositionedSegment
 
-    Marks = Union[memoryview, PositionedMarks]
+    Marks = Union["memoryview[bytes]", PositionedMarks]
     Segment = Union["MappedSegment", PositionedSegment]
 
 # The format, as told in docs/recording-format.md.
@@ -49,10 +49,9 @@ HEADER_FIXED: "Final" = 64
 LINES_KIND: "Final" = b"LINE"
 RECORD_FIXED: "Final" = 52
 _SOURCE_FIXED: "Final" = 32  # of these
-_NO_FACTS: "Final" = bytes(24)
 SOURCE_FOUND: "Final" = 1
 SOURCE_READ: "Final" = 2
-MARK: "Final" = 0xA5
+MARK: "Final" = b"\xa5"
 """The byte of a line that ran. Four bits from zero, so that no single bad bit makes a line run."""
 
 TOOL_NAME: "Final" = "hcoverage"
@@ -73,6 +72,7 @@ _FORKED_SEGMENT: "Final" = 4096
 _LARGEST_SEGMENT: "Final" = 1 << 20
 _SEGMENT_GROWTH: "Final" = 8
 _BLOCK: "Final" = 4096
+_PIECE: "Final" = 1 << 16
 _LONGEST_ARGV: "Final" = 1 << 14
 
 # There is room for so many lines, as far as a source can have them, and for one more for each so
@@ -96,9 +96,12 @@ if "binascii" in sys.builtin_module_names:
     _compiled_crc32 = binascii.crc32
 
 # Before 3.14, a LINE event looks its line up from the beginning of the code object's table, so that
-# the lines of a long module cost the square of their number: 100,000 lines take 50 seconds. From
-# this many bytes of table on INSTRUCTION events are used, and the reader looks their lines up.
-_LONG_LINE_TABLE: "Final" = 1 << 10 if sys.version_info < (3, 14) else 1 << 62
+# the lines of a long module cost the square of their number: 100,000 lines take 50 seconds. In code
+# with a table of the second number of bytes INSTRUCTION events are used, and the reader looks the
+# lines up; with the first, too, where lines have few instructions, as those of a class that defines
+# methods have: each name that is used comes with more of them.
+_LONG_LINE_TABLES: "Final" = (600, 1 << 12) if sys.version_info < (3, 14) else (1 << 62, 1 << 62)
+_BYTES_OF_A_NAME: "Final" = 3
 
 # What most processes have no use for, none should have to load.
 _ARCS_PART: "Final" = __name__ + "_arcs"
@@ -237,12 +240,14 @@ def _skipper(entries: "Iterable[str]") -> "Callable[[str], bool]":
     names = set(entries)
     installed = "site-packages" in names
     standard = os.path.dirname(os.__file__) + os.sep if "stdlib" in names else "\0"
-    directories = tuple(
+    directories = (
         os.path.join(os.path.abspath(name), "") for name in names - {"stdlib", "site-packages"}
     )
+    # What is compiled from no file has a name in angle brackets.
+    beginnings = ("<", "memory:", *directories)
 
     def skips(filename: str) -> bool:
-        if filename.startswith(directories) or filename in own_files:
+        if not filename or filename.startswith(beginnings) or filename in own_files:
             return True
         # site-packages is inside the standard library's directory, but is not a part of it.
         if "/site-packages/" in filename or "/dist-packages/" in filename:
@@ -263,22 +268,24 @@ def _monitor_lines(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
     disable = monitoring.DISABLE
     get_frame = sys._getframe
     regions = recorder.regions
+    region_of = regions.get
+    unseen = object()
     add_source = recorder.add_source
     mark_outside = recorder.mark_outside
+    watch_lines = line_watcher(monitoring, tool, recorder, _LONG_LINE_TABLES)
     mark = MARK
 
     def code_starts(code: "CodeType", _offset: int) -> object:
-        filename = code.co_filename
         # coverage.py leaves these out: they hold annotations, which only tools evaluate.
         if code.co_name == "__annotate__":
             return disable
+        filename = code.co_filename
         try:
-            try:
-                region = regions[filename]
-            except KeyError:
+            region: object = region_of(filename, unseen)
+            if region is unseen:
                 region = add_source(filename, get_frame(1))
             if region is not None:
-                watch_lines(monitoring, tool, code, recorder)
+                watch_lines(code)
         except RecursionError:
             # The application is at the edge of its stack: ask again at the next call.
             return None
@@ -301,33 +308,41 @@ def _monitor_lines(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
     monitoring.set_events(tool, events.PY_START)
 
 
-def watch_lines(
-    monitoring: "Any",
-    tool: int,
-    code: "CodeType",
-    recorder: "_Recorder",
-    long_table: "int | None" = None,
-) -> None:
-    """Have the lines of a code object told, or its instructions where it is long.
+def line_watcher(
+    monitoring: "Any", tool: int, recorder: "_Recorder", long_tables: "tuple[int, int]"
+) -> "Callable[[CodeType], None]":
+    """Give what has the lines of a code object told, or its instructions where it is long.
 
     Args:
         monitoring: `sys.monitoring`.
         tool: Our tool id.
-        code: The code object, of a source that is recorded.
         recorder: Where there is room for what is told.
-        long_table: From how many bytes of line table on it is long; else `_LONG_LINE_TABLE`.
+        long_tables: As `_LONG_LINE_TABLES`.
+
+    Returns:
+        A function that takes the code object, which is of a source that is recorded.
     """
-    if len(code.co_linetable) > (_LONG_LINE_TABLE if long_table is None else long_table):
-        second = _take_tool(monitoring)
+    set_local_events = monitoring.set_local_events
+    line = monitoring.events.LINE
+    may_be_long, is_long = long_tables
+
+    def watch_lines(code: "CodeType") -> None:
+        length = len(code.co_linetable)
+        if length >= may_be_long and (
+            length >= is_long or length >= may_be_long + _BYTES_OF_A_NAME * len(code.co_names)
+        ):
+            second = _take_tool(monitoring)
+            try:
+                if _part(_LONG_CODE_PART).watch(monitoring, tool, second, code, recorder):
+                    return
+            except (OSError, ValueError, OverflowError, MemoryError) as error:
+                raise_if_applications(error)
         try:
-            if _part(_LONG_CODE_PART).watch(monitoring, tool, second, code, recorder):
-                return
-        except (OSError, ValueError, OverflowError, MemoryError) as error:
-            raise_if_applications(error)
-    try:
-        monitoring.set_local_events(tool, code, monitoring.events.LINE)
-    except ValueError:
-        pass  # The application freed the tool id, which it never took.
+            set_local_events(tool, code, line)
+        except ValueError:
+            pass  # The application freed the tool id, which it never took.
+
+    return watch_lines
 
 
 class _Recorder:
@@ -362,7 +377,7 @@ class _Recorder:
         Returns:
             What to mark lines in, or None when this file is not recorded.
         """
-        if not filename or filename.startswith(("<", "memory:")) or self._skips(filename):
+        if self._skips(filename):
             self.regions[filename] = None
             return None
         region: Marks | None = None
@@ -409,7 +424,7 @@ def describe_source(path: str, module: str, settled_before: int) -> bytes:
         What all records of the source have in common.
     """
     name = path.encode(_ENCODING, _ENCODING_ERRORS)
-    facts = _NO_FACTS
+    facts = 0
     try:
         status = os.lstat(path)
         if status.st_mode & _FILE_TYPE == _LINK:
@@ -423,24 +438,23 @@ def describe_source(path: str, module: str, settled_before: int) -> bytes:
         # Templates and zipped modules have names that are no files; coverage.py lists them too.
         raise_if_applications(error)
     module_name = module.encode("utf-8", "backslashreplace")
-    lengths = len(name) | len(module_name) << 32
-    return facts + lengths.to_bytes(8, "little") + name + module_name
+    # One number, since that is quicker than six: what is behind is in the more significant bytes.
+    facts |= len(name) << 192 | len(module_name) << 224
+    return facts.to_bytes(_SOURCE_FIXED, "little") + name + module_name
 
 
-def _facts(path: str, status: "os.stat_result", settled_before: int) -> bytes:
-    known, size, checksum = SOURCE_FOUND, status.st_size, 0
+def _facts(path: str, status: "os.stat_result", settled_before: int) -> int:
     modified = status.st_mtime_ns
+    times = (modified & 0xFFFFFFFFFFFFFFFF) << 96
     # What unpacks archives sets the time of modification, but not the other one.
-    if modified >= settled_before or status.st_ctime_ns >= settled_before:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            content = os.read(descriptor, size + 1)
-        finally:
-            os.close(descriptor)
-        known, size, checksum = SOURCE_FOUND | SOURCE_READ, len(content), crc32(content)
-    # One number, since that is quicker than four: what is behind is in the more significant bytes.
-    times = modified & 0xFFFFFFFFFFFFFFFF
-    return (known | size << 32 | times << 96 | checksum << 160).to_bytes(24, "little")
+    if modified < settled_before > status.st_ctime_ns:
+        return SOURCE_FOUND | status.st_size << 32 | times
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = os.read(descriptor, status.st_size + 1)
+    finally:
+        os.close(descriptor)
+    return SOURCE_FOUND | SOURCE_READ | len(content) << 32 | times | crc32(content) << 160
 
 
 def line_room(source: bytes) -> int:
@@ -537,9 +551,11 @@ def _in_real_directory(path: str, real_directories: "dict[str, str]") -> str:
     real = real_directories.get(directory)
     if real is not None and directory[:1] == "/" and name not in ("", ".", ".."):
         return real + name
-    if not os.path.isabs(path):
-        path = _find_relative(path)
-    parent, name = os.path.split(os.path.abspath(path))
+    parent = directory
+    if directory[:1] != "/" or "/." in path or "//" in path or not name:
+        if path[:1] != "/":
+            path = _find_relative(path)
+        parent, name = os.path.split(os.path.abspath(path))
     real = real_directories[directory] = _real_directory(parent, real_directories)
     return real + name
 
@@ -547,7 +563,8 @@ def _in_real_directory(path: str, real_directories: "dict[str, str]") -> str:
 def _real_directory(path: str, real_directories: "dict[str, str]") -> str:
     """Resolve an absolute directory; in a package, all but its last part is known."""
     parent, _, name = path.rpartition("/")
-    above = real_directories.get(parent)
+    # Without a parent it is of the root; under that name is what relative names are relative to.
+    above = real_directories.get(parent) if parent else None
     if above is not None:
         try:
             if os.lstat(path).st_mode & _FILE_TYPE != _LINK:
@@ -813,10 +830,11 @@ def _container_id() -> str:
 class MappedSegment:
     """A segment in a shared mapping."""
 
-    __slots__ = ("_position", "_view", "owner", "room")
+    __slots__ = ("_marks", "_position", "_view", "owner", "room")
 
-    def __init__(self, view: "memoryview") -> None:
+    def __init__(self, view: "memoryview[int]") -> None:
         self._view = view
+        self._marks = view.cast("c")  # a store of one byte takes less than that of a number
         self._position = 0
         self.owner = os.getpid()
         self.room = len(view)
@@ -836,7 +854,7 @@ class MappedSegment:
 
     def marks(self, position: int, count: int) -> "Marks":
         """The bytes of the lines of a record."""
-        return self._view[position : position + count]
+        return self._marks[position : position + count]
 
     def note_loss(self, code: int) -> None:
         """Count one thing that was not recorded, in the header."""
@@ -861,6 +879,10 @@ def _reserve(descriptor: int, size: int) -> None:
     blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
     try:
         os.posix_fallocate(descriptor, 0, size)
+        if size >= _PIECE:
+            # Else the first store into each page takes 5 us on ext4.
+            for position in range(0, size, _PIECE):
+                os.pwrite(descriptor, bytes(min(_PIECE, size - position)), position)
     except (AttributeError, OSError) as error:
         _part(_SELDOM_PART).reserve_otherwise(descriptor, size, error)
     finally:

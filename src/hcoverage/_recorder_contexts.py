@@ -28,7 +28,7 @@ _RECORD_FIXED: "Final" = 52
 _MOST_TOLD: "Final" = 8
 # As in the recorder, but only where LINE events would take seconds: instructions that follow a
 # change of context in the same line attribute that to the new one, too.
-_LONG_LINE_TABLE: "Final" = 1 << 15 if sys.version_info < (3, 14) else 1 << 62
+_LONG_LINE_TABLES: "Final" = (1 << (15 if sys.version_info < (3, 14) else 62),) * 2
 # Before Python 3.13 a mapping keeps a descriptor, and closes it when it goes. The application may
 # have closed that one, and its number then be that of one of the application's own files.
 _KEEPS_DESCRIPTORS: "Final" = sys.version_info < (3, 13)
@@ -187,7 +187,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     # With the code objects, so that an `id` is nobody else's.
     known: dict[int, CodeType] = {}
     instructions = recorder.instructions
-    watch_lines = module.watch_lines
+    watch_lines = module.line_watcher(monitoring, tool, recorder, _LONG_LINE_TABLES)
 
     def code_starts(code: "CodeType", _offset: int) -> object:
         if numbers[0] != contexts._seen:
@@ -200,7 +200,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
             region = region_of(code.co_filename, get_frame(1))
             if region is None:
                 return disable
-            watch_lines(monitoring, tool, code, recorder, _LONG_LINE_TABLE)
+            watch_lines(code)
         except RecursionError:
             return None
         known[id(code)] = code

@@ -154,7 +154,7 @@ class PositionedMarks:
         self._position = position
         self._count = count
 
-    def __setitem__(self, index: int, value: int) -> None:
+    def __setitem__(self, index: int, value: bytes) -> None:
         """Store one mark.
 
         Raises:
@@ -163,7 +163,7 @@ class PositionedMarks:
         if index >= self._count:
             raise IndexError
         try:
-            _write_at(self._path, self._position + index, b"%c" % value)
+            _write_at(self._path, self._position + index, value)
         except OSError as error:
             try:
                 self._segment.note_loss(error.errno or 0)

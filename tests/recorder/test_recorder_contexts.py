@@ -71,7 +71,7 @@ def bench(bench: Bench, request: pytest.FixtureRequest) -> Bench:
         bench.env["HCOVERAGE_RECORD_BRANCH"] = "1"
     if request.param == "instructions before":
         with (bench.site / "hcrecorder.py").open("a", encoding="utf-8") as file:
-            file.write("\n_LONG_LINE_TABLE = 0\n")
+            file.write("\n_LONG_LINE_TABLES = (0, 0)\n")
     bench.customize(BY_HAND)
     return bench
 

@@ -42,7 +42,7 @@ GENERATED_PROGRAMS: Final = 1000 if FULL else 12
 # Of one program, measured; the slowest of the standard library's tests is full of subprocesses.
 RUN_LIMIT: Final = 600.0  # seconds
 ONLY_INSTRUCTIONS: Final = (
-    "import hcrecorder\nhcrecorder._LONG_LINE_TABLE = 0\nhcrecorder.start()\n"
+    "import hcrecorder\nhcrecorder._LONG_LINE_TABLES = (0, 0)\nhcrecorder.start()\n"
 )
 
 # With which of coverage.py's cores to compare: `branch` is `sysmon` with branches; `instructions`

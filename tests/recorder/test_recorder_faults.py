@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -649,6 +650,21 @@ def test_relative_names_keep_their_meaning_after_chdir(bench: Bench) -> None:
     )
     bench.run("app.py")
     assert bench.lines("sub/rel.py") == {1, 2}
+
+
+def test_relative_names_say_nothing_of_directories_below_the_root(bench: Bench) -> None:
+    bench.write("x = 1\n", "inline.py")
+    with tempfile.NamedTemporaryFile(dir="/tmp", suffix=".py") as file:
+        file.write(b"x = 1\n")
+        file.flush()
+        bench.write(
+            "for name in ('inline.py', sys.argv[1]):\n"
+            "    exec(compile('x = 1', name, 'exec'), {})\n"
+        )
+        bench.run("-c", "import sys; exec(open('app.py').read(), {'sys': sys})", file.name)
+        _, measured = bench.measured()
+        assert measured.what[os.path.realpath(file.name)] == {1}
+    assert bench.lines("inline.py") == {1}
 
 
 def test_pipe_as_a_program_is_not_read_by_us(bench: Bench) -> None:

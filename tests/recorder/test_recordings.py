@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.mo
 HOW = {
     "lines": "import hcrecorder\nhcrecorder.start()\n",
     "instructions": (
-        "import hcrecorder\nhcrecorder._LONG_LINE_TABLE = 0\n"
+        "import hcrecorder\nhcrecorder._LONG_LINE_TABLES = (0, 0)\n"
         "hcrecorder.start(settled_before=1 << 62)\n"
     ),
 }
