@@ -33,7 +33,7 @@ lint: venv ## ruff and mypy
 test-main: venv optional-engine ## every test, under our own command
 	@$(USE_ENGINE); if docker version >/dev/null 2>&1; then dev/base-image; dev/docker-plugins || true; dev/podman up || true; fi
 	@dev/chromium || true
-	@$(USE_ENGINE); $(PYTHON) -m hcov run --no-containers --rcfile dev/coveragerc -- $(PYTHON) -m pytest
+	@$(USE_ENGINE); $(PYTHON) -m hcov run --no-containers --rcfile dev/coveragerc -- $(PYTHON) -m pytest --durations=40 --durations-min=3
 
 .PHONY: test-oldest
 test-oldest: ## the quick tests, on the oldest Python that is supported and here
