@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from binascii import crc32
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from hcoverage._recording_format import ProcessIdentity, Segment, SourceLines
 from hcoverage._recordings import Recording, Unreadable, read_files
 from hcoverage._source_choice import add_to_data, installed_places
 from hcoverage._source_finder import Ran
-from hcoverage._source_identity import NoSourceError, read_source, with_checksum
+from hcoverage._source_identity import size_and_checksum, with_checksum
 from hcoverage._worker_pool import run_batches
 
 if TYPE_CHECKING:
@@ -172,11 +171,8 @@ def _may_be_ours(process: ProcessIdentity, config: CoverageConfig) -> Callable[[
 
 def _is_same(ran: Ran, place: str) -> bool:
     """Tell whether a source that ran elsewhere is the one in a place here."""
-    try:
-        content = read_source(place)
-    except (OSError, ValueError, NoSourceError):
-        return False
-    return ran.checksum is None or (len(content), crc32(content)) == (ran.size, ran.checksum)
+    present = size_and_checksum(place)
+    return present is not None and (ran.checksum is None or present == (ran.size, ran.checksum))
 
 
 def _ran(source: SourceLines) -> Ran:

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hcoverage import _recorder
 from hcoverage._recording_format import (
+    LARGEST_SEGMENT,
     MARK,
     MOST_RECORDS,
+    RECORD_FIXED,
     Loss,
     ProcessIdentity,
     RecordingError,
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
 
     from hcoverage._origins import Origins
 
-_LARGEST: Final = 64 << 20  # bytes
-_FIXED: Final = 52
 _NAMES: Final = struct.Struct("<II")
 _NAMES_AT: Final = 44
 # One for all: it goes between processes, with each part.
@@ -160,7 +160,7 @@ def read_batch(
     reader = _Reader(by_directory=by_directory, here=here, origins=origins)
     for file in files:
         try:
-            content, _ = read_regular(file, _LARGEST)
+            content, _ = read_regular(file, LARGEST_SEGMENT)
             reader.add(file, content)
         except (RecordingError, UntrustedDataError, OSError) as error:
             reader.found.unreadable.append(Unreadable(Path(file), _reason(error)))
@@ -252,7 +252,7 @@ class _Reader:
                 sections = self._read_records(content, position)
                 lines, arcs = sections[0][1:]
                 if lines and not arcs and len(sections) == 1:
-                    self._remember(content[position : position + _FIXED], lines)
+                    self._remember(content[position : position + RECORD_FIXED], lines)
         except (_Damaged, struct.error):
             segment = parse_segment(Path(file), content)
             for source in segment.sources:
@@ -278,7 +278,7 @@ class _Reader:
 
     def _read_as_before(self, key: GroupKey, content: bytes, position: int) -> bool:
         """Read a segment whose layout is that of the last one that began like it."""
-        layout = self._layouts.get(content[position : position + _FIXED])
+        layout = self._layouts.get(content[position : position + RECORD_FIXED])
         marks = layout.marks_in(content, position) if layout is not None else None
         if layout is None or marks is None:
             return False
@@ -295,7 +295,7 @@ class _Reader:
 
     def _read_records(self, content: bytes, position: int) -> list[_Section]:
         get, names, number = self._heads.get, _NAMES.unpack_from, int.from_bytes
-        end = len(content) - _FIXED
+        end = len(content) - RECORD_FIXED
         lines: list[tuple[_Head, int]] = []
         arcs: list[tuple[_Head, list[bytes]]] = []
         sections: list[_Section] = [("", lines, arcs)]
@@ -306,7 +306,7 @@ class _Reader:
                 raise _Damaged
             # Where the marks are; what is wrong with these numbers shows in the checksum.
             path, module = names(content, position + _NAMES_AT)
-            start = position + _FIXED + path + module
+            start = position + RECORD_FIXED + path + module
             if content.startswith(b"CODE", position):
                 start += code_length(content, start)
             head = content[position:start]

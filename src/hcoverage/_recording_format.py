@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 MAGIC: Final = b"\x89HCOV\r\n\x1a"
 FORMAT_VERSION: Final = 3
 MARK: Final = 0xA5
+RECORD_FIXED: Final = 52  # bytes, before the names
 
 _HEADER_FIXED: Final = 64
 _LINES_KIND: Final = b"LINE"
 _CODE_KIND: Final = b"CODE"
 _ARCS_KIND: Final = b"ARCS"
 _CONTEXT_KIND: Final = b"CTXT"
-_RECORD_FIXED: Final = 52
 _CODE_FIXED: Final = 8
 _CHECKSUM_PRIME: Final = 1073741789
 _ENTRY_PRIME: Final = 65521
@@ -354,12 +354,12 @@ def _next_kind(content: bytes, position: int) -> int | None:
 def checked_length(content: bytes, position: int) -> int | None:
     """The length of the record at a position, or None if there is no whole record's beginning."""
     kind = content[position : position + 4]
-    if not _KINDS.fullmatch(kind) or position + _RECORD_FIXED > len(content):
+    if not _KINDS.fullmatch(kind) or position + RECORD_FIXED > len(content):
         return None
     path = _integer(content, position + 44, 4)
     module = _integer(content, position + 48, 4)
     length = _integer(content, position + 4, 4)
-    marks = _RECORD_FIXED + path + module
+    marks = RECORD_FIXED + path + module
     if kind == _CODE_KIND:
         marks += code_length(content, position + marks)
     if path > _LONGEST_NAME or module > _LONGEST_NAME or position + marks > len(content):
@@ -375,9 +375,9 @@ def checked_length(content: bytes, position: int) -> int | None:
 def parse_record(content: bytes, position: int, length: int, damage: list[str]) -> SourceLines:
     first = _integer(content, position + 12, 4)
     count = _integer(content, position + 16, 4)
-    path_end = position + _RECORD_FIXED + _integer(content, position + 44, 4)
+    path_end = position + RECORD_FIXED + _integer(content, position + 44, 4)
     start = path_end + _integer(content, position + 48, 4)
-    path = os.fsdecode(content[position + _RECORD_FIXED : path_end])
+    path = os.fsdecode(content[position + RECORD_FIXED : path_end])
     if position + length > len(content):
         damage.append(f"cut off in what {path!r} ran")
     lines: frozenset[int] = frozenset()

@@ -7,11 +7,13 @@ with care.
 
 from __future__ import annotations
 
+import functools
 import os
-import stat
 from binascii import crc32
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+
+from hcoverage._untrusted_file import UntrustedDataError, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,16 +23,12 @@ if TYPE_CHECKING:
 _LARGEST_SOURCE: Final = 64 << 20  # bytes
 
 
-class NoSourceError(Exception):
-    """What a recording names is nothing that a source can be."""
-
-
 class Sources:
     """The sources on this machine, compared with what they were when they ran."""
 
     def __init__(self, local_path: Callable[[str], str]) -> None:
         self._local_path = local_path
-        self._known: dict[str, tuple[int, int] | None] = {}
+        self._present = functools.cache(size_and_checksum)
         self._statements: dict[str, Mapping[int, int]] = {}
         self._current: dict[tuple[str, int | None, int | None, int | None], bool] = {}
 
@@ -64,26 +62,13 @@ class Sources:
             self._statements[path] = compute_multiline_map(local) if is_file else {}
         return self._statements[path]
 
-    def _present(self, path: str) -> tuple[int, int] | None:
-        if path not in self._known:
-            try:
-                content = read_source(path)
-            except (OSError, ValueError, NoSourceError):
-                self._known[path] = None
-            else:
-                self._known[path] = (len(content), crc32(content))
-        return self._known[path]
-
 
 def with_checksum(source: SourceLines) -> SourceLines:
     """Give a source that is known by its time the checksum too, while it is what it was."""
     if source.checksum is not None or source.size is None or not _is_untouched(source):
         return source
-    try:
-        content = read_source(source.path)
-    except (OSError, ValueError, NoSourceError):
-        return source
-    return replace(source, checksum=crc32(content))
+    present = size_and_checksum(source.path)
+    return source if present is None else replace(source, checksum=present[1])
 
 
 def _is_untouched(source: SourceLines) -> bool:
@@ -95,17 +80,15 @@ def _is_untouched(source: SourceLines) -> bool:
     return (status.st_size, status.st_mtime_ns) == (source.size, source.modified)
 
 
-def read_source(path: str) -> bytes:
-    """Read the source that a recording names, which may be anything on this machine.
+def size_and_checksum(path: str) -> tuple[int, int] | None:
+    """Read what a recording names, which may be anything on this machine.
 
-    Raises:
-        NoSourceError: It is no regular file, or too large for a source.
-        OSError: It cannot be read.
-        ValueError: Its name is none that a file can have.
+    Returns:
+        Its size in bytes and CRC-32; None if there is nothing that a source can be.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_SOURCE:
-            raise NoSourceError("not a source")
-        return stream.read(_LARGEST_SOURCE)
+    try:
+        with open_regular(path, _LARGEST_SOURCE, follow=True) as file:
+            content = file.read(_LARGEST_SOURCE)
+    except (OSError, ValueError, UntrustedDataError):  # a name that no file can have: ValueError
+        return None
+    return len(content), crc32(content)

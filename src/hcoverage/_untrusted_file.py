@@ -28,12 +28,15 @@ class CutShortError(UntrustedDataError):
     """It is the beginning of a file, as is left by a process that is ended while it writes."""
 
 
-def open_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> BinaryIO:
+def open_regular(
+    path: str | os.PathLike[str], largest: int = LARGEST, *, follow: bool = False
+) -> BinaryIO:
     """Open a regular file for reading.
 
     Args:
         path: The file. A link is refused, as is everything that is no regular file.
         largest: How many bytes it may have; holes count as what they read as.
+        follow: Open what a link leads to, if that is a regular file.
 
     Returns:
         The open file.
@@ -42,7 +45,7 @@ def open_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> Binary
         UntrustedDataError: It is not a regular file, or too large.
         OSError: It cannot be opened.
     """
-    descriptor = os.open(path, _FLAGS)
+    descriptor = os.open(path, _FLAGS & ~os.O_NOFOLLOW if follow else _FLAGS)
     reason = _refusal(os.fstat(descriptor), largest)
     if reason:
         os.close(descriptor)
