@@ -515,7 +515,7 @@ def _find_source(
     Args:
         filename: The ``co_filename``, as it was when the code was compiled.
         module_globals: The globals the code runs with.
-        real_directories: Directories resolved so far; extended here.
+        real_directories: Absolute directories resolved so far; extended here.
 
     Returns:
         The path, and the name of the module or an empty string.
@@ -549,22 +549,22 @@ def _in_real_directory(path: str, real_directories: "dict[str, str]") -> str:
     """
     directory, _, name = path.rpartition("/")
     real = real_directories.get(directory)
-    if real is not None and directory[:1] == "/" and name not in ("", ".", ".."):
+    if real is not None and name not in ("", ".", ".."):
         return real + name
-    parent = directory
     if directory[:1] != "/" or "/." in path or "//" in path or not name:
         if path[:1] != "/":
             path = _find_relative(path)
-        parent, name = os.path.split(os.path.abspath(path))
-    real = real_directories[directory] = _real_directory(parent, real_directories)
+        directory, name = os.path.split(os.path.abspath(path))
+        real = real_directories.get(directory)
+    if real is None:
+        real = real_directories[directory] = _real_directory(directory, real_directories)
     return real + name
 
 
 def _real_directory(path: str, real_directories: "dict[str, str]") -> str:
     """Resolve an absolute directory; in a package, all but its last part is known."""
     parent, _, name = path.rpartition("/")
-    # Without a parent it is of the root; under that name is what relative names are relative to.
-    above = real_directories.get(parent) if parent else None
+    above = real_directories.get(parent)
     if above is not None:
         try:
             if os.lstat(path).st_mode & _FILE_TYPE != _LINK:
@@ -881,12 +881,22 @@ def _reserve(descriptor: int, size: int) -> None:
         os.posix_fallocate(descriptor, 0, size)
         if size >= _PIECE:
             # Else the first store into each page takes 5 us on ext4.
-            for position in range(0, size, _PIECE):
-                os.pwrite(descriptor, bytes(min(_PIECE, size - position)), position)
+            _write_zeros(descriptor, size)
     except (AttributeError, OSError) as error:
-        _part(_SELDOM_PART).reserve_otherwise(descriptor, size, error)
+        _part(_SELDOM_PART).reserve_otherwise(descriptor, size, error, _write_zeros)
     finally:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
+
+
+def _write_zeros(descriptor: int, size: int) -> None:
+    """Write so many bytes, from the beginning of a file.
+
+    Raises:
+        OSError: There is no space, or it is more than RLIMIT_FSIZE allows.
+    """
+    written = 0
+    while written < size:
+        written += os.pwrite(descriptor, bytes(min(_PIECE, size - written)), written)
 
 
 def _map(descriptor: int, size: int) -> "memoryview | None":

@@ -11,6 +11,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Any, Final
 
@@ -39,13 +40,19 @@ def raise_unless_from(files: "set[str]", error: BaseException) -> None:
         traceback = traceback.tb_next
 
 
-def reserve_otherwise(descriptor: int, size: int, error: "AttributeError | OSError") -> None:
+def reserve_otherwise(
+    descriptor: int,
+    size: int,
+    error: "AttributeError | OSError",
+    write_zeros: "Callable[[int, int], None]",
+) -> None:
     """Take disk space where `posix_fallocate` could not, with SIGXFSZ blocked.
 
     Args:
         descriptor: Of the file.
         size: How much of it.
         error: What `posix_fallocate` raised.
+        write_zeros: Writes so many bytes into a file.
 
     Raises:
         OSError: There is no space, or it is more than RLIMIT_FSIZE allows.
@@ -60,10 +67,8 @@ def reserve_otherwise(descriptor: int, size: int, error: "AttributeError | OSErr
     ):
         _take_size_signal(error)
         raise error
-    written = 0
     try:
-        while written < size:
-            written += os.pwrite(descriptor, bytes(size - written), written)
+        write_zeros(descriptor, size)
     except OSError as refusal:
         _take_size_signal(refusal)
         raise

@@ -652,6 +652,18 @@ def test_relative_names_keep_their_meaning_after_chdir(bench: Bench) -> None:
     assert bench.lines("sub/rel.py") == {1, 2}
 
 
+@pytest.mark.parametrize("odd", ["/", "/.", "/../package/x.py", "//x.py"])
+def test_odd_names_say_nothing_of_other_files(bench: Bench, odd: str) -> None:
+    bench.write("x = 1\n", "package/module.py")
+    bench.write(
+        "import os\n"
+        f"exec(compile('x = 1', os.path.abspath('package') + {odd!r}, 'exec'), {{}})\n"
+        "import package.module\n"
+    )
+    bench.run("app.py")
+    assert bench.lines("package/module.py") == {1}
+
+
 def test_relative_names_say_nothing_of_directories_below_the_root(bench: Bench) -> None:
     bench.write("x = 1\n", "inline.py")
     with tempfile.NamedTemporaryFile(dir="/tmp", suffix=".py") as file:
