@@ -131,9 +131,8 @@ class TestInjectAndRemove:
 
 class TestCommands:
     def test_setup_and_combine_are_the_librarys(self) -> None:
-        assert hcov("commands", "setup").stdout.splitlines() == (
-            hcoverage.coverage_subprocess_commands()
-        )
+        told = "\n".join(hcoverage.coverage_subprocess_commands())
+        assert hcov("commands", "setup").stdout == f"{told}\n"
         assert hcov("commands", "combine").stdout.splitlines() == hcoverage.combine_commands()
 
     def test_take_a_directory_an_rcfile_and_reports(self) -> None:

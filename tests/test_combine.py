@@ -67,8 +67,10 @@ class TestMerging:
         assert result.hosts == ("0123456789ab", "myhost")
 
     def test_says_what_coverage_combine_says(self, project: Path, data: Path) -> None:
+        (project / "sub").mkdir()
+        (project / "sub" / "two.py").touch()
         for number in range(20):
-            lines = {f"/app/{name}.py": [number, 3 * number + 1] for name in ("one", "two")}
+            lines = {f"/app/{name}.py": [number, 3 * number + 1] for name in ("one", "sub/two")}
             data_file(data / f".coverage.h.pid{number}.Xa", lines)
         hcoverage.combine([data], data_file="ours", keep=True)
         combine = [sys.executable, "-m", "coverage", "combine", "--data-file=.coverage", str(data)]
@@ -267,7 +269,7 @@ class TestNothingIsLost:
     def test_when_coverage_cannot_combine_all_is_as_it_was(self, project: Path, data: Path) -> None:
         data_file(project / ".coverage", {str(project / "one.py"): [2]})
         file = data_file(data / ".coverage.h.pid1.Xa", {"/app/one.py": [1]})
-        with pytest.raises(hcoverage.CombineError, match="nothing was removed"):
+        with pytest.raises(hcoverage.NoRcfileError, match="no rcfile at"):
             hcoverage.combine([data], coveragerc="nosuch.rc")
         assert file.exists()
         assert lines_in(project / ".coverage") == {str(project / "one.py"): [2]}

@@ -217,7 +217,8 @@ def test_what_source_pkgs_names_in_site_packages_stays(data: Path) -> None:
     assert click.__file__
     data_file(data / BAD_NAME, click.__file__, "/etc/passwd")
     hcoverage.combine([data])
-    assert merged_files() == {click.__file__}
+    assert click.__file__ in merged_files()
+    assert {Path(name).parent for name in merged_files()} == {Path(click.__file__).parent}
 
 
 def test_what_source_names_outside_the_directory_stays(tmp_path: Path, data: Path) -> None:
@@ -227,7 +228,7 @@ def test_what_source_names_outside_the_directory_stays(tmp_path: Path, data: Pat
     Path(".coveragerc").write_text(RCFILE.format(f"source = .,{library}\n"))
     data_file(data / BAD_NAME, str(library / "two.py"), str(tmp_path / "secret.py"))
     hcoverage.combine([data])
-    assert merged_files() == {str(library / "two.py")}
+    assert merged_files() == {str(library / "two.py"), str(Path("one.py").absolute())}
 
 
 def test_data_that_only_we_can_have_written_is_merged_as_coverage_does(tmp_path: Path) -> None:
@@ -323,10 +324,10 @@ def test_a_claimed_length_of_2_to_the_60_is_damage(data: Path) -> None:
 def test_whatever_context_a_recording_names_the_others_are_merged(
     data: Path, context: bytes
 ) -> None:
-    recording(data / "h.2.hcrec", "/app/one.py", context=context)
-    recording(data / "h.3.hcrec", "/app/two.py")
+    recording(data / "h.2.hcrec", "/app/two.py", context=context)
+    recording(data / "h.3.hcrec", "/app/one.py")
     assert len(hcoverage.combine([data]).merged) == 2
-    assert {"one.py", "two.py"} == {Path(name).name for name in merged_files()}
+    assert "one.py" in {Path(name).name for name in merged_files()}
 
 
 def test_a_recording_of_more_sources_than_can_be_right_does_not_cost_the_others(data: Path) -> None:

@@ -141,6 +141,11 @@ def merged(name: str = ".coverage") -> dict[str, list[int]]:
     }
 
 
+def ran() -> dict[str, list[int]]:
+    """The lines of what ran; what nothing ran of `source` is merged, too."""
+    return {name: lines for name, lines in merged().items() if lines}
+
+
 RAN: Final = {"main.py": [1, 3, 5, 6], "shop/cart.py": [1, 2, 5], "shop/stock.py": [2]}
 
 
@@ -148,10 +153,8 @@ RAN: Final = {"main.py": [1, 3, 5, 6], "shop/cart.py": [1, 2, 5], "shop/stock.py
 def test_what_ran_elsewhere_is_under_its_paths_here(project: Path, place: Path) -> None:
     data = record_elsewhere(place)
     result = hcoverage.combine([data])
-    found = merged()
-    assert {name: lines for name, lines in found.items() if lines} == RAN
-    # An empty file is like any other: the others decide which it is.
-    assert found.keys() - RAN.keys() <= {"shop/__init__.py"}
+    assert ran() == RAN
+    assert merged().keys() == FILES.keys()
     (tree,) = result.mapped
     assert (tree.there, tree.here, tree.by_content) == (str(place), str(project), True)
     assert tree.sources >= len(RAN)
@@ -177,7 +180,7 @@ def test_the_rcfiles_own_paths_win(project: Path, place: Path) -> None:
     write(project / "copy", FILES)
     Path(".coveragerc").write_text(RCFILE + PATHS.format(place).replace("    .\n", "    copy\n"))
     result = hcoverage.combine([record_elsewhere(place)])
-    assert {name.split("/")[0] for name in merged()} == {"copy"}
+    assert {name.split("/")[0] for name in ran()} == {"copy"}
     assert result.mapped == ()
 
 
@@ -193,7 +196,7 @@ def test_a_process_of_this_machine_is_where_it_says(place: Path) -> None:
 def test_an_image_with_another_version_is_told_file_by_file(project: Path, place: Path) -> None:
     older = {**FILES, "shop/cart.py": f"# Copyright\n{CART}", "shop/stock.py": f"\n\n{STOCK}"}
     result = hcoverage.combine([record_elsewhere(place, files=older)])
-    assert {name: lines for name, lines in merged().items() if lines} == {"main.py": RAN["main.py"]}
+    assert ran() == {"main.py": RAN["main.py"]}
     assert [(Path(other.path), Path(other.there)) for other in result.other_versions] == [
         (project / name, place / name) for name in ("shop/cart.py", "shop/stock.py")
     ]
@@ -235,7 +238,7 @@ def test_two_that_are_the_same_are_told_with_paths_that_decide(project: Path, pl
     assert suggestion == f"[paths]\nsource1 =\n    services/a\n    {place}\n"
     Path(".coveragerc").write_text(RCFILE + suggestion)
     result = hcoverage.combine(["data"])
-    assert merged() == {"services/a/app.py": [1]}
+    assert ran() == {"services/a/app.py": [1]}
     assert result.paths_suggestion == ""
 
 
@@ -248,7 +251,7 @@ def test_another_file_beside_it_decides_between_two(project: Path, place: Path) 
         )
     data = record_elsewhere(place, "app.py", files={"app.py": text, "one.py": "b = 1\n"})
     hcoverage.combine([data])
-    assert merged() == {"services/b/app.py": [1], "services/b/one.py": [1]}
+    assert ran() == {"services/b/app.py": [1], "services/b/one.py": [1]}
 
 
 @needs_recorder
@@ -258,7 +261,7 @@ def test_two_images_with_another_program_in_the_same_place(project: Path, place:
         write(project / "services" / name, source)
         data = record_elsewhere(place, "app.py", files=source)
     hcoverage.combine([data])
-    assert merged() == {"services/a/app.py": [1], "services/b/app.py": [1]}
+    assert ran() == {"services/a/app.py": [1], "services/b/app.py": [1]}
 
 
 @needs_recorder
@@ -281,7 +284,7 @@ def test_no_file_of_others_in_the_project_is_taken_for_the_source(
     write(project, {f"{hidden}/shop/cart.py": CART, "env/pyvenv.cfg": ""})
     result = hcoverage.combine([record_elsewhere(place)])
     assert [source.path for source in result.unmapped] == [str(place / "shop/cart.py")]
-    assert not any(name.endswith("cart.py") for name in merged())
+    assert not any(name.endswith("cart.py") for name in ran())
 
 
 @needs_recorder
@@ -293,7 +296,7 @@ def test_no_file_outside_the_project_is_taken_for_the_source(
     (project / "linked").symlink_to(tmp_path)
     result = hcoverage.combine([record_elsewhere(place)])
     assert [source.path for source in result.unmapped] == [str(place / "shop/cart.py")]
-    assert not any(name.endswith("cart.py") for name in merged())
+    assert not any(name.endswith("cart.py") for name in ran())
 
 
 @needs_recorder

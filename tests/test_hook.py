@@ -157,7 +157,7 @@ class TestRefusing:
         ("text", "caught", "error"),
         [
             (None, "FileNotFoundError", "NoRcfileError"),
-            ("[run]\n", "hcoverage.RcfileError", "RcfileError"),
+            ("[run]\nbranch = perhaps\n", "hcoverage.RcfileError", "RcfileError"),
             ("[run\n", "hcoverage.HcoverageError", "RcfileError"),
         ],
     )

@@ -78,7 +78,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(project)
         _write_project()
         hcoverage.combine(["data"], command=7)
-        settings = Path(".coverage"), Path(".coveragerc")
+        settings = Path(".coverage"), hcoverage.read_rcfile()
         assert report(*settings, files=["html"], quiet=True) == 0
         report_origins(*settings, page_directory=Path("htmlcov"), quiet=True)
     yield project / "htmlcov" / "origins.html"
@@ -317,7 +317,7 @@ class TestWriting:
         project = page.parents[1]
         report_origins(
             project / ".coverage",
-            project / ".coveragerc",
+            hcoverage.read_rcfile(project / ".coveragerc"),
             page_directory=page.parent,
             quiet=True,
         )

@@ -323,9 +323,9 @@ class TestRefused:
         asked = [] if line.startswith("hcov =") else ["--hcov"]
         assert message in refused(*asked)
 
-    def test_an_rcfile_without_parallel(self) -> None:
-        Path(".coveragerc").write_text("[run]\nbranch = False\n")
-        assert "add `parallel = True` under [run]" in refused("--hcov")
+    def test_an_rcfile_that_coverage_refuses(self) -> None:
+        Path(".coveragerc").write_text("[run]\nbranch = perhaps\n")
+        assert "coverage.py cannot use" in refused("--hcov")
 
     def test_a_process_that_coverage_measures_already(self) -> None:
         command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "--hcov"]

@@ -1,18 +1,15 @@
-"""The rcfile: found as coverage.py finds it, refused where a run cannot work with it, rendered."""
+"""The rcfile: found and read as coverage.py does, whatever it says."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from coverage.config import read_coverage_config
 
 import hcoverage
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from coverage.config import CoverageConfig
 
 PARALLEL = "[run]\nparallel = True\n"
 
@@ -21,12 +18,6 @@ def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def as_coverage_reads(text: str, directory: Path) -> CoverageConfig:
-    """What coverage.py makes of the text under the name that containers find it by."""
-    path = write(directory / "rendered" / ".coveragerc", text)
-    return read_coverage_config(config_file=str(path), warn=pytest.fail)
 
 
 class TestFinding:
@@ -54,6 +45,69 @@ class TestFinding:
         write(tmp_path / "setup.cfg", "[metadata]\nname = x\n")
         write(tmp_path / "pyproject.toml", "[project]\nname = 'x'\n")
         assert hcoverage.find_rcfile(tmp_path) is None
+
+    def test_what_the_variable_names_comes_before_all(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(tmp_path / ".coveragerc", PARALLEL)
+        named = write(tmp_path / "ci" / "cov.ini", "[run]\nbranch = True\n")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("COVERAGE_RCFILE", "ci/cov.ini")
+        assert hcoverage.find_rcfile(tmp_path) == named
+        assert hcoverage.read_rcfile().settings.branch
+
+    def test_what_the_variable_names_has_to_be_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("COVERAGE_RCFILE", "ci/cov.ini")
+        with pytest.raises(FileNotFoundError, match="unset COVERAGE_RCFILE"):
+            hcoverage.read_rcfile()
+
+    def test_without_any_it_is_coverages_defaults(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        rcfile = hcoverage.read_rcfile()
+        assert rcfile.path is None
+        assert rcfile.settings.source is None
+        assert rcfile.settings.exclude_list
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            (".coveragerc", "[run]\nbranch = True\n"),
+            ("setup.cfg", "[coverage:run]\nbranch = True\n"),
+            ("tox.ini", "[coverage:run]\nbranch = True\n"),
+            ("pyproject.toml", "[tool.coverage.run]\nbranch = true\n"),
+            (".coveragerc.toml", "[run]\nbranch = true\n"),
+        ],
+    )
+    def test_what_coverage_accepts_is_accepted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+    ) -> None:
+        path = write(tmp_path / name, text)
+        monkeypatch.chdir(tmp_path)
+        assert hcoverage.read_rcfile().settings.branch
+        assert hcoverage.read_rcfile().path == path
+        assert hcoverage.read_rcfile(path).settings.branch
+
+    def test_a_section_of_another_tool_counts_only_where_the_file_was_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        text = "[coverage:run]\nbranch = True\n[report]\nprecision = 2\n"
+        path = write(tmp_path / "tox.ini", text)
+        monkeypatch.chdir(tmp_path)
+        assert hcoverage.read_rcfile().settings.precision == 0
+        assert hcoverage.read_rcfile().options == []
+        assert hcoverage.read_rcfile(path).settings.precision == 2
+        assert hcoverage.read_rcfile(path).options == [f"--rcfile={path}"]
+
+    def test_container_sides_are_all_but_the_first(self, tmp_path: Path) -> None:
+        rcfile = write(tmp_path / "rc", f"{PARALLEL}[paths]\na =\n  .\n  /app\n  /srv\nb =\n  x\n")
+        assert hcoverage.read_rcfile(rcfile).container_sides == ("/app", "/srv")
 
 
 class TestRefusing:
@@ -86,105 +140,3 @@ class TestRefusing:
     def test_a_directory_in_its_place(self, tmp_path: Path) -> None:
         with pytest.raises(IsADirectoryError):
             hcoverage.read_rcfile(tmp_path)
-
-    @pytest.mark.parametrize(
-        ("name", "text", "fix"),
-        [
-            (".coveragerc", "[run]\nbranch = True\n", r"`parallel = True` under \[run\]"),
-            (
-                "pyproject.toml",
-                "[tool.coverage.run]\nbranch = true\n",
-                r"`parallel = true` under \[tool\.coverage\.run\]",
-            ),
-        ],
-    )
-    def test_parallel_not_on_names_the_line_to_add(
-        self, tmp_path: Path, name: str, text: str, fix: str
-    ) -> None:
-        with pytest.raises(hcoverage.RcfileError, match=fix):
-            hcoverage.read_rcfile(write(tmp_path / name, text))
-
-
-class TestRenderingForContainers:
-    def test_toml_says_the_same_as_ini(self, tmp_path: Path) -> None:
-        toml = write(
-            tmp_path / "pyproject.toml",
-            """
-            [project]
-            name = "x"
-            [tool.coverage.run]
-            parallel = true
-            branch = true
-            source = ["pkg", "other"]
-            [tool.coverage.report]
-            precision = 2
-            fail_under = 87.5
-            exclude_also = ["# never: here", "if DEBUG:", "; odd"]
-            [tool.coverage.paths]
-            app = [".", "/app"]
-            """,
-        )
-        rcfile = hcoverage.read_rcfile(toml)
-        read = as_coverage_reads(rcfile.text(), tmp_path)
-        for attribute in ("parallel", "branch", "source", "precision", "fail_under", "paths"):
-            assert getattr(read, attribute) == getattr(rcfile.settings, attribute)
-        assert r"\# never: here" in read.exclude_list
-        assert r"\; odd" in read.exclude_list
-
-    def test_a_shared_ini_file_gives_only_its_coverage_sections(self, tmp_path: Path) -> None:
-        cfg = write(
-            tmp_path / "setup.cfg",
-            "[metadata]\nname = x\n[run]\nodd = 1\n[coverage:run]\nparallel = True\n",
-        )
-        text = hcoverage.read_rcfile(cfg).text()
-        assert "metadata" not in text
-        assert "odd" not in text
-        assert as_coverage_reads(text, tmp_path).parallel
-
-    def test_a_percent_and_a_variable_survive(self, tmp_path: Path) -> None:
-        rcfile = write(tmp_path / "rc", f"{PARALLEL}context = 100%$NOWHERE\n")
-        assert "100%$NOWHERE" in hcoverage.read_rcfile(rcfile).text()
-
-    def test_container_sides_are_all_but_the_first(self, tmp_path: Path) -> None:
-        rcfile = write(tmp_path / "rc", f"{PARALLEL}[paths]\na =\n  .\n  /app\n  /srv\nb =\n  x\n")
-        assert hcoverage.read_rcfile(rcfile).container_sides == ("/app", "/srv")
-
-
-class TestRenderingForProcessesElsewhere:
-    def shared(self, tmp_path: Path, settings: str) -> CoverageConfig:
-        rcfile = hcoverage.read_rcfile(write(tmp_path / "rc", PARALLEL + settings))
-        return as_coverage_reads(
-            rcfile.shared_text(tmp_path, tmp_path / "data", tmp_path / "startup"), tmp_path
-        )
-
-    def test_the_data_file_is_where_the_run_wants_it(self, tmp_path: Path) -> None:
-        assert self.shared(tmp_path, "data_file = mine\n").data_file == str(tmp_path / "data")
-
-    def test_source_directories_are_absolute_and_packages_stay(self, tmp_path: Path) -> None:
-        (tmp_path / "src").mkdir()
-        shared = self.shared(tmp_path, "source =\n    src, pkg\n    .\n")
-        assert shared.source == [str(tmp_path / "src"), "pkg", str(tmp_path)]
-
-    def test_patterns_match_as_they_are_and_from_here(self, tmp_path: Path) -> None:
-        shared = self.shared(tmp_path, "omit =\n    tests/*\n    */gen/*\n    /abs/*\n")
-        assert shared.run_omit == [
-            "tests/*",
-            str(tmp_path / "tests/*"),
-            "*/gen/*",
-            "/abs/*",
-            str(tmp_path / "startup/*"),
-        ]
-
-    def test_a_dollar_in_a_directory_is_no_variable(self, tmp_path: Path) -> None:
-        here = tmp_path / "$HOME and more"
-        (here / "src").mkdir(parents=True)
-        shared = self.shared(here, "source = src\nomit = gen/*\n")
-        assert shared.data_file == str(here / "data")
-        assert shared.source == [str(here / "src")]
-        assert shared.run_omit[1] == str(here / "gen/*")
-
-    def test_variables_are_left_for_the_process_to_fill_in(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("WHERE", "/there")
-        assert self.shared(tmp_path, "source = $WHERE/src\n").source == ["/there/src"]

@@ -327,9 +327,19 @@ class TestFailingBeforeTheCommandRuns:
         Path(".coveragerc").write_text("[run\n")
         assert ".coveragerc" in self.refused()
 
-    def test_an_rcfile_that_is_not_parallel(self, project: Path) -> None:
-        Path(".coveragerc").write_text("[run]\nbranch = True\n")
-        assert "`parallel = True`" in self.refused()
+    @pytest.mark.parametrize(
+        ("setting", "reason"),
+        [
+            ("branch = perhaps", "coverage.py cannot use"),
+            ("source_dirs = nosuch", "no such directory here"),
+            ("plugins = nosuch", "pip install"),
+        ],
+    )
+    def test_an_rcfile_that_coverage_refuses(
+        self, project: Path, setting: str, reason: str
+    ) -> None:
+        Path(".coveragerc").write_text(f"[run]\n{setting}\n")
+        assert reason in self.refused()
         assert not (project / "coverage_data").exists()
 
     def test_a_file_in_the_place_of_the_data_directory(self) -> None:

@@ -262,10 +262,10 @@ def report(
     With --live, what processes have recorded so far is read from the data directory, as often as
     you like: it does not touch them, and the run's own report is the same.
     """
-    with _run.rcfile_or_default(rcfile) as chosen:
-        if live:
-            ctx.exit(_run.report_live(data_dir, chosen))
-        ctx.exit(_report.report(data_file, chosen))
+    chosen = hcoverage.read_rcfile(rcfile)
+    if live:
+        ctx.exit(_run.report_live(data_dir, chosen))
+    ctx.exit(_report.report(data_file, chosen))
 
 
 main.add_command(diff)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hcov import _run, _set_commands
+import hcoverage
+from hcov import _set_commands
 from hcov._set_commands import Place
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ def _with_place(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _place(rcfile: Path | None, data_file: Path, output: Path | None) -> Iterator[Place]:
-    with _run.rcfile_or_default(rcfile) as chosen:
-        yield Place(chosen, data_file, output)
+    yield Place(hcoverage.read_rcfile(rcfile), data_file, output)
 
 
 @click.command()

@@ -53,7 +53,7 @@ class OriginsOfFile:
 
 
 def origins_of_files(
-    origins: hcoverage.OriginData, data_file: Path, rcfile: Path
+    origins: hcoverage.OriginData, data_file: Path, rcfile: hcoverage.Rcfile
 ) -> list[OriginsOfFile]:
     """Count what each origin ran of each file that coverage.py's reports are about.
 
@@ -74,7 +74,7 @@ def origins_of_files(
 
 
 def report_origins(
-    data_file: Path, rcfile: Path, *, page_directory: Path | None, quiet: bool
+    data_file: Path, rcfile: hcoverage.Rcfile, *, page_directory: Path | None, quiet: bool
 ) -> None:
     """Tell who ran what, where there is more than one origin, and write the page of it.
 

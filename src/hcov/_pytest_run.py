@@ -25,7 +25,7 @@ from hcov._pytest_plugin import REPORTS
 from hcov._pytest_usage import usage_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
 
 _PYTEST_COV: Final = "_cov"
 _TERM: Final = "term"
@@ -151,9 +151,10 @@ class _BesidePytestCov(_WholeRun):
     measures_this_process = False
 
     def _open(self, undo: contextlib.ExitStack) -> None:
-        rcfile = undo.enter_context(_rcfile_for_pytest_cov(self._config, self._options))
         self._options = dataclasses.replace(
-            self._options, result_name="pytest-cov's data", **rcfile
+            self._options,
+            rcfile=_rcfile_for_pytest_cov(self._config, self._options),
+            result_name="pytest-cov's data",
         )
         super()._open(undo)
 
@@ -262,22 +263,15 @@ def _is_measured_by_coverage() -> bool:
     return coverage is not None and coverage.Coverage.current() is not None
 
 
-@contextlib.contextmanager
-def _rcfile_for_pytest_cov(
-    config: pytest.Config, options: _run.Options
-) -> Iterator[dict[str, Any]]:
-    """Write an rcfile that measures what pytest-cov's options say, and give what to use it by."""
+def _rcfile_for_pytest_cov(config: pytest.Config, options: _run.Options) -> hcoverage.Rcfile:
+    """Read the rcfile, and change it to what pytest-cov's options say."""
     given = config.known_args_namespace
     named = None if given.cov_config == _NO_RCFILE else Path(given.cov_config)
-    with _run.rcfile_or_default(options.rcfile or named) as path:
-        rcfile = hcoverage.read_rcfile(path)
-        run = {}
-        sources = [source for source in given.cov_source if source is not True]
-        if sources:
-            run["source"] = "\n".join(["", *sources])
-        if given.cov_branch:
-            run["branch"] = "True"
-        with tempfile.TemporaryDirectory(prefix="hcov-") as directory:
-            fitted = Path(directory) / hcoverage.RCFILE_NAME
-            fitted.write_text(rcfile.text(**run), encoding="utf-8")
-            yield {"rcfile": fitted, "core": options.core or rcfile.core}
+    rcfile = hcoverage.as_rcfile(options.rcfile or named)
+    changed: dict[str, Any] = {}
+    sources = [source for source in given.cov_source if source is not True]
+    if sources:
+        changed["source"] = sources
+    if given.cov_branch:
+        changed["branch"] = True
+    return rcfile.changed(**changed)

@@ -26,7 +26,7 @@ UNDER_THRESHOLD: Final = 2
 
 def report(
     data_file: Path,
-    rcfile: Path,
+    rcfile: hcoverage.Rcfile,
     *,
     layout: str | None = None,
     files: Iterable[str] = (),
@@ -58,7 +58,7 @@ def report(
     return next((status for status in statuses if status), 0)
 
 
-def report_text(data_file: Path, rcfile: Path, layout: str) -> str:
+def report_text(data_file: Path, rcfile: hcoverage.Rcfile, layout: str) -> str:
     """Give coverage.py's report as text; empty if it has nothing to report.
 
     Args:
@@ -73,13 +73,13 @@ def report_text(data_file: Path, rcfile: Path, layout: str) -> str:
 
 
 @contextlib.contextmanager
-def _options_for(data_file: Path, rcfile: Path) -> Iterator[list[str]]:
+def _options_for(data_file: Path, rcfile: hcoverage.Rcfile) -> Iterator[list[str]]:
     with tempfile.TemporaryDirectory(prefix="hcov-") as directory:
         # A copy, because since coverage.py 7.15 every report first merges, and deletes, whatever
         # `.coverage.*` lies beside its data file: data that is not this run's.
         alone = Path(directory) / ".coverage"
         shutil.copyfile(data_file, alone)
-        yield [f"--data-file={alone}", f"--rcfile={rcfile}"]
+        yield [f"--data-file={alone}", *rcfile.options]
 
 
 def _coverage(arguments: list[str], *, quiet: bool) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import tempfile
 from pathlib import Path
@@ -27,7 +26,7 @@ from hcov._summary import (
 from hcoverage import Page, with_slug
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 DATA_LOST: Final = 3
 SETUP_FAILED: Final = 125  # as env(1), timeout(1) and `docker run` have it
@@ -43,7 +42,7 @@ class Options:
         layout: The format of the printed report; None for the rcfile's own.
     """
 
-    rcfile: Path | None
+    rcfile: Path | hcoverage.Rcfile | None
     data_dir: Path
     append: bool
     fail_under: float | None
@@ -107,7 +106,7 @@ def combine(paths: Sequence[str | Path], *, rcfile: Path | None, **options: Any)
     return 0 if is_whole(result) else DATA_LOST
 
 
-def report_live(data_dir: Path, rcfile: Path) -> int:
+def report_live(data_dir: Path, rcfile: hcoverage.Rcfile) -> int:
     """Print the coverage so far of a run that is in progress, leaving all as it is.
 
     Returns:
@@ -122,20 +121,6 @@ def report_live(data_dir: Path, rcfile: Path) -> int:
         result = hcoverage.combine([data_dir], coveragerc=rcfile, data_file=merged, keep=True)
         tell_result(result, "so far")
         return report(merged, rcfile)
-
-
-@contextlib.contextmanager
-def rcfile_or_default(rcfile: Path | None) -> Iterator[Path]:
-    """Give the rcfile to report with: the one named or found here, else the default settings."""
-    here = Path.cwd()
-    found = rcfile or hcoverage.find_rcfile(here)
-    if found is not None:
-        yield hcoverage.read_rcfile(found).path
-        return
-    with tempfile.TemporaryDirectory(prefix="hcov-") as directory:
-        default = Path(directory) / ".coveragerc"
-        default.write_text(hcoverage.default_rcfile_text(here), encoding="utf-8")
-        yield default
 
 
 def environment_of(session: hcoverage.Session, options: Options) -> Mapping[str, str]:
@@ -177,7 +162,7 @@ def finish(
     result = merged.result
     reported = report(
         result.data_file,
-        session.rcfile.path,
+        session.rcfile,
         layout=options.layout,
         files=options.reports,
         fail_under=options.fail_under,
@@ -185,9 +170,9 @@ def finish(
         quiet=options.quiet,
     )
     html = Path(session.rcfile.settings.html_dir) if "html" in options.reports else None
-    report_origins(result.data_file, session.rcfile.path, page_directory=html, quiet=options.quiet)
+    report_origins(result.data_file, session.rcfile, page_directory=html, quiet=options.quiet)
     problems = [*merged.unmeasured, *what_is_missing(result)]
-    append_step_summary(result.data_file, session.rcfile.path, problems)
+    append_step_summary(result.data_file, session.rcfile, problems)
     if reported == UNDER_THRESHOLD:
         return UNDER_THRESHOLD
     return DATA_LOST if reported or not is_whole(result) else 0
@@ -217,10 +202,11 @@ def merge(
         with progress_bar("merging") as on_progress:
             result = hcoverage.combine(
                 session.data_paths(),
-                coveragerc=session.rcfile.path,
+                coveragerc=session.rcfile,
                 data_file=data_file,
                 append=options.append,
                 command=command,
+                known=session.known,
                 on_progress=None if options.quiet else on_progress,
             )
     except (hcoverage.HcoverageError, OSError):
@@ -248,8 +234,8 @@ def tell_start(session: hcoverage.Session, *, quiet: bool) -> None:
             f"`hcov combine --append {short(session.previous)}` merges it"
         )
         tell(with_slug(text, Page.LEFT_OVER))
-    if not session.has_rcfile and not quiet:
-        text = "no coverage.py configuration here, so defaults are used; `hcov init` writes one"
+    if session.rcfile.path is None and not quiet:
+        text = "no coverage.py configuration here, so its defaults are used; `hcov init` writes one"
         tell(with_slug(text, Page.NO_RCFILE))
 
 

@@ -84,7 +84,7 @@ class Place:
         output: Where the result goes as data; None for nowhere.
     """
 
-    rcfile: Path
+    rcfile: hcoverage.Rcfile
     data_file: Path
     output: Path | None = None
 

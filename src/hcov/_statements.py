@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import coverage
     from coverage.plugin import FileReporter
 
+    import hcoverage
+
 
 @dataclass(frozen=True)
 class ReportedFile:
@@ -54,7 +56,7 @@ class ReportedFile:
 
 
 @contextlib.contextmanager
-def reported_files(data_file: Path, rcfile: Path) -> Iterator[Iterator[ReportedFile]]:
+def reported_files(data_file: Path, rcfile: hcoverage.Rcfile) -> Iterator[Iterator[ReportedFile]]:
     """Give the files that reports of a data file are about, as they say, one after the other.
 
     Files whose source is not here, or does not parse, are left out.
@@ -71,7 +73,7 @@ def reported_files(data_file: Path, rcfile: Path) -> Iterator[Iterator[ReportedF
         # A copy: what else lies beside the data file is not part of it.
         alone = Path(directory) / ".coverage"
         shutil.copyfile(data_file, alone)
-        measuring = coverage.Coverage(data_file=str(alone), config_file=str(rcfile))
+        measuring = coverage.Coverage(data_file=str(alone), config_file=rcfile.config_file)
         measuring.set_option("report:ignore_errors", value=True)
         measuring.load()
         yield _reported(measuring)

@@ -29,7 +29,7 @@ _MARKUP: Final = re.compile(r"[\\`*_{}\[\]<>#|~&!@$]")
 _MARKUP_OF_NAMES: Final = re.compile(r"(?P<escaped>\\[^\n])|[`\[\]<>&]")
 
 
-def append_step_summary(data_file: Path, rcfile: Path, problems: Sequence[str]) -> None:
+def append_step_summary(data_file: Path, rcfile: hcoverage.Rcfile, problems: Sequence[str]) -> None:
     """Append the summary of a run to the file that `VARIABLE` names, if it names one.
 
     Args:
@@ -64,7 +64,7 @@ def escaped(text: str) -> str:
     return _MARKUP.sub(r"\\\g<0>", hcoverage.printable(text))
 
 
-def _total(data_file: Path, rcfile: Path) -> str:
+def _total(data_file: Path, rcfile: hcoverage.Rcfile) -> str:
     total = report_text(data_file, rcfile, "total").strip()
     return f"## Coverage: {escaped(total)} %" if total else "## Coverage: nothing to report"
 
@@ -73,7 +73,7 @@ def _list(problems: Sequence[str]) -> str:
     return "\n".join(f"- {escaped(problem)}" for problem in problems)
 
 
-def _origins(data_file: Path, rcfile: Path) -> str:
+def _origins(data_file: Path, rcfile: hcoverage.Rcfile) -> str:
     try:
         origins = hcoverage.read_origins(data_file)
     except hcoverage.OriginsError:
@@ -90,7 +90,7 @@ def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _files(data_file: Path, rcfile: Path) -> str:
+def _files(data_file: Path, rcfile: hcoverage.Rcfile) -> str:
     table = _MARKUP_OF_NAMES.sub(_once_escaped, report_text(data_file, rcfile, "markdown")).strip()
     if len(table.encode()) > _LONGEST_TABLE:
         return "The table of files is too long for a summary: `coverage report` prints it."

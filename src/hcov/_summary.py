@@ -119,6 +119,8 @@ def _missing(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
             "of the rcfile if it is to be reported"
         )
         yield text, Page.OUTSIDE_PROJECT
+    if result.not_here:
+        yield _not_here(result.not_here), Page.NOT_HERE
     for source, plugin in result.unknown_plugins.items():
         text = (
             f"left out: {short(source)} was measured by {plugin!r}, which is no plugin here: "
@@ -127,6 +129,13 @@ def _missing(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
         yield text, Page.UNKNOWN_PLUGIN
     for item in result.set_aside:
         yield f"not merged: {short(item.path)}: {item.reason}", Page.NOT_MERGED
+
+
+def _not_here(paths: Sequence[str]) -> str:
+    shown = ", ".join(short(path) for path in paths[:_SHOWN])
+    more = f" and {len(paths) - _SHOWN} more" if paths[_SHOWN:] else ""
+    have = "has" if len(paths) == 1 else "have"
+    return f"left out: {shown}{more} ran, but {have} no source here that a report could show"
 
 
 def _tell_unmapped(result: hcoverage.CombineResult) -> None:

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         slug_of,
     )
     from hcoverage._finding import Finding, Status, problem_of
+    from hcoverage._guest_settings import MADE_BY_US, container_rcfile_text
     from hcoverage._hook import pth_text
     from hcoverage._inject import inject, remove
     from hcoverage._origin_data import OriginData, OriginsError, read_origins
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from hcoverage._printable import printable
     from hcoverage._progress import OnProgress
     from hcoverage._proof import CameBack, Proof, open_proof
-    from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
+    from hcoverage._rcfile import Rcfile, as_rcfile, find_rcfile, read_rcfile
     from hcoverage._session import Session, open_session
     from hcoverage._set_algebra import Measured, SetAlgebraError, read_measured
     from hcoverage._startup_directory import (
@@ -78,6 +79,7 @@ __all__ = [
     "CONTEXT_FILE_VARIABLE",
     "DATA_DIR_VARIABLE",
     "DEFAULT_DATA_DIR",
+    "MADE_BY_US",
     "RCFILE_NAME",
     "SESSION_VARIABLE",
     "VARIABLES",
@@ -124,8 +126,10 @@ __all__ = [
     "UnmappedSource",
     "Unmeasured",
     "add_coverage_for",
+    "as_rcfile",
     "combine",
     "combine_commands",
+    "container_rcfile_text",
     "copy_startup_directory",
     "coverage_subprocess_commands",
     "default_rcfile_text",
@@ -193,6 +197,7 @@ _NAMES: Final = {
         "UnknownReportError",
         "slug_of",
     ),
+    "_guest_settings": ("MADE_BY_US", "container_rcfile_text"),
     "_finding": ("Finding", "Status", "problem_of"),
     "_hook": ("pth_text",),
     "_inject": ("inject", "remove"),
@@ -201,7 +206,7 @@ _NAMES: Final = {
     "_printable": ("printable",),
     "_progress": ("OnProgress",),
     "_proof": ("CameBack", "Proof", "open_proof"),
-    "_rcfile": ("Rcfile", "find_rcfile", "read_rcfile"),
+    "_rcfile": ("Rcfile", "as_rcfile", "find_rcfile", "read_rcfile"),
     "_session": ("Session", "open_session"),
     "_set_algebra": ("Measured", "SetAlgebraError", "read_measured"),
     "_startup_directory": ("add_coverage_for", "copy_startup_directory", "recorder_since"),

@@ -24,6 +24,7 @@ from _signal import (  # type: ignore[import-not-found]
     valid_signals,
 )
 from _thread import RLock, allocate_lock, get_native_id, start_new_thread
+from zlib import crc32
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,24 +42,31 @@ _TEMPORARY = ".autosave."
 
 # The application may replace these, with mocks for example, and must not find us calling them.
 _close, _exists, _getpid, _open = os.close, os.path.exists, os.getpid, os.open
-_now, _rename, _unlink, _write = time.monotonic, os.rename, os.unlink, os.write
+_now, _read, _rename = time.monotonic, os.read, os.rename
+_unlink, _write = os.unlink, os.write
 
 
-def start() -> None:
-    """Save the data of the coverage.py that measures this process, from now on; once."""
+def start(container: str = "") -> None:
+    """Save the data of the coverage.py that measures this process, from now on; once.
+
+    Args:
+        container: The name of the container that this is in, where sources have other paths than
+            where the data will be read; so it is told what they are.
+    """
     import coverage
 
     measuring = getattr(coverage.process_startup, "coverage", None)
     if measuring is None or hasattr(coverage.process_startup, "hcoverage_autosave"):
         return
-    coverage.process_startup.hcoverage_autosave = _Autosave(measuring)  # type: ignore[attr-defined]
+    coverage.process_startup.hcoverage_autosave = _Autosave(measuring, container)  # type: ignore[attr-defined]
 
 
 class _Autosave:
     """When to save: every second, and where the process ends without coverage.py's knowledge."""
 
-    def __init__(self, measuring: "Any") -> None:
+    def __init__(self, measuring: "Any", container: str) -> None:
         self._measuring = measuring
+        self._sources = _SourcesNote(container) if container else None
         self._coverage_ends = measuring._atexit
         self._problems = os.getenv("HCOVERAGE_DATA_DIR")
         self._ended = False
@@ -79,11 +87,16 @@ class _Autosave:
         if not self._saving.acquire(patience > 0, patience if patience > 0 else -1):
             return
         try:
+            self._note_sources()
             self._file.save()
         except Exception as error:  # noqa: BLE001 - application and coverage.py go on as if we were not there
             self._note(error)
         finally:
             self._saving.release()
+
+    def _note_sources(self) -> None:
+        if self._sources is not None and self._measuring._collector is not None:
+            self._sources.add([*self._measuring._collector.data], self._measuring._data)
 
     def _begin(self) -> None:
         self._control = RLock()
@@ -154,6 +167,7 @@ class _Autosave:
         self._ended = True
         self._ticker.stop()
         try:
+            self._note_sources()
             self._coverage_ends(event)
             self._file.give_way()
         except Exception as error:  # noqa: BLE001 - Python would print it
@@ -229,6 +243,27 @@ class _Ticker:
                 self._pause = self._work()
         finally:
             self._gone.release()
+
+
+class _SourcesNote:
+    """What the sources are that a process ran, which its data does not tell.
+
+    By that they are found where the data is read (`_source_finder`), whatever their paths there.
+    """
+
+    def __init__(self, container: str) -> None:
+        self._container = container
+        self._told: dict[str, str] = {}
+
+    def add(self, names: "list[str]", data: "Any") -> None:
+        """Tell of sources too that were not told yet, beside the data."""
+        new = [name for name in names if name not in self._told and _is_text(name)]
+        for name in new:
+            self._told[name] = _identity(name)
+        if new:
+            directory = os.path.dirname(data.base_filename())
+            note = f"sources.{self._container}.{_getpid()}.txt"
+            _put(os.path.join(directory, note), "".join(self._told.values()).encode())
 
 
 class _DataFile:
@@ -442,6 +477,20 @@ def _put(path: str, content: bytes) -> None:
             rest = rest[_write(descriptor, rest) :]
     finally:
         _close(descriptor)
+
+
+def _identity(path: str) -> str:
+    content = b""
+    try:
+        descriptor = _open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while part := _read(descriptor, 1 << 20):
+                content += part
+        finally:
+            _close(descriptor)
+    except (OSError, ValueError):
+        return ""
+    return f"{len(content)} {crc32(content)} {path}\n"
 
 
 def _execute(database: "sqlite3.Connection", insert: str, rows: "Iterable[str]") -> None:

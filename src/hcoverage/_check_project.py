@@ -109,7 +109,7 @@ def _check_rcfile(project: Project) -> Iterator[Finding]:
             "rcfile",
             "file",
             Status.NOTE,
-            "there is none, so defaults are used",
+            "there is none, so coverage.py's defaults are used",
             "hcov init",
             Page.NO_RCFILE,
         )

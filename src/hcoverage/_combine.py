@@ -26,27 +26,31 @@ from hcoverage._data_directory import (
     is_recording,
     process_of,
     recordings,
+    source_notes,
 )
 from hcoverage._errors import CombineError, NoDataError, RcfileError
 from hcoverage._inputs import Inputs, opened
 from hcoverage._merge_data_files import Batch, ReadFile, Refusal, read_batch
 from hcoverage._origins import NOT_KNOWN, Origins, origins_here
 from hcoverage._part import Kind, Part
-from hcoverage._project_roots import drop, measured, of_unknown_plugins, outside, roots
-from hcoverage._rcfile import find_rcfile, settings_of
+from hcoverage._project_roots import of_unknown_plugins, outside, roots
+from hcoverage._rcfile import as_rcfile
 from hcoverage._source_finder import Ran, SourceFinder
 from hcoverage._target import held, origins_beside
 from hcoverage._untrusted_file import stamp
 from hcoverage._worker_pool import default_executor, run_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from concurrent.futures import Executor
 
     from coverage.config import CoverageConfig
 
     from hcoverage._merge import Merged, PathMap
     from hcoverage._progress import OnProgress
+    from hcoverage._rcfile import Rcfile
+    from hcoverage._source_choice import Choice
+    from hcoverage._source_identity import Known
     from hcoverage._target import Target
 
 # How long to wait for the data of processes that end just after the one that was waited for, such
@@ -63,15 +67,20 @@ _EMPTY_DATA_FILE: Final = 20 << 10
 def combine(
     paths: Iterable[str | os.PathLike[str]],
     *,
-    coveragerc: str | os.PathLike[str] | None = None,
+    coveragerc: str | os.PathLike[str] | Rcfile | None = None,
     data_file: str | os.PathLike[str] = ".coverage",
     append: bool = False,
     keep: bool = False,
     command: int | None = None,
+    known: Mapping[str, Known] | None = None,
     executor: Executor | None = None,
     on_progress: OnProgress | None = None,
 ) -> CombineResult:
     """Merge data files into one that coverage.py's reports read.
+
+    What counts in it is chosen by the rcfile, as coverage.py would have chosen in the current
+    directory; what nothing ran of its `source` is in it, too. Where any of the files is here that
+    are in it, those that are not are left out, since no report could be made with them.
 
     Two that merge into the same data file at the same time give what both have together. One that
     is killed leaves all data where it was or in the result; merge again to have it all.
@@ -80,14 +89,16 @@ def combine(
         paths: Data files and recordings, directories that hold some, archives (`.zip`, `.tar`,
             `.tar.gz`, `.tar.xz`, `.tar.bz2`, with Python 3.14 `.tar.zst`), and URLs for fsspec
             such as `s3://bucket/run-42/`, which need the extra `hcoverage[remote]`.
-        coveragerc: The rcfile with the `[paths]` to map by; without one, what coverage.py finds in
-            the current directory.
+        coveragerc: The rcfile, or what was read of it; without one, what coverage.py finds in the
+            current directory, else its defaults.
         data_file: Where the result goes.
         append: Merge what is in `data_file` already, too.
         keep: Leave the merged files where they are. Otherwise they are removed, once the result is
             safely on disk. What is in archives and at URLs stays in any case.
         command: The process id of the command that all of it comes from, to tell its own data from
             that of its subprocesses.
+        known: What sources were when the run began: their sizes, times and CRC-32s, by absolute
+            paths. One that was written again since with the same text is still the same.
         executor: Who reads the files, in batches; its workers need hcoverage and the same file
             system. Without one, processes on all CPUs, where there is enough to read.
         on_progress: Called with how many files have been read, and how many there are.
@@ -108,17 +119,16 @@ def combine(
     with opened(paths) as inputs, held(absolute) as target:
         listed = _listed(inputs.paths)
         progress = _Progress(on_progress or _no_progress, len(listed))
-        reader = _Reader(_origins(inputs.paths, listed, command), executor, progress)
+        reader = _Reader(_origins(inputs.paths, listed, command), executor, progress, known or {})
         found = _read(inputs.paths, listed, target, coveragerc, reader)
         existing = _existing(target) if append or target.must_keep else None
         selection = _select(found, existing)
         shown = [*inputs.set_aside, *_shown(selection.set_aside, inputs)]
         if not selection.has_data:
             raise _nothing_to_merge(shown, found.recorded.losses)
+        completed = _complete(selection, found, existing, inputs)
         selection.merged.write(target.result)
-        left_out, of_no_plugin = _drop_untrusted(target.result, inputs, found.settings)
-        untrusted = frozenset([*left_out, *of_no_plugin])
-        _write_origins(selection, target, untrusted, is_appended=existing is not None)
+        _write_origins(selection, target, is_appended=existing is not None)
         target.put_in_place()
         changed = [] if keep else _remove(selection, inputs, target)
         merged = selection.merged_files(target.path if existing else None)
@@ -130,10 +140,11 @@ def combine(
             stale=selection.recorded.stale,
             losses=selection.recorded.losses,
             duplicates=tuple(inputs.shown(file) for file in _duplicates(selection.files)),
-            outside=left_out,
-            unknown_plugins=of_no_plugin,
+            outside=completed.outside,
+            unknown_plugins=completed.of_no_plugin,
             mapped=found.finder.trees,
             unmapped=found.finder.unmapped,
+            not_here=completed.not_here,
             other_versions=(*selection.recorded.other_versions, *selection.other_versions),
             attribution=attribution(
                 selection.recorded.processes, selection.files, found.settings, command
@@ -151,7 +162,9 @@ class _Found:
         recorded_batch: What they hold.
         origins: Tells the origins of data files.
         settings: What the rcfile says.
+        choice: What counts by that.
         finder: Finds the sources of containers here.
+        identities: What the sources were that coverage.py measured in containers, by their paths.
     """
 
     batch: Batch
@@ -159,7 +172,9 @@ class _Found:
     recorded_batch: Batch
     origins: Origins
     settings: CoverageConfig
+    choice: Choice
     finder: SourceFinder
+    identities: Mapping[str, Collection[tuple[int, int]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,9 +207,34 @@ class _Selection:
         return [*(Path(file.path) for file in self.files), *appended, *self.recorded.merged]
 
 
-def _settings(coveragerc: str | os.PathLike[str] | None) -> CoverageConfig:
+@dataclasses.dataclass(frozen=True)
+class _Completed:
+    """What has become of a result beside what ran.
+
+    Attributes:
+        not_here: The files that ran on this machine and are not here any more, and so not in it.
+        outside: Files that are not in it since they are outside the project.
+        of_no_plugin: Those that are not in it since their plugin is not here; and that plugin.
+    """
+
+    not_here: tuple[str, ...]
+    outside: tuple[str, ...] = ()
+    of_no_plugin: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def _settings(coveragerc: str | os.PathLike[str] | Rcfile | None) -> CoverageConfig:
     try:
-        return settings_of(Path(coveragerc) if coveragerc is not None else find_rcfile(Path.cwd()))
+        return as_rcfile(coveragerc).settings
+    except RcfileError as error:
+        raise CombineError(f"{error}; nothing was removed") from error
+
+
+def _choice(settings: CoverageConfig) -> Choice:
+    # Imported here, with much of coverage.py.
+    from hcoverage._source_choice import Choice, configured  # noqa: PLC0415
+
+    try:
+        return Choice(configured(settings) if settings.plugins else settings)
     except RcfileError as error:
         raise CombineError(f"{error}; nothing was removed") from error
 
@@ -203,7 +243,7 @@ def _read(
     sources: list[Path],
     listed: list[Path],
     target: Target,
-    coveragerc: str | os.PathLike[str] | None,
+    coveragerc: str | os.PathLike[str] | Rcfile | None,
     reader: _Reader,
 ) -> _Found:
     """Read all data there is, in processes of our own where that is worth it."""
@@ -215,6 +255,7 @@ def _read(
             reader = dataclasses.replace(reader, executor=executor)
         # While the processes start: it imports much of coverage.py.
         settings = _settings(coveragerc)
+        choice = _choice(settings)
         finder = SourceFinder(roots(settings, Path.cwd()), filter(Path.is_dir, sources))
         recordings_file = target.workshop / ".coverage.recordings"
         recorded = _read_recordings(recordings, recordings_file, settings, finder, reader)
@@ -228,7 +269,11 @@ def _read(
         raise CombineError(
             f"what was recorded cannot be merged: {refusal.reason}; nothing was removed"
         )
-    return _Found(batch, recorded, recorded_batch, origins, settings, finder)
+    identities: dict[str, set[tuple[int, int]]] = {}
+    for directory in filter(Path.is_dir, sources):
+        for path, told in source_notes(directory).items():
+            identities.setdefault(path, set()).update(told)
+    return _Found(batch, recorded, recorded_batch, origins, settings, choice, finder, identities)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,11 +284,13 @@ class _Reader:
         origins: Tells whose they are.
         executor: Who reads them; None for doing it here.
         progress: Told how many more have been read.
+        known: What sources were when the run began, see `combine`.
     """
 
     origins: Origins
     executor: Executor | None
     progress: Callable[[int], None]
+    known: Mapping[str, Known]
 
 
 class _Progress:
@@ -279,6 +326,7 @@ def _read_recordings(
         settings,
         data_file,
         finder=finder,
+        known=reader.known,
         executor=reader.executor,
         progress=reader.progress,
         origins=reader.origins,
@@ -340,7 +388,7 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
     map_path = PathMap(found.settings)
     wanted = [parts[each] for each in (kind, Kind.NOTHING) if each in parts]
     map_path.learn(wanted)
-    other_versions = _find_here(wanted, map_path, found.finder)
+    other_versions = _find_here(wanted, map_path, found)
     files, set_aside = _fitting(found.batch, kind)
     outlived = _outlived(found.batch, files)
     set_aside = [item for item in set_aside if item.path not in outlived]
@@ -357,7 +405,8 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
     left_out = {source.there for source in other_versions}
     for each in (kind, Kind.NOTHING):
         part = parts.get(each, Part())
-        merged.add(part.without(left_out) if left_out else part, map_path)
+        unwanted = {path for path in part.paths if not found.choice.wants(map_path(path))}
+        merged.add(part.without(left_out | unwanted), map_path)
     processes.update(_add_known_origins(merged, files, map_path))
     processes.update(file.origin for file in files if file.origin)
     recorded = found.recorded
@@ -378,10 +427,60 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
     )
 
 
-def _find_here(parts: list[Part], map_path: PathMap, finder: SourceFinder) -> list[OtherVersion]:
+def _complete(
+    selection: _Selection, found: _Found, existing: Batch | None, inputs: Inputs
+) -> _Completed:
+    """Add the files that nothing ran, and take out those that must not or cannot be reported."""
+    from hcoverage._source_choice import is_here  # noqa: PLC0415
+
+    merged = selection.merged
+    kept = {path for each in (existing.parts.values() if existing else ()) for path in each.paths}
+    absolute = {path: os.path.abspath(path) for path in merged.part.paths}  # noqa: PTH100
+    gone = {path for path, place in absolute.items() if not is_here(place)}
+    if len(gone) == len(absolute):  # merged where no source is
+        gone = set()
+    gone -= {*kept, *merged.part.tracers}
+    merged.part = merged.part.without(gone)
+    foreign, of_no_plugin = _untrusted(merged.part, inputs, found.settings)
+    merged.part = merged.part.without({*foreign, *of_no_plugin})
+    ran = {absolute[path] for path in merged.part.paths}
+    # Where nothing was measured, coverage.py looks for no files either.
+    never_ran = found.choice.never_ran(ran) if ran else set()
+    # They are told to be left out, since they did run.
+    never_ran -= {*selection.recorded.stale, *(other.path for other in selection.other_versions)}
+    merged.part = _named(merged.part, never_ran, found.choice)
+    merged.origins = _named(merged.origins, set(), found.choice)
+    return _Completed(tuple(sorted(gone - found.finder.not_found)), foreign, of_no_plugin)
+
+
+def _untrusted(
+    part: Part, inputs: Inputs, settings: CoverageConfig
+) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """Find what is not the project's in what is merged from places that others write to.
+
+    Returns:
+        The files that are outside the project; and those of plugins that are not here, with these.
+    """
+    if inputs.is_trusted:
+        return (), {}
+    here = Path.cwd()
+    found = outside(part.paths, roots(settings, here), here, foreign=inputs.foreign_directories)
+    inside = {path: plugin for path, plugin in part.tracers.items() if path not in found}
+    return tuple(sorted(found)), of_unknown_plugins(inside, settings)
+
+
+def _named(part: Part, never_ran: set[str], choice: Choice) -> Part:
+    from hcoverage._merge import moved  # noqa: PLC0415
+
+    part.paths.update(dict.fromkeys(sorted(never_ran), ("", 0)))
+    return moved(part, choice.name_of)
+
+
+def _find_here(parts: list[Part], map_path: PathMap, found: _Found) -> list[OtherVersion]:
     """Find the measured files of containers here, and tell those that are others by now."""
     from hcoverage._merge import is_from_elsewhere  # noqa: PLC0415
 
+    finder = found.finder
     others = []
     for part in parts:
         unknown = {
@@ -389,10 +488,22 @@ def _find_here(parts: list[Part], map_path: PathMap, finder: SourceFinder) -> li
             for path, (file, _) in part.paths.items()
             if map_path.leaves(path) and is_from_elsewhere(file)
         }
+        told = {path: found.identities.get(path, ()) for path in sorted(unknown)}
+        known = [
+            Ran(path, *identity)
+            for path, identities in told.items()
+            if len(identities) == 1
+            for identity in identities
+        ]
+        places = finder.find_recorded(known)
+        fitting = {ran: here for ran, here in places.items() if finder.is_same(ran, here)}
+        other = {ran: here for ran, here in places.items() if ran not in fitting}
+        unknown -= {ran.path for ran in known}
         lines = part.lines_of(unknown) if unknown else {}
-        ran = [Ran(path, lines=lines[path]) for path in sorted(unknown)]
-        found, other = finder.find_measured(ran)
-        map_path.put({source.path: here for source, here in found.items()})
+        by_lines = finder.find_measured(Ran(path, lines=lines[path]) for path in sorted(unknown))
+        fitting.update(by_lines[0])
+        other.update(by_lines[1])
+        map_path.put({source.path: here for source, here in fitting.items()})
         others += [OtherVersion(here, source.path) for source, here in other.items()]
     return others
 
@@ -465,25 +576,6 @@ def _shown(set_aside: Iterable[SetAside], inputs: Inputs) -> list[SetAside]:
     return [dataclasses.replace(item, path=inputs.shown(item.path)) for item in set_aside]
 
 
-def _drop_untrusted(
-    result: Path, inputs: Inputs, settings: CoverageConfig
-) -> tuple[tuple[str, ...], Mapping[str, str]]:
-    """Take what is not the project's out of what is merged from places that others write to.
-
-    Returns:
-        The files that are outside the project; and those of plugins that are not here, with these.
-    """
-    if inputs.is_trusted:
-        return (), {}
-    here = Path.cwd()
-    allowed = roots(settings, here)
-    found = outside(measured(result), allowed, here, foreign=inputs.foreign_directories)
-    drop(result, found)
-    unknown = of_unknown_plugins(result, settings)
-    drop(result, unknown)
-    return tuple(sorted(found)), unknown
-
-
 def _origins(sources: list[Path], listed: list[Path], command: int | None) -> Origins:
     images: dict[str, str] = {}
     for source in sources:
@@ -492,9 +584,7 @@ def _origins(sources: list[Path], listed: list[Path], command: int | None) -> Or
     return origins_here(listed, command, images)
 
 
-def _write_origins(
-    selection: _Selection, target: Target, left_out: frozenset[str], *, is_appended: bool
-) -> None:
+def _write_origins(selection: _Selection, target: Target, *, is_appended: bool) -> None:
     """Write what each origin ran."""
     from hcoverage._origin_data import write_origins, write_sole_origin  # noqa: PLC0415
 
@@ -503,8 +593,7 @@ def _write_origins(
     if merged.sole_origin:
         write_sole_origin(merged.sole_origin, processes, target.result, appended_to=appended_to)
         return
-    part = merged.by_origin().without(left_out)
-    write_origins(part, processes, target.result, appended_to=appended_to)
+    write_origins(merged.by_origin(), processes, target.result, appended_to=appended_to)
 
 
 def _add_known_origins(

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from coverage import CoverageData
 from coverage.files import TreeMatcher
 
+from hcoverage._add_recordings import add_to_data
 from hcoverage._combine_result import OtherVersion, RecordedData, RecordedProcess, SetAside
 from hcoverage._merge import PathMap
 from hcoverage._merge_recordings import GroupKey, Part, Recorded, read_batch, this_machine
 from hcoverage._origins import images_of, label
 from hcoverage._recording_format import ProcessIdentity, Segment, SourceLines
 from hcoverage._recordings import Recording, Unreadable, read_files
-from hcoverage._source_choice import add_to_data, installed_places
+from hcoverage._source_choice import installed_places
 from hcoverage._source_finder import Ran
 from hcoverage._source_identity import size_and_checksum, with_checksum
 from hcoverage._worker_pool import run_batches
@@ -31,15 +32,16 @@ if TYPE_CHECKING:
     from hcoverage._origins import Origins
     from hcoverage._recordings import LostProcess
     from hcoverage._source_finder import SourceFinder
+    from hcoverage._source_identity import Known
 
 
 def write_recorded_data(
     files: Iterable[Path],
     config: CoverageConfig,
     data_file: Path,
-    local_path: Callable[[str], str] = lambda path: path,
     *,
     finder: SourceFinder | None = None,
+    known: Mapping[str, Known] | None = None,
     executor: Executor | None = None,
     progress: Callable[[int], object] = int,
     origins: Origins | None = None,
@@ -50,8 +52,8 @@ def write_recorded_data(
         files: The recorder's files.
         config: The rcfile's settings.
         data_file: The data file to write; there is none if nothing was recorded.
-        local_path: Says where the source of a recorded path is on this machine.
         finder: Finds what containers ran, where `[paths]` says nothing of it; None for not looking.
+        known: What sources were when the run began, by their paths.
         executor: Who reads them; None for doing it here.
         progress: Told how many files more have been read.
         origins: Tells the origins of processes, which are put before their contexts; None for
@@ -62,9 +64,7 @@ def write_recorded_data(
     """
     files = list(files)
     notes = read_files(file for file in files if not _is_segment(file)).lost
-    read = functools.partial(
-        read_batch, by_directory=config.relative_files, here=this_machine(), origins=origins
-    )
+    read = functools.partial(read_batch, here=this_machine(), origins=origins)
     found = _read([file for file in files if _is_segment(file)], read, executor, progress)
     if not (found.parts or notes or found.unreadable):
         return RecordedData()
@@ -78,7 +78,7 @@ def write_recorded_data(
         for key, process in found.processes.items()
     }
     data = CoverageData(basename=str(data_file))
-    selected = add_to_data(groups.values(), data, config, local_path)
+    selected = add_to_data(groups.values(), data, config, known=known, is_here=_is_of_this_machine)
     data.close()
     left_out = {id(recording) for recording in selected.without_branches}
     used = {key for key, recording in groups.items() if id(recording) not in left_out}
@@ -130,16 +130,14 @@ def _moved(
     by_rcfile = functools.cache(_by_rcfile(config))
     moved: dict[GroupKey, dict[Ran, str]] = {}
     unknown: dict[GroupKey, set[Ran]] = {}
-    here = this_machine()
     for key, process in found.processes.items():
         ran = {_ran(source) for source in sources[key]}
         moved[key] = {each: place for each in ran if (place := by_rcfile(each.path))}
-        if finder is not None and (process.host, process.container) != here:
-            ours = _may_be_ours(process, config)
+        if finder is not None and not _is_this_machine(process):
+            is_installed = TreeMatcher(installed_places(process), "installed")
             left = ran - moved[key].keys()
-            unknown[key] = {
-                each for each in left if ours(each.path) and not _is_same(each, each.path)
-            }
+            unknown[key] = {each for each in left if not _is_same(each, each.path)}
+            finder.installed.update(each.path for each in left if is_installed.match(each.path))
     if finder is not None and any(unknown.values()):
         distinct = {each for left in unknown.values() for each in left}
         ordered = sorted(distinct, key=lambda each: (each.path, each.checksum or 0))
@@ -160,13 +158,12 @@ def _by_rcfile(config: CoverageConfig) -> Callable[[str], str]:
     return place
 
 
-def _may_be_ours(process: ProcessIdentity, config: CoverageConfig) -> Callable[[str], bool]:
-    """Tell which sources of a process may be the project's: those coverage.py may measure."""
-    foreign = {process.stdlib} - {""}
-    if not (config.source or config.source_pkgs or getattr(config, "source_dirs", None)):
-        foreign |= installed_places(process)
-    installed = TreeMatcher(foreign, "installed")
-    return lambda path: not installed.match(path)
+def _is_of_this_machine(recording: Recording) -> bool:
+    return _is_this_machine(recording.process)
+
+
+def _is_this_machine(process: ProcessIdentity) -> bool:
+    return (process.host, process.container) == this_machine()
 
 
 def _is_same(ran: Ran, place: str) -> bool:

@@ -133,6 +133,8 @@ class CombineResult:
         mapped: Directories of containers that were found to be directories here, though `[paths]`
             does not say so.
         unmapped: Sources of containers that neither `[paths]` nor their content shows the place of.
+        not_here: Files that ran and are not here any more, so that no report could be made with
+            them; they are left out.
         other_versions: Sources of which containers ran another version; those lines are left out.
         attribution: Which processes ran something in a dynamic context, as for a test.
     """
@@ -148,6 +150,7 @@ class CombineResult:
     unknown_plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
     mapped: tuple[FoundTree, ...] = ()
     unmapped: tuple[UnmappedSource, ...] = ()
+    not_here: tuple[str, ...] = ()
     other_versions: tuple[OtherVersion, ...] = ()
     attribution: Attribution = NOBODY
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage._data_directory import DEFAULT_DATA_DIR, RCFILE_NAME
 from hcoverage._errors import UnknownReportError
+from hcoverage._guest_settings import container_rcfile_text
 from hcoverage._rcfile import read_rcfile
 
 if TYPE_CHECKING:
@@ -29,19 +30,22 @@ def coverage_subprocess_commands(
 
     Args:
         data_dir: The data directory.
-        coveragerc: The rcfile. A TOML file is read now, since containers need it as INI.
+        coveragerc: The rcfile. A TOML file is read now, since containers need it as INI; and where
+            there is no `.coveragerc`, what coverage.py finds instead, else its defaults.
 
     Returns:
         Shell commands, to be run one by one in the directory that the paths are relative to.
 
     Raises:
-        OSError: A TOML rcfile cannot be read.
-        RcfileError: A TOML rcfile is not usable.
+        OSError: An rcfile that is read now cannot be.
+        RcfileError: coverage.py cannot use it.
     """
     directory = _operand(data_dir)
     copy = _operand(Path(data_dir) / RCFILE_NAME)
-    if Path(coveragerc).suffix == ".toml":
-        put = f"printf %s {shlex.quote(read_rcfile(coveragerc).text())} > {copy}"
+    is_missing = os.fspath(coveragerc) == RCFILE_NAME and not Path(coveragerc).exists()
+    if is_missing or Path(coveragerc).suffix == ".toml":
+        text = container_rcfile_text(read_rcfile(None if is_missing else coveragerc))
+        put = f"printf %s {shlex.quote(text)} > {copy}"
     else:
         put = f"cp {_operand(coveragerc)} {copy}"
     return [f"mkdir -p {directory}", f"chmod 777 {directory}", put, f"chmod 644 {copy}"]

@@ -34,8 +34,14 @@ CONTEXT_SUFFIX: Final = ".hctest"
 # coverage.py 7.10 without the letters.
 _DATA_FILE_NAME: Final = re.compile(r".*\.(?P<host>[^./]+)\.(?:pid)?(?P<pid>\d{1,10})\.[^/]*")
 _RECORDING_NAME: Final = re.compile(r"(?P<host>.+)\.(?P<pid>\d{1,10})\.[0-9a-f]{16}\.\d+\.hcrec.*")
+# Before the host's name in those of a container, which may have the host's own (`_process`).
+_CONTAINER_IN_NAME: Final = re.compile(r"\.coverage\.(?P<container>in-[0-9a-f]+-[0-9a-f]+)\..*")
 # What `_process` leaves where coverage.py measures a container.
 _IMAGE_NOTE: Final = re.compile(r"image\.(.+)\.txt")
+# What `_autosave` leaves there: what the sources were.
+_SOURCES_NOTE: Final = re.compile(r"sources\..+\.txt")
+_SOURCE_LINE: Final = re.compile(r"(?P<size>\d{1,10}) (?P<checksum>\d{1,10}) (?P<path>/.+)")
+_SOURCES_BYTES: Final = 4 << 20
 _PROBLEM_PREFIX: Final = "problem."
 _PROBLEM_BYTES: Final = 2000
 # What `_autosave` was writing when its process was killed.
@@ -117,7 +123,10 @@ def process_of(name: str) -> tuple[str, int] | None:
         None where the name does not say.
     """
     found = _RECORDING_NAME.fullmatch(name) or _DATA_FILE_NAME.fullmatch(name)
-    return (found["host"], int(found["pid"])) if found else None
+    if found is None:
+        return None
+    container = _CONTAINER_IN_NAME.fullmatch(name)
+    return (container["container"] if container else found["host"]), int(found["pid"])
 
 
 def host_in_names(host: str) -> str:
@@ -141,7 +150,7 @@ def set_previous_aside(directory: Path) -> Path | None:
         OSError: They cannot be moved.
     """
     files = [*data_files(directory), *recordings(directory)]
-    for note in (*_problem_notes(directory), *_image_notes(directory)):
+    for note in _notes(directory):
         note.unlink(missing_ok=True)
     if not files:
         return None
@@ -172,6 +181,22 @@ def image_notes(directory: Path) -> dict[str, str]:
     return {_IMAGE_NOTE.sub(r"\1", note.name): _text_of(note).strip() for note in notes}
 
 
+def source_notes(directory: Path) -> dict[str, set[tuple[int, int]]]:
+    """Read what the sources were that coverage.py measured in containers.
+
+    Returns:
+        The sizes, in bytes, and CRC-32s that a path had.
+    """
+    found: dict[str, set[tuple[int, int]]] = {}
+    for note in _source_notes(directory):
+        for line in _content_of(note, _SOURCES_BYTES).splitlines():
+            told = _SOURCE_LINE.fullmatch(line)
+            if told:
+                identity = int(told["size"]), int(told["checksum"])
+                found.setdefault(told["path"], set()).add(identity)
+    return found
+
+
 def discard(directory: Path) -> bool:
     """Remove the data directory if nothing is left in it but what we and the hook wrote.
 
@@ -179,7 +204,7 @@ def discard(directory: Path) -> bool:
         Whether it is gone.
     """
     (directory / RCFILE_NAME).unlink(missing_ok=True)
-    for note in (*_problem_notes(directory), *_image_notes(directory)):
+    for note in _notes(directory):
         note.unlink(missing_ok=True)
     for pattern in (f"{_UNFINISHED_PREFIX}*", f"*{CONTEXT_SUFFIX}"):
         for part in directory.glob(pattern):
@@ -208,18 +233,30 @@ def _image_notes(directory: Path) -> list[Path]:
     return sorted(entry for entry in directory.iterdir() if _IMAGE_NOTE.fullmatch(entry.name))
 
 
+def _source_notes(directory: Path) -> list[Path]:
+    return sorted(entry for entry in directory.iterdir() if _SOURCES_NOTE.fullmatch(entry.name))
+
+
+def _notes(directory: Path) -> list[Path]:
+    return [*_problem_notes(directory), *_image_notes(directory), *_source_notes(directory)]
+
+
 def _read_note(note: Path) -> str:
     process = note.name.removeprefix(_PROBLEM_PREFIX).removesuffix(".txt")
     return f"{process}: {_text_of(note)}".strip()
 
 
 def _text_of(note: Path) -> str:
+    text = _content_of(note, _PROBLEM_BYTES)
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _content_of(note: Path, limit: int) -> str:
     try:
         # No link is followed and no fifo waited for: any container may have put it there.
         descriptor = os.open(note, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            text = file.read(_PROBLEM_BYTES).decode(errors="replace") if regular else "not a file"
+            return file.read(limit).decode(errors="replace") if regular else "not a file"
     except OSError as error:
-        text = error.strerror or "unreadable"
-    return "".join(c if c.isprintable() else " " for c in text)
+        return error.strerror or "unreadable"

@@ -1,4 +1,4 @@
-"""The rcfile for a project without one: `hcov init` writes it, `hcov run` falls back on it."""
+"""The rcfile for a project without one, as `hcov init` writes it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
+_TESTS: Final = ("tests", "test")
 _TEXT: Final = """\
 # coverage.py configuration for the host and for containers alike; https://coverage.readthedocs.io
 
 [run]
-# Every process writes a data file of its own; they are merged afterwards.
+# What is to be covered, also where no test imports it.
+source =
+{source}# Every process writes a data file of its own; they are merged afterwards.
 parallel = True
 # Threads are measured by default, but no longer once this setting names something else.
 concurrency = multiprocessing, thread
@@ -35,16 +38,25 @@ def default_rcfile_text(directory: Path) -> str:
     """Write the settings that suit the project in a directory, where it has none of its own.
 
     Args:
-        directory: The project's root; whether it has `src`, `tests` or `test` decides.
+        directory: The project's root; whether it has `src`, packages, `tests` decides.
 
     Returns:
         The text of a `.coveragerc`, with comments for the person who will change it.
     """
     layout = omit = ""
+    source = "".join(f"    {name}\n" for name in _sources(directory))
     if (directory / "src").is_dir():
         # coverage.py takes the first entry under which the file exists here.
         layout = "src =\n    src\n    /app\n    */site-packages\n"
-    tests = [name for name in ("tests", "test") if (directory / name).is_dir()]
+    tests = [name for name in _TESTS if (directory / name).is_dir()]
     if tests:
         omit = "omit =\n" + "".join(f"    {name}/*\n" for name in tests)
-    return _TEXT.format(layout=layout, omit=omit)
+    return _TEXT.format(source=source, layout=layout, omit=omit)
+
+
+def _sources(directory: Path) -> list[str]:
+    """The directory that packages are below, else the packages, else the project as a whole."""
+    if (directory / "src").is_dir():
+        return ["src"]
+    packages = (file.parent.name for file in directory.glob("*/__init__.py"))
+    return sorted({*packages} - {*_TESTS}) or ["."]

@@ -24,7 +24,6 @@ VARIABLES: Final = (
     "COVERAGE_PROCESS_START",
     "COVERAGE_PROCESS_CONFIG",
     "COVERAGE_FILE",
-    "COVERAGE_RCFILE",
     DATA_DIR_VARIABLE,
     SESSION_VARIABLE,
     CONTEXT_VARIABLE,
@@ -44,19 +43,26 @@ def injected_environment(rcfile: Rcfile, data_dir: Path, directory: Path) -> dic
     Returns:
         The variables to set.
     """
+    # Imported here: most who import this want nothing of it.
+    from hcoverage._guest_settings import for_processes_here  # noqa: PLC0415
+
+    data_file = directory / rcfile.settings.data_file
     return {
         "COVERAGE_PROCESS_START": str(rcfile.path),
         # coverage.py's own way (`patch = subprocess`) to keep relative sources what they are for
         # children that start in another directory; it has precedence over the rcfile.
-        "COVERAGE_PROCESS_CONFIG": rcfile.settings.serialize(),
+        "COVERAGE_PROCESS_CONFIG": for_processes_here(rcfile, directory, data_file).encoded,
         # For multiprocessing's children, which read the rcfile again.
-        "COVERAGE_FILE": str(directory / rcfile.settings.data_file),
+        "COVERAGE_FILE": str(data_file),
         DATA_DIR_VARIABLE: str(data_dir),
     }
 
 
 def session_environment(
-    inherited: Mapping[str, str], startup: Path, data_dir: Path, coverage_rcfile: Path | None
+    inherited: Mapping[str, str],
+    startup: Path,
+    data_dir: Path,
+    for_coverage: Mapping[str, str],
 ) -> dict[str, str]:
     """Give the whole environment of a command that a session measures.
 
@@ -65,9 +71,8 @@ def session_environment(
         startup: The session's startup directory, first on PYTHONPATH for interpreters that have no
             hook of ours.
         data_dir: The data directory, absolute.
-        coverage_rcfile: The shared rcfile where every process is measured by coverage.py, so that
-            coverage.py's own hook starts it too; None where the recorder does, in whose way
-            coverage.py would be.
+        for_coverage: The variables by which coverage.py's own hook starts it too, where every
+            process is measured by it; none where the recorder does, in whose way it would be.
 
     Returns:
         The environment. COVERAGE_FILE is not in it: a `coverage combine` that the command runs for
@@ -76,15 +81,13 @@ def session_environment(
     unmeasured = unmeasured_environment(inherited)
     # Without the startup directory of a session around this one, whose code would be measured.
     python_path = [str(startup), *filter(None, [unmeasured.get("PYTHONPATH")])]
-    environment = {
+    return {
         **unmeasured,
+        **for_coverage,
         SESSION_VARIABLE: str(startup),
         DATA_DIR_VARIABLE: str(data_dir),
         "PYTHONPATH": os.pathsep.join(python_path),
     }
-    if coverage_rcfile is not None:
-        environment["COVERAGE_PROCESS_START"] = str(coverage_rcfile)
-    return environment
 
 
 def unmeasured_environment(inherited: Mapping[str, str]) -> dict[str, str]:

@@ -149,11 +149,11 @@ class Merged:
             part: What is added.
             map_path: Gives the path here of each of its paths.
         """
-        self.part.add(_moved(part, map_path))
+        self.part.add(moved(part, map_path))
 
     def add_origins(self, part: Part, map_path: Callable[[str], str]) -> None:
         """Add what origins ran of what is added, or was; it is of no use afterwards."""
-        self.origins.add(_moved(part, map_path))
+        self.origins.add(moved(part, map_path))
 
     def write(self, data_file: Path) -> None:
         """Write it as a new data file.
@@ -183,22 +183,22 @@ class Merged:
         return part
 
 
-def _moved(part: Part, map_path: Callable[[str], str]) -> Part:
+def moved(part: Part, map_path: Callable[[str], str]) -> Part:
     """Give a part under other paths, several of which may be one."""
     mapped = {path: map_path(path) for path in part.paths}
-    if all(path == new for path, new in mapped.items()):
+    if all(path == place for path, place in mapped.items()):
         return part
-    moved = Part(contexts=part.contexts)
+    new = Part(contexts=part.contexts)
     for path, place in part.paths.items():
-        moved.paths.setdefault(mapped[path], place)
+        new.paths.setdefault(mapped[path], place)
     for (path, context), numbers in part.lines.items():
         key = (mapped[path], context)
-        moved.lines[key] = moved.lines.get(key, 0) | numbers
+        new.lines[key] = new.lines.get(key, 0) | numbers
     for (path, context), arcs in part.arcs.items():
-        moved.arcs.setdefault((mapped[path], context), arcs).update(arcs)
+        new.arcs.setdefault((mapped[path], context), arcs).update(arcs)
     for path, tracer in part.tracers.items():
-        moved.tracers.setdefault(mapped[path], tracer)
-    return moved
+        new.tracers.setdefault(mapped[path], tracer)
+    return new
 
 
 def write_part(part: Part, data_file: Path, meta: Iterable[tuple[str, str]] = ()) -> None:

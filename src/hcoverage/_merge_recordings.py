@@ -142,7 +142,6 @@ def this_machine() -> Machine:
 def read_batch(
     files: Sequence[str],
     *,
-    by_directory: bool = False,
     here: Machine | None = None,
     origins: Origins | None = None,
 ) -> Recorded:
@@ -150,14 +149,13 @@ def read_batch(
 
     Args:
         files: Segments.
-        by_directory: Whether it matters in which directory a process ran, as for relative names.
         here: The machine whose processes are kept apart from those of all others.
         origins: Tells the origin of a process; None where that does not matter.
 
     Returns:
         What they hold.
     """
-    reader = _Reader(by_directory=by_directory, here=here, origins=origins)
+    reader = _Reader(here=here, origins=origins)
     for file in files:
         try:
             content, _ = read_regular(file, LARGEST_SEGMENT)
@@ -223,11 +221,8 @@ class _Damaged(Exception):  # noqa: N818 - it never leaves this module
 class _Reader:
     """Reads segments one after the other, remembering what was found right."""
 
-    def __init__(
-        self, *, by_directory: bool, here: Machine | None, origins: Origins | None
-    ) -> None:
+    def __init__(self, *, here: Machine | None, origins: Origins | None) -> None:
         self.found = Recorded()
-        self._by_directory = by_directory
         self._here = here
         self._origins = origins
         # The heads whose checksum is right, and what they say: the record's length, how many
@@ -390,7 +385,6 @@ class _Reader:
             process.python,
             process.context,
             "branch" if process.branch else "",
-            process.cwd if self._by_directory else "",
             "here" if (process.host, process.container) == self._here else "",
         )
         self.found.processes.setdefault(key, process)

@@ -16,6 +16,7 @@ class Page(enum.StrEnum):
     LEFT_OVER = "left-over"
     NO_COMMON_FILE = "no-common-file"
     NO_DATA = "no-data"
+    NOT_HERE = "not-here"
     NOT_MEASURED = "not-measured"
     NOT_MERGED = "not-merged"
     NOT_RECORDED = "not-recorded"

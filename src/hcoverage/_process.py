@@ -15,11 +15,17 @@ if TYPE_CHECKING:
 # What the session says is appended to the copy, see `Settings`: a module of its own would cost each
 # start another file to find and load.
 RECORDER_SINCE: "tuple[int, int] | None" = None
-DATA_DIR = RCFILE = CONTEXT = ""
-# Where the rcfile does not say it: a container's is the user's own.
+DATA_DIR = CONTEXT = ""
+# What coverage.py is told where it measures: a `.coveragerc`, and the same as JSON, which loses
+# nothing, for each that is new enough to take it (`CoverageConfig.serialize`, 7.10).
+RCFILE = SERIALIZED = ""
+# Where plugins may be that are the project's own.
+PLUGIN_DIRECTORY = ""
+# Where the rcfile does not say it, as in containers.
 DATA_FILE = ""
 BRANCH = False
 SKIP: "tuple[str, ...]" = ()
+KEEP: "frozenset[str]" = frozenset()
 # As the recorder takes it, where the session will find the same sources.
 SETTLED_BEFORE = 0
 # The session's own root directory and container. The kernel takes as long to tell a process its
@@ -62,6 +68,7 @@ def _start_recorder() -> bool:
         context=CONTEXT,
         container=CONTAINER if is_here else None,
         skip=SKIP,
+        keep=KEEP,
         settled_before=SETTLED_BEFORE if is_here else 0,
         load=load,
     )
@@ -96,26 +103,25 @@ def _start_coverage() -> None:
     import warnings
 
     coverage = _import_coverage()
+    container = "" if ROOT else _name_of_container()
     image = os.environ.get("HCOVERAGE_IMAGE")
     if image:
         # A data file tells nothing but the container.
-        _leave("image.%s.txt" % os.uname().nodename, image)
-    wanted = {"COVERAGE_PROCESS_START": RCFILE}
-    if DATA_FILE:
-        wanted["COVERAGE_FILE"] = DATA_FILE
-    if not _has_tracer():
-        # Ours was compiled for another Python; without being asked coverage.py would print that.
-        wanted["COVERAGE_CORE"] = "pytrace"
-    elif _has_contexts() and "COVERAGE_CORE" not in os.environ:
-        wanted["COVERAGE_CORE"] = "ctrace"  # `sysmon`, the default since 3.14, has no contexts.
+        _leave("image.%s.txt" % container, image)
+    wanted = _told_to_coverage(container)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
+    if PLUGIN_DIRECTORY:
+        sys.path.append(PLUGIN_DIRECTORY)
     try:
         with warnings.catch_warnings():
             # An older coverage.py does not know every option of the rcfile, and would say so.
             warnings.simplefilter("ignore")
             coverage.process_startup()
     finally:
+        if PLUGIN_DIRECTORY and PLUGIN_DIRECTORY in sys.path:
+            # The last one: the application may have one of its own.
+            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(PLUGIN_DIRECTORY)]
         # The environment is the application's; its children find the session by themselves.
         for name, value in before.items():
             if value is None:
@@ -124,7 +130,7 @@ def _start_coverage() -> None:
                 os.environ[name] = value
     import _hcoverage_autosave  # type: ignore[import-not-found]
 
-    _hcoverage_autosave.start()
+    _hcoverage_autosave.start(container)
     measuring = getattr(coverage.process_startup, "coverage", None)
     autosave = getattr(coverage.process_startup, "hcoverage_autosave", None)
     if _has_contexts() and measuring is not None:
@@ -132,6 +138,40 @@ def _start_coverage() -> None:
 
         reader, text = _find_context()
         _hcoverage_coverage_contexts.follow(measuring, reader, text, autosave)
+
+
+def _name_of_container() -> str:
+    # Its host name may be that of the machine (`docker run --network host`), its root is its own
+    # while it is there.
+    from zlib import crc32
+
+    root = os.stat("/")
+    known_by = "%s %s %s" % (root.st_dev, os.uname().nodename, os.getenv("HCOVERAGE_IMAGE"))
+    return "in-%x-%x" % (root.st_ino, crc32(known_by.encode("utf-8", "replace")))
+
+
+def _told_to_coverage(container: str) -> "dict[str, str]":
+    """Give the variables by which coverage.py is told how to measure this process."""
+    wanted = {"COVERAGE_PROCESS_START": RCFILE}
+    if DATA_FILE:
+        wanted["COVERAGE_FILE"] = DATA_FILE + "." + container
+    core = ""
+    if not _has_tracer():
+        # Ours was compiled for another Python; without being asked coverage.py would print that.
+        core = "pytrace"
+    elif _has_contexts() and "COVERAGE_CORE" not in os.environ:
+        core = "ctrace"  # `sysmon`, the default since 3.14, has no contexts.
+    if core:
+        wanted["COVERAGE_CORE"] = core
+    if SERIALIZED:
+        import base64
+        import json
+
+        settings = json.loads(SERIALIZED)
+        settings["core"] = core or settings["core"]
+        encoded = base64.b64encode(json.dumps(settings).encode())
+        wanted["COVERAGE_PROCESS_CONFIG"] = encoded.decode()
+    return wanted
 
 
 def _has_contexts() -> bool:

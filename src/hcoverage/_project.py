@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage import _data_directory
 from hcoverage._core import CoreChoice, CoreError, choose_core
-from hcoverage._default_rcfile import default_rcfile_text
 from hcoverage._environment import VARIABLES
 from hcoverage._errors import RcfileError
-from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
+from hcoverage._rcfile import Rcfile, read_rcfile
 from hcoverage._target import lock_of
 
 if TYPE_CHECKING:
@@ -161,8 +160,9 @@ def _look_at_rcfile(
 ) -> RcfileFacts:
     path = None
     try:
-        path = Path(coveragerc) if coveragerc is not None else find_rcfile(here)
-        rcfile = read_rcfile(path) if path else _default_rcfile(here)
+        path = Path(coveragerc) if coveragerc is not None else None
+        rcfile = read_rcfile(path)
+        path = rcfile.path
     except ImportError:
         return RcfileFacts(path)  # without coverage.py, which is the interpreter's to tell
     except (OSError, RcfileError) as error:
@@ -174,13 +174,6 @@ def _look_at_rcfile(
     except CoreError as error:
         return RcfileFacts(path, rcfile, core_error=error, missing_sources=missing)
     return RcfileFacts(path, rcfile, choice=choice, missing_sources=missing)
-
-
-def _default_rcfile(here: Path) -> Rcfile:
-    with tempfile.TemporaryDirectory(prefix="hcov-") as directory:
-        path = Path(directory) / _data_directory.RCFILE_NAME
-        path.write_text(default_rcfile_text(here), encoding="utf-8")
-        return read_rcfile(path)
 
 
 def _look_at_data_directory(path: Path) -> DataDirectoryFacts:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import sqlite3
 import stat
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from coverage.config import CoverageConfig
 
@@ -62,20 +62,18 @@ def outside(
     return frozenset(path for path in paths if not _may_be_shown(path, inside, here, shut))
 
 
-def of_unknown_plugins(data_file: Path, config: CoverageConfig) -> dict[str, str]:
-    """Find the measured files of a data file whose plugin is none that coverage.py would report by.
+def of_unknown_plugins(tracers: Mapping[str, str], config: CoverageConfig) -> dict[str, str]:
+    """Find the measured files whose plugin is none that coverage.py would report by.
 
     Args:
-        data_file: The data file, of our own.
+        tracers: The plugin of each file that one has measured.
         config: The rcfile's settings; its plugins are loaded if any file needs one, as coverage.py
             does to report.
 
     Returns:
         The plugin that each of the files names.
     """
-    with contextlib.closing(sqlite3.connect(data_file)) as database:
-        query = "SELECT path, tracer FROM file JOIN tracer ON id = file_id WHERE tracer != ''"
-        named: dict[str, str] = dict(database.execute(query))
+    named = {path: plugin for path, plugin in tracers.items() if plugin}
     known = _file_tracers(config) if named else frozenset()
     return {path: plugin for path, plugin in named.items() if plugin not in known}
 
@@ -86,29 +84,24 @@ def _file_tracers(config: CoverageConfig) -> frozenset[str]:
 
     plugins = Plugins()
     # What an import raises is anything; coverage.py will raise it as well, and name it.
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception), importing_from_here():
         plugins.load_from_config(config.plugins, config)
     return frozenset(plugin._coverage_plugin_name for plugin in plugins.file_tracers)  # noqa: SLF001
 
 
-def drop(data_file: Path, paths: Iterable[str]) -> None:
-    """Take measured files out of a data file of our own.
+@contextlib.contextmanager
+def importing_from_here() -> Iterator[None]:
+    """Have plugins of the project be found for the length of a `with` block.
 
-    Raises:
-        sqlite3.Error: It cannot be written.
+    `python -m coverage` finds them, having the current directory on its path.
     """
-    with contextlib.closing(sqlite3.connect(data_file)) as database, database:
-        for path in paths:
-            row = database.execute("SELECT id FROM file WHERE path = ?", (path,)).fetchone()
-            for table in ("line_bits", "arc", "tracer"):
-                database.execute(f"DELETE FROM {table} WHERE file_id = ?", row)  # noqa: S608
-            database.execute("DELETE FROM file WHERE id = ?", row)
-
-
-def measured(data_file: Path) -> list[str]:
-    """List the measured files of a data file of our own."""
-    with contextlib.closing(sqlite3.connect(data_file)) as database:
-        return [path for (path,) in database.execute("SELECT path FROM file ORDER BY path")]
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(here)
 
 
 def _may_be_shown(path: str, roots: list[str], here: Path, shut: list[str]) -> bool:

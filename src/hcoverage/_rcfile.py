@@ -1,16 +1,14 @@
-"""The rcfile: find it, have coverage.py check it, and render it for where it will be read.
+"""The rcfile: which one counts, and what coverage.py makes of it.
 
-What the settings mean is coverage.py's business. This module only moves them: into INI text that
-any coverage.py reads under the name `.coveragerc` (containers; TOML files too), and into the form
-that processes of one run share on the host, where relative paths would otherwise be taken from
-whatever directory a process happens to start in.
+What the settings mean is coverage.py's business; so are the forms they may be written in, and where
+it looks for them. What measured processes are given of them is `_guest_settings`'.
 """
 
 from __future__ import annotations
 
 import configparser
+import contextlib
 import dataclasses
-import io
 import os
 import tomllib
 from pathlib import Path
@@ -19,76 +17,57 @@ from typing import TYPE_CHECKING, Any, Final
 from hcoverage._errors import NoRcfileError, RcfileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator
 
     from coverage.config import CoverageConfig
 
-_SECTIONS: Final = ("run", "report", "html", "xml", "json", "lcov", "paths")
-
-# coverage.py's own order of search, `config_files_to_try` in coverage/config.py.
-_CANDIDATES: Final = (".coveragerc", ".coveragerc.toml", "setup.cfg", "tox.ini", "pyproject.toml")
+_RCFILE_VARIABLE: Final = "COVERAGE_RCFILE"
 
 
 @dataclasses.dataclass(frozen=True)
 class Rcfile:
-    """A coverage.py configuration that was read and found usable.
+    """A coverage.py configuration that was read, or coverage.py's defaults where there is none.
 
     Attributes:
-        path: The absolute path it was read from.
-        sections: Its coverage.py sections as INI values, variables not yet substituted.
+        path: The absolute path it was read from; None where there is none.
         settings: coverage.py's own reading of it.
         core: The core that it asks for, under a section of our own; None where it does not.
+        is_named: Whether somebody named it. One that was found coverage.py finds again by itself,
+            and reads otherwise: a section `[run]` of a `tox.ini` counts only where it was named.
     """
 
-    path: Path
-    sections: Mapping[str, Mapping[str, str]]
+    path: Path | None
     settings: CoverageConfig
     core: str | None = None
+    is_named: bool = True
 
     @property
     def container_sides(self) -> tuple[str, ...]:
         """The `[paths]` patterns that are mapped to the host: all but the first of each entry."""
         return tuple(side for sides in self.settings.paths.values() for side in sides[1:])
 
-    def text(self, **run: str) -> str:
-        """Render the settings as the text of a `.coveragerc`, whatever form they were read from.
+    @property
+    def config_file(self) -> str | bool:
+        """What to give `coverage.Coverage` for it to read the same."""
+        return str(self.path) if self.is_named and self.path else True
 
-        Args:
-            run: Settings under `[run]` to have instead of those that were read.
-        """
-        return _render({**self.sections, "run": {**self.sections.get("run", {}), **run}})
+    @property
+    def options(self) -> list[str]:
+        """What to give the command `coverage` for it to read the same."""
+        return [f"--rcfile={self.path}"] if self.is_named and self.path else []
 
-    def shared_text(self, directory: Path, data_file: Path, startup: Path) -> str:
-        """Render the settings so that they mean the same in whatever directory a process starts.
-
-        coverage.py takes relative paths from the directory in which each process starts, so a child
-        that starts elsewhere would measure other sources and strand its data file there.
-
-        Args:
-            directory: Where relative paths are taken from: the directory that the run starts in.
-            data_file: The absolute path, without the parallel suffix, of every data file.
-            startup: The session's startup directory, whose files are not the application's.
-
-        Returns:
-            The text of a `.coveragerc`.
-        """
-        run = dict(self.sections.get("run", {}))
-        run["data_file"] = _literal(data_file)
-        if "concurrency" in run:
-            # Its part is done by the hook and `_autosave`. And it sets COVERAGE_RCFILE in every
-            # process, which sends a `coverage combine` of the command's own to our data.
-            others = [item for item in _split(run.pop("concurrency")) if item != "multiprocessing"]
-            if others:
-                run["concurrency"] = ", ".join(others)
-        for option, absolute in _ABSOLUTE.items():
-            if option in run:
-                run[option] = "\n".join(["", *absolute(directory, _split(run[option]))])
-        run["omit"] = "\n".join([run.get("omit", ""), f"{_literal(startup)}/*"])
-        return _render({**self.sections, "run": run})
+    def changed(self, **settings: Any) -> Rcfile:  # noqa: ANN401 - whatever coverage.py has
+        """Give it with other settings, by the names of coverage.py's attributes."""
+        changed = self.settings.copy()
+        for name, value in settings.items():
+            setattr(changed, name, value)
+        return dataclasses.replace(self, settings=changed)
 
 
 def find_rcfile(directory: Path) -> Path | None:
     """Find the rcfile that coverage.py would use when started in a directory.
+
+    That is the one that COVERAGE_RCFILE names, else the first in the directory that has settings.
 
     Args:
         directory: Where to look; parents are not searched, as coverage.py does not.
@@ -97,183 +76,97 @@ def find_rcfile(directory: Path) -> Path | None:
         Its path, or None where no file has coverage.py settings.
 
     Raises:
+        NoRcfileError: The one that COVERAGE_RCFILE names is not there.
         RcfileError: A candidate cannot be parsed.
     """
-    for name in _CANDIDATES:
+    from coverage.config import CoverageConfig, config_files_to_try  # noqa: PLC0415
+
+    for name, is_ours, is_named in config_files_to_try(config_file=True):
         path = directory / name
-        # The first two are coverage.py's own; the others count only where they have its settings.
-        if path.is_file() and (name in _CANDIDATES[:2] or _sections_of(path, ours=False)):
-            return path
+        if is_named and not path.is_file():
+            raise _no_rcfile_of_variable(path)
+        with _explained(path):
+            if CoverageConfig().from_file(str(path), _ignore, our_file=is_ours):
+                return path
     return None
 
 
-def read_rcfile(path: str | os.PathLike[str]) -> Rcfile:
-    """Read an rcfile and check that the processes of a run can share it.
+def read_rcfile(path: str | os.PathLike[str] | None = None) -> Rcfile:
+    """Read an rcfile as coverage.py does.
 
     Args:
-        path: The rcfile, in any form that coverage.py reads.
+        path: The rcfile, in any form that coverage.py reads; None for the one that it would find in
+            the current directory, else its defaults.
 
     Returns:
         The rcfile, its path made absolute.
 
     Raises:
         NoRcfileError: It is not there.
-        RcfileError: coverage.py cannot parse it, or `parallel` is not on.
+        RcfileError: coverage.py cannot use it.
         OSError: It cannot be read.
     """
+    if path is None:
+        found = find_rcfile(Path.cwd())
+        with _explained(found):
+            settings = _settings(found is not None)
+        return Rcfile(found, settings, _own_core(found), is_named=False)
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - as the user wrote it, links kept
     if not absolute.exists():
         raise NoRcfileError(
             f"no rcfile at {absolute}: name the one to use, or let `hcov init` write a .coveragerc"
         )
     absolute.read_bytes()  # a file that cannot be read is an OSError, not «not a config file»
-    settings = settings_of(absolute)
-    if not settings.parallel:
-        where = "[tool.coverage.run]" if absolute.name == "pyproject.toml" else "[run]"
-        raise RcfileError(
-            f"{absolute} does not set parallel, so processes would overwrite each other's data: "
-            f"add `parallel = {'true' if absolute.suffix == '.toml' else 'True'}` under {where}"
-        )
-    sections = _sections_of(absolute, ours=True, plugins=settings.plugins)
-    own = _own_section(absolute)
-    return Rcfile(absolute, sections, settings, own.get("core"))
+    with _explained(absolute):
+        settings = _settings(str(absolute))
+    return Rcfile(absolute, settings, _own_core(absolute))
 
 
-def settings_of(path: Path | None) -> CoverageConfig:
-    """Read what coverage.py makes of an rcfile, or of having none.
+def as_rcfile(rcfile: str | os.PathLike[str] | Rcfile | None) -> Rcfile:
+    """Give an rcfile that may have been read already; as `read_rcfile` does where it was not."""
+    return rcfile if isinstance(rcfile, Rcfile) else read_rcfile(rcfile)
 
-    Raises:
-        RcfileError: coverage.py cannot use it.
-    """
+
+def _settings(config_file: str | bool) -> CoverageConfig:  # noqa: FBT001 - coverage.py's argument
     # Imported late, so that `inject` can tell of a missing coverage.py in its own words. Not
     # `coverage.Coverage(config_file=…)`: making one in a process that the hook measures ends the
     # measuring of that process (`_prevent_sub_process_measurement`).
     from coverage.config import read_coverage_config  # noqa: PLC0415
+
+    return read_coverage_config(config_file=config_file, warn=_ignore)
+
+
+@contextlib.contextmanager
+def _explained(path: Path | None) -> Iterator[None]:
+    """Have what coverage.py says of an rcfile be an error of ours that names it."""
     from coverage.exceptions import CoverageException  # noqa: PLC0415
 
     try:
-        return read_coverage_config(config_file=str(path or ""), warn=lambda _: None)
+        yield
     except (CoverageException, UnicodeDecodeError) as error:
         raise RcfileError(f"coverage.py cannot use {path}: {error}") from error
 
 
-def _sections_of(
-    path: Path, *, ours: bool, plugins: Iterable[str] = ()
-) -> dict[str, dict[str, str]]:
-    """Read the coverage.py sections of a file, as INI values.
-
-    Args:
-        path: The file.
-        ours: Whether the file is coverage.py's own, so that its sections need no prefix.
-        plugins: Plugins whose sections belong to the configuration too.
-    """
-    raw = _raw_sections(path)
-    prefix = "tool.coverage." if path.suffix == ".toml" else "coverage:"
-    sections = {}
-    for name in (*_SECTIONS, *plugins):
-        for candidate in (prefix + name, name) if ours else (prefix + name,):
-            if candidate in raw:
-                sections[name] = raw[candidate]
-                break
-    return sections
+def _no_rcfile_of_variable(path: Path) -> NoRcfileError:
+    return NoRcfileError(
+        f"no rcfile at {path}, which {_RCFILE_VARIABLE} names: "
+        f"name another, or `unset {_RCFILE_VARIABLE}`"
+    )
 
 
-def _own_section(path: Path) -> Mapping[str, str]:
-    """Read the section that coverage.py does not know, and so does not mind."""
-    name = "tool.hcoverage" if path.suffix == ".toml" else "hcoverage"
-    return _raw_sections(path).get(name, {})
+def _ignore(_message: str, /) -> None:
+    # What coverage.py warns of, it will warn of again when it reports.
+    pass
 
 
-def _raw_sections(path: Path) -> dict[str, dict[str, str]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        return _toml_sections(text) if path.suffix == ".toml" else _ini_sections(text)
-    except (configparser.Error, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RcfileError(f"coverage.py cannot use {path}: {error}") from error
-
-
-def _ini_sections(text: str) -> dict[str, dict[str, str]]:
+def _own_core(path: Path | None) -> str | None:
+    """Read the core from the section that coverage.py does not know, and so does not mind."""
+    if path is None:
+        return None
+    text = path.read_text(encoding="utf-8-sig")  # as coverage.py reads it
+    if path.suffix == ".toml":
+        found = tomllib.loads(text).get("tool", {}).get("hcoverage", {}).get("core")
+        return None if found is None else str(found)
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string(text)
-    return {name: dict(parser[name]) for name in parser.sections()}
-
-
-def _toml_sections(text: str) -> dict[str, dict[str, str]]:
-    tables = tomllib.loads(text)
-    coverage = tables.get("tool", {}).get("coverage", {})
-    named = {**tables, **{f"tool.coverage.{name}": table for name, table in coverage.items()}}
-    named["tool.hcoverage"] = tables.get("tool", {}).get("hcoverage", {})
-    return {
-        name: {option: _ini_value(value) for option, value in table.items()}
-        for name, table in named.items()
-        if isinstance(table, dict)
-    }
-
-
-def _ini_value(value: Any) -> str:  # noqa: ANN401 - whatever TOML holds
-    if isinstance(value, list):
-        return "\n".join(["", *(_ini_item(str(item)) for item in value)])
-    return str(value)
-
-
-def _ini_item(item: str) -> str:
-    # A line that starts so is a comment in INI; as a regex, which such items are, escaping the
-    # character changes nothing.
-    return "\\" + item if item.startswith(("#", ";")) else item
-
-
-def _render(sections: Mapping[str, Mapping[str, str]]) -> str:
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read_dict(sections)
-    text = io.StringIO()
-    parser.write(text)
-    return text.getvalue()
-
-
-def _split(value: str) -> list[str]:
-    """Split a list setting the way coverage.py does: at commas and line ends."""
-    items = (item.strip() for item in value.replace(",", "\n").split("\n"))
-    return [item for item in items if item]
-
-
-def _absolute_files(directory: Path, items: list[str]) -> list[str]:
-    return [item if _has_variable(item) else _literal(directory / item) for item in items]
-
-
-def _absolute_sources(directory: Path, items: list[str]) -> list[str]:
-    # In `source` a name that is no directory is a package, to be imported by that name.
-    return [
-        _literal(directory / item)
-        if not _has_variable(item) and (directory / item).is_dir()
-        else item
-        for item in items
-    ]
-
-
-def _absolute_patterns(directory: Path, items: list[str]) -> list[str]:
-    # coverage.py matches a relative pattern both as it is and made absolute (`prep_patterns`).
-    absolute = []
-    for item in items:
-        absolute.append(item)
-        if not item.startswith(("*", "?", "/")) and not _has_variable(item):
-            absolute.append(_literal(directory / item))
-    return absolute
-
-
-def _literal(path: Path) -> str:
-    """Write a path so that coverage.py takes no part of it for a variable."""
-    return str(path).replace("$", "$$")
-
-
-def _has_variable(item: str) -> bool:
-    """Tell whether coverage.py or the shell's `~` will put another text in the item's place."""
-    return "$" in item or item.startswith("~")
-
-
-_ABSOLUTE: Final = {
-    "source": _absolute_sources,
-    "source_dirs": _absolute_files,
-    "include": _absolute_patterns,
-    "omit": _absolute_patterns,
-    "debug_file": _absolute_files,
-}
+    return parser.get("hcoverage", "core", fallback=None)

@@ -32,7 +32,7 @@ if sys.version_info >= (3, 12):
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from types import CodeType, FrameType
     from typing import Any, Final, Union
 
@@ -124,6 +124,7 @@ def start(
     context: "str | None" = None,
     container: "str | None" = None,
     skip: "Iterable[str] | None" = None,
+    keep: "Collection[str]" = (),
     settled_before: int = 0,
     load: "Callable[[str], Any] | None" = None,
 ) -> bool:
@@ -139,6 +140,7 @@ def start(
         container: The id of the container this is in, or an empty string. Else it is found out.
         skip: Directories whose code is not recorded; ``stdlib`` and ``site-packages`` stand for
             those of this interpreter. Else ``HCOVERAGE_RECORD_SKIP``, separated by ``os.pathsep``.
+        keep: Names of files that are recorded though they are installed: the project's own may be.
         settled_before: When the run began whose end will read what is recorded, on this machine, in
             nanoseconds since the epoch. A source that nobody has touched since is known again by
             its size and time; of all others the CRC-32 is told, too, which takes longer.
@@ -171,7 +173,7 @@ def start(
         else:
             _load_part = load
         writer = _Writer(os.path.abspath(directory), context, container, branch=branch)
-        recorder = _Recorder(writer, _skipper(skip), settled_before)
+        recorder = _Recorder(writer, _skipper(skip, keep), settled_before)
         if branch:
             _part(_ARCS_PART).monitor(monitoring, tool, recorder)
         else:
@@ -228,11 +230,12 @@ def _take_tool(monitoring: "Any") -> "int | None":
     return None
 
 
-def _skipper(entries: "Iterable[str]") -> "Callable[[str], bool]":
+def _skipper(entries: "Iterable[str]", keep: "Collection[str]" = ()) -> "Callable[[str], bool]":
     """Tell which file names are not worth recording.
 
     Args:
         entries: As `start` takes them.
+        keep: As `start` takes it.
 
     Returns:
         A function that says of a ``co_filename`` whether nothing in this file is recorded.
@@ -251,10 +254,18 @@ def _skipper(entries: "Iterable[str]") -> "Callable[[str], bool]":
             return True
         # site-packages is inside the standard library's directory, but is not a part of it.
         if "/site-packages/" in filename or "/dist-packages/" in filename:
-            return installed
+            return installed and not _ends_in(filename, keep)
         return filename.startswith(standard)
 
     return skips
+
+
+def _ends_in(filename: str, names: "Collection[str]") -> bool:
+    """Tell whether a file has one of some names; `__init__.py` is named with its package."""
+    above, _, name = filename.rpartition("/")
+    if name.startswith("__"):
+        name = above.rpartition("/")[2] + "/" + name
+    return name in names
 
 
 def _monitor_lines(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:

@@ -8,27 +8,35 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage import _data_directory, _hook
+from hcoverage import _data_directory, _guest_settings, _hook
 from hcoverage._atomic_write import write_atomically
 from hcoverage._core import Core, CoreChoice, choose_core, worth_skipping
-from hcoverage._default_rcfile import default_rcfile_text
 from hcoverage._environment import SESSION_VARIABLE, session_environment
-from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
+from hcoverage._errors import RcfileError
+from hcoverage._project_files import project_files
+from hcoverage._project_roots import importing_from_here, roots
+from hcoverage._rcfile import Rcfile, as_rcfile
+from hcoverage._source_identity import known_now
 from hcoverage._startup_directory import Settings, fill_startup_directory
 from hcoverage._unmeasured import Doors, Unmeasured, find_unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from hcoverage._source_identity import Known
     from hcoverage._watch import SeenPython
 
 _DATA_FILE_NAME: Final = ".coverage"
+# Where containers have our files (`hdocker`).
+_CONTAINER_PLACE: Final = "/opt/hcoverage/*"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,24 +44,24 @@ class Session:
     """One measured run.
 
     Attributes:
-        rcfile: The user's rcfile, or the default settings where there is none.
-        has_rcfile: Whether the rcfile is the user's own.
+        rcfile: The user's rcfile, or coverage.py's defaults where there is none.
         core: Which core measures, and why.
         hook: The start-up hook that the session holds in place.
         data_dir: Where processes and containers write, absolute.
         data_file: Where the merged data goes, absolute.
         previous: Where data files of an earlier, unmerged run were moved; None if there were none.
         environment: The whole environment for the command.
+        known: What the project's sources were when it began (`combine`).
     """
 
     rcfile: Rcfile
-    has_rcfile: bool
     core: CoreChoice
     hook: Path
     data_dir: Path
     data_file: Path
     previous: Path | None
     environment: Mapping[str, str]
+    known: Mapping[str, Known]
 
     def data_paths(self) -> list[Path]:
         """List what to combine: the data directory, and what the command itself combined in it.
@@ -87,7 +95,7 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(
-    coveragerc: str | os.PathLike[str] | None = None,
+    coveragerc: str | os.PathLike[str] | Rcfile | None = None,
     data_dir: str | os.PathLike[str] = _data_directory.DEFAULT_DATA_DIR,
     core: str | None = None,
 ) -> Iterator[Session]:
@@ -97,8 +105,8 @@ def open_session(
     the data directory, unless there is still data in it.
 
     Args:
-        coveragerc: The rcfile; without one, the one that coverage.py would find in the current
-            directory, else sensible defaults.
+        coveragerc: The rcfile, or what was read of it; without one, the one that coverage.py would
+            find in the current directory, else its defaults.
         data_dir: The data directory.
         core: `auto`, `recorder` or `coverage`; None for what HCOVERAGE_CORE or the rcfile says.
 
@@ -117,8 +125,8 @@ def open_session(
         private = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="hcov-")))
         # Processes that drop their privileges read the rcfile in it too.
         private.chmod(0o755)
-        chosen = Path(coveragerc) if coveragerc is not None else find_rcfile(here)
-        rcfile = read_rcfile(chosen or _write_default_rcfile(private, here))
+        rcfile = as_rcfile(coveragerc)
+        _require_sources_and_plugins(rcfile, here)
         choice = choose_core(rcfile, core)
 
         directory = here / data_dir
@@ -127,47 +135,79 @@ def open_session(
         # Only now: whoever is turned away above must not tidy up what another run uses.
         undo.callback(_data_directory.discard, directory)
         previous = _data_directory.set_previous_aside(directory)
-        _data_directory.put_rcfile(directory, rcfile.text())
-
+        files = [file for file, _ in project_files(roots(rcfile.settings, here), [directory])]
+        with_templates = bool(rcfile.settings.plugins)
+        names = _guest_settings.ends_of(files, with_templates=with_templates)
+        for_containers = _guest_settings.for_containers(rcfile, names, [_CONTAINER_PLACE])
+        _data_directory.put_rcfile(directory, for_containers.rcfile_text)
+        startup = _make_startup_directory(private)
+        for_us = _guest_settings.for_processes_here(
+            rcfile, here, directory / _DATA_FILE_NAME, startup
+        )
         shared = private / "shared.coveragerc"
-        startup = _fill_startup_directory(private, rcfile, choice, directory, shared)
-        shared_text = rcfile.shared_text(here, directory / _DATA_FILE_NAME, startup)
-        write_atomically(shared, shared_text)
+        write_atomically(shared, for_us.rcfile_text)
+        settings = Settings(
+            recorder_since=choice.recorder_since,
+            data_dir=directory,
+            rcfile=shared,
+            serialized=for_us.serialized,
+            plugin_directory=here if rcfile.settings.plugins else None,
+            branch=rcfile.settings.branch,
+            context=rcfile.settings.context or "",
+            began=time.time_ns(),
+            skip=(*worth_skipping(rcfile), str(startup)),
+            names=names,
+        )
+        fill_startup_directory(startup, settings)
         hook = undo.enter_context(_hook.held())
         undo.enter_context(_hook.announced(hook, startup))
-        for_all = shared if choice.core is Core.COVERAGE else None
+        for_coverage = {}
+        # Its own hook would look for the project's plugins where they are not.
+        if choice.core is Core.COVERAGE and not rcfile.settings.plugins:
+            for_coverage = {
+                "COVERAGE_PROCESS_START": str(shared),
+                "COVERAGE_PROCESS_CONFIG": for_us.encoded,
+            }
         yield Session(
             hook=hook,
             core=choice,
             rcfile=rcfile,
-            has_rcfile=chosen is not None,
             data_dir=directory,
             data_file=here / rcfile.settings.data_file,
             previous=previous,
-            environment=session_environment(os.environ, startup, directory, for_all),
+            environment=session_environment(os.environ, startup, directory, for_coverage),
+            known=known_now(file for file in files if file.endswith(".py")),
         )
 
 
-def _write_default_rcfile(private: Path, project: Path) -> Path:
-    path = private / _data_directory.RCFILE_NAME
-    write_atomically(path, default_rcfile_text(project))
-    return path
+def _require_sources_and_plugins(rcfile: Rcfile, here: Path) -> None:
+    """Refuse now what coverage.py would refuse in each process."""
+    for name in rcfile.settings.source_dirs:
+        if not (here / name).is_dir():
+            raise RcfileError(
+                f"{rcfile.path} names {name} in source_dirs, and there is no such directory here: "
+                "put the name right, or make it"
+            )
+    with importing_from_here():
+        missing = [name for name in rcfile.settings.plugins if not _can_be_imported(name)]
+    if missing:
+        raise RcfileError(
+            f"{rcfile.path} wants the plugin {missing[0]}, which {sys.executable} cannot import: "
+            f"install it there, with `{sys.executable} -m pip install`, or run hcov in the "
+            "environment that has it"
+        )
 
 
-def _fill_startup_directory(
-    private: Path, rcfile: Rcfile, choice: CoreChoice, data_dir: Path, shared_rcfile: Path
-) -> Path:
+def _can_be_imported(module: str) -> bool:
+    try:
+        # Not the plugin itself: its package would be imported for it, before it is measured.
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _make_startup_directory(private: Path) -> Path:
     directory = private / "startup"
     directory.mkdir(mode=0o755)
     directory.chmod(0o755)
-    settings = Settings(
-        recorder_since=choice.recorder_since,
-        data_dir=data_dir,
-        rcfile=shared_rcfile,
-        branch=rcfile.settings.branch,
-        context=rcfile.settings.context or "",
-        began=time.time_ns(),
-        skip=(*worth_skipping(rcfile), str(directory)),
-    )
-    fill_startup_directory(directory, settings)
     return directory

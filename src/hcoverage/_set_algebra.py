@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING
 from hcoverage._errors import HcoverageError
 from hcoverage._part import Kind, Part, arc_of
 from hcoverage._project_roots import outside, roots
-from hcoverage._rcfile import find_rcfile, settings_of
+from hcoverage._rcfile import as_rcfile
 from hcoverage._target import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from coverage.config import CoverageConfig
+
+    from hcoverage._rcfile import Rcfile
 
 
 class SetAlgebraError(HcoverageError):
@@ -159,7 +161,7 @@ class Measured:
 
 
 def read_measured(
-    data_file: str | os.PathLike[str], coveragerc: str | os.PathLike[str] | None = None
+    data_file: str | os.PathLike[str], coveragerc: str | os.PathLike[str] | Rcfile | None = None
 ) -> Measured:
     """Read what a data file says was run, under the paths that it has on this machine.
 
@@ -183,7 +185,7 @@ def read_measured(
     batch = read_batch([str(path)])
     for refusal in batch.refused:
         raise SetAlgebraError(f"{data_file} is not a data file that can be read: {refusal.reason}")
-    settings = settings_of(Path(coveragerc) if coveragerc is not None else find_rcfile(Path.cwd()))
+    settings = as_rcfile(coveragerc).settings
     merged = Merged()
     map_path = PathMap(settings)
     for part in batch.parts.values():

@@ -1,179 +1,146 @@
-"""Turns recordings into coverage.py data: what coverage.py itself would have measured.
+"""What counts: the one place that chooses files by the rcfile, here, after the run.
 
-Which files are measured is coverage.py's own decision, made by its own code, as the interpreter
-that ran would have made it.
+Measured processes write down more than is wanted. What of it goes into the result is coverage.py's
+own decision, made by its own code, as it would have been made in this directory: for recordings,
+with what they tell of the interpreter and the module; for coverage.py's data, by the path alone.
+And as coverage.py does at its end, the files of `source` are added that nothing ran.
 
 Left to others: reading recordings (``_recordings``), telling whether a source is still what ran
-(``_source_identity``), and where a source is on this machine (``combine``).
+(``_source_identity``), where a source is on this machine (``_source_finder``), and whether what a
+container names may be shown at all (``_project_roots``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
-from coverage.files import TreeMatcher, set_relative_directory
+from coverage.exceptions import ConfigError
+from coverage.files import TreeMatcher, relative_filename, set_relative_directory, zip_location
 from coverage.inorout import InOrOut, canonical_path
 from coverage.plugin_support import Plugins
 
-from hcoverage._source_identity import Sources
+from hcoverage._errors import RcfileError
+from hcoverage._project_roots import importing_from_here
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from types import FrameType
 
-    from coverage import CoverageData
     from coverage.config import CoverageConfig
 
     from hcoverage._recording_format import ProcessIdentity, SourceLines
-    from hcoverage._recordings import Recording
+
+# How many directories a package may be below another one.
+_DEEPEST = 16
 
 
-@dataclass(frozen=True)
-class Selected:
-    """What went into coverage.py data.
-
-    Attributes:
-        measured: The paths that were added.
-        stale: The paths left out because the source is not what it was when it ran.
-        without_branches: Recordings left out because the rcfile wants branches and they have none.
-    """
-
-    measured: frozenset[str]
-    stale: frozenset[str]
-    without_branches: tuple[Recording, ...] = ()
-
-
-def add_to_data(
-    recordings: Iterable[Recording],
-    data: CoverageData,
-    config: CoverageConfig,
-    local_path: Callable[[str], str] = lambda path: path,
-) -> Selected:
-    """Add recordings to coverage.py data, as coverage.py would have measured them.
+class Choice:
+    """Chooses what counts.
 
     Args:
-        recordings: What to add.
-        data: Where to; the paths in it are those of the processes that ran.
-        config: The rcfile, as coverage.py reads it. Its ``source``, ``source_pkgs``, ``include``
-            and ``omit`` decide what is added.
-        local_path: Says where the source of a recorded path is on this machine. A source that is
-            there, and is not what ran, is left out.
-
-    Returns:
-        What was added and what was left out.
+        config: The rcfile's settings.
 
     Raises:
-        coverage.exceptions.ConfigError: The configuration names a source that is no directory.
+        RcfileError: They name a source that cannot be one.
     """
-    # coverage.py remembers what relative names stood for; the working directory may be another now.
-    set_relative_directory()
-    branch = config.branch
-    chosen = _Choice(config, Sources(local_path))
-    recordings = list(recordings)
-    left_out = [each for each in recordings if branch and not each.process.branch]
-    if len(left_out) < len(recordings):
-        with _kept_open(data, branch=branch):
-            for recording in recordings:
-                if not branch:
-                    for part in recording.by_context():
-                        data.set_context(part.process.context or None)
-                        data.add_lines(chosen.lines(part))
-                elif recording.process.branch:
-                    for part in recording.by_context():
-                        data.set_context(part.process.context or None)
-                        data.add_arcs(chosen.arcs(part))
-    measured = frozenset(chosen.measured - chosen.stale)
-    return Selected(measured, frozenset(chosen.stale), tuple(left_out))
 
-
-@contextlib.contextmanager
-def _kept_open(data: CoverageData, *, branch: bool) -> Iterator[None]:
-    """Have coverage.py open its file once, and not for each of thousands of contexts."""
-    if branch:
-        data.add_arcs({})
-    else:
-        data.add_lines({})
-    with data._connect():  # noqa: SLF001 - reentrant, and what each of its methods does
-        yield
-
-
-class _Choice:
-    """What of each recording goes into coverage.py data."""
-
-    def __init__(self, config: CoverageConfig, sources: Sources) -> None:
-        self.measured: set[str] = set()
-        self.stale: set[str] = set()
+    def __init__(self, config: CoverageConfig) -> None:
+        # coverage.py remembers what relative names stood for; that may be another directory now.
+        set_relative_directory()
         self._config = config
-        self._sources = sources
-        self._filters: dict[tuple[str, ...], _Filter] = {}
+        self._of_data = _in_or_out(config)
+        self._of_interpreters: dict[tuple[str, ...], OfInterpreter] = {}
 
-    def lines(self, recording: Recording) -> dict[str, set[int]]:
-        """The lines that ran, by file."""
-        found: dict[str, set[int]] = {}
-        for name, source in self._wanted(recording):
-            found.setdefault(name, set()).update(source.lines)
-        return found
+    def of_process(self, process: ProcessIdentity, *, is_here: bool) -> OfInterpreter:
+        """Give the choice of files for processes of an interpreter.
 
-    def arcs(self, recording: Recording) -> dict[str, set[tuple[int, int]]]:
-        """The arcs of coverage.py's `sysmon` core: each line to itself, and what followed what."""
-        found: dict[str, set[tuple[int, int]]] = {}
-        for name, source in self._wanted(recording):
-            arcs = found.setdefault(name, set())
-            arcs.update((line, line) for line in source.lines)
-            arcs.update(source.arcs)
-            if source.trails:
-                statements = self._sources.statements(source.path)
-                resolved = (trail.arc(statements) for trail in source.trails)
-                arcs.update(arc for arc in resolved if arc is not None)
-        return found
+        coverage.py knows the standard library and the installed packages of the interpreter it runs
+        in. A recording may come from another one, so what that one has is added; of a container's
+        only what is here by other paths is the project's.
+        """
+        where: tuple[str, ...] = ()
+        if is_here:
+            where = (process.prefix, process.base_prefix, process.stdlib, process.python)
+        if where not in self._of_interpreters:
+            chooser = self._of_data if not where else _in_or_out(self._config)
+            self._of_interpreters[where] = OfInterpreter(chooser, process if is_here else None)
+        return self._of_interpreters[where]
 
-    def _wanted(self, recording: Recording) -> Iterator[tuple[str, SourceLines]]:
-        process = recording.process
-        where = (process.prefix, process.base_prefix, process.stdlib, process.python)
-        if where not in self._filters:
-            self._filters[where] = _Filter(self._config, process)
-        for source in self._filters[where].wanted(recording):
-            name = source.path
-            if self._config.relative_files and process.cwd:
-                name = name.removeprefix(process.cwd.rstrip("/") + "/")
-            if self._sources.is_current(source):
-                self.measured.add(name)
-                yield name, source
-            else:
-                self.stale.add(name)
+    def wants(self, path: str) -> bool:
+        """Tell whether a file counts of which nothing is known but its path here."""
+        absolute = os.path.abspath(path)  # noqa: PTH100 - from here, where names are relative
+        module = self._module_in_sources(absolute)
+        return self._of_data.check_include_omit_etc(absolute, _frame_in(module)) is None
+
+    def never_ran(self, ran: Iterable[str]) -> set[str]:
+        """Find the files that are to be in the result though nothing ran them.
+
+        Args:
+            ran: The files that count, absolute. A package of `source_pkgs` is looked into only if
+                it was imported, as by coverage.py.
+        """
+        chooser = self._of_data
+        ran = set(ran)
+        directories = {*chooser.source_dirs, *self._package_directories(ran)}
+        found: set[str] = set()
+        for directory in sorted(directories):
+            # coverage.py's own: `find_possibly_unexecuted_files` asks `sys.modules` for packages.
+            found.update(path for path, _ in chooser._find_executable_files(directory))  # noqa: SLF001
+        return found - ran
+
+    def name_of(self, path: str) -> str:
+        """Give the name by which the result has a file: relative if the rcfile says so."""
+        return relative_filename(path) if self._config.relative_files else path
+
+    def _package_directories(self, ran: Iterable[str]) -> Iterator[str]:
+        """Where packages of `source_pkgs` are that were imported; a module is its file."""
+        packages = [package.replace(".", "/") for package in self._of_data.source_pkgs]
+        for path in ran if packages else ():
+            for package in packages:
+                above, found, _ = path.rpartition(f"/{package}/")
+                directory = above + found.rstrip("/")
+                if found and os.path.isfile(os.path.join(directory, "__init__.py")):  # noqa: PTH113, PTH118
+                    yield directory
+
+    def _module_in_sources(self, path: str) -> str | None:
+        """Name a file as the module of `source_pkgs` that it can be, if any."""
+        matcher = self._of_data.source_pkgs_match
+        if matcher is None:
+            return None
+        parts = os.path.splitext(path)[0].split("/")[-_DEEPEST:]  # noqa: PTH122
+        if parts[-1] == "__init__":
+            parts.pop()
+        names = (".".join(parts[start:]) for start in reversed(range(len(parts))))
+        return next((name for name in names if matcher.match(name)), None)
 
 
-class _Filter:
-    """coverage.py's choice of files, for the interpreter that a recording was made by.
+class OfInterpreter:
+    """The choice of files for what the processes of one interpreter recorded.
 
-    coverage.py knows the standard library and the installed packages of the interpreter it runs in.
-    A recording may come from another one, so what that one has is added.
+    Args:
+        chooser: coverage.py's choice, which is its own from now on.
+        process: One of the processes; None where the chooser needs to know nothing of them.
     """
 
-    def __init__(self, config: CoverageConfig, process: ProcessIdentity) -> None:
-        self._process = process
-        self._in_or_out = InOrOut(
-            config=config,
-            warn=lambda *_args, **_kwargs: None,
-            debug=None,
-            include_namespace_packages=config.include_namespace_packages,
-        )
-        self._in_or_out.plugins = Plugins()
+    def __init__(self, chooser: InOrOut, process: ProcessIdentity | None) -> None:
+        self._in_or_out = chooser
         self._known: dict[tuple[str, str], bool] = {}
-        self._is_foreign = (process.prefix, process.base_prefix) != (sys.prefix, sys.base_prefix)
-        if self._is_foreign:
-            self._add_interpreter()
+        self._is_foreign = process is None or (
+            (process.prefix, process.base_prefix) != (sys.prefix, sys.base_prefix)
+        )
+        if process is not None and self._is_foreign:
+            self._add_interpreter(process)
 
-    def wanted(self, recording: Recording) -> Iterator[SourceLines]:
+    def wanted(self, sources: Collection[SourceLines]) -> Iterator[SourceLines]:
         """The sources of a recording that coverage.py would have measured."""
         if self._is_foreign:
-            self._find_installed_sources(recording)
+            self._find_installed_sources(sources)
         known = self._known
-        for source in recording.sources:
+        for source in sources:
             key = (source.path, source.module)
             if key not in known:
                 known[key] = self._is_wanted(*key)
@@ -181,22 +148,21 @@ class _Filter:
                 yield source
 
     def _is_wanted(self, path: str, module: str) -> bool:
-        frame = cast("FrameType", SimpleNamespace(f_globals={"__name__": module or None}))
-        return self._in_or_out.check_include_omit_etc(path, frame) is None
+        return self._in_or_out.check_include_omit_etc(path, _frame_in(module or None)) is None
 
-    def _add_interpreter(self) -> None:
+    def _add_interpreter(self, process: ProcessIdentity) -> None:
         chooser = self._in_or_out
-        third = {*chooser.third_paths, *installed_places(self._process)}
+        third = {*chooser.third_paths, *installed_places(process)}
         chooser.third_match = TreeMatcher(third, "third")
-        if chooser.pylib_match is not None and self._process.stdlib:
-            chooser.pylib_match = TreeMatcher({*chooser.pylib_paths, self._process.stdlib}, "pylib")
+        if chooser.pylib_match is not None and process.stdlib:
+            chooser.pylib_match = TreeMatcher({*chooser.pylib_paths, process.stdlib}, "pylib")
 
-    def _find_installed_sources(self, recording: Recording) -> None:
+    def _find_installed_sources(self, sources: Iterable[SourceLines]) -> None:
         """Let through what `source_pkgs` names where it is installed over there."""
         chooser = self._in_or_out
         found = {
             canonical_path(source.path)
-            for source in recording.sources
+            for source in sources
             if source.module in chooser.source_pkgs
         }
         if not found <= chooser.source_in_third_paths:
@@ -205,6 +171,47 @@ class _Filter:
             chooser.source_in_third_match = TreeMatcher(
                 chooser.source_in_third_paths, "source_in_third"
             )
+
+
+def is_here(path: str) -> bool:
+    """Tell whether a report finds the text of a source, which may be in a zip file."""
+    try:
+        return os.path.isfile(path) or zip_location(path) is not None  # noqa: PTH113
+    except ValueError:  # a name that no file can have
+        return False
+
+
+def configured(config: CoverageConfig) -> CoverageConfig:
+    """Give settings as the plugins change them that only configure, as coverage.py does it.
+
+    One that cannot be imported here, or fails, is coverage.py's to tell when it reports.
+    """
+    changed = config.copy()
+    plugins = Plugins()
+    with contextlib.suppress(Exception), importing_from_here():
+        plugins.load_from_config(changed.plugins, changed)
+        for plugin in plugins.configurers:
+            plugin.configure(changed)
+    return changed
+
+
+def _in_or_out(config: CoverageConfig) -> InOrOut:
+    try:
+        chooser = InOrOut(
+            config=config,
+            warn=lambda *_args, **_kwargs: None,
+            debug=None,
+            include_namespace_packages=config.include_namespace_packages,
+        )
+    except ConfigError as error:
+        raise RcfileError(f"coverage.py cannot use the rcfile's sources: {error}") from error
+    chooser.plugins = Plugins()
+    return chooser
+
+
+def _frame_in(module: str | None) -> FrameType:
+    """Give coverage.py the only thing that it asks of a frame to choose a file."""
+    return cast("FrameType", SimpleNamespace(f_globals={"__name__": module}))
 
 
 def installed_places(process: ProcessIdentity) -> set[str]:

@@ -21,24 +21,27 @@ from binascii import crc32
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hcoverage._combine_result import FoundTree, UnmappedSource
+from hcoverage._project_files import project_files
 from hcoverage._untrusted_file import UntrustedDataError, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
 # Bounds, as what is looked for comes from anybody.
-_MOST_FILES: Final = 200_000  # in the project
 _MOST_SOURCES: Final = 20_000  # that are looked for
 _MOST_CANDIDATES: Final = 64  # for one of them; more say nothing
 _LONGEST_PATH: Final = 4096  # PATH_MAX of Linux
 _DEEPEST: Final = 64  # directories
 _LARGEST_SOURCE: Final = 16 << 20  # bytes
 
-# Directories whose files are not the project's own.
-_NOT_OURS: Final = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
-_OF_AN_ENVIRONMENT: Final = "pyvenv.cfg"
-_BUILT: Final = ("build", "lib")  # setuptools leaves copies there
+# Where no project's code is but what is installed.
+_OF_THE_SYSTEM: Final = (
+    *("/bin/", "/etc/", "/lib/", "/lib64/", "/sbin/"),
+    *("/usr/bin/", "/usr/lib/", "/usr/lib64/", "/usr/sbin/", "/usr/share/"),
+    *("/usr/local/bin/", "/usr/local/lib/", "/usr/local/sbin/"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +75,15 @@ class SourceFinder:
 
     def __init__(self, roots: Iterable[Path], foreign: Iterable[Path] = ()) -> None:
         self._roots = sorted({str(root) for root in roots})
-        self._foreign = {os.path.realpath(path) for path in foreign}
+        self._foreign = tuple(foreign)
         # How many sources have shown a tree, by their content and by the lines that ran.
         self._by_content: collections.Counter[_Tree] = collections.Counter()
         self._by_lines: collections.Counter[_Tree] = collections.Counter()
         self._found: dict[_Tree, set[str]] = {}
-        self._unmapped: dict[str, tuple[str, ...]] = {}
+        self._not_found: dict[str, tuple[str, ...]] = {}
+        self._empty: set[str] = set()
+        #: Sources that are installed where they ran; mostly they are others' than the project's.
+        self.installed: set[str] = set()
         self._checksum_of = functools.cache(_checksum)
         self._lines_of = functools.cache(_lines)
 
@@ -92,8 +98,21 @@ class SourceFinder:
 
     @property
     def unmapped(self) -> tuple[UnmappedSource, ...]:
-        """The sources that could not be found, or not for certain."""
-        return tuple(UnmappedSource(*item) for item in sorted(self._unmapped.items()))
+        """The sources that could not be found, or not for certain, and may be the project's.
+
+        What is installed, or of the system, is others', unless a file here may be it.
+        """
+        return tuple(
+            UnmappedSource(path, candidates)
+            for path, candidates in sorted(self._not_found.items())
+            if path not in self._empty
+            if candidates or not (self._is_installed(path) or path.startswith(_OF_THE_SYSTEM))
+        )
+
+    @property
+    def not_found(self) -> AbstractSet[str]:
+        """All sources that could not be found, whosever they are."""
+        return self._not_found.keys()
 
     def find_recorded(self, sources: Iterable[Ran]) -> dict[Ran, str]:
         """Find sources whose content is known.
@@ -104,7 +123,7 @@ class SourceFinder:
         Returns:
             Where they are here. Where it is another file by now, its content is not what ran.
         """
-        return self._find(sources, self._has_content, self._by_content)
+        return self._find(sources, self.is_same, self._by_content)
 
     def find_measured(self, sources: Iterable[Ran]) -> tuple[dict[Ran, str], dict[Ran, str]]:
         """Find sources of which no more is known than the lines that ran.
@@ -148,8 +167,10 @@ class SourceFinder:
                 if choice[0] in places:
                     tree = self._tree(ran.path, choice[0])
                     self._found.setdefault(tree, set()).add(ran.path)
-            elif ran.size != 0 and not os.path.lexists(ran.path):
-                self._unmapped[ran.path] = tuple(sorted(choice))
+            elif not os.path.lexists(ran.path):
+                self._not_found[ran.path] = tuple(sorted(choice))
+                if ran.size == 0:
+                    self._empty.add(ran.path)
         return found
 
     def _same(self, ran: Ran, is_same: Callable[[Ran, str], bool]) -> list[str]:
@@ -178,22 +199,41 @@ class SourceFinder:
         return places
 
     def _by_name(self, ran: Ran) -> list[str]:
-        """What is in the place of a recorded source if its path below a root says so."""
+        """What is in the place of a recorded source if its path below a root says so.
+
+        One that is installed has to have all of its path below site-packages, and a package in it.
+        """
         if ran.size is None:
             return []
         places = self._files.get(posixpath.basename(ran.path), ())[:_MOST_CANDIDATES]
-        return [place for place in places if self._tree(ran.path, place)[1] in self._roots]
+        if not self._is_installed(ran.path):
+            return [place for place in places if self._tree(ran.path, place)[1] in self._roots]
+        return self._of_module(ran, places)
 
-    def _has_content(self, ran: Ran, place: str) -> bool:
+    def _of_module(self, ran: Ran, places: Iterable[str]) -> list[str]:
+        """Those of some files that are the same module of the same package as an installed one."""
+        _, found, module = ran.path.rpartition("-packages/")
+        return [
+            place for place in places if found and "/" in module and place.endswith(f"/{module}")
+        ]
+
+    def _is_installed(self, path: str) -> bool:
+        return path in self.installed or "/site-packages/" in path or "/dist-packages/" in path
+
+    def is_same(self, ran: Ran, place: str) -> bool:
+        """Tell whether a file here is, by its content, the source that ran."""
         if ran.size is None:
             return False
         # Most files of a name are told apart by their size.
         return _size(place) == ran.size and self._checksum_of(place) == ran.checksum
 
     def _has_lines(self, ran: Ran, place: str) -> bool:
+        if not ran.lines or not self._can_run(ran, place):
+            return False
+        if self._is_installed(ran.path):
+            return place in self._of_module(ran, [place])
         tree = self._tree(ran.path, place)
-        is_likely = self._by_content[tree] > 0 or tree[1] in self._roots
-        return is_likely and ran.lines > 0 and self._can_run(ran, place)
+        return self._by_content[tree] > 0 or tree[1] in self._roots or _is_import_root(tree[1])
 
     def _can_run(self, ran: Ran, place: str) -> bool:
         return not ran.lines & ~self._lines_of(place) & ~1
@@ -212,13 +252,7 @@ class SourceFinder:
     @functools.cached_property
     def _root_of(self) -> dict[str, str]:
         """The files of the project, and the outermost root that each is below."""
-        found: dict[str, str] = {}
-        for root in self._roots:
-            for file in _files_below(root, self._foreign):
-                if len(found) >= _MOST_FILES:
-                    return found
-                found.setdefault(file, root if file != root else os.path.dirname(root))  # noqa: PTH120
-        return found
+        return dict(project_files(self._roots, self._foreign))
 
     @functools.cached_property
     def _files(self) -> dict[str, list[str]]:
@@ -227,6 +261,11 @@ class SourceFinder:
         for file in self._root_of:
             named.setdefault(os.path.basename(file), []).append(file)  # noqa: PTH119
         return named
+
+
+def _is_import_root(directory: str) -> bool:
+    """Tell whether a directory is none of a package, so that modules may be copied out of it."""
+    return not os.path.isfile(os.path.join(directory, "__init__.py"))  # noqa: PTH113, PTH118
 
 
 def _is_sound(path: str) -> bool:
@@ -243,38 +282,6 @@ def _parents(path: str) -> Iterator[str]:
     while path != "/":
         path = posixpath.dirname(path)
         yield path
-
-
-def _files_below(root: str, foreign: set[str]) -> Iterator[str]:
-    """The regular files of a project, those nearest to its root first; no link is followed."""
-    if os.path.isfile(root):  # noqa: PTH113 - a module that is one file
-        yield root
-    directories = collections.deque([root])
-    while directories:
-        directory = directories.popleft()
-        try:
-            with os.scandir(directory) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
-        except OSError:
-            continue
-        # A virtual environment; but a root is one because somebody named it.
-        if directory != root and any(entry.name == _OF_AN_ENVIRONMENT for entry in found):
-            continue
-        for entry in found:
-            if entry.is_file(follow_symlinks=False):
-                yield entry.path
-            elif entry.is_dir(follow_symlinks=False) and _may_be_ours(entry, foreign):
-                directories.append(entry.path)
-
-
-def _may_be_ours(directory: os.DirEntry[str], foreign: set[str]) -> bool:
-    above = os.path.basename(os.path.dirname(directory.path))  # noqa: PTH119, PTH120
-    return (
-        not directory.name.startswith(".")
-        and directory.name not in _NOT_OURS
-        and (above, directory.name) != _BUILT
-        and directory.path not in foreign
-    )
 
 
 def _size(place: str) -> int:

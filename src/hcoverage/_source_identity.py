@@ -1,8 +1,9 @@
 """Tells whether a source on this machine is what it was when a process ran it.
 
 A recording knows it by its size and CRC-32, or by its size and time where nobody had touched it
-since the session began. What a recording names may be anything on this machine, so it is opened
-with care.
+since the session began. The session knows the CRC-32 of such a source of the project, so that one
+which has been written again with the same text is the same. What a recording names may be anything
+on this machine, so it is opened with care.
 """
 
 from __future__ import annotations
@@ -11,23 +12,27 @@ import functools
 import os
 from binascii import crc32
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hcoverage._untrusted_file import UntrustedDataError, open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from hcoverage._recording_format import SourceLines
 
 _LARGEST_SOURCE: Final = 64 << 20  # bytes
 
+Known: TypeAlias = tuple[int, int, int]
+"""The size of a source in bytes, when it was modified in nanoseconds, and its CRC-32."""
+
 
 class Sources:
     """The sources on this machine, compared with what they were when they ran."""
 
-    def __init__(self, local_path: Callable[[str], str]) -> None:
+    def __init__(self, local_path: Callable[[str], str], known: Mapping[str, Known]) -> None:
         self._local_path = local_path
+        self._known = known
         self._present = functools.cache(size_and_checksum)
         self._statements: dict[str, Mapping[int, int]] = {}
         self._current: dict[tuple[str, int | None, int | None, int | None], bool] = {}
@@ -45,10 +50,16 @@ class Sources:
             return True
         here = self._local_path(source.path)
         if source.checksum is None and here == source.path:
-            return _is_untouched(source)
+            return _is_untouched(source) or self._has_same_text(source)
         checksum = with_checksum(source).checksum
         present = self._present(here)
         return present is None or checksum is None or present == (source.size, checksum)
+
+    def _has_same_text(self, source: SourceLines) -> bool:
+        """Tell whether a source that was written since the session began says what it said then."""
+        size, modified, checksum = self._known.get(source.path, (None, None, None))
+        ran = (source.size, source.modified)
+        return ran == (size, modified) and self._present(source.path) == (size, checksum)
 
     def statements(self, path: str) -> Mapping[int, int]:
         """For the lines of statements of several lines, the first one's number."""
@@ -61,6 +72,24 @@ class Sources:
             is_file = os.path.isfile(local)  # noqa: PTH113 - a name with NUL is no error here
             self._statements[path] = compute_multiline_map(local) if is_file else {}
         return self._statements[path]
+
+
+def known_now(paths: Iterable[str]) -> dict[str, Known]:
+    """Tell what sources are now, for those that will be written again with the same text.
+
+    Args:
+        paths: Absolute paths.
+    """
+    found = {}
+    for path in paths:
+        try:
+            status = os.stat(path)  # noqa: PTH116 - a str for thousands
+        except OSError:
+            continue
+        present = size_and_checksum(path)
+        if present is not None and present[0] == status.st_size:
+            found[path] = (present[0], status.st_mtime_ns, present[1])
+    return found
 
 
 def with_checksum(source: SourceLines) -> SourceLines:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.util
+import json
 import marshal
 import os
 import re
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from types import CodeType
 
 COVERAGE_DIRECTORY: Final = "lib"
+# Of what only copies for containers need, see `Settings.names`.
+_NAMES: Final = "names.json"
 
 # Of a file system's time stamps, in nanoseconds: a file that is written now may have that of then.
 _COARSEST_TIME: Final = 2 * 10**9
@@ -58,19 +61,25 @@ class Settings:
         recorder_since: The first Python version that records; None where all use coverage.py.
         data_dir: Where recordings go.
         rcfile: What coverage.py reads where it measures.
+        serialized: The same as JSON (`_guest_settings`).
+        plugin_directory: Where plugins may be that are the project's own; None if there are none.
         branch: Whether branches are measured.
         context: The static context, or an empty string.
         began: When the session began, in nanoseconds since the epoch.
         skip: What is not worth recording, as `_recorder.start` takes it.
+        names: What files of the project are known by in containers, also where they are installed.
     """
 
     recorder_since: tuple[int, int] | None
     data_dir: Path
     rcfile: Path
+    serialized: str
+    plugin_directory: Path | None
     branch: bool
     context: str
     began: int
     skip: Sequence[str]
+    names: Sequence[str] = ()
 
     def text(self) -> str:
         """Render them as what follows the text of `_process`, whose defaults they replace."""
@@ -78,6 +87,8 @@ class Settings:
             f"RECORDER_SINCE = {self.recorder_since!r}\n"
             f"DATA_DIR = {str(self.data_dir)!r}\n"
             f"RCFILE = {str(self.rcfile)!r}\n"
+            f"SERIALIZED = {self.serialized!r}\n"
+            f"PLUGIN_DIRECTORY = {str(self.plugin_directory or '')!r}\n"
             f"BRANCH = {self.branch!r}\n"
             f"CONTEXT = {self.context!r}\n"
             f"SETTLED_BEFORE = {self.began - _COARSEST_TIME!r}\n"
@@ -96,6 +107,7 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
         shutil.copyfile(_origin(module), directory / name)
     with (directory / _COPIES["hcoverage._process"]).open("a", encoding="utf-8") as process:
         process.write(f"\n\n{settings.text()}{_place()}")
+    (directory / _NAMES).write_text(json.dumps(settings.names), encoding="utf-8")
     # For an environment without coverage.py: ours, and nothing else of what is beside it.
     (directory / COVERAGE_DIRECTORY).mkdir()
     (directory / COVERAGE_DIRECTORY / "coverage").symlink_to(_directory_of("coverage"))
@@ -166,12 +178,14 @@ def copy_startup_directory(
         rcfile: Where they see the rcfile that coverage.py reads.
     """
     shutil.copytree(
-        source, target, ignore=shutil.ignore_patterns("__pycache__", COVERAGE_DIRECTORY)
+        source, target, ignore=shutil.ignore_patterns("__pycache__", COVERAGE_DIRECTORY, _NAMES)
     )
+    names = json.loads((source / _NAMES).read_text(encoding="utf-8"))
     with (target / _COPIES["hcoverage._process"]).open("a", encoding="utf-8") as process:
         process.write(
             f"\n\nROOT = None\nDATA_DIR = {data_dir!r}\nRCFILE = {rcfile!r}\n"
-            f"DATA_FILE = {data_dir + '/.coverage'!r}\nSKIP += ({place!r},)\n"
+            f"SERIALIZED = PLUGIN_DIRECTORY = ''\nDATA_FILE = {data_dir + '/.coverage'!r}\n"
+            f"SKIP += ({place!r},)\nKEEP = frozenset({names!r})\n"
         )
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage import DATA_DIR_VARIABLE, RCFILE_NAME, find_rcfile, read_rcfile
+from hcoverage import DATA_DIR_VARIABLE, MADE_BY_US, RCFILE_NAME, container_rcfile_text, read_rcfile
 from hdocker._context import digest_of, ignore_file_of
 from hdocker._dockerfile import (
     BaseImage,
@@ -272,9 +272,14 @@ def _context_directory(context: str | os.PathLike[str] | None, file: Path | None
 
 def _rcfile_text(rcfile: str | os.PathLike[str] | None) -> str:
     data_dir = os.environ.get(DATA_DIR_VARIABLE)
-    if rcfile is None and data_dir and (Path(data_dir) / RCFILE_NAME).is_file():
-        rcfile = Path(data_dir) / RCFILE_NAME
-    return read_rcfile(rcfile or find_rcfile(Path.cwd()) or RCFILE_NAME).text()
+    in_run = Path(data_dir or os.devnull, RCFILE_NAME)
+    if rcfile is None and in_run.is_file():
+        text = in_run.read_text(encoding="utf-8")
+        if text.startswith(MADE_BY_US):
+            return text
+        rcfile = in_run
+    read = read_rcfile(rcfile)
+    return container_rcfile_text(read, *(path.parent for path in [read.path] if path))
 
 
 def _ids(here: Mapping[str, Any], bases: Sequence[str]) -> dict[str, str]:

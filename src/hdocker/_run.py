@@ -8,6 +8,7 @@ will tell. What the container then does is the image's business.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import warnings
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, Final
 from hcoverage import (
     DATA_DIR_VARIABLE,
     DEFAULT_DATA_DIR,
+    MADE_BY_US,
     RCFILE_NAME,
+    container_rcfile_text,
     coverage_subprocess_commands,
     read_rcfile,
 )
@@ -84,7 +87,7 @@ def get_docker_base_cmd(
     _check_data_directory(directory, user)
     if not use_sudo:  # it may ask for a password, and has no engine but this machine's
         require_visible_once(program, directory)
-    rcfile = read_rcfile(directory / RCFILE_NAME)
+    rcfile = _fitted_rcfile(directory)
     injection = inject_into(image, program, directory) if image else Injection()
     if not injection.mounts:  # what is injected tells the content of what ran
         _warn_without_mapping(rcfile)
@@ -99,6 +102,20 @@ def get_docker_base_cmd(
         *(() if user is None else ("--user", str(user))),
         *options,
     )
+
+
+def _fitted_rcfile(data_dir: Path) -> Rcfile:
+    """Have the rcfile in the data directory be one for containers; it is a copy of the project's.
+
+    A `source` in that is about this machine; in a container it would leave out what is elsewhere.
+    """
+    path = data_dir / RCFILE_NAME
+    rcfile = read_rcfile(path)
+    if not path.read_text(encoding="utf-8-sig").startswith(MADE_BY_US):
+        text = container_rcfile_text(rcfile, data_dir.parent)
+        with contextlib.suppress(PermissionError):  # somebody else's; containers have it as it is
+            path.write_text(text, encoding="utf-8")
+    return rcfile
 
 
 def injection_for(image: str, *, engine: str = "docker", use_sudo: bool = False) -> Injection:

@@ -20,8 +20,8 @@ from coverage import CoverageData
 from coverage.config import read_coverage_config
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from hcoverage._add_recordings import Selected, add_to_data
 from hcoverage._recordings import DataDirectory, Recording, read_directory
-from hcoverage._source_choice import Selected, add_to_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -14,9 +14,9 @@ from coverage.config import CoverageConfig, read_coverage_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hcoverage._add_recordings import add_to_data
 from hcoverage._combine_recordings import write_recorded_data
 from hcoverage._recordings import read_files
-from hcoverage._source_choice import add_to_data
 from hcoverage._worker_pool import WorkerPool
 
 if TYPE_CHECKING:
