@@ -154,8 +154,9 @@ def _forget_what_is_not_here(data_file: Path) -> None:
     with contextlib.closing(sqlite3.connect(data_file)) as database, database:
         files = database.execute("SELECT id, path FROM file").fetchall()
         tracers = {row[0] for row in database.execute("SELECT file_id FROM tracer")}
-        gone = [each for each, path in files if not Path(path).exists() and each not in tracers]
-        for each in gone if len(gone) < len(files) else ():
+        missing = [each for each, path in files if not Path(path).exists()]
+        gone = {*missing} - tracers
+        for each in gone if len(missing) < len(files) else ():
             for table, column in (("line_bits", "file_id"), ("arc", "file_id"), ("file", "id")):
                 database.execute(f"DELETE FROM {table} WHERE {column} = ?", (each,))  # noqa: S608
 
