@@ -140,7 +140,13 @@ def project(tmp_path: Path, kit: str) -> Project:  # noqa: ARG001
     return Project(path, data_dir)
 
 
-pytestmark = [pytest.mark.engine, pytest.mark.index]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.index,
+    pytest.mark.xdist_group(
+        "docker-build"
+    ),  # they share images' names, and tell what images are left
+]
 
 SHAPES = {
     "debian, python3 only": """

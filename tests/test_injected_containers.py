@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -61,7 +62,7 @@ def image(python_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """An image with an application, a PYTHONPATH and a sitecustomize of its own."""
     directory = tmp_path_factory.mktemp("image")
     write_context(directory, python_image)
-    name = "hcoverage-test-injected:latest"
+    name = f"hcoverage-test-{uuid.uuid4().hex[:12]}:latest"
     said("docker", "build", "--quiet", "--tag", name, str(directory))
     yield name
     said("docker", "image", "rm", "--force", name)

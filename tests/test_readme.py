@@ -55,6 +55,7 @@ def numbers(command: list[str], project: Path, environment: dict[str, str]) -> d
 
 @pytest.mark.engine
 @pytest.mark.index
+@pytest.mark.xdist_group("shop")  # the example names its image
 def test_step_by_step_gives_the_numbers_of_hcov_run(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

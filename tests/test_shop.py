@@ -18,7 +18,11 @@ import hcoverage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.engine, pytest.mark.index]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.index,
+    pytest.mark.xdist_group("shop"),  # the example names its image
+]
 
 EXAMPLE: Final = Path(__file__).parents[1] / "examples" / "shop"
 
