@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 import venv
 from dataclasses import dataclass
@@ -304,6 +305,17 @@ def clean_environment() -> None:
     wanted = hcoverage.unmeasured_environment(os.environ)
     os.environ.clear()
     os.environ.update(wanted)
+
+
+@pytest.fixture
+def open_tmp_path(tmp_path: Path) -> Path:
+    """`tmp_path`, for processes of another user: they may enter what pytest makes for one alone."""
+    top = Path(tempfile.gettempdir()).resolve()
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory == top or not directory.is_relative_to(top):
+            break
+        directory.chmod(0o755)
+    return tmp_path
 
 
 @dataclass(frozen=True)
