@@ -27,13 +27,14 @@ def block(language: str, starts_with: str) -> str:
 
 
 @pytest.fixture
-def environment(base_image: str) -> dict[str, str]:
+def environment(base_image: str, image_name: str) -> dict[str, str]:
     """The environment of a person who has activated the virtual environment."""
     return {
         **hcoverage.unmeasured_environment(os.environ),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HCOVERAGE_BASE_IMAGE": base_image,
         "SHOP_BUILD_OPTIONS": "--network host",
+        "SHOP_IMAGE": image_name,
         "SHOP_BAKED": "1",  # step by step there is no session to measure other images
     }
 
@@ -55,7 +56,6 @@ def numbers(command: list[str], project: Path, environment: dict[str, str]) -> d
 
 @pytest.mark.engine
 @pytest.mark.index
-@pytest.mark.xdist_group("shop")  # the example names its image
 def test_step_by_step_gives_the_numbers_of_hcov_run(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
