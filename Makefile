@@ -7,6 +7,10 @@ MAKEFLAGS += --no-builtin-rules
 # In the order written, also with -j: each step uses both the machine and what the one before made.
 .NOTPARALLEL:
 
+# Some machines forbid it, and then each of the thousands of processes that tests start compiles the
+# project again: a quarter of what `hcov run` costs.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What users of the engine are told to type, done for the recipe.
 USE_ENGINE = eval "$$(dev/engine env)"
 PYTHON = .venv/bin/python
