@@ -42,6 +42,9 @@ _ENGINE_REQUIRED: Final = (
 _WITHOUT_ENGINE: Final = "no container engine: "
 _ANSWER_LIMIT: Final = 30.0  # seconds
 _SLOW: Final = ("index", "engine")  # the slower ones first
+# What is copied into virtual environments.
+_OURS: Final = ("coverage", "click", "dockerfile-parse", "hcoverage")
+_PYTEST: Final = ("pytest", "iniconfig", "packaging", "pluggy", "pygments")
 
 
 # The run -----------------------------------------------------------------------------------------
@@ -336,12 +339,15 @@ class Venv:
 class MakeVenv(Protocol):
     """The fixture `make_venv`."""
 
-    def __call__(self, name: str = "venv", *, coverage_hook: bool = False) -> Venv:
+    def __call__(
+        self, name: str = "venv", *, coverage_hook: bool = False, with_pytest: bool = False
+    ) -> Venv:
         """Make a virtual environment with coverage.py and this project in it, without pip.
 
         Args:
             name: Its directory's name, below `tmp_path`.
             coverage_hook: Whether coverage.py's own hook, `a1_coverage.pth`, is in it as well.
+            with_pytest: Whether pytest is in it as well.
         """
 
 
@@ -349,13 +355,15 @@ class MakeVenv(Protocol):
 def make_venv(tmp_path: Path) -> MakeVenv:
     """Make virtual environments, so that no test puts a hook into the one it runs in."""
 
-    def make(name: str = "venv", *, coverage_hook: bool = False) -> Venv:
+    def make(name: str = "venv", *, coverage_hook: bool = False, with_pytest: bool = False) -> Venv:
         path = tmp_path / name
         venv.create(path, symlinks=True)
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         made = Venv(path, path / "bin" / "python", path / "lib" / version / "site-packages")
-        for distribution in ("coverage", "click", "dockerfile-parse", "hcoverage"):
+        for name_of_distribution in (*_OURS, *_PYTEST * with_pytest):
+            distribution = metadata.distribution(name_of_distribution)
             _copy_distribution(distribution, made.site_packages)
+            _write_programs(distribution, made.python)
         for path_file in made.site_packages.glob("_editable_impl_*.pth"):
             path_file.rename(made.site_packages / "project.pth")  # its own name looks like a hook's
         if not coverage_hook:
@@ -371,9 +379,8 @@ def fresh_venv(make_venv: MakeVenv) -> Venv:
     return make_venv()
 
 
-def _copy_distribution(name: str, site_packages: Path) -> None:
+def _copy_distribution(distribution: metadata.Distribution, site_packages: Path) -> None:
     """Copy what is installed here; a link would lead coverage.py out of site-packages."""
-    distribution = metadata.distribution(name)
     tops = {file.parts[0] for file in distribution.files or () if file.parts[0] != ".."}
     for top in tops:
         source = Path(str(distribution.locate_file(top)))
@@ -382,3 +389,14 @@ def _copy_distribution(name: str, site_packages: Path) -> None:
                 shutil.copytree(source, site_packages / top)
         else:
             shutil.copy2(source, site_packages / top)
+
+
+def _write_programs(distribution: metadata.Distribution, python: Path) -> None:
+    """Write a distribution's commands as pip does, which has a path with a space in mind."""
+    for entry in distribution.entry_points.select(group="console_scripts"):
+        program = python.parent / entry.name
+        program.write_text(
+            f"#!/bin/sh\n'''exec' \"{python}\" \"$0\" \"$@\"\n' '''\n"
+            f"import sys\nfrom {entry.module} import {entry.attr}\nsys.exit({entry.attr}())\n"
+        )
+        program.chmod(0o755)

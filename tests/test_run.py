@@ -18,6 +18,8 @@ import hcoverage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.conftest import Venv
+
 RCFILE = "[run]\nparallel = True\nsigterm = True\n"
 PROGRAM = """\
 import subprocess, sys
@@ -88,7 +90,9 @@ class TestWhole:
             "program.py",
         }
 
-    def test_the_numbers_are_those_of_the_steps_by_hand(self, project: Path) -> None:
+    def test_the_numbers_are_those_of_the_steps_by_hand(
+        self, project: Path, fresh_venv: Venv
+    ) -> None:
         run("--", sys.executable, "program.py")
         whole = executed()
         (project / ".coverage").unlink()
@@ -100,7 +104,7 @@ class TestWhole:
             coverage combine -q
             hcov remove >/dev/null
         """
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        path = f"{fresh_venv.python.parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**hcoverage.unmeasured_environment(os.environ), "PATH": path}
         subprocess.run(["sh", "-c", by_hand], env=environment, check=True, capture_output=True)
         assert executed() == whole
