@@ -88,8 +88,8 @@ def pytest_runtest_makereport(
 # The engine --------------------------------------------------------------------------------------
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` selects
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     """Hold the marker and the fixture `engine` together, and put the quick tests first."""
     for item in items:
         if not isinstance(item, pytest.Function):
@@ -99,6 +99,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         elif item.get_closest_marker("engine"):
             item.fixturenames.insert(0, "engine")
     items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in _SLOW])
+    yield
+    for item in items:
+        # pytest-xdist tells a test's group by its id, and 3.8 writes that where pytest 9.2 does not
+        # read it any more: all tests would be without a group (pytest-dev/pytest-xdist#1386).
+        written = getattr(item, "_nodeid", item.nodeid)
+        if written != item.nodeid:
+            item._id = type(item.id).parse(written)
 
 
 @pytest.fixture(scope="session")
