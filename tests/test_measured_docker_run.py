@@ -64,6 +64,7 @@ COPY extra.py /elsewhere/
 ENV PYTHONPATH=/app/lib
 RUN mkdir /venv && python3 -m venv --without-pip /venv
 ENTRYPOINT ["python3", "app.py"]
+LABEL hcoverage-test-image={name}
 """
 STATUS: Final = 3
 DEV: Final = Path(__file__).parents[1] / "dev"
@@ -80,8 +81,8 @@ def image(python_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     directory = tmp_path_factory.mktemp("image")
     (directory / "app.py").write_text(APP)
     (directory / "extra.py").write_text("print('extra')\n")
-    (directory / "Dockerfile").write_text(DOCKERFILE.format(python=python_image))
-    name = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
+    name = f"hcoverage-test-{uuid.uuid4().hex[:12]}:latest"
+    (directory / "Dockerfile").write_text(DOCKERFILE.format(python=python_image, name=name))
     subprocess.run(
         ["docker", "build", "--quiet", "--tag", name, directory], check=True, capture_output=True
     )

@@ -49,8 +49,7 @@ def image(
 ) -> Iterator[str]:
     """An image in podman's storage with an application and a sitecustomize of its own."""
     directory = tmp_path_factory.mktemp("image")
-    write_context(directory, python_image)
-    name = f"hcoverage-test-{uuid.uuid4().hex[:12]}:latest"
+    name = write_context(directory, python_image)
     said("docker", "build", "--quiet", "--tag", name, str(directory))
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in _podman_environment.items():
