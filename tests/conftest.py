@@ -285,10 +285,11 @@ def container_name(engine: str) -> Iterator[str]:  # noqa: ARG001
 
 @pytest.fixture
 def image_name(engine: str) -> Iterator[str]:  # noqa: ARG001
-    """A name for an image; the images that have it afterwards, under any tag, are removed."""
+    """A name for an image; those that have it afterwards, of any registry and tag, are removed."""
     name = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
     yield name
-    tagged = _docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", name).split()
+    names = _docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
+    tagged = [each for each in names if name in each]
     if tagged:
         _docker("image", "rm", "--force", *tagged)
 
