@@ -14,8 +14,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # What users of the engine are told to type, done for the recipe.
 USE_ENGINE = eval "$$(dev/engine env)"
 PYTHON = .venv/bin/python
-# On several processes; tests/README.md tells which tests share one.
+# On several processes; tests/README.md tells which tests share one. Half as many where another lane runs.
 PYTEST = -m pytest -n auto
+PYTEST_BESIDE = -m pytest -n logical
 # What depends on the version of Python: the coverage core, which measures before 3.12, and all doors.
 OLDEST = $(addprefix tests/, recorder/test_recorder_inert.py test_autosave.py test_doctor.py \
 	test_faults.py test_hook.py test_public_names.py test_pytest_contexts.py test_pytest_plugin.py \
@@ -48,7 +49,7 @@ test-main: venv optional-engine ## every test, under our own command
 .PHONY: test-oldest
 test-oldest: ## what depends on Python's version, on the oldest Python that is supported and here
 	@dev/venv .venv-oldest test --oldest
-	.venv-oldest/bin/python $(PYTEST) -m 'not engine and not index and not browser' $(OLDEST)
+	.venv-oldest/bin/python $(PYTEST_BESIDE) -m 'not engine and not index and not browser' $(OLDEST)
 
 .PHONY: test-newest
 test-newest: ## the recorder's tests, on the newest Pythons, of Debian sid (Linux as root)

@@ -57,9 +57,11 @@ def pytest_configure() -> None:
     note_commands()
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Tell what `-n auto` means: most tests wait for processes more than they compute."""
-    return 2 * len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else "1")
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Tell what `-n auto` is: most tests wait more than they compute. `logical` is half of it."""
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    processors = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return processors * (2 if config.option.numprocesses == "auto" else 1)
 
 
 @pytest.hookimpl(tryfirst=True)
