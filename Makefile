@@ -34,6 +34,10 @@ demo: venv optional-engine ## the main job on examples/: one report over process
 test: lint ## lint and all tests: what CI runs
 	@dev/beside test-main test-oldest test-newest smoke docs
 
+.PHONY: test-quick
+test-quick: venv ## after each edit: what needs no engine, network or browser and is done in 90 seconds
+	$(PYTHON) $(PYTEST) -q -m 'not (engine or index or browser or thorough)'
+
 .PHONY: lint
 lint: venv ## ruff and mypy
 	$(PYTHON) -m ruff check .

@@ -100,6 +100,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
             item.add_marker(pytest.mark.engine)
         elif item.get_closest_marker("engine"):
             item.fixturenames.insert(0, "engine")
+        # All it promises runs on the oldest Python as well, where it is what measures.
+        if getattr(item, "callspec", None) and item.callspec.params.get("core") == "coverage":
+            item.add_marker(pytest.mark.thorough)
     items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in _SLOW])
     yield
     for item in items:

@@ -147,6 +147,7 @@ def project() -> Iterator[Path]:
         os.chdir(before)
 
 
+@pytest.mark.thorough
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -118,6 +118,7 @@ class TestWhole:
         done = run("-q", "--core=coverage", "--", sys.executable, "-c", code)
         assert done.stdout.split() == [str(project / "coverage_data"), "0o777", "0o644", "True"]
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("kind", ["html", "xml", "json", "lcov"])
     def test_writes_the_reports_asked_for(self, project: Path, kind: str) -> None:
         assert run(f"--{kind}", "--", sys.executable, "program.py").returncode == 0
@@ -183,6 +184,7 @@ class TestTheCommandNeverNotices:
         code = f"import os; os.kill(os.getpid(), {int(signum)})"
         assert run("--", sys.executable, "-c", code).returncode == 128 + signum
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize(
         "signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT]
     )
@@ -314,6 +316,7 @@ class TestExitStatus:
         assert run("--", "./program.py").returncode == 126
 
 
+@pytest.mark.thorough
 class TestFailingBeforeTheCommandRuns:
     """Status 125, the reason with its fix, and nothing left behind."""
 

@@ -165,6 +165,7 @@ def test_a_session_in_a_session_has_only_its_own_doors(venv: Venv) -> None:
     assert done.stdout == "True\n"
 
 
+@pytest.mark.thorough
 class TestTwoSessionsInOneEnvironment:
     OPEN = (
         "import hcoverage, subprocess, sys, os\n"

@@ -149,6 +149,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["pool", "executor", "terminate", "kill"])
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_multiprocessing(bench: Bench, method: str, how: str) -> None:
@@ -250,6 +251,7 @@ def test_recursion_to_the_limit(bench: Bench, lines: int) -> None:
     assert bench.lines("late.py") == set(range(1, lines + 1))
 
 
+@pytest.mark.thorough
 def test_two_hundred_processes_at_once(bench: Bench) -> None:
     bench.write("import sys\nsys.stdin.read(1)\nx = 1\n")
     processes = [bench.start("app.py", stdin=subprocess.PIPE) for _ in range(200)]
@@ -260,6 +262,7 @@ def test_two_hundred_processes_at_once(bench: Bench) -> None:
     assert all(bench.lines(recordings=[each]) == {1, 2, 3} for each in recordings)
 
 
+@pytest.mark.thorough
 def test_sixty_four_threads_mark_the_same_files(bench: Bench) -> None:
     for number in range(64):
         bench.write(
@@ -392,6 +395,7 @@ def mount(bench: Bench) -> Iterator[Callable[[int, str], None]]:
     libc.umount2(target, 2)
 
 
+@pytest.mark.thorough
 def test_full_disk(bench: Bench, mount: Callable[[int, str], None]) -> None:
     mount(0, "size=64k,mode=777")
     for number in range(12):
@@ -465,6 +469,7 @@ def test_no_shared_mapping(bench: Bench) -> None:
     assert bench.lines("large.py") == set(range(1, 3001))
 
 
+@pytest.mark.thorough
 def test_source_with_a_hundred_thousand_lines(bench: Bench) -> None:
     bench.write("x=1\n" * 100_000)
     bench.run("app.py")
