@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from unittest import mock
 
 import pytest
+from hypothesis import settings
 from tests.command_log import (
     forget_commands,
     note_commands,
@@ -48,6 +49,10 @@ _PYTEST: Final = ("pytest", "iniconfig", "packaging", "pluggy", "pygments")
 
 
 # The run -----------------------------------------------------------------------------------------
+
+
+# Everywhere as in CI: the same examples each time, and no bound on time, for a busy machine.
+settings.load_profile("ci")
 
 
 def pytest_configure() -> None:
