@@ -7,9 +7,20 @@ MAKEFLAGS += --no-builtin-rules
 # In the order written, also with -j: each step uses both the machine and what the one before made.
 .NOTPARALLEL:
 
+# Some machines forbid it, and then each of the thousands of processes that tests start compiles the
+# project again: a quarter of what `hcov run` costs.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What users of the engine are told to type, done for the recipe.
 USE_ENGINE = eval "$$(dev/engine env)"
 PYTHON = .venv/bin/python
+# On several processes; tests/README.md tells which tests share one. Half as many where another lane runs.
+PYTEST = -m pytest -n auto
+PYTEST_BESIDE = -m pytest -n logical
+# What depends on the version of Python: the coverage core, which measures before 3.12, and all doors.
+OLDEST = $(addprefix tests/, recorder/test_recorder_inert.py test_autosave.py test_doctor.py \
+	test_faults.py test_hook.py test_public_names.py test_pytest_contexts.py test_pytest_plugin.py \
+	test_run.py test_session.py test_unmeasured.py test_worker_pool.py)
 
 .PHONY: help
 help: ## list the targets
@@ -23,6 +34,10 @@ demo: venv optional-engine ## the main job on examples/: one report over process
 test: lint ## lint and all tests: what CI runs
 	@dev/beside test-main test-oldest test-newest smoke docs
 
+.PHONY: test-quick
+test-quick: venv ## after each edit: what needs no engine, network or browser and is done in 90 seconds
+	$(PYTHON) $(PYTEST) -q -m 'not (engine or index or browser or thorough)'
+
 .PHONY: lint
 lint: venv ## ruff and mypy
 	$(PYTHON) -m ruff check .
@@ -33,12 +48,12 @@ lint: venv ## ruff and mypy
 test-main: venv optional-engine ## every test, under our own command
 	@$(USE_ENGINE); if docker version >/dev/null 2>&1; then dev/base-image; dev/docker-plugins || true; dev/podman up || true; fi
 	@dev/chromium || true
-	@$(USE_ENGINE); $(PYTHON) -m hcov run --no-containers --rcfile dev/coveragerc -- $(PYTHON) -m pytest --durations=40 --durations-min=3
+	@$(USE_ENGINE); $(PYTHON) -m hcov run --no-containers --rcfile dev/coveragerc -- $(PYTHON) $(PYTEST) --durations=40 --durations-min=3
 
 .PHONY: test-oldest
-test-oldest: ## the quick tests, on the oldest Python that is supported and here
+test-oldest: ## what depends on Python's version, on the oldest Python that is supported and here
 	@dev/venv .venv-oldest test --oldest
-	.venv-oldest/bin/python -m pytest -m 'not engine and not index and not browser'
+	.venv-oldest/bin/python $(PYTEST_BESIDE) -m 'not engine and not index and not browser' $(OLDEST)
 
 .PHONY: test-newest
 test-newest: ## the recorder's tests, on the newest Pythons, of Debian sid (Linux as root)

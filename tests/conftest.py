@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 import venv
 from dataclasses import dataclass
@@ -21,6 +22,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 from unittest import mock
 
 import pytest
+from hypothesis import settings
+from tests.command_log import (
+    forget_commands,
+    note_commands,
+    told_commands,
+    told_data_directories,
+)
 
 import hcoverage
 
@@ -32,33 +40,63 @@ _DEV: Final = Path(__file__).parents[1] / "dev"
 _ENGINE_REQUIRED: Final = (
     os.environ.get("CI") == "true" or os.environ.get("HCOVERAGE_REQUIRE_ENGINE") == "1"
 )
-_SKIPPED_FOR: Final = pytest.StashKey[list[str]]()
+_WITHOUT_ENGINE: Final = "no container engine: "
 _ANSWER_LIMIT: Final = 30.0  # seconds
 _SLOW: Final = ("index", "engine")  # the slower ones first
-# Taken out of the base image, so that nothing has to be fetched for it.
-_NO_PYTHON: Final = """\
-FROM {base} AS base
-RUN mkdir /bare && for tool in sh cat chmod chown cp ls mkdir rm sleep true; do \\
-        cp --parents --dereference "/bin/$tool" /bare \\
-        && ldd "/bin/$tool" | grep -o '/[^ ]*' \\
-           | xargs -I '{{}}' cp --parents --dereference '{{}}' /bare || exit 1; \\
-    done
-FROM scratch
-LABEL {label}
-COPY --from=base /bare /
-CMD ["/bin/sh"]
-"""
+# What is copied into virtual environments.
+_OURS: Final = ("coverage", "click", "dockerfile-parse", "hcoverage")
+_PYTEST: Final = ("pytest", "iniconfig", "packaging", "pluggy", "pygments")
+
+
+# The run -----------------------------------------------------------------------------------------
+
+
+# Everywhere as in CI: the same examples each time, and no bound on time, for a busy machine.
+settings.load_profile("ci")
+
+
+def pytest_configure() -> None:
+    # A pytest that a test starts is no worker of the run that the test is of.
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+        del os.environ[name]
+    note_commands()
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Tell what `-n auto` is: most tests wait more than they compute. `logical` is half of it."""
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    processors = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return processors * (2 if config.option.numprocesses == "auto" else 1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logstart() -> None:
+    forget_commands()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure is understood from the log alone."""
+    report = yield
+    if report.failed:
+        places = [Path.cwd()] if Path("/proc/self/cwd").exists() else []
+        tmp_path = item.funcargs.get("tmp_path") if isinstance(item, pytest.Function) else None
+        if isinstance(tmp_path, Path):
+            places += [tmp_path, *(each for each in tmp_path.iterdir() if each.is_dir())]
+        report.sections += [
+            ("commands of the test", told_commands()),
+            ("data directories", told_data_directories(places)),
+        ]
+    return report
 
 
 # The engine --------------------------------------------------------------------------------------
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_SKIPPED_FOR] = []
-
-
-@pytest.hookimpl(tryfirst=True)  # before `-m` selects
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     """Hold the marker and the fixture `engine` together, and put the quick tests first."""
     for item in items:
         if not isinstance(item, pytest.Function):
@@ -67,19 +105,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.engine)
         elif item.get_closest_marker("engine"):
             item.fixturenames.insert(0, "engine")
+        # All it promises runs on the oldest Python as well, where it is what measures.
+        if getattr(item, "callspec", None) and item.callspec.params.get("core") == "coverage":
+            item.add_marker(pytest.mark.thorough)
     items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in _SLOW])
+    yield
+    for item in items:
+        # pytest-xdist tells a test's group by its id, and 3.8 writes that where pytest 9.2 does not
+        # read it any more: all tests would be without a group (pytest-dev/pytest-xdist#1386).
+        written = getattr(item, "_nodeid", item.nodeid)
+        if written != item.nodeid:
+            item._id = type(item.id).parse(written)
 
 
 @pytest.fixture(scope="session")
-def engine(pytestconfig: pytest.Config, container_label: str) -> Iterator[str]:
+def engine(container_label: str) -> Iterator[str]:
     """The engine's command, `docker`; it finds the engine by the environment. No engine, no test.
 
-    Containers that carry `container_label` have to be gone by the end of the session.
+    Containers that carry `container_label` have to be gone by the end of the session; each worker
+    of a run has a label of its own.
     """
     with pytest.MonkeyPatch.context() as patch:
         reason = _engine_environment(patch)
         if reason:
-            _do_without(pytestconfig, reason)
+            _do_without(reason)
         yield "docker"
         left = _docker("ps", "--all", "--quiet", "--filter", f"label={container_label}").split()
         if left:
@@ -108,50 +157,47 @@ def _engine_environment(patch: pytest.MonkeyPatch) -> str:
     return "" if answer.returncode == 0 else answer.stderr.strip().splitlines()[-1]
 
 
-def _do_without(config: pytest.Config, reason: str) -> None:
+def _do_without(reason: str) -> None:
     if _ENGINE_REQUIRED:
         pytest.fail(f"no container engine, and it is required here: {reason}; make engine")
-    config.stash[_SKIPPED_FOR].append(reason)
-    pytest.skip(f"no container engine: {reason}")
+    pytest.skip(f"{_WITHOUT_ENGINE}{reason}")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # the last line but pytest's own
 def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+    terminalreporter: pytest.TerminalReporter,
 ) -> Generator[None]:
     yield
-    if not config.stash[_SKIPPED_FOR]:
-        return
-    skipped = [
-        report
+    # Of the reports alone: the tests may have run in other processes.
+    reasons = [
+        report.longrepr[2].partition(_WITHOUT_ENGINE)[2]
         for report in terminalreporter.getreports("skipped")
-        if "no container engine" in str(report.longrepr)
+        if isinstance(report.longrepr, tuple) and _WITHOUT_ENGINE in report.longrepr[2]
     ]
-    terminalreporter.write_line(
-        f"NOT TESTED: {len(skipped)} tests need a container engine "
-        f"({config.stash[_SKIPPED_FOR][0]}). Get one with: make engine",
-        red=True,
-        bold=True,
-    )
+    if reasons:
+        terminalreporter.write_line(
+            f"NOT TESTED: {len(reasons)} tests need a container engine "
+            f"({reasons[0]}). Get one with: make engine",
+            red=True,
+            bold=True,
+        )
 
 
-def _docker(*arguments: str, stdin: str | None = None) -> str:
-    done = subprocess.run(
-        ["docker", *arguments], input=stdin, capture_output=True, text=True, check=False
-    )
+def _docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.fail(f"docker {' '.join(arguments)}: {done.stderr}")
     return done.stdout.strip()
 
 
 @pytest.fixture(scope="session")
-def _docker_plugins(engine: str, pytestconfig: pytest.Config) -> str:  # noqa: ARG001 - DOCKER_HOST
+def _docker_plugins(engine: str) -> str:  # noqa: ARG001 - DOCKER_HOST
     """The DOCKER_CONFIG with which docker has compose and buildx. No compose, no test."""
     done = subprocess.run(
         [_DEV / "docker-plugins"], stdout=subprocess.PIPE, stderr=None, text=True, check=False
     )
     if done.returncode != 0:
-        _do_without(pytestconfig, "no compose; run dev/docker-plugins to see why")
+        _do_without("no compose; run dev/docker-plugins to see why")
     return done.stdout.splitlines()[-1]
 
 
@@ -163,10 +209,10 @@ def compose(_docker_plugins: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str,
 
 
 @pytest.fixture(scope="session")
-def _podman_environment(engine: str, pytestconfig: pytest.Config) -> dict[str, str]:  # noqa: ARG001
+def _podman_environment(engine: str) -> dict[str, str]:  # noqa: ARG001 - what holds for it
     """The variables with which podman has storage of its own. No podman, no test."""
     if subprocess.run([_DEV / "podman", "up"], check=False).returncode != 0:
-        _do_without(pytestconfig, "no podman; run `dev/podman up` to see why")
+        _do_without("no podman; run `dev/podman up` to see why")
     said = subprocess.run([_DEV / "podman", "env"], capture_output=True, text=True, check=True)
     words = shlex.split(said.stdout)
     return dict(word.split("=", 1) for word in words if word != "export")
@@ -187,35 +233,49 @@ def podman(_podman_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch)
 # Images and containers ---------------------------------------------------------------------------
 
 
+class MakeImage(Protocol):
+    """The fixture `make_image`."""
+
+    def __call__(self, script: str, *arguments: str) -> str:
+        """Get an image, which is made once for all tests and kept, and give its name.
+
+        Args:
+            script: The program in `dev` that makes it where it is not there yet.
+            arguments: Those of the script.
+        """
+
+
 @pytest.fixture(scope="session")
-def base_image(engine: str) -> str:  # noqa: ARG001 - DOCKER_HOST
+def make_image(engine: str) -> MakeImage:  # noqa: ARG001 - DOCKER_HOST
+    """Get the images that stay in the engine, by the scripts that everybody gets them by."""
+
+    def make(script: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [_DEV / script, *arguments], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            pytest.fail(f"dev/{script} could not make an image:\n{done.stderr}")
+        return done.stdout.splitlines()[-1]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def base_image(make_image: MakeImage) -> str:
     """The name of an image with Python, pip, venv, a shell and this machine's certificates."""
-    done = subprocess.run(
-        [_DEV / "base-image"], stdout=subprocess.PIPE, stderr=None, text=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.fail("dev/base-image could not get a base image; run it to see why")
-    return done.stdout.splitlines()[-1]
+    return make_image("base-image")
 
 
 @pytest.fixture(scope="session")
-def python_image(engine: str) -> str:  # noqa: ARG001 - DOCKER_HOST
+def python_image(make_image: MakeImage) -> str:
     """The name of an image with the Python that the tests run on, and without coverage.py."""
-    done = subprocess.run(
-        [_DEV / "python-image", sys.executable], stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.fail("dev/python-image could not make an image; run it to see why")
-    return done.stdout.splitlines()[-1]
+    return make_image("python-image", sys.executable)
 
 
 @pytest.fixture(scope="session")
-def image_without_python(base_image: str) -> str:
+def image_without_python(make_image: MakeImage) -> str:
     """The name of an image that has a shell and a few commands, and no Python."""
-    name = "hcoverage-no-python:latest"
-    text = _NO_PYTHON.format(base=base_image, label="hcoverage.no-python=1")
-    _docker("build", "--quiet", "--tag", name, "-", stdin=text)
-    return name
+    return make_image("bare-image")
 
 
 @pytest.fixture(scope="session")
@@ -235,10 +295,11 @@ def container_name(engine: str) -> Iterator[str]:  # noqa: ARG001
 
 @pytest.fixture
 def image_name(engine: str) -> Iterator[str]:  # noqa: ARG001
-    """A name for an image; the images that have it afterwards, under any tag, are removed."""
+    """A name for an image; those that have it afterwards, of any registry and tag, are removed."""
     name = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
     yield name
-    tagged = _docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", name).split()
+    names = _docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
+    tagged = [each for each in names if name in each]
     if tagged:
         _docker("image", "rm", "--force", *tagged)
 
@@ -267,6 +328,17 @@ def clean_environment() -> None:
     os.environ.update(wanted)
 
 
+@pytest.fixture
+def open_tmp_path(tmp_path: Path) -> Path:
+    """`tmp_path`, for processes of another user: they may enter what pytest makes for one alone."""
+    top = Path(tempfile.gettempdir()).resolve()
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory == top or not directory.is_relative_to(top):
+            break
+        directory.chmod(0o755)
+    return tmp_path
+
+
 @dataclass(frozen=True)
 class Venv:
     """A virtual environment.
@@ -285,12 +357,15 @@ class Venv:
 class MakeVenv(Protocol):
     """The fixture `make_venv`."""
 
-    def __call__(self, name: str = "venv", *, coverage_hook: bool = False) -> Venv:
+    def __call__(
+        self, name: str = "venv", *, coverage_hook: bool = False, with_pytest: bool = False
+    ) -> Venv:
         """Make a virtual environment with coverage.py and this project in it, without pip.
 
         Args:
             name: Its directory's name, below `tmp_path`.
             coverage_hook: Whether coverage.py's own hook, `a1_coverage.pth`, is in it as well.
+            with_pytest: Whether pytest is in it as well.
         """
 
 
@@ -298,13 +373,15 @@ class MakeVenv(Protocol):
 def make_venv(tmp_path: Path) -> MakeVenv:
     """Make virtual environments, so that no test puts a hook into the one it runs in."""
 
-    def make(name: str = "venv", *, coverage_hook: bool = False) -> Venv:
+    def make(name: str = "venv", *, coverage_hook: bool = False, with_pytest: bool = False) -> Venv:
         path = tmp_path / name
         venv.create(path, symlinks=True)
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         made = Venv(path, path / "bin" / "python", path / "lib" / version / "site-packages")
-        for distribution in ("coverage", "click", "dockerfile-parse", "hcoverage"):
+        for name_of_distribution in (*_OURS, *_PYTEST * with_pytest):
+            distribution = metadata.distribution(name_of_distribution)
             _copy_distribution(distribution, made.site_packages)
+            _write_programs(distribution, made.python)
         for path_file in made.site_packages.glob("_editable_impl_*.pth"):
             path_file.rename(made.site_packages / "project.pth")  # its own name looks like a hook's
         if not coverage_hook:
@@ -320,9 +397,8 @@ def fresh_venv(make_venv: MakeVenv) -> Venv:
     return make_venv()
 
 
-def _copy_distribution(name: str, site_packages: Path) -> None:
+def _copy_distribution(distribution: metadata.Distribution, site_packages: Path) -> None:
     """Copy what is installed here; a link would lead coverage.py out of site-packages."""
-    distribution = metadata.distribution(name)
     tops = {file.parts[0] for file in distribution.files or () if file.parts[0] != ".."}
     for top in tops:
         source = Path(str(distribution.locate_file(top)))
@@ -331,3 +407,14 @@ def _copy_distribution(name: str, site_packages: Path) -> None:
                 shutil.copytree(source, site_packages / top)
         else:
             shutil.copy2(source, site_packages / top)
+
+
+def _write_programs(distribution: metadata.Distribution, python: Path) -> None:
+    """Write a distribution's commands as pip does, which has a path with a space in mind."""
+    for entry in distribution.entry_points.select(group="console_scripts"):
+        program = python.parent / entry.name
+        program.write_text(
+            f"#!/bin/sh\n'''exec' \"{python}\" \"$0\" \"$@\"\n' '''\n"
+            f"import sys\nfrom {entry.module} import {entry.attr}\nsys.exit({entry.attr}())\n"
+        )
+        program.chmod(0o755)

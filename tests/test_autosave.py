@@ -161,6 +161,7 @@ def test_lines_of_every_dynamic_context_are_kept() -> None:
         assert 8 in who
 
 
+@pytest.mark.thorough
 def test_a_kill_at_any_moment_leaves_whole_files() -> None:
     Path("grows.py").write_text(
         "import os\nfor n in range(10_000):\n    name = f'<{n}>'\n"
@@ -253,6 +254,7 @@ def test_a_fork_is_no_fork_of_a_process_with_threads() -> None:
         output(session, "-W", "error", "forks.py")
 
 
+@pytest.mark.thorough
 def test_forks_in_threads_while_it_saves_end() -> None:
     Path("storm.py").write_text(
         "import os, threading\n"
@@ -268,6 +270,7 @@ def test_forks_in_threads_while_it_saves_end() -> None:
         assert content(data_files(session))["storm.py"][0] == set(range(1, 13))
 
 
+@pytest.mark.thorough
 def test_a_process_that_forks_without_pause_is_saved_too() -> None:
     Path("server.py").write_text(
         "import os, sys\nprint('ready', flush=True)\nwhile True:\n    pid = os.fork()\n"
@@ -289,6 +292,7 @@ def test_a_process_that_forks_without_pause_is_saved_too() -> None:
         assert content([file for file in data_files(session) if own in file.name])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["read-only", "gone", "too large"])
 def test_where_it_cannot_save_the_application_goes_on(how: str) -> None:
     spoil = {

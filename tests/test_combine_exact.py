@@ -161,6 +161,7 @@ def _forget_what_is_not_here(data_file: Path) -> None:
                 database.execute(f"DELETE FROM {table} WHERE {column} = ?", (each,))  # noqa: S608
 
 
+@pytest.mark.thorough
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -248,6 +248,7 @@ def test_a_fifo_or_a_device_as_measured_source_stops_nothing(data: Path) -> None
     assert merged_files() == {str(Path("one.py").absolute())}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("plugins", ["", "plugins = my_plugin\n"])
 def test_a_plugin_that_is_not_here_does_not_end_the_report(
     data: Path, monkeypatch: pytest.MonkeyPatch, plugins: str
@@ -330,6 +331,7 @@ def test_whatever_context_a_recording_names_the_others_are_merged(
     assert "one.py" in {Path(name).name for name in merged_files()}
 
 
+@pytest.mark.thorough
 def test_a_recording_of_more_sources_than_can_be_right_does_not_cost_the_others(data: Path) -> None:
     recording(data / "h.2.hcrec", *(f"/none/{number}.py" for number in range(251_000)))
     recording(data / "h.3.hcrec", "/app/two.py")
@@ -339,6 +341,7 @@ def test_a_recording_of_more_sources_than_can_be_right_does_not_cost_the_others(
     assert "two.py" in {Path(name).name for name in merged_files()}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("statement", "what"),
     [

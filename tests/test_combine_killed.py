@@ -102,6 +102,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("twice", [False, True])
 def test_killed_at_any_moment_a_second_run_gives_the_full_answer(
     project: Path,
@@ -122,6 +123,7 @@ def test_killed_at_any_moment_a_second_run_gives_the_full_answer(
     assert seen == [[[1, 2, 3, 4], [], [".hcov-origins.coverage"]]] * len(seen)
 
 
+@pytest.mark.thorough
 def test_many_at_once_lose_nothing(project: Path) -> None:
     (project / "data").mkdir()
     for number in range(60):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.index,
     pytest.mark.remote,
+    pytest.mark.xdist_group("remote"),  # one bucket for all
     pytest.mark.usefixtures("clean_environment"),
 ]
 

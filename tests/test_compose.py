@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.usefixtures("clean_environment", "compose"),
+    pytest.mark.xdist_group("compose"),  # one session looks into the images once
     pytest.mark.skipif(sys.version_info < (3, 12), reason="its Python is the image's"),
 ]
 

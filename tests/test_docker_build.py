@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+import uuid
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -55,6 +56,9 @@ if "wait" in sys.argv:
     signal.pause()
 """
 MARKED_LINE = 7
+# Of images and containers; another run may use the same engine.
+NAME = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
+TAGGED = f"registry.example:5000/shop/{NAME}:test"
 KEPT = ("User", "Entrypoint", "Cmd", "WorkingDir", "Shell", "Volumes", "OnBuild")
 
 
@@ -90,8 +94,10 @@ def kit(engine: object, base_image: str, tmp_path_factory: pytest.TempPathFactor
     docker("build", "--quiet", "--network", "host", "--tag", name, str(context))
     yield name
     # The kit itself stays, for the next run to be quick with.
-    for image in docker("images", "--quiet", "--filter", "label=hdocker.image=hdt").split():
-        docker("image", "rm", "--force", image)
+    for name in (NAME, TAGGED):
+        label = f"label=hdocker.image={name}"
+        for image in docker("images", "--quiet", "--filter", label).split():
+            docker("image", "rm", "--force", image)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Project:
         (self.path / "Dockerfile").write_text(dockerfile)
         options.setdefault("output", io.StringIO())
         return hdocker.build_container_image(
-            "hdt", self.path / "Dockerfile", rcfile=self.path / ".coveragerc", **options
+            NAME, self.path / "Dockerfile", rcfile=self.path / ".coveragerc", **options
         )
 
     def command(self, *options: str) -> list[str]:
@@ -140,7 +146,13 @@ def project(tmp_path: Path, kit: str) -> Project:  # noqa: ARG001
     return Project(path, data_dir)
 
 
-pytestmark = [pytest.mark.engine, pytest.mark.index]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.index,
+    pytest.mark.xdist_group(
+        "docker-build"
+    ),  # they tell what images there are, by a name they share
+]
 
 SHAPES = {
     "debian, python3 only": """
@@ -156,15 +168,15 @@ SHAPES = {
         ENTRYPOINT ["python3"]
         CMD ["app.py"]
     """,
-    "a user that an ARG of an earlier stage names": """
+    "a user that an ARG of an earlier stage names": f"""
         ARG BASE=hcoverage-test
-        FROM ${BASE}-kit AS builder
+        FROM ${{BASE}}-kit AS builder
         RUN touch /built
         # By which it is found and removed: the classic builder keeps it, nameless.
-        LABEL hdocker.image=hdt
-        FROM ${BASE:-x}-kit AS runtime
-        ARG NAME=app
-        USER ${NAME}
+        LABEL hdocker.image={NAME}
+        FROM ${{BASE:-x}}-kit AS runtime
+        ARG USER_NAME=app
+        USER ${{USER_NAME}}
         FROM runtime
         COPY --from=builder /built /built
         COPY . /app
@@ -220,9 +232,9 @@ PYTHON = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_measures_and_stays_as_the_dockerfile_has_it(project: Project, shape: str) -> None:
     image = project.build(SHAPES[shape])
-    docker("build", "--quiet", "--tag", "hdt-plain", str(project.path))
-    ours, theirs = config_of(image), config_of("hdt-plain")
-    docker("image", "rm", "hdt-plain")
+    docker("build", "--quiet", "--tag", f"{NAME}-plain", str(project.path))
+    ours, theirs = config_of(image), config_of(f"{NAME}-plain")
+    docker("image", "rm", f"{NAME}-plain")
     assert {key: ours.get(key) for key in KEPT} == {key: theirs.get(key) for key in KEPT}
     assert {line for line in ours["Env"] if not line.startswith("HCOVERAGE_USER=")} == set(
         theirs["Env"]
@@ -264,20 +276,25 @@ def test_installs_from_the_index_with_the_hook_and_the_rcfile(
 def test_the_recipe_written_by_hand_measures_too(project: Project) -> None:
     recipe = Path(__file__).parents[1] / "Dockerfile.test"
     docker(
-        *("build", "--quiet", "--file", str(recipe), "--tag", "hdt-recipe"),
+        *("build", "--quiet", "--file", str(recipe), "--tag", f"{NAME}-recipe"),
         *("--build-arg", "BASE_IMAGE=hcoverage-test-kit", str(project.path)),
     )
     try:
-        command = [*project.command("--name", "hdt-recipe"), "hdt-recipe", "/app/app.py", "wait"]
+        command = [
+            *project.command("--name", f"{NAME}-recipe"),
+            f"{NAME}-recipe",
+            "/app/app.py",
+            "wait",
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "/usr/bin/python3 1000 marked\n"
-            container = docker("inspect", "--format", "{{.Id}}", "hdt-recipe")
-            docker("stop", "hdt-recipe")
+            container = docker("inspect", "--format", "{{.Id}}", f"{NAME}-recipe")
+            docker("stop", f"{NAME}-recipe")
             assert process.wait() == 128 + signal.SIGTERM
         assert MARKED_LINE in project.marked_lines(container)
     finally:
-        docker("image", "rm", "hdt-recipe")
+        docker("image", "rm", f"{NAME}-recipe")
 
 
 SIMPLE = SHAPES["debian, python3 only"]
@@ -298,7 +315,7 @@ def test_builds_nothing_when_nothing_changed(project: Project) -> None:
     assert shown.getvalue() == ""
     assert docker("image", "inspect", "--format", "{{.Id}}", first) == identity
     name, _, tag = first.partition(":")
-    assert (name, tag.partition("-")[0]) == ("hdt", architecture())
+    assert (name, tag.partition("-")[0]) == (NAME, architecture())
 
 
 def architecture() -> str:
@@ -321,17 +338,19 @@ def test_builds_anew_what_changed_and_what_is_forced(project: Project) -> None:
 
 
 def test_builds_anew_when_the_base_image_changed(project: Project, tmp_path: Path) -> None:
-    dockerfile = SIMPLE.replace("hcoverage-test-kit", "hdt-base")
-    docker("tag", "hcoverage-test-kit", "hdt-base")
+    dockerfile = SIMPLE.replace("hcoverage-test-kit", f"{NAME}-base")
+    docker("tag", "hcoverage-test-kit", f"{NAME}-base")
     try:
         image = project.build(dockerfile)
         identity = docker("image", "inspect", "--format", "{{.Id}}", image)
         (tmp_path / "Dockerfile").write_text("FROM hcoverage-test-kit\nENV CHANGED=1\n")
-        docker("build", "--quiet", "--tag", "hdt-base", "--file", f"{tmp_path}/Dockerfile", ".ci")
+        docker(
+            "build", "--quiet", "--tag", f"{NAME}-base", "--file", f"{tmp_path}/Dockerfile", ".ci"
+        )
         assert project.build(dockerfile) == image
         assert docker("image", "inspect", "--format", "{{.Id}}", image) != identity
     finally:
-        docker("image", "rm", "--force", "hdt-base")
+        docker("image", "rm", "--force", f"{NAME}-base")
 
 
 def test_keeps_the_user_and_finds_the_python_of_the_base_image(
@@ -339,15 +358,15 @@ def test_keeps_the_user_and_finds_the_python_of_the_base_image(
 ) -> None:
     base = 'FROM hcoverage-test-kit\nUSER app\nENTRYPOINT ["/venv/bin/python"]\n'
     (tmp_path / "Dockerfile").write_text(base)
-    docker("build", "--quiet", "--tag", "hdt-base", "--file", f"{tmp_path}/Dockerfile", ".ci")
+    docker("build", "--quiet", "--tag", f"{NAME}-base", "--file", f"{tmp_path}/Dockerfile", ".ci")
     try:
-        image = project.build('FROM hdt-base\nCOPY . /app\nCMD ["/app/app.py"]\n')
+        image = project.build(f'FROM {NAME}-base\nCOPY . /app\nCMD ["/app/app.py"]\n')
         assert config_of(image)["User"] == "app"
         container, said = project.run(image)
         assert said.split()[:2] == ["/venv/bin/python", "1234"]
         assert MARKED_LINE in project.marked_lines(container)
     finally:
-        docker("image", "rm", "--force", "hdt-base")
+        docker("image", "rm", "--force", f"{NAME}-base")
 
 
 def test_builds_the_stage_that_is_asked_for(project: Project) -> None:
@@ -361,13 +380,19 @@ def test_builds_the_stage_that_is_asked_for(project: Project) -> None:
 
 def test_docker_stop_ends_the_container_at_once_with_its_data_saved(project: Project) -> None:
     image = project.build(SIMPLE)
-    command = [*project.command("--name", "hdt-stopped"), image, "python3", "/app/app.py", "wait"]
+    command = [
+        *project.command("--name", f"{NAME}-stopped"),
+        image,
+        "python3",
+        "/app/app.py",
+        "wait",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "marked" in process.stdout.readline()
-        container = docker("inspect", "--format", "{{.Id}}", "hdt-stopped")
+        container = docker("inspect", "--format", "{{.Id}}", f"{NAME}-stopped")
         started = time.monotonic()
-        docker("stop", "hdt-stopped")
+        docker("stop", f"{NAME}-stopped")
         assert process.wait() == 128 + signal.SIGTERM
         assert time.monotonic() - started < 2
     assert MARKED_LINE in project.marked_lines(container)
@@ -391,7 +416,7 @@ def test_buildkit_builds_it_too(project: Project, monkeypatch: pytest.MonkeyPatc
     pytest.skip("no docker client here has BuildKit: install docker-buildx")
 
 
-UNBUILT = "hdt-unbuilt"
+UNBUILT = f"{NAME}-unbuilt"
 FAILING = f"FROM hcoverage-test-kit\nLABEL {UNBUILT}=1\n"
 
 
@@ -449,7 +474,7 @@ class TestWhatCannotBeBuilt:
         with pytest.raises(hdocker.DockerfileError, match="no FROM"):
             project.build("RUN true\n")
         with pytest.raises(hdocker.DockerfileError, match="No such file"):
-            hdocker.build_container_image("hdt", project.path / "none")
+            hdocker.build_container_image(NAME, project.path / "none")
 
     @pytest.mark.parametrize(
         "name", ["", "Shop", "a b", "-a", "a//b", "a:", "a:b:c", "a@sha256:0", "a" * 256, "é"]
@@ -463,12 +488,12 @@ class TestWhatCannotBeBuilt:
 def test_a_given_tag_begins_the_tag(project: Project) -> None:
     (project.path / "Dockerfile").write_text(SIMPLE)
     name = hdocker.build_container_image(
-        "hdt.example:5000/shop/web:test",
+        TAGGED,
         project.path / "Dockerfile",
         rcfile=project.path / ".coveragerc",
         quiet=True,
     )
-    assert name.startswith(f"hdt.example:5000/shop/web:test-{architecture()}-")
+    assert name.startswith(f"{TAGGED}-{architecture()}-")
     docker("image", "rm", name)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RCFILE = "[run]\nparallel = True\n"
+# The environment's own may be below a directory with a space in its name, which no `#!` can tell.
+BASE_PYTHON = os.path.realpath(sys.executable)
 
 
 def added(dockerfile: str, **options: Any) -> str:  # noqa: ANN401
@@ -231,14 +234,14 @@ def script(path: Path, text: str) -> str:
 @pytest.mark.parametrize(
     "text",
     [
-        f"#!{sys.executable}\n",
-        f"#!{sys.executable} -I\n",
-        f"#!/usr/bin/env -S {sys.executable} -u\n",
+        f"#!{BASE_PYTHON}\n",
+        f"#!{BASE_PYTHON} -I\n",
+        f"#!/usr/bin/env -S {BASE_PYTHON} -u\n",
     ],
 )
 def test_a_script_leads_to_the_python_in_its_first_line(tmp_path: Path, text: str) -> None:
     serve = script(tmp_path / "serve", text)
-    assert find_python(tmp_path, "no-such", "exec", "sh", serve).stdout.strip() == sys.executable
+    assert find_python(tmp_path, "no-such", "exec", "sh", serve).stdout.strip() == BASE_PYTHON
 
 
 def test_a_script_of_an_environment_leads_to_its_python(tmp_path: Path) -> None:

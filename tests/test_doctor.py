@@ -177,6 +177,7 @@ class TestHealthy:
         assert lines[-1].endswith(f": 0 problems, {notes}")
         assert len(details) == int(lines[-1].split()[0])
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
     def test_ended_early_it_leaves_nothing(self, home: Venv, signum: signal.Signals) -> None:
         hook = home.site_packages / "coverage.pth"
@@ -236,6 +237,7 @@ class TestTheRcfile:
         self.rcfile(project, broken.replace("concurrency = multiprocessing", finding["fix"]))
         assert examine(sys.executable).not_ok() == []
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize(
         ("check", "line", "other"),
         [
@@ -258,6 +260,7 @@ class TestTheRcfile:
         assert "plugins (nosuch)" in examine(sys.executable).only("note", "core")["detail"]
 
 
+@pytest.mark.thorough
 class TestTheDataDirectory:
     @pytest.fixture
     def data(self, project: Path) -> Path:
@@ -345,6 +348,7 @@ class TestTheDataDirectory:
             subprocess.run(["/bin/umount", str(data)], check=True)
 
 
+@pytest.mark.thorough
 class TestInterpreters:
     def test_no_coverage_where_hcov_is(self, home: Venv) -> None:
         (home.site_packages / "coverage").rename(home.site_packages / "gone")

@@ -432,7 +432,7 @@ FAULTS: Final = {
         "subprocess.run(['fresh/bin/python', 'inner.py'])  # kept"
     ),
     "sys.settrace taken over": Fault(
-        "sys.settrace(lambda *_: None)\nwork()",
+        "sys.settrace(lambda *_: None)\nsys.setprofile(None)\nwork()",
         lost=SETTRACE if sys.version_info < (3, 14) else "",
     ),
     "atexit cleared": Fault("atexit._clear()\nwork()  # kept"),
@@ -456,15 +456,12 @@ def _cell(name: str, fault: Fault, core: str) -> object:
 def run(
     core: str,
     fault: Fault,
-    tmp_path: Path,
+    open_tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     clean_environment: None,  # noqa: ARG001 - before the session is opened
 ) -> Iterator[Run]:
     """A project, and a run in it: of a session, or of coverage.py alone."""
-    # Also for nobody; the project's own parents are pytest's, which only the user may enter.
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)
-    project = tmp_path / "project"
+    project = open_tmp_path / "project"
     project.mkdir()
     monkeypatch.chdir(project)
     opened = _plain_run(project, fault) if PLAIN else _session_run(project, core, fault)

@@ -97,6 +97,7 @@ class TestInjecting:
         after = hook_of(venv).stat()
         assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
+    @pytest.mark.thorough
     def test_many_at_once_leave_one_whole_hook(self, venv: Venv) -> None:
         code = "import hcoverage; hcoverage.inject()"
         processes = [
@@ -258,6 +259,7 @@ class TestNobodyNotices:
         assert end == ""
 
 
+@pytest.mark.thorough
 class TestWherePthImportLinesAreSilent:
     """Python 3.18 and later (PEP 829): a .start file names what is run, and where it is."""
 

@@ -29,9 +29,14 @@ import hdocker
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-pytestmark = [pytest.mark.engine, pytest.mark.index]
+    from tests.conftest import MakeImage
 
-DEV: Final = Path(__file__).parents[1] / "dev"
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.index,
+    pytest.mark.xdist_group("image-pythons"),  # all containers of the matrix run in one session
+]
+
 COPIED: Final = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 DEBIAN: Final = ("3.14", "3.15")
 RECORDING: Final = ("3.12", "3.13", *DEBIAN)
@@ -76,15 +81,6 @@ class Cell:
     lines: set[int]
 
 
-def build(script: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [DEV / script, *arguments], stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.fail(f"dev/{script} could not make an image; run it to see why")
-    return done.stdout.splitlines()[-1]
-
-
 def copied_pythons() -> dict[str, Path]:
     """The builds that pyenv has here, the newest of each version."""
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
@@ -100,13 +96,13 @@ def copied_pythons() -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def images(engine: str) -> dict[str, str]:  # noqa: ARG001 - DOCKER_HOST
+def images(make_image: MakeImage) -> dict[str, str]:
     """By version, an image that has that Python; what cannot be had here is left out."""
     found = copied_pythons()
-    copied = build("python-image", *map(str, reversed(found.values()))) if found else ""
+    copied = make_image("python-image", *map(str, reversed(found.values()))) if found else ""
     images = dict.fromkeys(found, copied)
     if os.getuid() == 0 and Path("/etc/debian_version").exists():
-        images.update(dict.fromkeys(DEBIAN, build("newest-image")))
+        images.update(dict.fromkeys(DEBIAN, make_image("newest-image")))
     return images
 
 

@@ -60,8 +60,7 @@ ENTRYPOINT ["python3", "app.py"]
 def image(python_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An image with an application, a PYTHONPATH and a sitecustomize of its own."""
     directory = tmp_path_factory.mktemp("image")
-    write_context(directory, python_image)
-    name = "hcoverage-test-injected:latest"
+    name = write_context(directory, python_image)
     said("docker", "build", "--quiet", "--tag", name, str(directory))
     yield name
     said("docker", "image", "rm", "--force", name)

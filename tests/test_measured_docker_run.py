@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.usefixtures("clean_environment"),
+    pytest.mark.xdist_group("measured-docker-run"),  # one session looks into the image once
     pytest.mark.skipif(sys.version_info < (3, 12), reason="its Python is the image's"),
 ]
 
@@ -62,6 +64,7 @@ COPY extra.py /elsewhere/
 ENV PYTHONPATH=/app/lib
 RUN mkdir /venv && python3 -m venv --without-pip /venv
 ENTRYPOINT ["python3", "app.py"]
+LABEL hcoverage-test-image={name}
 """
 STATUS: Final = 3
 DEV: Final = Path(__file__).parents[1] / "dev"
@@ -78,8 +81,8 @@ def image(python_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     directory = tmp_path_factory.mktemp("image")
     (directory / "app.py").write_text(APP)
     (directory / "extra.py").write_text("print('extra')\n")
-    (directory / "Dockerfile").write_text(DOCKERFILE.format(python=python_image))
-    name = "hcoverage-test-shims:latest"
+    name = f"hcoverage-test-{uuid.uuid4().hex[:12]}:latest"
+    (directory / "Dockerfile").write_text(DOCKERFILE.format(python=python_image, name=name))
     subprocess.run(
         ["docker", "build", "--quiet", "--tag", name, directory], check=True, capture_output=True
     )

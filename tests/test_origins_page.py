@@ -166,6 +166,7 @@ def texts(browser: Chrome, selector: str, what: str = "innerText") -> Any:  # no
 
 
 @pytest.mark.browser
+@pytest.mark.xdist_group("browser")  # one browser takes seconds to start, and memory
 class TestInABrowser:
     def test_it_has_each_file_and_what_each_origin_ran_of_it(self, shown: Chrome) -> None:
         assert names(shown) == sorted(FILES)

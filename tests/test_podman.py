@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.usefixtures("clean_environment"),
+    pytest.mark.xdist_group("podman"),  # no container may be left in the one storage it has here
     pytest.mark.skipif(sys.version_info < (3, 12), reason="its Python is the image's"),
 ]
 
@@ -48,8 +49,7 @@ def image(
 ) -> Iterator[str]:
     """An image in podman's storage with an application and a sitecustomize of its own."""
     directory = tmp_path_factory.mktemp("image")
-    write_context(directory, python_image)
-    name = "hcoverage-test-podman:latest"
+    name = write_context(directory, python_image)
     said("docker", "build", "--quiet", "--tag", name, str(directory))
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in _podman_environment.items():

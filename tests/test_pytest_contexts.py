@@ -153,6 +153,7 @@ class TestWhoRanIt:
         assert contexts(2) == of_tests("first", "third", "subprocess")
         assert contexts(5) == of_tests("second", "here")
 
+    @pytest.mark.thorough
     def test_the_static_context_stays_before_it(self, core: str) -> None:
         let_the_service_save(core)
         with Path(".coveragerc").open("a") as rcfile:
@@ -164,6 +165,7 @@ class TestWhoRanIt:
         assert "nightly" in contexts(1)
 
 
+@pytest.mark.thorough
 class TestBesides:
     def test_without_them_there_are_none(self) -> None:
         out = run(*PYTEST, "--hcov")
@@ -210,6 +212,7 @@ class TestBesides:
         assert name.isprintable()
 
 
+@pytest.mark.thorough
 class TestToldWhereItCannot:
     EMPTY: Final = (
         "import subprocess, sys\n"

@@ -156,10 +156,15 @@ class TestWholeRun:
         [
             (),
             ("-n2",),
-            ("--forked",),
-            ("-p", "no:terminal"),
-            ("--hcov-core=coverage",),
-            ("--hcov-core=coverage", "--forked"),
+            *(
+                pytest.param(options, marks=pytest.mark.thorough)
+                for options in (
+                    ("--forked",),
+                    ("-p", "no:terminal"),
+                    ("--hcov-core=coverage",),
+                    ("--hcov-core=coverage", "--forked"),
+                )
+            ),
         ],
         ids=" ".join,
     )
@@ -183,6 +188,7 @@ class TestWholeRun:
         assert report.splitlines()[-1].strip("= ").startswith("2 passed")
         assert "TOTAL" not in before
 
+    @pytest.mark.thorough
     def test_leaves_nothing_behind(self, project: Path) -> None:
         Path("conftest.py").write_text(
             CONFTEST + "def pytest_unconfigure():\n"
@@ -197,6 +203,7 @@ class TestWholeRun:
         results = {".coverage", ".hcov-origins.coverage"}
         assert left == {*results, ".coveragerc", "conftest.py", "lib.py", "test_lib.py"}
 
+    @pytest.mark.thorough
     def test_two_runs_in_one_process_have_a_session_each(
         self, expected: dict[str, list[int]]
     ) -> None:
@@ -229,6 +236,7 @@ class TestWholeRun:
         assert 2 in measured()["lib.py"]
 
 
+@pytest.mark.thorough
 class TestStatus:
     @pytest.mark.parametrize(("percent", "status"), [("50", 0), ("99.5", 1)])
     def test_too_little_coverage_fails_the_run(self, percent: str, status: int) -> None:
@@ -251,6 +259,7 @@ class TestStatus:
         assert "No data to report" in run(*PYTEST, "--hcov", status=1)
 
 
+@pytest.mark.thorough
 class TestOptions:
     def test_reports_are_those_asked_for(self) -> None:
         out = run(*PYTEST, "--hcov", "--hcov-report=json", "--hcov-report=lcov")
@@ -337,6 +346,7 @@ class TestRefused:
         assert "use --cov-report" in refused("--hcov", "--cov", "--hcov-report=html")
 
 
+@pytest.mark.thorough
 class TestInside:
     def test_in_a_session_it_takes_part_and_says_so(self, expected: dict[str, list[int]]) -> None:
         out = run(*HCOV_RUN, *PYTEST, "--hcov")
@@ -374,6 +384,7 @@ class TestInside:
         assert measured()["lib.py"] == [1, 3, 4, 5, 7, 8]
 
 
+@pytest.mark.thorough
 class TestBesidePytestCov:
     """The same command twice, with the plugin and without: pytest-cov's report has more."""
 

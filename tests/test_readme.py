@@ -7,12 +7,15 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import hcoverage
+
+if TYPE_CHECKING:
+    from tests.conftest import MakeVenv
 
 ROOT = Path(__file__).parents[1]
 SHOP = ROOT / "examples" / "shop"
@@ -27,13 +30,15 @@ def block(language: str, starts_with: str) -> str:
 
 
 @pytest.fixture
-def environment(base_image: str) -> dict[str, str]:
+def environment(base_image: str, image_name: str, make_venv: MakeVenv) -> dict[str, str]:
     """The environment of a person who has activated the virtual environment."""
+    programs = make_venv(with_pytest=True).python.parent
     return {
         **hcoverage.unmeasured_environment(os.environ),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "HCOVERAGE_BASE_IMAGE": base_image,
         "SHOP_BUILD_OPTIONS": "--network host",
+        "SHOP_IMAGE": image_name,
         "SHOP_BAKED": "1",  # step by step there is no session to measure other images
     }
 
@@ -45,7 +50,7 @@ def numbers(command: list[str], project: Path, environment: dict[str, str]) -> d
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert not list(project.glob(".coverage.*")), "data is left unmerged"
-    report = [sys.executable, "-m", "coverage", "json", "-q", "-o", "-"]
+    report = ["python", "-m", "coverage", "json", "-q", "-o", "-"]
     done = subprocess.run(
         report, cwd=project, env=environment, capture_output=True, text=True, check=True
     )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.usefixtures("clean_environment"),
+    pytest.mark.xdist_group("remote-engine"),  # to start a second dockerd takes seconds
     pytest.mark.skipif(
         os.geteuid() != 0 or not (shutil.which("dockerd") and shutil.which("unshare")),
         reason="needs root, to start a dockerd elsewhere",

@@ -18,6 +18,8 @@ import hcoverage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.conftest import Venv
+
 RCFILE = "[run]\nparallel = True\nsigterm = True\n"
 PROGRAM = """\
 import subprocess, sys
@@ -88,7 +90,9 @@ class TestWhole:
             "program.py",
         }
 
-    def test_the_numbers_are_those_of_the_steps_by_hand(self, project: Path) -> None:
+    def test_the_numbers_are_those_of_the_steps_by_hand(
+        self, project: Path, fresh_venv: Venv
+    ) -> None:
         run("--", sys.executable, "program.py")
         whole = executed()
         (project / ".coverage").unlink()
@@ -100,7 +104,7 @@ class TestWhole:
             coverage combine -q
             hcov remove >/dev/null
         """
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        path = f"{fresh_venv.python.parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**hcoverage.unmeasured_environment(os.environ), "PATH": path}
         subprocess.run(["sh", "-c", by_hand], env=environment, check=True, capture_output=True)
         assert executed() == whole
@@ -114,6 +118,7 @@ class TestWhole:
         done = run("-q", "--core=coverage", "--", sys.executable, "-c", code)
         assert done.stdout.split() == [str(project / "coverage_data"), "0o777", "0o644", "True"]
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("kind", ["html", "xml", "json", "lcov"])
     def test_writes_the_reports_asked_for(self, project: Path, kind: str) -> None:
         assert run(f"--{kind}", "--", sys.executable, "program.py").returncode == 0
@@ -179,6 +184,7 @@ class TestTheCommandNeverNotices:
         code = f"import os; os.kill(os.getpid(), {int(signum)})"
         assert run("--", sys.executable, "-c", code).returncode == 128 + signum
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize(
         "signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT]
     )
@@ -310,6 +316,7 @@ class TestExitStatus:
         assert run("--", "./program.py").returncode == 126
 
 
+@pytest.mark.thorough
 class TestFailingBeforeTheCommandRuns:
     """Status 125, the reason with its fix, and nothing left behind."""
 

@@ -153,7 +153,10 @@ class TestDoors:
         assert before - after == {"coverage.pth", "coverage.sessions", "_coverage_hook.py"}
 
 
-def test_a_session_in_a_session_has_only_its_own_doors(venv: Venv) -> None:
+def test_a_session_in_a_session_has_only_its_own_doors(
+    venv: Venv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     code = (
         "import hcoverage, os\n"
         "with hcoverage.open_session(data_dir='outer') as outer:\n"
@@ -165,6 +168,7 @@ def test_a_session_in_a_session_has_only_its_own_doors(venv: Venv) -> None:
     assert done.stdout == "True\n"
 
 
+@pytest.mark.thorough
 class TestTwoSessionsInOneEnvironment:
     OPEN = (
         "import hcoverage, subprocess, sys, os\n"

@@ -9,14 +9,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pytest
 
 import hcoverage
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.engine, pytest.mark.index]
 
@@ -24,23 +21,15 @@ EXAMPLE: Final = Path(__file__).parents[1] / "examples" / "shop"
 
 
 @pytest.fixture
-def shop(base_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def shop(base_image: str, image_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The example project, to be built on the image that is here."""
     project = tmp_path / "shop"
     left = shutil.ignore_patterns("coverage_data", ".coverage*.*", "__pycache__", ".pytest_cache")
     shutil.copytree(EXAMPLE, project, ignore=left)
     monkeypatch.setenv("HCOVERAGE_BASE_IMAGE", base_image)
     monkeypatch.setenv("SHOP_BUILD_OPTIONS", "--network host")
-    before = images()
-    yield project
-    for image in images() - before:
-        subprocess.run(["docker", "image", "rm", "--force", image], capture_output=True, check=True)
-
-
-def images() -> set[str]:
-    command = ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "shop"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    monkeypatch.setenv("SHOP_IMAGE", image_name)
+    return project
 
 
 def measure(project: Path, **environment: str) -> tuple[dict[str, Any], str]:

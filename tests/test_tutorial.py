@@ -17,7 +17,10 @@ import hcoverage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.index
+pytestmark = [
+    pytest.mark.index,
+    pytest.mark.xdist_group("tutorial"),  # one newcomer walks from step to step
+]
 
 ROOT: Final = Path(__file__).parents[1]
 CONTAINER: Final = "## A container"

@@ -137,6 +137,7 @@ def has_ended(process: int) -> bool:
         os.close(descriptor)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("inside")
 class TestInsideOfPytest:
     @pytest.mark.parametrize("options", [["--hcov"], ["--hcov", "--cov=."]])

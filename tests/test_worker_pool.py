@@ -124,6 +124,7 @@ def test_an_executor_that_fails_removes_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
+@pytest.mark.thorough
 def test_much_data_is_merged_by_processes_that_nothing_measures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +44,7 @@ ENV PYTHONPATH=/app/lib
 RUN python3 -m venv --without-pip /venv && ln -s /venv/bin/python /usr/local/bin/python-of-venv \\
     && mkdir /app/lib && echo 'print("its own", flush=True)' > /app/lib/sitecustomize.py
 CMD ["python3", "app.py"]
+LABEL hcoverage-test-image={name}
 """
 OWN: Final = "its own\n"  # from the image's own sitecustomize, which -I leaves out
 
@@ -56,10 +58,16 @@ class Ended:
     stderr: str
 
 
-def write_context(directory: Path, python_image: str) -> None:
-    """Write what an image of the application is built from."""
+def write_context(directory: Path, python_image: str) -> str:
+    """Write what an image of the application is built from.
+
+    Returns:
+        A name for the image. It is in the image as well, so that no other run has the same one.
+    """
+    name = f"hcoverage-test-{uuid.uuid4().hex[:12]}:latest"
     (directory / "app.py").write_text(APP)
-    (directory / "Dockerfile").write_text(DOCKERFILE.format(python=python_image))
+    (directory / "Dockerfile").write_text(DOCKERFILE.format(python=python_image, name=name))
+    return name
 
 
 def write_project() -> None:

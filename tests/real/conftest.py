@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -9,20 +10,24 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FIGURES: Final = pytest.StashKey[list[str]]()
+_FIGURES: Final = "figures"
 
 
 @pytest.fixture
-def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Have a line of figures shown at the end of the run, also if the test passes."""
-    return pytestconfig.stash.setdefault(_FIGURES, []).append
+    return functools.partial(record_property, _FIGURES)
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    figures = config.stash.get(_FIGURES, [])
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    figures = {
+        str(value)
+        for report in reports
+        for name, value in report.user_properties
+        if name == _FIGURES
+    }
     if figures:
         terminalreporter.section("real input")
-    for line in figures:
+    for line in sorted(figures):
         terminalreporter.write_line(line)

@@ -427,6 +427,7 @@ NOT_COMPARED: Final = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("core", CORES)
 @pytest.mark.parametrize("name", STDLIB_TESTS + MORE_STDLIB_TESTS * FULL)
 def test_standard_library_tests(bench: Bench, name: str, core: str) -> None:
@@ -567,6 +568,7 @@ programs = st.lists(st.recursive(simple, _compound, max_leaves=8), min_size=1, m
 )
 
 
+@pytest.mark.thorough
 @settings(
     max_examples=GENERATED_PROGRAMS,
     deadline=None,

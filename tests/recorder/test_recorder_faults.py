@@ -1,7 +1,7 @@
-"""Whatever ends a process, and whatever it does to itself, the lines it ran are kept.
+"""Whatever a process does to itself and whatever is refused to it, the recorder keeps what it ran.
 
-Every case is a real process. A program prints ``ready`` when the lines that count have run; the
-test waits for that, never for time.
+What both cores promise, how processes end and start others, is in `test_faults.py`; here is what
+only the recorder does, or does better. Every case is a real process.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ctypes
 import os
 import resource
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
@@ -39,52 +38,19 @@ def tick():
 TICK = {1, 2, 3, 4}
 
 ENDS = {
-    "normal exit": ("tick()", 0),
-    "uncaught exception": ("tick()\nraise KeyError", 1),
-    "os._exit": ("tick()\nos._exit(3)", 3),
-    "sys.exit in a SIGTERM handler": (
-        "signal.signal(15, lambda *_: (tick(), sys.exit(4)))\nos.kill(os.getpid(), 15)",
-        4,
-    ),
-    "os._exit in a SIGTERM handler": (
-        "signal.signal(15, lambda *_: (tick(), os._exit(5)))\nos.kill(os.getpid(), 15)",
-        5,
-    ),
-    "SIGTERM": ("tick()\nos.kill(os.getpid(), 15)", -15),
-    "SIGINT": ("tick()\nos.kill(os.getpid(), 2)", -2),
-    "SIGHUP": ("tick()\nos.kill(os.getpid(), 1)", -1),
-    "SIGKILL": ("tick()\nos.kill(os.getpid(), 9)", -9),
-    "os.abort": ("tick()\nos.abort()", -6),
-    "segmentation fault": ("tick()\nimport ctypes\nctypes.string_at(0)", -11),
-    "execv": ("tick()\nos.execv('/bin/sh', ['sh', '-c', 'exit 7'])", 7),
-    "execve with another environment": (
-        "tick()\nos.execve('/bin/sh', ['sh', '-c', 'exit 7'], {})",
-        7,
-    ),
-    "atexit cleared": ("tick()\natexit._clear()", 0),
-    "settrace taken over": ("sys.settrace(lambda *_: None)\nsys.setprofile(None)\ntick()", 0),
-    "every descriptor closed": ("os.closerange(0, 4096)\ntick()\nos._exit(0)", 0),
-    "daemon thread at exit": (
-        (
-            "go = threading.Event()\ndef run():\n    tick()\n    go.set()\n"
-            "    threading.Event().wait()\n"
-            "threading.Thread(target=run, daemon=True).start()\ngo.wait()"
-        ),
-        0,
-    ),
-    "working directory deleted": (
-        "os.mkdir('gone')\nos.chdir('gone')\nos.rmdir('../gone')\ntick()",
-        0,
-    ),
+    "SIGKILL": ("os.kill(os.getpid(), 9)", -9),
+    "os.abort": ("os.abort()", -6),
+    "segmentation fault": ("import ctypes\nctypes.string_at(0)", -11),
 }
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_lines_survive(bench: Bench, name: str) -> None:
+def test_what_ran_at_the_very_last_is_kept(bench: Bench, name: str) -> None:
+    """`test_faults.py` waits until lines are in the data directory, as both cores promise."""
     ending, returncode = ENDS[name]
-    bench.write(PRELUDE + ending + "\n")
+    bench.write(f"{PRELUDE}tick()\n{ending}\n")
     bench.run("app.py", returncode=returncode, stderr=None)
-    assert bench.lines() >= TICK
+    assert bench.lines() >= TICK | {5, 6}
 
 
 def test_application_notices_nothing(bench: Bench) -> None:
@@ -107,38 +73,13 @@ def test_application_notices_nothing(bench: Bench) -> None:
     assert bench.lines() == {2, 3, 4, 5}
 
 
-def test_killed_while_sleeping(bench: Bench, wait_line: Wait) -> None:
-    bench.write(PRELUDE + "tick()\nprint('ready', flush=True)\nsignal.pause()\n")
-    process = bench.start("app.py")
-    assert wait_line(process) == "ready"
-    process.kill()
-    process.communicate()
-    assert bench.lines() >= TICK | {5, 6}
-
-
-def test_killed_in_a_busy_loop(bench: Bench, wait_line: Wait) -> None:
-    bench.write(PRELUDE + "print('ready', flush=True)\nwhile True:\n    tick()\n")
-    process = bench.start("app.py")
-    assert wait_line(process) == "ready"
-    deadline_lines = TICK | {5, 6, 7}
-    while not bench.lines() >= deadline_lines:  # Also: readable while it runs.
-        assert process.poll() is None
-    process.kill()
-    process.communicate()
-    assert bench.lines() >= deadline_lines
-
-
-@pytest.mark.parametrize(
-    "ending",
-    ["pass", "os._exit(0)", "os.kill(os.getpid(), 9)"],
-    ids=["returns", "exits", "is killed"],
-)
-def test_fork(bench: Bench, ending: str) -> None:
+def test_a_fork_has_a_recording_of_its_own(bench: Bench) -> None:
     bench.write("def seen():\n    return 1\n", "seen.py")
     bench.write("def fresh():\n    return 1\n", "fresh.py")
     bench.write(
         PRELUDE + "import seen\npid = os.fork()\nif pid == 0:\n    tick()\n    seen.seen()\n"
-        f"    import fresh\n    fresh.fresh()\n    {ending}\nelse:\n    os.waitpid(pid, 0)\n"
+        "    import fresh\n    fresh.fresh()\n    os.kill(os.getpid(), 9)\n"
+        "else:\n    os.waitpid(pid, 0)\n"
     )
     bench.run("app.py")
     assert bench.lines() >= TICK | set(range(5, 13))
@@ -177,32 +118,6 @@ for thread in threads: thread.join()
     assert len(bench.read().recordings) == 5
 
 
-def test_double_forked_daemon_that_closes_everything(bench: Bench) -> None:
-    bench.write("def work():\n    x = 1\n    return x\n", "work.py")
-    bench.write(
-        """\
-import os
-read, write = os.pipe()
-if os.fork():
-    os.close(write)
-    os.read(read, 1)
-    os._exit(0)
-os.setsid()
-if os.fork():
-    os._exit(0)
-os.dup2(write, 1000)
-os.closerange(0, 999)
-import work
-work.work()
-os.close(1000)
-"""
-    )
-    bench.run("app.py")
-    assert bench.lines("work.py") == {1, 2, 3}
-    assert bench.lines() == set(range(1, 15))
-    assert len(bench.read().recordings) == 3
-
-
 MULTIPROCESSING = """\
 import multiprocessing, os, sys
 from concurrent.futures import ProcessPoolExecutor
@@ -234,42 +149,13 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["pool", "executor", "terminate", "kill"])
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_multiprocessing(bench: Bench, method: str, how: str) -> None:
     bench.write(MULTIPROCESSING)
     bench.run("-W", "ignore", "app.py", method, how)
     assert bench.lines() >= ({4, 6} if how in {"pool", "executor"} else {8})
-
-
-@pytest.mark.parametrize(
-    "launch",
-    [
-        "import os\nos.system(f'\"{sys.executable}\" inner.py')",
-        (
-            "import os\npid = os.posix_spawn(sys.executable, ['p', 'inner.py'], os.environ)\n"
-            "os.waitpid(pid, 0)"
-        ),
-        (
-            "import shlex, subprocess\n"
-            "command = f'sh -c {shlex.quote(shlex.quote(sys.executable) + \" inner.py; :\")}'\n"
-            "subprocess.run(['sh', '-c', command])"
-        ),
-        (
-            "import asyncio\nasync def go():\n    p = await asyncio.create_subprocess_exec("
-            "sys.executable, 'inner.py')\n    await p.wait()\nasyncio.run(go())"
-        ),
-    ],
-    ids=["os.system", "posix_spawn", "grandchild of a shell", "asyncio"],
-)
-def test_subprocess(bench: Bench, launch: str) -> None:
-    bench.write("x = 1\n", "inner.py")
-    bench.write(f"import sys\n{launch}\n")
-    bench.run("app.py")
-    assert bench.lines("inner.py") == {1}
-    outer, inner = bench.read().recordings
-    assert inner.process.argv[1:] == ("inner.py",)
-    assert outer.process.argv[1:] == ("app.py",)
 
 
 def test_exec_in_a_loop(bench: Bench) -> None:
@@ -286,9 +172,8 @@ def test_exec_in_a_loop(bench: Bench) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.usefixtures("open_tmp_path")
 def test_privileges_dropped_with_a_tight_umask(bench: Bench) -> None:
-    for directory in [bench.root, *bench.root.parents][:4]:
-        directory.chmod(0o755)
     many = "\n".join(f"x{n} = {n}" for n in range(20_000))
     bench.write(many, "late.py")
     bench.write(
@@ -308,28 +193,6 @@ def test_memory_limit(bench: Bench) -> None:
     )
     bench.run("app.py")
     assert bench.lines() >= TICK | {10}
-
-
-def test_out_of_memory_kill(bench: Bench, wait_line: Wait) -> None:
-    """The kernel's out-of-memory killer sends SIGKILL; here the test sends it."""
-    bench.write(
-        PRELUDE + "tick()\nprint('ready', flush=True)\nx = []\nwhile True:\n    x.append(1)\n"
-        "    x.clear()\n"
-    )
-    process = bench.start("app.py")
-    assert wait_line(process) == "ready"
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    process.communicate()
-    assert bench.lines() >= TICK
-
-
-def test_running_when_the_run_ends(bench: Bench, wait_line: Wait) -> None:
-    bench.write(PRELUDE + "tick()\nprint('ready', flush=True)\nsys.stdin.read()\n")
-    process = bench.start("app.py", stdin=subprocess.PIPE)
-    assert wait_line(process) == "ready"
-    assert bench.lines() >= TICK
-    process.communicate()
 
 
 def test_traceback_and_status_of_a_keyboard_interrupt(bench: Bench) -> None:
@@ -388,20 +251,7 @@ def test_recursion_to_the_limit(bench: Bench, lines: int) -> None:
     assert bench.lines("late.py") == set(range(1, lines + 1))
 
 
-def test_main_process_killed_children_go_on(bench: Bench) -> None:
-    bench.write("import sys\nsys.stdin.read()\ny = 2\nprint('done', flush=True)\n", "child.py")
-    bench.write(
-        "import os, subprocess, sys\nsubprocess.Popen([sys.executable, 'child.py'])\n"
-        "os.kill(os.getpid(), 9)\n"
-    )
-    process = bench.start("app.py", stdin=subprocess.PIPE)
-    assert process.wait() == -signal.SIGKILL
-    out, err = process.communicate()  # Ends the child's input, and waits for its output to end.
-    assert (out, err) == ("done\n", "")
-    assert bench.lines() == {1, 2, 3}
-    assert bench.lines("child.py") == {1, 2, 3, 4}
-
-
+@pytest.mark.thorough
 def test_two_hundred_processes_at_once(bench: Bench) -> None:
     bench.write("import sys\nsys.stdin.read(1)\nx = 1\n")
     processes = [bench.start("app.py", stdin=subprocess.PIPE) for _ in range(200)]
@@ -412,6 +262,7 @@ def test_two_hundred_processes_at_once(bench: Bench) -> None:
     assert all(bench.lines(recordings=[each]) == {1, 2, 3} for each in recordings)
 
 
+@pytest.mark.thorough
 def test_sixty_four_threads_mark_the_same_files(bench: Bench) -> None:
     for number in range(64):
         bench.write(
@@ -544,6 +395,7 @@ def mount(bench: Bench) -> Iterator[Callable[[int, str], None]]:
     libc.umount2(target, 2)
 
 
+@pytest.mark.thorough
 def test_full_disk(bench: Bench, mount: Callable[[int, str], None]) -> None:
     mount(0, "size=64k,mode=777")
     for number in range(12):
@@ -617,6 +469,7 @@ def test_no_shared_mapping(bench: Bench) -> None:
     assert bench.lines("large.py") == set(range(1, 3001))
 
 
+@pytest.mark.thorough
 def test_source_with_a_hundred_thousand_lines(bench: Bench) -> None:
     bench.write("x=1\n" * 100_000)
     bench.run("app.py")

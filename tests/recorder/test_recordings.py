@@ -89,6 +89,7 @@ def test_whole(recorded: Bench) -> None:
         assert (source.size, source.modified) == (status.st_size, status.st_mtime_ns)
 
 
+@pytest.mark.thorough
 def test_cut_off_at_each_byte(recorded: Bench, tmp_path: Path) -> None:
     content = _file(recorded).read_bytes()
     used = len(content.rstrip(b"\0"))
@@ -107,6 +108,7 @@ def test_cut_off_at_each_byte(recorded: Bench, tmp_path: Path) -> None:
     assert last == sum(map(len, WHOLE.values()))
 
 
+@pytest.mark.thorough
 def test_each_bit_flipped(recorded: Bench, tmp_path: Path) -> None:
     content = _file(recorded).read_bytes()
     used = len(content.rstrip(b"\0"))
@@ -130,6 +132,7 @@ def test_each_bit_flipped(recorded: Bench, tmp_path: Path) -> None:
     assert told >= used * 3 - 3 * 8 * (records + 1)
 
 
+@pytest.mark.thorough
 def test_random_damage(recorded: Bench, tmp_path: Path) -> None:
     content = _file(recorded).read_bytes()
     choose = random.Random(1)  # noqa: S311 - the same damage each time

@@ -177,6 +177,7 @@ def _config(directory: Path, *, branch: bool, relative: bool) -> CoverageConfig:
     return read_coverage_config(str(rcfile), warn=pytest.fail)
 
 
+@pytest.mark.thorough
 @settings(max_examples=60, deadline=None)
 @given(contents=segments(), branch=st.booleans(), relative=st.booleans())
 def test_merging_gives_what_reading_one_by_one_gives(

@@ -16,6 +16,7 @@ import hdocker
 
 PROJECT = Path(__file__).parents[1]
 START_TIMEOUT = 30  # seconds
+IMAGE = os.environ.get("SHOP_IMAGE", "shop")
 # For machines that have another image, or need a network of their own to build.
 BASE_IMAGE = os.environ.get("HCOVERAGE_BASE_IMAGE", "python:3-slim")
 BUILD_OPTIONS = shlex.split(os.environ.get("SHOP_BUILD_OPTIONS", ""))
@@ -58,17 +59,17 @@ def service() -> Iterator[str]:
 
 def build() -> str:
     """The image as it is deployed."""
-    command = ["docker", "build", "--quiet", "--tag", "shop", "--build-arg"]
+    command = ["docker", "build", "--quiet", "--tag", IMAGE, "--build-arg"]
     command += [f"BASE_IMAGE={BASE_IMAGE}", *BUILD_OPTIONS, str(PROJECT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return "shop"
+    return IMAGE
 
 
 def build_baked() -> str:
     """The image with coverage.py baked in, which is measured without `hcov run` as well."""
     return hdocker.build_container_image(
-        "shop", PROJECT / "Dockerfile", build_args={"BASE_IMAGE": BASE_IMAGE}, options=BUILD_OPTIONS
+        IMAGE, PROJECT / "Dockerfile", build_args={"BASE_IMAGE": BASE_IMAGE}, options=BUILD_OPTIONS
     )
 
 
