@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from hcoverage._origin_data import OriginData, OriginsError, read_origins
     from hcoverage._page import Page, with_slug
     from hcoverage._printable import printable
+    from hcoverage._private_directory import data_of_killed_sessions, data_of_running_sessions
     from hcoverage._progress import OnProgress
     from hcoverage._proof import CameBack, Proof, open_proof
     from hcoverage._rcfile import Rcfile, find_rcfile, read_rcfile
@@ -128,6 +129,8 @@ __all__ = [
     "combine_commands",
     "copy_startup_directory",
     "coverage_subprocess_commands",
+    "data_of_killed_sessions",
+    "data_of_running_sessions",
     "default_rcfile_text",
     "find_rcfile",
     "inject",
@@ -199,6 +202,7 @@ _NAMES: Final = {
     "_origin_data": ("OriginData", "OriginsError", "read_origins"),
     "_page": ("Page", "with_slug"),
     "_printable": ("printable",),
+    "_private_directory": ("data_of_killed_sessions", "data_of_running_sessions"),
     "_progress": ("OnProgress",),
     "_proof": ("CameBack", "Proof", "open_proof"),
     "_rcfile": ("Rcfile", "find_rcfile", "read_rcfile"),
