@@ -129,12 +129,12 @@ def session(
     module_session: hcoverage.Session, compose: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[hcoverage.Session]:
     """What `hcov run` opens, with this process as the measured command and a project of its own."""
-    monkeypatch.chdir(module_session.data_dir.parent)
+    monkeypatch.chdir(module_session.data_file.parent)
     os.environ.update(hdocker.measure_containers(module_session.environment))
     os.environ["COMPOSE_PROJECT_NAME"] = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
     yield module_session
     command = [*compose, "--profile", "*", "down", "--rmi", "local", "--timeout", "0"]
-    done = unmeasured(*command, cwd=module_session.data_dir.parent)
+    done = unmeasured(*command, cwd=module_session.data_file.parent)
     assert done.returncode == 0, done.stderr
     for left in [*module_session.data_dir.glob("*.hcrec"), *module_session.data_dir.glob("prob*")]:
         left.unlink()
@@ -163,7 +163,7 @@ def measured(session: hcoverage.Session) -> dict[str, set[int]]:
     result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
     data = CoverageData(basename=str(result.data_file))
     data.read()
-    assert {Path(name).parent for name in data.measured_files()} <= {session.data_dir.parent}
+    assert {Path(name).parent for name in data.measured_files()} <= {session.data_file.parent}
     return {Path(name).name: set(data.lines(name) or ()) for name in data.measured_files()}
 
 
@@ -218,7 +218,7 @@ def test_up_again_leaves_containers_alone_also_in_another_context(
 def test_compose_finds_its_files_as_ever(
     session: hcoverage.Session, way: str, command: str
 ) -> None:
-    project = session.data_dir.parent
+    project = session.data_file.parent
     below = project / "below"
     below.mkdir()
     override = "services: {extra: {environment: {WORD: other}}}"
@@ -314,7 +314,7 @@ def test_the_override_file_by_hand(session: hcoverage.Session) -> None:
 def test_no_override_file_outside_of_a_run(
     module_session: hcoverage.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(module_session.data_dir.parent)
+    monkeypatch.chdir(module_session.data_file.parent)
     with pytest.raises(hdocker.ComposeError, match="inside of `hcov run` alone"):
         hdocker.compose_override()
 

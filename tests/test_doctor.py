@@ -319,9 +319,12 @@ class TestTheDataDirectory:
 
     def test_into_which_a_run_is_measuring(self, project: Path) -> None:
         (project / "waits.py").write_text("print('up', flush=True)\ninput()\n")
-        command = [sys.executable, "-m", "hcov", "run", "-q", "--", sys.executable, "waits.py"]
+        hcov = [sys.executable, "-m", "hcov", "run", "-q", "--data-dir", "coverage_data"]
         with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*hcov, "--", sys.executable, "waits.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         ) as run:
             assert run.stdout is not None
             assert run.stdout.readline() == "up\n"

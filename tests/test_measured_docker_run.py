@@ -108,7 +108,7 @@ def session(
     module_session: hcoverage.Session, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[hcoverage.Session]:
     """What `hcov run` opens, with this process as the measured command."""
-    monkeypatch.chdir(module_session.data_dir.parent)
+    monkeypatch.chdir(module_session.data_file.parent)
     os.environ.update(hdocker.measure_containers(module_session.environment))
     yield module_session
     for left in [*module_session.data_dir.glob("*.hcrec"), *module_session.data_dir.glob("prob*")]:

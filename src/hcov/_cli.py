@@ -36,10 +36,17 @@ _rcfile_option = click.option(
 _data_dir_option = click.option(
     "--data-dir",
     type=_EXISTING,
-    default=Path("coverage_data"),
+    default=Path(hcoverage.DEFAULT_DATA_DIR),
     show_default=True,
     metavar="DIR",
     help="Where processes and containers write their data.",
+)
+_data_dir_of_run_option = click.option(
+    "--data-dir",
+    type=_EXISTING,
+    metavar="DIR",
+    help="Where processes and containers write their data. "
+    "[default: coverage_data, if that is there; else a directory of the run's own, below TMPDIR]",
 )
 
 _core_option = click.option(
@@ -101,7 +108,7 @@ def main() -> None:
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @_rcfile_option
-@_data_dir_option
+@_data_dir_of_run_option
 @click.option("--append", is_flag=True, help="Add to what is in the data file already.")
 @click.option(
     "--fail-under",
@@ -204,21 +211,21 @@ def remove() -> None:
 def combine(ctx: click.Context, /, paths: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
     """Merge data files into one .coverage.
 
-    PATH is a data file, a recording, or a directory that holds some [default: . and
-    coverage_data]; or an archive with some anywhere in it (.zip, .tar, .tar.gz, .tar.xz, .tar.bz2);
-    or a URL such as s3://bucket/run-42/, with: pip install 'hcoverage[remote]'
+    PATH is a data file, a recording, or a directory that holds some [default: ., coverage_data and
+    what killed runs of this project left]; or an archive with some anywhere in it (.zip, .tar,
+    .tar.gz, .tar.xz, .tar.bz2); or a URL such as s3://bucket/run-42/, with:
+    pip install 'hcoverage[remote]'
 
     What is merged is removed, but for archives and URLs. A file that cannot be merged is left
     alone and named, and the exit status is then 3.
     """
     rcfile = options.pop("rcfile")
-    found = paths or tuple(path for path in (".", "coverage_data") if Path(path).is_dir())
-    ctx.exit(_run.combine(found, rcfile=rcfile, **options))
+    ctx.exit(_run.combine(paths or _places_of_data(), rcfile=rcfile, **options))
 
 
 @main.command()
 @_rcfile_option
-@_data_dir_option
+@_data_dir_of_run_option
 @_core_option
 @engine_option
 @sudo_option
@@ -250,17 +257,24 @@ main.add_command(docker)
 
 @main.command()
 @_rcfile_option
-@_data_dir_option
+@_data_dir_of_run_option
 @click.option("--live", is_flag=True, help="The coverage so far of a run that is in progress.")
 @click.option("--data-file", type=_EXISTING, default=Path(".coverage"), show_default=True)
 @click.pass_context
 def report(
-    ctx: click.Context, /, rcfile: Path | None, data_dir: Path, *, live: bool, data_file: Path
+    ctx: click.Context,
+    /,
+    rcfile: Path | None,
+    data_dir: Path | None,
+    *,
+    live: bool,
+    data_file: Path,
 ) -> None:
     """Print coverage.py's report, also while a run is in progress.
 
-    With --live, what processes have recorded so far is read from the data directory, as often as
-    you like: it does not touch them, and the run's own report is the same.
+    With --live, what processes have recorded so far is read from the data directory, by default of
+    each run that is in progress here, as often as you like: it does not touch them, and the run's
+    own report is the same.
     """
     chosen = hcoverage.read_rcfile(rcfile)
     if live:
@@ -306,6 +320,12 @@ def commands_combine(rcfile: Path | None, data_dir: Path, reports: tuple[str, ..
 def _echo_lines(lines: list[str]) -> None:
     for line in lines:
         click.echo(line)
+
+
+def _places_of_data() -> list[Path]:
+    here = [Path(), Path(hcoverage.DEFAULT_DATA_DIR)]
+    outside = hcoverage.data_of_killed_sessions(Path.cwd())
+    return [*filter(Path.is_dir, here), *outside]
 
 
 def _found_rcfile() -> Path:

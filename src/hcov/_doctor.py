@@ -35,7 +35,7 @@ class Options:
     """What `hcov doctor` was asked for; see its help."""
 
     rcfile: Path | None
-    data_dir: Path
+    data_dir: Path | None
     core: str | None
     engine: str
     use_sudo: bool

@@ -71,7 +71,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--hcov-data-dir",
         metavar="DIR",
-        help="Where processes and containers write their data. [default: coverage_data]",
+        help="Where processes and containers write their data. [default: coverage_data, if that is "
+        "there; else a directory of the run's own, below TMPDIR]",
     )
     parser.addini("hcov", "As --hcov.", "bool", default=None)
     parser.addini("hcov_report", "As --hcov-report; a list.", "args", default=None)

@@ -222,8 +222,7 @@ def _read_options(config: pytest.Config) -> _run.Options:
         raise usage_error(f"--hcov-fail-under: {fail_under:g} is not between 0 and 100")
     return _run.Options(
         rcfile=_path(config, given.hcov_rcfile, "hcov_rcfile"),
-        data_dir=_path(config, given.hcov_data_dir, "hcov_data_dir")
-        or Path(hcoverage.DEFAULT_DATA_DIR),
+        data_dir=_path(config, given.hcov_data_dir, "hcov_data_dir"),
         append=False,
         fail_under=fail_under,
         reports=tuple(name for name in reports if name not in (_TERM, "")),

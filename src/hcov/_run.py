@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -43,7 +44,7 @@ class Options:
     """
 
     rcfile: Path | hcoverage.Rcfile | None
-    data_dir: Path
+    data_dir: Path | None
     append: bool
     fail_under: float | None
     reports: tuple[str, ...]
@@ -106,8 +107,12 @@ def combine(paths: Sequence[str | Path], *, rcfile: Path | None, **options: Any)
     return 0 if is_whole(result) else DATA_LOST
 
 
-def report_live(data_dir: Path, rcfile: hcoverage.Rcfile) -> int:
+def report_live(data_dir: Path | None, rcfile: hcoverage.Rcfile) -> int:
     """Print the coverage so far of a run that is in progress, leaving all as it is.
+
+    Args:
+        data_dir: Its data directory; without one, those of all that are in progress here.
+        rcfile: What to report by.
 
     Returns:
         coverage.py's exit status.
@@ -116,9 +121,11 @@ def report_live(data_dir: Path, rcfile: hcoverage.Rcfile) -> int:
         NoDataError: Nothing has been recorded yet.
         OSError: There is no such data directory.
     """
+    running = [data_dir] if data_dir else hcoverage.data_of_running_sessions(Path.cwd())
+    found = running or [Path(hcoverage.DEFAULT_DATA_DIR)]
     with tempfile.TemporaryDirectory(prefix="hcov-") as directory:
         merged = Path(directory) / ".coverage"
-        result = hcoverage.combine([data_dir], coveragerc=rcfile, data_file=merged, keep=True)
+        result = hcoverage.combine(found, coveragerc=rcfile, data_file=merged, keep=True)
         tell_result(result, "so far")
         return report(merged, rcfile)
 
@@ -200,13 +207,10 @@ def merge(
     problems = session.problems()
     try:
         with progress_bar("merging") as on_progress:
-            result = hcoverage.combine(
-                session.data_paths(),
-                coveragerc=session.rcfile,
-                data_file=data_file,
+            result = session.combine(
+                data_file,
                 append=options.append,
                 command=command,
-                known=session.known,
                 on_progress=None if options.quiet else on_progress,
             )
     except (hcoverage.HcoverageError, OSError):
@@ -228,10 +232,10 @@ def is_whole(result: hcoverage.CombineResult) -> bool:
 
 def tell_start(session: hcoverage.Session, *, quiet: bool) -> None:
     """Tell what a session found, and what it does without."""
-    if session.previous is not None:
+    for previous in session.previous:
         text = (
-            f"data of an earlier run was left unmerged; it is now in {short(session.previous)}: "
-            f"`hcov combine --append {short(session.previous)}` merges it"
+            f"data of an earlier run was left unmerged; it is in {short(previous)}: "
+            f"`hcov combine --append {shlex.quote(short(previous))}` merges it"
         )
         tell(with_slug(text, Page.LEFT_OVER))
     if session.rcfile.path is None and not quiet:

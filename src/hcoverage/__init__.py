@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from hcoverage._origin_data import OriginData, OriginsError, read_origins
     from hcoverage._page import Page, with_slug
     from hcoverage._printable import printable
+    from hcoverage._private_directory import data_of_killed_sessions, data_of_running_sessions
     from hcoverage._progress import OnProgress
     from hcoverage._proof import CameBack, Proof, open_proof
     from hcoverage._rcfile import Rcfile, as_rcfile, find_rcfile, read_rcfile
@@ -132,6 +133,8 @@ __all__ = [
     "container_rcfile_text",
     "copy_startup_directory",
     "coverage_subprocess_commands",
+    "data_of_killed_sessions",
+    "data_of_running_sessions",
     "default_rcfile_text",
     "find_rcfile",
     "inject",
@@ -204,6 +207,7 @@ _NAMES: Final = {
     "_origin_data": ("OriginData", "OriginsError", "read_origins"),
     "_page": ("Page", "with_slug"),
     "_printable": ("printable",),
+    "_private_directory": ("data_of_killed_sessions", "data_of_running_sessions"),
     "_progress": ("OnProgress",),
     "_proof": ("CameBack", "Proof", "open_proof"),
     "_rcfile": ("Rcfile", "as_rcfile", "find_rcfile", "read_rcfile"),

@@ -44,7 +44,7 @@ class Checkup:
 
 def look_around(
     coveragerc: str | os.PathLike[str] | None = None,
-    data_dir: str | os.PathLike[str] = "coverage_data",
+    data_dir: str | os.PathLike[str] | None = None,
     core: str | None = None,
 ) -> Checkup:
     """Look at the project in the current directory, and at the Pythons of this machine.
@@ -53,7 +53,7 @@ def look_around(
 
     Args:
         coveragerc: The rcfile; without one, what coverage.py finds here.
-        data_dir: The data directory.
+        data_dir: The data directory; without one, what a run would choose.
         core: `auto`, `recorder` or `coverage`; None for what HCOVERAGE_CORE or the rcfile says.
     """
     # Imported here: most who import hcoverage, such as each merge, do not look around.

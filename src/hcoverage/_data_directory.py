@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage._atomic_write import write_atomically
 from hcoverage._errors import DataDirectoryBusyError
+from hcoverage._move import move
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 RCFILE_NAME: Final = ".coveragerc"
 DEFAULT_DATA_DIR: Final = "coverage_data"
@@ -47,6 +48,7 @@ _PROBLEM_BYTES: Final = 2000
 # What `_autosave` was writing when its process was killed.
 _UNFINISHED_PREFIX: Final = ".autosave."
 _PREVIOUS: Final = "previous"
+_RUN_PREFIX: Final = "run-"
 
 
 def make(directory: Path) -> None:
@@ -149,17 +151,52 @@ def set_previous_aside(directory: Path) -> Path | None:
     Raises:
         OSError: They cannot be moved.
     """
-    files = [*data_files(directory), *recordings(directory)]
+    files = left_in(directory)
     for note in _notes(directory):
         note.unlink(missing_ok=True)
     if not files:
         return None
-    parent = directory / _PREVIOUS
-    parent.mkdir(exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=parent, prefix="run-"))
+    aside = _make_aside(directory)
     for file in files:
         file.rename(aside / file.name)
     return aside
+
+
+def keep(files: Iterable[Path], place: Path) -> dict[Path, Path]:
+    """Move what was not merged from a data directory that will be removed to one that stays.
+
+    What cannot be moved, as what a container's root wrote for nobody else to read, stays.
+
+    Args:
+        files: What is to be moved.
+        place: The other data directory; it is made only if it is needed.
+
+    Returns:
+        Where each was, and where it is now.
+    """
+    moved: dict[Path, Path] = {}
+    for file in files:
+        with contextlib.suppress(OSError):
+            make(place)
+            is_taken = os.path.lexists(place / file.name)
+            moved[file] = move(file, _make_aside(place) if is_taken else place)
+    return moved
+
+
+def is_only_left_over(directory: Path) -> bool:
+    """Tell whether a data directory holds what runs left, and nothing that somebody put there."""
+    try:
+        names = os.listdir(directory)  # noqa: PTH208
+    except OSError:
+        return False
+    return bool(names) and all(
+        name == _PREVIOUS or is_data_file_name(name) or _is_recording_name(name) for name in names
+    )
+
+
+def left_in(directory: Path) -> list[Path]:
+    """List the data files and recordings in a directory."""
+    return [*data_files(directory), *recordings(directory)]
 
 
 def set_aside_before(directory: Path) -> list[Path]:
@@ -197,26 +234,37 @@ def source_notes(directory: Path) -> dict[str, set[tuple[int, int]]]:
     return found
 
 
-def discard(directory: Path) -> bool:
-    """Remove the data directory if nothing is left in it but what we and the hook wrote.
+def discard(directory: Path) -> None:
+    """Remove the data directory if nothing is left in it but what we and the hook wrote."""
+    with contextlib.suppress(FileNotFoundError):  # what is measured may have removed it
+        (directory / RCFILE_NAME).unlink(missing_ok=True)
+        clear(directory)
+    with contextlib.suppress(OSError):
+        # Refused while anything is left, also what a container wrote a moment ago.
+        directory.rmdir()
 
-    Returns:
-        Whether it is gone.
-    """
-    (directory / RCFILE_NAME).unlink(missing_ok=True)
+
+def clear(directory: Path) -> None:
+    """Remove what we and the hook wrote beside data, but for the rcfile."""
     for note in _notes(directory):
         note.unlink(missing_ok=True)
     for pattern in (f"{_UNFINISHED_PREFIX}*", f"*{CONTEXT_SUFFIX}"):
         for part in directory.glob(pattern):
             part.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        (directory / _PREVIOUS).rmdir()
-    try:
-        # Refused while anything is left, also what a container wrote a moment ago.
-        directory.rmdir()
-    except OSError:
-        return False
-    return True
+    for emptied in (*set_aside_before(directory), directory / _PREVIOUS):
+        with contextlib.suppress(OSError):
+            emptied.rmdir()
+
+
+def _make_aside(directory: Path) -> Path:
+    parent = directory / _PREVIOUS
+    if parent.is_symlink():  # a container's, to have things put elsewhere
+        parent.unlink()
+    parent.mkdir(exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=parent, prefix=_RUN_PREFIX))
+    # As open as where it comes from: what is in it may not be believed more than before.
+    make(aside)
+    return aside
 
 
 def _is_recording_name(name: str) -> bool:

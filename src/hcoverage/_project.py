@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage import _data_directory
+from hcoverage import _data_directory, _private_directory
 from hcoverage._core import CoreChoice, CoreError, choose_core
 from hcoverage._environment import VARIABLES
 from hcoverage._errors import RcfileError
@@ -54,6 +54,7 @@ class DataDirectoryFacts:
 
     Attributes:
         path: Where it is, or would be.
+        is_outside: Whether a run has one of its own instead, outside the project.
         exists: Whether anything is there.
         is_directory: Whether that is a directory.
         mode: Its permissions.
@@ -61,11 +62,12 @@ class DataDirectoryFacts:
         is_locked: Whether a run is measuring into it.
         rcfile_mode: The permissions of the rcfile in it; None where there is none.
         left: How many files of an earlier run are in it.
-        set_aside: Where data of runs before that was moved.
+        set_aside: Where more data of earlier runs is.
         problems: Notes of processes that could not be measured then.
     """
 
     path: Path
+    is_outside: bool = False
     exists: bool = False
     is_directory: bool = False
     mode: int = 0
@@ -121,7 +123,7 @@ class Project:
 
 def look_at_project(
     coveragerc: str | os.PathLike[str] | None,
-    data_dir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None,
     core: str | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Project:
@@ -129,22 +131,25 @@ def look_at_project(
 
     Args:
         coveragerc: The rcfile; without one, what coverage.py finds here.
-        data_dir: The data directory.
+        data_dir: The data directory; without one, what a run would choose.
         core: The core that is asked for.
         environment: The environment.
     """
     here = Path.cwd()
     rcfile = _look_at_rcfile(here, coveragerc, core)
-    directory = here / data_dir
+    directory = here / (data_dir or _data_directory.DEFAULT_DATA_DIR)
+    facts = _look_at_data_directory(directory)
+    if data_dir is None:
+        facts = _as_a_run_chooses(facts, here)
     data_file = here / (rcfile.rcfile.settings.data_file if rcfile.rcfile else ".coverage")
     session = environment.get("HCOVERAGE_SESSION")
     lock = lock_of(data_file)
     return Project(
         directory=here,
         rcfile=rcfile,
-        data_directory=_look_at_data_directory(directory),
+        data_directory=facts,
         rooms=(
-            _room(directory, "data"),
+            *([] if facts.is_outside else [_room(directory, "data")]),
             _room(data_file.parent, "result"),
             _room(Path(tempfile.gettempdir()), TEMPORARY),
         ),
@@ -194,9 +199,20 @@ def _look_at_data_directory(path: Path) -> DataDirectoryFacts:
         facts,
         is_locked=_is_locked(path),
         rcfile_mode=stat.S_IMODE(rcfile.stat().st_mode) if rcfile.is_file() else None,
-        left=len([*_data_directory.data_files(path), *_data_directory.recordings(path)]),
+        left=len(_data_directory.left_in(path)),
         set_aside=tuple(_data_directory.set_aside_before(path)),
         problems=tuple(_data_directory.problems(path)),
+    )
+
+
+def _as_a_run_chooses(facts: DataDirectoryFacts, here: Path) -> DataDirectoryFacts:
+    """Tell what a run is about to use that is told of no data directory, see `_session`."""
+    killed = _private_directory.data_of_killed_sessions(here)
+    is_left_over = facts.is_directory and _data_directory.is_only_left_over(facts.path)
+    return dataclasses.replace(
+        facts,
+        is_outside=not facts.exists or is_left_over,
+        set_aside=(*facts.set_aside, *killed),
     )
 
 

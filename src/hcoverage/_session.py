@@ -11,16 +11,15 @@ import dataclasses
 import importlib.util
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage import _data_directory, _guest_settings, _hook
+from hcoverage import _data_directory, _guest_settings, _hook, _private_directory
 from hcoverage._atomic_write import write_atomically
 from hcoverage._core import Core, CoreChoice, choose_core, worth_skipping
 from hcoverage._environment import SESSION_VARIABLE, session_environment
-from hcoverage._errors import RcfileError
+from hcoverage._errors import CombineError, RcfileError
 from hcoverage._project_files import project_files
 from hcoverage._project_roots import importing_from_here, roots
 from hcoverage._rcfile import Rcfile, as_rcfile
@@ -31,6 +30,8 @@ from hcoverage._unmeasured import Doors, Unmeasured, find_unmeasured
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from hcoverage._combine_result import CombineResult
+    from hcoverage._progress import OnProgress
     from hcoverage._source_identity import Known
     from hcoverage._watch import SeenPython
 
@@ -48,8 +49,9 @@ class Session:
         core: Which core measures, and why.
         hook: The start-up hook that the session holds in place.
         data_dir: Where processes and containers write, absolute.
+        kept_dir: Where what cannot be merged is afterwards, absolute; the same, or in the project.
         data_file: Where the merged data goes, absolute.
-        previous: Where data files of an earlier, unmerged run were moved; None if there were none.
+        previous: Where data of earlier runs is that was never merged.
         environment: The whole environment for the command.
         known: What the project's sources were when it began (`combine`).
     """
@@ -58,8 +60,9 @@ class Session:
     core: CoreChoice
     hook: Path
     data_dir: Path
+    kept_dir: Path
     data_file: Path
-    previous: Path | None
+    previous: tuple[Path, ...]
     environment: Mapping[str, str]
     known: Mapping[str, Known]
 
@@ -71,6 +74,58 @@ class Session:
         """
         combined = self.data_dir / _DATA_FILE_NAME
         return [self.data_dir, *([combined] if combined.is_file() else [])]
+
+    def combine(
+        self,
+        data_file: Path,
+        *,
+        append: bool = False,
+        command: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> CombineResult:
+        """Merge what the session's processes left, and keep what cannot be merged in `kept_dir`.
+
+        Args:
+            data_file: Where the result goes.
+            append: Merge what is in `data_file` already, too.
+            command: The process id of the command that was run.
+            on_progress: Called with how many files have been read, and how many there are.
+
+        Returns:
+            What `hcoverage.combine` does; what was set aside is told by where it is now.
+
+        Raises:
+            HcoverageError, OSError: As `hcoverage.combine` does.
+        """
+        from hcoverage._combine import combine  # noqa: PLC0415 - most of a session needs none of it
+
+        try:
+            result = combine(
+                self.data_paths(),
+                coveragerc=self.rcfile,
+                known=self.known,
+                data_file=data_file,
+                append=append,
+                command=command,
+                on_progress=on_progress,
+            )
+        except CombineError as error:
+            text = str(error)
+            for before, now in self._keep(_data_directory.left_in(self.data_dir)).items():
+                text = text.replace(str(before), str(now))
+            raise type(error)(text) from error
+        moved = self._keep(item.path for item in result.set_aside)
+        set_aside = (
+            dataclasses.replace(item, path=moved.get(item.path, item.path))
+            for item in result.set_aside
+        )
+        return dataclasses.replace(result, set_aside=tuple(set_aside))
+
+    def _keep(self, files: Iterable[Path]) -> dict[Path, Path]:
+        if self.kept_dir == self.data_dir:
+            return {}
+        ours = (file for file in files if file.parent == self.data_dir)
+        return _data_directory.keep(ours, self.kept_dir)
 
     def problems(self) -> list[str]:
         """Tell where measuring could not start, one line for each process, safe to print."""
@@ -85,8 +140,9 @@ class Session:
             seen: The Pythons that were started.
             merged: The files that a combine has taken out of the data directory already.
         """
+        places = {place for place in (self.data_dir, self.kept_dir) if place.is_dir()}
         names = [
-            *(entry.name for entry in self.data_dir.iterdir()),
+            *(entry.name for place in places for entry in place.iterdir()),
             *(file.name for file in merged),
         ]
         doors = Doors(self.environment[SESSION_VARIABLE], self.hook)
@@ -96,18 +152,20 @@ class Session:
 @contextlib.contextmanager
 def open_session(
     coveragerc: str | os.PathLike[str] | Rcfile | None = None,
-    data_dir: str | os.PathLike[str] = _data_directory.DEFAULT_DATA_DIR,
+    data_dir: str | os.PathLike[str] | None = None,
     core: str | None = None,
 ) -> Iterator[Session]:
     """Set up everything for measuring a command, for the length of a `with` block.
 
     Afterwards the hook is gone, unless somebody injected it or another session holds it, and so is
-    the data directory, unless there is still data in it.
+    the data directory, unless it was there before or there is still data in it. Data that is left
+    in one outside the project is moved to `coverage_data` in the current directory.
 
     Args:
         coveragerc: The rcfile, or what was read of it; without one, the one that coverage.py would
             find in the current directory, else its defaults.
-        data_dir: The data directory.
+        data_dir: The data directory; without one, `coverage_data` in the current directory if
+            somebody has made that, else one of the session's own, outside the project.
         core: `auto`, `recorder` or `coverage`; None for what HCOVERAGE_CORE or the rcfile says.
 
     Yields:
@@ -122,19 +180,14 @@ def open_session(
     """
     here = Path.cwd()
     with contextlib.ExitStack() as undo:
-        private = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="hcov-")))
-        # Processes that drop their privileges read the rcfile in it too.
-        private.chmod(0o755)
+        private = undo.enter_context(_private_directory.opened(here))
         rcfile = as_rcfile(coveragerc)
         _require_sources_and_plugins(rcfile, here)
         choice = choose_core(rcfile, core)
 
-        directory = here / data_dir
-        _data_directory.make(directory)
-        undo.enter_context(_data_directory.locked(directory))
-        # Only now: whoever is turned away above must not tidy up what another run uses.
-        undo.callback(_data_directory.discard, directory)
-        previous = _data_directory.set_previous_aside(directory)
+        directory, kept = _choose_data_directory(here, data_dir, private)
+        undo.enter_context(_opened_data_directory(directory, kept))
+        previous = _left_by_earlier_runs(here, directory, kept)
         files = [file for file, _ in project_files(roots(rcfile.settings, here), [directory])]
         with_templates = bool(rcfile.settings.plugins)
         names = _guest_settings.ends_of(files, with_templates=with_templates)
@@ -173,11 +226,54 @@ def open_session(
             core=choice,
             rcfile=rcfile,
             data_dir=directory,
+            kept_dir=kept,
             data_file=here / rcfile.settings.data_file,
             previous=previous,
             environment=session_environment(os.environ, startup, directory, for_coverage),
             known=known_now(file for file in files if file.endswith(".py")),
         )
+
+
+def _choose_data_directory(
+    here: Path, given: str | os.PathLike[str] | None, private: Path
+) -> tuple[Path, Path]:
+    """Choose the data directory, and where what cannot be merged is to be kept."""
+    if given is not None:
+        return here / given, here / given
+    default = here / _data_directory.DEFAULT_DATA_DIR
+    if os.path.lexists(default):
+        is_left_over = default.is_dir() and _data_directory.is_only_left_over(default)
+        if not is_left_over:  # somebody has containers write into it
+            return default, default
+    return _private_directory.make_data_directory(private), default
+
+
+@contextlib.contextmanager
+def _opened_data_directory(directory: Path, kept: Path) -> Iterator[None]:
+    """Have a data directory for the length of a `with` block, and lose nothing of what is in it."""
+    was_there = directory.is_dir()
+    _data_directory.make(directory)
+    with _data_directory.locked(directory):
+        # Only now: whoever is turned away above must not tidy up what another run uses.
+        try:
+            yield
+        finally:
+            if was_there and kept == directory:
+                _data_directory.clear(directory)
+            else:
+                _data_directory.discard(directory)
+            if directory != kept and directory.is_dir():
+                _data_directory.keep(list(directory.iterdir()), kept)
+
+
+def _left_by_earlier_runs(here: Path, directory: Path, kept: Path) -> tuple[Path, ...]:
+    """Get what earlier runs left out of the way of what this one will leave; tell where it is."""
+    aside = _data_directory.set_previous_aside(kept) if kept.is_dir() else None
+    if directory != kept:
+        _data_directory.discard(kept)  # what was in it may have been merged by now
+    _private_directory.tidy_up(here)
+    outside = _private_directory.data_of_killed_sessions(here)
+    return (*outside, *([] if aside is None else [aside]))
 
 
 def _require_sources_and_plugins(rcfile: Rcfile, here: Path) -> None:
