@@ -45,6 +45,7 @@ with subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, env=environment) as c
     print("pid", child.pid, flush=True)
 """
 WAIT: Final = "input()"
+SI_SIGIO: Final = -5  # sigaction(2)
 WAITS: Final = "try:\n    input()\nexcept EOFError:\n    pass\n"
 
 
@@ -125,14 +126,22 @@ def inside() -> None:
     Path("test_it.py").write_text(TEST)
 
 
-def has_ended(process: int) -> bool:
+def words_of(process: Path) -> set[bytes]:
+    """Give the words of a process's command line, by its directory in /proc."""
+    try:
+        return {*(process / "cmdline").read_bytes().split(b"\0")}
+    except OSError:
+        return set()
+
+
+def wait_for_the_end_of(process: int) -> None:
     """Wait for a process to be gone."""
     try:
         descriptor = os.pidfd_open(process)
     except ProcessLookupError:
-        return True
+        return
     try:
-        return bool(select.select([descriptor], [], [], 10)[0])
+        select.select([descriptor], [], [])
     finally:
         os.close(descriptor)
 
@@ -148,7 +157,7 @@ class TestInsideOfPytest:
         (line,) = [line for line in done.stdout.splitlines() if "not measured: " in line]
         command_line = f"{shlex.quote(PYTHON)} -S -c 'input()'"
         assert f"`{command_line}`: -S keeps Python from reading any start-up hook" in line
-        assert has_ended(int(Path("watcher").read_text()))
+        wait_for_the_end_of(int(Path("watcher").read_text()))
 
     @pytest.mark.parametrize("options", [["--hcov"], ["--hcov", "--cov=."]])
     def test_the_workers_of_pytest_xdist_are_measured(self, options: list[str]) -> None:
@@ -165,7 +174,7 @@ class TestInsideOfPytest:
         command = [PYTHON, "-m", "pytest", "--hcov"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == -signal.SIGKILL, done.stdout
-        assert has_ended(int(Path("watcher").read_text()))
+        wait_for_the_end_of(int(Path("watcher").read_text()))
 
 
 class TestCauses:
@@ -300,9 +309,68 @@ def test_the_options_of_python_itself_are_told_from_a_programs(
     assert interpreter_options(argv) == frozenset(letters)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of starts")
+class TestOfEachStart:
+    COMMAND: Final = (PYTHON, "-I", "-S", "-c", "pass")
+
+    def test_the_kernel_tells_however_short_it_is(self) -> None:
+        with hcoverage.PythonWatch() as watch:
+            subprocess.run(self.COMMAND, check=True)
+            assert select.select(watch.descriptors, [], [], 0)[0]
+
+    def test_a_signal_comes_also_to_who_looks_late(self) -> None:
+        # In a process without threads: any thread that does not wait for the signal may get it.
+        Path("late.py").write_text(
+            "import hcoverage, signal, subprocess\n"
+            "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})\n"
+            "with hcoverage.PythonWatch() as watch:\n"
+            "    watch.signal_with(signal.SIGCHLD)\n"
+            f"    subprocess.run({self.COMMAND}, check=True)\n"
+            "    print(signal.sigwaitinfo({signal.SIGCHLD}).si_code)\n"
+        )
+        told = subprocess.check_output([PYTHON, "late.py"], text=True)
+        assert int(told) == SI_SIGIO  # not of the end of the child
+
+    def test_a_look_answers_for_what_was_before_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # An interpreter that nobody else on this machine starts meanwhile.
+        encodings = tmp_path / "lib" / "python3.11" / "encodings"
+        encodings.mkdir(parents=True)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python3.11"))
+        monkeypatch.setenv("PATH", "")
+        with hcoverage.PythonWatch() as watch:
+            assert list(encodings.iterdir()) == []
+            assert select.select(watch.descriptors, [], [], 0)[0]
+            watch.look(os.getpid())
+            assert not select.select(watch.descriptors, [], [], 0)[0]
+
+
+def test_what_runs_already_is_seen_by_who_comes_later() -> None:
+    with subprocess.Popen([PYTHON, "-S", "-c", WAIT], stdin=subprocess.PIPE) as process:
+        with hcoverage.DetachedWatch() as watch:
+            seen = watch.seen()
+        process.communicate(b"\n")
+    assert (process.pid,) in [python.pids for python in seen]
+
+
+def test_a_watch_that_was_killed_has_seen_nothing() -> None:
+    with hcoverage.DetachedWatch() as watch:
+        (watcher,) = [
+            int(process.name)
+            for process in Path("/proc").glob("[0-9]*")
+            if {b"-I", b"-S", str(os.getpid()).encode()} <= words_of(process)
+        ]
+        os.kill(watcher, signal.SIGKILL)
+        wait_for_the_end_of(watcher)
+        assert watch.seen() == []
+
+
 def test_it_is_exported_for_other_runners_than_ours() -> None:
-    watch = hcoverage.PythonWatch()
-    with subprocess.Popen([sys.executable, "-c", WAIT], stdin=subprocess.PIPE) as process:
+    with (
+        hcoverage.PythonWatch() as watch,
+        subprocess.Popen([sys.executable, "-c", WAIT], stdin=subprocess.PIPE) as process,
+    ):
         while not watch.seen():
             assert watch.look(process.pid) > 0
         (seen,) = watch.seen()

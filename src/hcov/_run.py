@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -81,12 +82,13 @@ def run(command: Sequence[str], options: Options) -> int:
     """
     with hcoverage.open_session(options.rcfile, options.data_dir, options.core) as session:
         tell_start(session, quiet=options.quiet)
-        watch = hcoverage.PythonWatch()
-        try:
-            status = run_command(command, environment_of(session, options), watch.look)
-        except NotStartedError as error:
-            tell(f"error: {message_of(error)}")
-            return error.exit_status
+        with hcoverage.PythonWatch() as watch:
+            watch.signal_with(signal.SIGCHLD)
+            try:
+                status = run_command(command, environment_of(session, options), watch.look)
+            except NotStartedError as error:
+                tell(f"error: {message_of(error)}")
+                return error.exit_status
         own_status = finish(session, options, watch.root, watch.seen())
     return status or own_status
 

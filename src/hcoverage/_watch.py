@@ -1,21 +1,28 @@
-"""Watch which Pythons a command starts, from outside, by looking into /proc now and then.
+"""Watch which Pythons a command starts, from outside, by looking into /proc.
 
-What is seen is compared with what was measured by `_unmeasured`. A process that begins and ends
-between two looks is not seen, nor one whose parent ended before the first look at it. Processes in
-containers are the engine's, not the command's, and not looked at. Without /proc nothing is seen.
+What is seen is compared with what was measured by `_unmeasured`. A look is due when a Python
+starts, which `_python_starts` tells, and now and then, for those that it does not know. A process
+that ends before the look is not seen, nor one whose parent ended before the first look at it.
+Processes in containers are the engine's, not the command's, and not looked at. Without /proc
+nothing is seen.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 import re
 import shutil
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
+
+from hcoverage._python_starts import PythonStarts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    import signal
+    from collections.abc import Iterable, Iterator, Mapping
+    from types import TracebackType
 
 # In seconds; and in times of what a look takes of the processor, so that looking takes less than
 # 1 % of one, however many processes there are.
@@ -71,17 +78,48 @@ class PythonWatch:
     """Remembers the Pythons among the descendants of a process.
 
     Args:
-        running: The process, where it runs already; else it is started after this.
+        running: The process, where it and its descendants run already; else it is started after
+            this.
+        others: Whom not to take for its descendants.
     """
 
-    def __init__(self, running: int | None = None) -> None:
+    def __init__(self, running: int | None = None, others: Iterable[int] = ()) -> None:
         self._root = 0
         self._descendants: dict[int, _Status] = {}
-        self._others = _present() - {running}
+        self._others = _present() if running is None else set(others)
         self._in_exec = 0
+        self._starts = PythonStarts()
         # By what forks have in common with the process that they are forks of.
         self._seen: dict[object, SeenPython] = {}
         self._known: dict[int, _Status] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._starts.close()
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What is readable when to look at once, for who waits with `select`; may be empty."""
+        return self._starts.descriptors
+
+    def signal_with(self, signum: signal.Signals) -> None:
+        """Have the kernel send this process a signal when to look at once.
+
+        Args:
+            signum: One that ends no process which does not wait for it, such as SIGCHLD.
+        """
+        for descriptor in self._starts.descriptors:
+            fcntl.fcntl(descriptor, fcntl.F_SETSIG, signum)
+            fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
+            flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_ASYNC)
 
     @property
     def root(self) -> int:
@@ -95,9 +133,11 @@ class PythonWatch:
             root: The process whose descendants, itself included, are watched; always the same.
 
         Returns:
-            In how many seconds to look again, so that it costs next to nothing.
+            In how many seconds to look again, so that it costs next to nothing; sooner where there
+            is word of a start.
         """
         before = time.process_time()
+        self._starts.forget()  # first, for one that starts meanwhile
         self._root = root
         self._find_descendants()
         undecided = [
@@ -138,7 +178,9 @@ class PythonWatch:
             return True
         python = _read(pid)
         after = _status(pid)
-        if after is None or after.stack != status.stack:
+        if after is None and not (python and python.environment):
+            return False  # it ended before all was read
+        if after is not None and after.stack != status.stack:
             return False
         if python is None:
             if status.stack:  # else nothing would tell that it becomes one
@@ -147,6 +189,7 @@ class PythonWatch:
         if not python.argv:
             return False
         self._known[pid] = status
+        self._starts.include(python.executable)
         key = status.stack or (python.argv, python.executable)
         first = self._seen.get(key)
         if first is None:
