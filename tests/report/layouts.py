@@ -6,7 +6,8 @@ excluded. Its tests run by a plain script, which is quick to start, and by pytes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -144,6 +145,29 @@ def test_workers():
         pool.close()
         pool.join()
 """
+# It does not come back, and what it imports then was never imported before.
+TESTS_THAT_MOVE: Final = """\
+
+import os
+
+
+def test_moves():
+    os.chdir(os.environ["MATRIX_ELSEWHERE"])
+    from app.sub import deep
+
+    assert deep.home("") != ""
+"""
+TESTS_WITH_THREADS: Final = """\
+
+from concurrent.futures import ThreadPoolExecutor
+
+from app.sub import deep
+
+
+def test_threads():
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(deep.home, ["", ""])) != ["", ""]
+"""
 
 
 @dataclass(frozen=True)
@@ -161,7 +185,10 @@ class Layout:
         pytest: Which tests pytest is given.
         path: What `PYTHONPATH` is to hold.
         editable: Which directory a `.pth` file in site-packages is to name.
+        installed: Whether a copy of the code is in site-packages, which is what runs.
         children: Whether the tests start other Pythons.
+        threads: Whether the tests run some of the code in threads alone.
+        links: Links, and what they lead to, from where they are.
     """
 
     name: str
@@ -174,11 +201,19 @@ class Layout:
     pytest: Sequence[str] = ("tests",)
     path: Sequence[str] = ()
     editable: str = ""
+    installed: bool = False
     children: bool = False
+    threads: bool = False
+    links: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def testdir(self) -> str:
+        """The directory that the tests are in."""
+        return str(PurePath(self.tests).parent)
 
     def filled(self, text: str) -> str:
         """Put the names of this project into the text of an rcfile."""
-        for name in ("code", "package", "module", "tests"):
+        for name in ("code", "package", "module", "tests", "testdir"):
             text = text.replace(f"<{name}>", getattr(self, name))
         return text.replace("<top>", self.module.split(".", maxsplit=1)[0])
 
@@ -215,7 +250,7 @@ def _more_tests(text: str, name: str) -> dict[str, str]:
     return tests
 
 
-LAYOUTS: Final = (
+ORDINARY_LAYOUTS: Final = (
     Layout("flat-package", {**_package("app"), **_tests("app.")}),
     Layout(
         "flat-modules",
@@ -279,14 +314,14 @@ LAYOUTS: Final = (
         "below",
         {
             **_package("backend/app"),
-            **_tests("app.", "backend/tests", "test_half"),
+            **_tests("app.", "backend/tests", "backend.tests.test_half"),
             "tools/never.py": NEVER,
             "backend/conftest.py": "",
         },
         code="backend",
         package="backend/app",
         tests="backend/tests/*",
-        script=("backend/tests",),
+        script=("-m", "backend.tests"),
         pytest=("backend/tests",),
         path=("backend",),
     ),
@@ -325,5 +360,53 @@ LAYOUTS: Final = (
         "workers",
         {**_package("app"), **_more_tests(TESTS_WITH_WORKERS, "test_workers")},
         children=True,
+    ),
+)
+# Where code is what its place does not tell, or runs where nobody looks.
+ODD_LAYOUTS: Final = (
+    Layout("moves", {**_package("app"), **_more_tests(TESTS_THAT_MOVE, "test_moves")}),
+    Layout(
+        "threads",
+        {**_package("app"), **_more_tests(TESTS_WITH_THREADS, "test_threads")},
+        threads=True,
+    ),
+    Layout(
+        "installed",
+        {**_package("src/shop"), **_tests("shop.", init=False)},
+        code="src",
+        package="src/shop",
+        module="shop",
+        installed=True,
+    ),
+    Layout(
+        "links",
+        {
+            **_package("packages/app"),
+            **_tests("app."),
+            "shared/never.py": NEVER,
+            "shared/full.py": FULL,
+        },
+        links={
+            "app": "packages/app",
+            "packages/app/linked.py": "full.py",
+            "packages/app/out.py": "../../shared/full.py",
+        },
+    ),
+    Layout(
+        "odd-files",
+        {
+            **_package("app"),
+            **_tests("app."),
+            "app/half.py": HALF.replace("Half of it", "Ein schönes Stück"),
+            "app/latin.py": "# coding: latin-1\nNAME = 'Jürgen'\n",
+            "app/windows.py": "def one():\r\n    return 1\r\n",
+            "app/open-end.py": "if True:\n    x = 1",
+            "app/page.py": "def one():\n    return 1\n\x0c\nx = 1\n",
+            "app/only_comment.py": "# nothing\n",
+            "app/data.txt": "x = 1\n",
+            "app/no_package/inner.py": NEVER,
+            "app/über.py": NEVER,
+            "setup.py": NEVER,
+        },
     ),
 )

@@ -16,13 +16,13 @@ import sys
 import venv
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 import hcoverage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from tests.report.layouts import Layout
     from tests.report.rcfiles import Rcfile
@@ -59,27 +59,57 @@ class Conditional(CoveragePlugin):
 def coverage_init(registry, options):
     registry.add_configurer(Conditional(options["omit"]))
 """
+# An installed plugin that measures files which are no Python: `full.tmpl` is what `full.py` runs.
+_TRACER: Final = """\
+import pathlib
+
+from coverage import CoveragePlugin, FileReporter, FileTracer
+
+
+class Templates(CoveragePlugin):
+    def file_tracer(self, filename):
+        return Template(filename) if filename.endswith("full.py") else None
+
+    def file_reporter(self, filename):
+        return Reporter(filename)
+
+    def find_executable_files(self, src_dir):
+        yield from map(str, pathlib.Path(src_dir).rglob("*.tmpl"))
+
+
+class Template(FileTracer):
+    def __init__(self, filename):
+        self.name = filename.removesuffix(".py") + ".tmpl"
+
+    def source_filename(self):
+        return self.name
+
+
+class Reporter(FileReporter):
+    def lines(self):
+        return set(range(1, len(self.source().splitlines()) + 1))
+
+
+def coverage_init(registry, options):
+    registry.add_file_tracer(Templates())
+"""
 # What an editable install leaves in site-packages, of a project that differs from test to test.
 _EDITABLE: Final = "import os, sys; sys.path += filter(None, [os.environ.get('MATRIX_EDITABLE')])\n"
 # All of coverage.py's reports in one process, which is quicker.
 _REPORTS: Final = """\
-import contextlib, io, json, sys
+import contextlib, glob, io, json, os, sys
 from coverage.cmdline import main
+from coverage.config import read_coverage_config
 def run(*arguments):
     with contextlib.redirect_stdout(io.StringIO()) as out:
         status = main(list(arguments))
     return [status, out.getvalue()]
 reports = {}
-if sys.argv[1:] == ["combine"]:
+name = os.path.abspath(read_coverage_config(True, warn=print).data_file)
+if sys.argv[1:] == ["combine"] and glob.glob(glob.escape(name) + ".*"):
     reports["combine"] = run("combine", "-q")
 reports |= {"report": run("report"), "json": run("json", "-q", "-o", "-")}
 print(json.dumps(reports))
-"""
-_PARTS: Final = """\
-import glob, json, os
-from coverage.config import read_coverage_config
-name = read_coverage_config(True, warn=print).data_file
-print(json.dumps(glob.glob(glob.escape(os.path.abspath(name)) + ".*")))
 """
 STEPS: Final = """\
 import os, subprocess, sys
@@ -138,8 +168,13 @@ class Environment:
         return str(self.directory / "bin" / "python")
 
     @classmethod
-    def make(cls, directory: Path) -> Environment:
-        """Make it of what the tests themselves run with."""
+    def make(cls, directory: Path, layouts: Iterable[Layout]) -> Environment:
+        """Make it of what the tests themselves run with.
+
+        Args:
+            directory: Where.
+            layouts: What is laid out in it; the code of some is installed.
+        """
         venv.create(directory, symlinks=True)
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         site_packages = directory / "lib" / version / "site-packages"
@@ -151,8 +186,14 @@ class Environment:
         dist_info = f"hcoverage-{own.version}.dist-info"
         shutil.copytree(str(own.locate_file(dist_info)), site_packages / dist_info)
         (site_packages / "matrix_plugin.py").write_text(_PLUGIN)
+        (site_packages / "matrix_tracer.py").write_text(_TRACER)
         (site_packages / "zz_editable.pth").write_text(_EDITABLE)
-        compileall.compile_dir(site_packages, quiet=2)
+        for layout in filter(lambda layout: layout.installed, layouts):
+            for name, text in layout.files.items():
+                if name.startswith(layout.package):
+                    _write(site_packages / PurePath(name).relative_to(layout.code), text)
+        for package in _OWN:
+            compileall.compile_dir(site_packages / package, quiet=2)
         made = cls(directory)
         for name in ("coverage", "hcov"):
             script = directory / "bin" / name
@@ -169,6 +210,12 @@ def _install(distribution: metadata.Distribution, site_packages: Path) -> None:
             shutil.copytree(source, site_packages / top)
         else:
             shutil.copy2(source, site_packages / top)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoding = "latin-1" if "coding: latin-1" in text else "utf-8"
+    path.write_text(text, encoding=encoding, newline="")
 
 
 @dataclass(frozen=True)
@@ -231,8 +278,9 @@ def lay_out(
         return layout.filled(text).replace("<here>", str(directory))
 
     for name, text in {**layout.files, **rcfile.files}.items():
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_text(text)
+        _write(directory / filled(name), text)
+    for name, target in layout.links.items():
+        (directory / name).symlink_to(target)
     variables = hcoverage.unmeasured_environment(os.environ)
     path = [str(directory / name) for name in layout.path]
     variables |= {
@@ -252,11 +300,9 @@ def lay_out(
     written = directory / rcfile.file
     if alone and layout.children:
         found = written.read_text() if rcfile.by_init else rcfile.text
-        written.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(filled(rcfile.measuring_children(found or "")))
+        _write(written, filled(rcfile.measuring_children(found or "")))
     elif rcfile.text is not None:
-        written.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(filled(rcfile.text))
+        _write(written, filled(rcfile.text))
     return project
 
 
@@ -272,9 +318,7 @@ def measure_alone(project: Project, *command: str) -> Result:
     """Measure a project by coverage.py's own command, combine if there is a need to, and report."""
     before = project.listed()
     done = project.run(*command)
-    found = project.run(project.python.python, "-c", _PARTS)
-    arguments = ["combine"] if json.loads(found.stdout) else []
-    result = _reported(project, done, frozenset(), *arguments)
+    result = _reported(project, done, frozenset(), "combine")
     return dataclasses.replace(result, new=project.listed() - before)
 
 

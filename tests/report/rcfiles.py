@@ -48,6 +48,12 @@ class Rcfile:
     directory: str = "project"
     by_init: bool = False
 
+    @property
+    def loses_threads(self) -> bool:
+        """Whether coverage.py does not measure threads under it."""
+        found = re.search(r"^concurrency *= *(.*(?:\n +.*)*)", self.text or "", re.MULTILINE)
+        return found is not None and "thread" not in found[1]
+
     def measuring_children(self, text: str) -> str:
         """Change the text of this rcfile so that coverage.py measures children as well."""
         header = _HEADERS.get(self.file, "[run]")
@@ -140,11 +146,11 @@ RCFILES: Final = (
     _run("module", "source = <module>"),
     _run("absolute", "source = <here>/<code>"),
     _run("slash", "source = ./<code>/"),
-    _run("two", "source =", "    <package>", "    tests"),
+    _run("two", "source =", "    <package>", "    <testdir>"),
     _run("source-pkgs", "source_pkgs = <module>"),
     _run("source-pkgs-top", "source_pkgs = <top>", "branch = True"),
     _run("source-dirs", "source_dirs = <code>"),
-    _run("source-and-pkgs", "source = tests", "source_pkgs = <module>"),
+    _run("source-and-pkgs", "source = <testdir>", "source_pkgs = <module>"),
     _run("include", "include = <package>/*"),
     _run("include-star", "include =", "    */half.py", "    */never.py"),
     _run("omit", "source = <code>", "omit = <tests>"),
@@ -209,6 +215,12 @@ RCFILES: Final = (
         '[tool.coverage.run]\nplugins = ["matrix_plugin"]\nsource = ["<code>"]\n'
         '[tool.coverage.matrix_plugin.omit]\n"1 < 2" = "*/full.py"\n"2 < 1" = "*/half.py"\n',
     ),
+    _run(
+        "tracer",
+        "plugins = matrix_tracer",
+        "source = <code>",
+        files={"<package>/full.tmpl": "one\ntwo\nthree\n", "<package>/never.tmpl": "one\n"},
+    ),
     # What is reported.
     Rcfile(
         "exclude-also",
@@ -268,6 +280,21 @@ RCFILES: Final = (
         "conf/cover.ini",
         environment={"COVERAGE_RCFILE": "conf/cover.ini"},
     ),
+    _run("data-file-by-variable", "source = .", environment={"COVERAGE_FILE": "build/of-variable"}),
+    _run("core-by-variable", "source = <code>", environment={"COVERAGE_CORE": "pytrace"}),
+    # What other settings ask for.
+    _run("command-line", "command_line = -m unittest", "source = <code>"),
+    _run("pylib", "cover_pylib = True", "source = <code>"),
+    _run("absent-source", "source =", "    <package>", "    nowhere"),
+    Rcfile(
+        "report-contexts",
+        "[run]\ncontext = nightly\nsource = .\n[report]\ncontexts = night.*\n",
+    ),
+    _toml(
+        "exclude-lines-many",
+        '[tool.coverage.report]\nexclude_also = ["def show[\\\\s\\\\S]*?here", "; odd", "100%"]\n'
+        "[tool.coverage.html]\nshow_contexts = true\n",
+    ),
     # How it is written.
     _run(
         "variables",
@@ -283,7 +310,7 @@ RCFILES: Final = (
     _run("comma-in-directory", "source = <code>", directory="one, two"),
     _run("space-in-directory", "branch = True", "source = <package>", directory="one two"),
     _run("brackets-in-directory", "source = .", "omit = <tests>", directory="one [x]"),
-    _run("dollar-in-directory", "source = <code>", "include = <package>/*", directory="a$HOME"),
+    _run("dollar-in-directory", "source = <code>", "omit = <tests>", directory="a$HOME"),
     Rcfile("none-in-comma", None, directory="a,b"),
 )
 
@@ -300,7 +327,7 @@ _WHAT: Final[tuple[_Options, ...]] = (
     {"source": ["."]},
     {"source": ["<package>"]},
     {"source": ["<module>"]},
-    {"source": ["<code>", "tests"]},
+    {"source": ["<code>", "<testdir>"]},
     {"source": ["<here>"]},
     {"source_pkgs": ["<top>"]},
     {"source_pkgs": ["<module>", "tests"]},
