@@ -1,0 +1,310 @@
+"""The report is coverage.py's, whole: over layouts, rcfiles and ways to measure.
+
+A cell is one project under one rcfile, measured by one of our ways. What is reported of it
+afterwards, `coverage report` and all of `coverage json`, is compared with what coverage.py reports
+of the same project that it measured itself, in one process or by its own `patch = subprocess`.
+
+The cells are shared out so that each rcfile meets the recorder and one other way, and each layout
+each way. All of them, and rcfiles by chance:
+
+    HCOVERAGE_CORPUS=full python -m pytest tests/report
+
+These are many: HCOVERAGE_CELLS=500 takes as many of them by chance.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import random
+import re
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import pytest
+from tests.report.layouts import ODD_LAYOUTS, ORDINARY_LAYOUTS, Layout
+from tests.report.measuring import (
+    STEPS,
+    Environment,
+    Project,
+    Result,
+    lay_out,
+    measure,
+    measure_alone,
+)
+from tests.report.rcfiles import RCFILES, Rcfile, generated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+_File: TypeAlias = "Mapping[str, Any]"
+LAYOUTS: Final = (*ORDINARY_LAYOUTS, *ODD_LAYOUTS)
+FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
+SAMPLE: Final = int(os.environ.get("HCOVERAGE_CELLS", "0"))
+RECORDS: Final = sys.version_info >= (3, 12)
+BY_CHANCE: Final = 100
+HCOV: Final = ("-m", "hcov", "run")
+PYTEST: Final = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+# What hcov tells of an ordinary run. Anything else is noise.
+ORDINARY: Final = re.compile(
+    r"merged: .*|  (recorder|coverage\.py): .*|core: .*|.*; `hcov init` writes one \[no-rcfile\]"
+)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a project is measured, and what by coverage.py is to give the same.
+
+    Attributes:
+        name: What to call it.
+        command: What Python is given, for a project.
+        alone: What Python is given for coverage.py alone.
+        status_under: The exit status where the total is too little.
+        prints_report: Whether it prints what `coverage report` does.
+    """
+
+    name: str
+    command: Callable[[Project], tuple[str, ...]]
+    alone: Callable[[Layout], tuple[str, ...]]
+    status_under: int = 2
+    prints_report: bool = True
+
+
+def _script(layout: Layout) -> tuple[str, ...]:
+    return ("-m", "coverage", "run", *layout.script)
+
+
+def _pytest(layout: Layout) -> tuple[str, ...]:
+    return ("-m", "coverage", "run", *PYTEST, *layout.pytest)
+
+
+def _pytest_cov(layout: Layout) -> tuple[str, ...]:
+    return (*PYTEST, "--cov", "--cov-report=", *layout.pytest)
+
+
+def _by_hcov_run(project: Project) -> tuple[str, ...]:
+    return (*HCOV, "--", project.python.python, *project.layout.script)
+
+
+def _pytest_by_hcov_run(project: Project) -> tuple[str, ...]:
+    return (*HCOV, "--", project.python.python, *PYTEST, *project.layout.pytest)
+
+
+def _by_coverage_core(project: Project) -> tuple[str, ...]:
+    return (*HCOV, "--core=coverage", "--", project.python.python, *project.layout.script)
+
+
+def _by_plugin(project: Project) -> tuple[str, ...]:
+    return (*PYTEST, "--hcov", *project.layout.pytest)
+
+
+def _beside_pytest_cov(project: Project) -> tuple[str, ...]:
+    return (*PYTEST, "--cov", "--hcov", "--cov-report=", *project.layout.pytest)
+
+
+def _around_coverage_run(project: Project) -> tuple[str, ...]:
+    command = ("-m", "coverage", "run", *project.layout.script)
+    return (*HCOV, "--", project.python.python, *command)
+
+
+def _step_by_step(project: Project) -> tuple[str, ...]:
+    return ("-c", STEPS, project.rcfile.file, *project.layout.script)
+
+
+WAYS: Final = {
+    way.name: way
+    for way in (
+        Way("recorder", _by_hcov_run, _script),
+        Way("recorder-pytest", _pytest_by_hcov_run, _pytest),
+        Way("coverage-core", _by_coverage_core, _script),
+        Way("plugin", _by_plugin, _pytest, status_under=1),
+        Way("pytest-cov", _beside_pytest_cov, _pytest_cov, prints_report=False),
+        Way("coverage-run", _around_coverage_run, _script),
+        Way("steps", _step_by_step, _script),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination."""
+
+    layout: Layout
+    rcfile: Rcfile
+    way: Way
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return f"{self.layout.name}-{self.rcfile.name}-{self.way.name}"
+
+
+def is_possible(cell: Cell) -> bool:
+    """Leave out what there is not, and where coverage.py loses lines that we do not."""
+    if cell.way.name == "steps" and cell.rcfile.text is None and not cell.rcfile.by_init:
+        return False  # `inject` needs an rcfile
+    return not (cell.layout.threads and cell.rcfile.loses_threads)
+
+
+def all_cells() -> Iterator[Cell]:
+    rcfiles = (*RCFILES, *generated(BY_CHANCE))
+    cells = (Cell(*parts) for parts in itertools.product(LAYOUTS, rcfiles, WAYS.values()))
+    return filter(is_possible, cells)
+
+
+def shared_out() -> Iterator[Cell]:
+    """Choose a layout for each rcfile, and with the recorder one other way.
+
+    In one layout, since what coverage.py reports there may then be used twice.
+    """
+    recorder, *others = WAYS.values()
+    pairs = [
+        (ORDINARY_LAYOUTS[number % len(ORDINARY_LAYOUTS)], others[number % len(others)])
+        for number in range(math.lcm(len(ORDINARY_LAYOUTS), len(others)))
+    ]
+    pairs += itertools.product(ODD_LAYOUTS, (WAYS["coverage-core"], WAYS["plugin"]))
+    left = [*pairs]
+    for rcfile in RCFILES:
+        left = left or [*pairs]
+        pair = next(pair for pair in left if is_possible(Cell(pair[0], rcfile, pair[1])))
+        left.remove(pair)
+        yield Cell(pair[0], rcfile, recorder)
+        yield Cell(pair[0], rcfile, pair[1])
+
+
+def chosen() -> list[Cell]:
+    """Choose the cells of this run."""
+    if FULL:
+        cells = [*all_cells()]
+        return random.Random(16).sample(cells, SAMPLE) if SAMPLE else cells  # noqa: S311
+    cells = [*shared_out()]
+    # Where nothing records there is one way less; and CI has these on another Python, too.
+    return cells if RECORDS else cells[1::6]
+
+
+CELLS: Final = chosen()
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The environment that all projects run in."""
+    return Environment.make(tmp_path_factory.mktemp("environment") / "venv", LAYOUTS)
+
+
+@pytest.fixture(scope="module")
+def expected(
+    tmp_path_factory: pytest.TempPathFactory, python: Environment
+) -> Callable[[Cell], Result]:
+    """Give what coverage.py alone reports; of each project, rcfile and command it is asked once."""
+    known: dict[object, Result] = {}
+
+    def get(cell: Cell) -> Result:
+        command = cell.way.alone(cell.layout)
+        key = (cell.layout.name, cell.rcfile.name, command)
+        if key not in known:
+            parent = tmp_path_factory.mktemp("alone")
+            project = lay_out(parent / "in", cell.layout, cell.rcfile, python, alone=True)
+            known[key] = measure_alone(project, python.python, *command)
+        return known[key]
+
+    return get
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+def test_report_is_that_of_coverage_py(
+    cell: Cell, tmp_path: Path, python: Environment, expected: Callable[[Cell], Result]
+) -> None:
+    right = expected(cell)
+    project = lay_out(tmp_path / "in", cell.layout, cell.rcfile, python, alone=False)
+    ours = measure(project, python.python, *cell.way.command(project))
+    wrong = [*differences(cell, ours, right)]
+    assert not wrong, "\n".join([*wrong, "", ours.out, ours.err])
+
+
+def differences(cell: Cell, ours: Result, right: Result) -> Iterator[str]:
+    """Give each difference in a line, the gravest first."""
+    wanted = _status(cell.way, right)
+    if ours.status != wanted:
+        yield f"exit status {ours.status}, not {wanted}"
+    yield from _differences_of_json(ours.json[1], right.json[1])
+    if ours.json[0] != right.json[0] or ours.report[0] != right.report[0]:
+        yield (
+            f"status of reports {ours.json[0], ours.report[0]}, "
+            f"not {right.json[0], right.report[0]}"
+        )
+    if ours.report[1] != right.report[1]:
+        yield "`coverage report` prints another text"
+    if cell.way.prints_report and not _has_lines(ours.out, ours.report[1]):
+        yield "printed is not what `coverage report` prints"
+    if left := sorted(ours.new - right.new):
+        yield f"left in the project: {left}"
+    for line in ours.err.splitlines():
+        if not _is_ordinary(line, right):
+            yield f"told: {line}"
+            break
+
+
+def _status(way: Way, right: Result) -> int:
+    if way.name == "pytest-cov":
+        return right.status
+    status = right.report[0]
+    return way.status_under if status == 2 else status
+
+
+def _differences_of_json(ours: object, right: object) -> Iterator[str]:
+    if not (isinstance(ours, dict) and isinstance(right, dict)):
+        if ours != right:
+            yield f"json: {str(ours)[:60]!r}, not {str(right)[:60]!r}"
+        return
+    yield from _differences_of_files(ours["files"], right["files"])
+    for kind in ("meta", "totals"):
+        if ours[kind] != right[kind]:
+            yield f"{kind} differ"
+
+
+def _differences_of_files(ours: Mapping[str, _File], right: Mapping[str, _File]) -> Iterator[str]:
+    missing = sorted(right.keys() - ours.keys())
+    if ran := [name for name in missing if right[name]["executed_lines"]]:
+        yield f"files that ran are absent: {ran}"
+    elif missing:
+        yield f"files that nothing ran are absent: {missing}"
+    if more := sorted(ours.keys() - right.keys()):
+        yield f"files too many: {more}"
+    for name in sorted(ours.keys() & right.keys()):
+        kinds = [kind for kind in right[name] if ours[name].get(kind) != right[name][kind]]
+        for kind in kinds[:1]:
+            yield f"{name}: {kind} {str(ours[name].get(kind))[:80]}, not {right[name][kind]}"[:300]
+
+
+def _has_lines(text: str, wanted: str) -> bool:
+    return f"\n{wanted}" in f"\n{text}"
+
+
+def _is_ordinary(line: str, right: Result) -> bool:
+    if line.startswith("hcov: "):
+        return ORDINARY.fullmatch(line.removeprefix("hcov: ")) is not None
+    return line in right.err.splitlines()
+
+
+def test_the_cells_meet_each_way_in_each_ordinary_layout() -> None:
+    met = {(cell.layout.name, cell.way.name) for cell in shared_out()}
+    assert met >= {(layout.name, way) for layout in ORDINARY_LAYOUTS for way in WAYS}
+    assert {name for name, _ in met} == {layout.name for layout in LAYOUTS}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_what_is_compared_with_is_worth_it(
+    layout: Layout, tmp_path: Path, python: Environment
+) -> None:
+    rcfile = Rcfile("both", "[run]\nsource = <package>, <testdir>\n")
+    project = lay_out(tmp_path / "in", layout, rcfile, python, alone=True)
+    result = measure_alone(project, python.python, *_script(layout))
+    assert (result.status, result.err) == (0, "")
+    ran = {name for name, file in result.json[1]["files"].items() if file["executed_lines"]}
+    assert any(name.endswith("never.py") for name in result.json[1]["files"].keys() - ran)
+    if layout.children:
+        assert "app/sub/deep.py" in ran
+    assert 0 < result.json[1]["totals"]["percent_covered"] < 100
