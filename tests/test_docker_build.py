@@ -306,7 +306,7 @@ def test_builds_nothing_when_nothing_changed(project: Project) -> None:
     (project.path / "__pycache__").mkdir()
     (project.path / "coverage_data").mkdir()
     (project.path / "coverage_data" / ".coverage.a.1").touch()
-    (project.path / ".hcov-origins.coverage").touch()
+    (project.path / ".hcov-lock.coverage").touch()
 
     shown = io.StringIO()
     started = time.monotonic()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +18,7 @@ import hcoverage
 import hdocker
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -70,6 +73,47 @@ def lines_by_origin() -> dict[str, set[int]]:
     origins = hcoverage.read_origins(".coverage")
     program = str(Path("program.py").absolute())
     return {name: set(origins.ran(name).by_file().get(program, ())) for name in origins.names}
+
+
+def forge_origins(result: Path, path: str, *, origin: str = "main") -> None:
+    """Write into a data file that an origin ran a file."""
+    from hcoverage._origin_data import write_origins
+    from hcoverage._part import Part
+
+    forged = Part({path: ("", 0)}, {origin: origin}, {(path, origin): 2})
+    write_origins(forged, {}, result)
+
+
+def add_lines(data: CoverageData) -> None:
+    (path,) = data.measured_files()
+    data.add_lines({path: [4]})
+
+
+def add_many_files(data: CoverageData) -> None:
+    data.add_lines({f"/app/{number}.py": [4] for number in range(3000)})
+
+
+def touch(data: CoverageData) -> None:
+    data.touch_file("/app/touched.py")
+
+
+def add_a_context(data: CoverageData) -> None:
+    data.set_context("another")
+    add_lines(data)
+
+
+def purge(data: CoverageData) -> None:
+    data.purge_files(list(data.measured_files()))
+
+
+def update(data: CoverageData) -> None:
+    other = CoverageData("data/other")
+    other.add_lines({"/app/other.py": [1]})
+    other.close(force=True)
+    data.update(other)
+
+
+WRITES: Final = (add_lines, add_many_files, touch, add_a_context, purge, update)
 
 
 class TestOfProcesses:
@@ -200,19 +244,47 @@ class TestKeeping:
         assert list(tmp_path.glob("shard-*/.*")) == []
 
     def test_origins_of_what_is_not_in_the_result_do_not_get_into_it(self, tmp_path: Path) -> None:
-        from hcoverage._merge import write_part
-        from hcoverage._merge_data_files import digest_of_data
-        from hcoverage._part import Part
-
         (tmp_path / "shard").mkdir()
         result = data_file(HERE, 7, [1]).rename(tmp_path / "shard" / ".coverage")
-        forged = Part({"/etc/shadow": ("", 0)}, {"main": "main"}, {("/etc/shadow", "main"): 2})
-        meta = [("hcov_belongs_to", digest_of_data(result.read_bytes()).hex())]
-        write_part(forged, tmp_path / "shard" / ".hcov-origins.coverage", meta)
+        forge_origins(result, "/etc/shadow")
+        assert hcoverage.read_origins(result).part.paths.keys() == {"/etc/shadow"}
         hcoverage.combine(["shard/.coverage"])
         assert hcoverage.read_origins(".coverage").part.paths.keys() == {
             str(Path("program.py").absolute())
         }
+
+    @pytest.mark.parametrize(("mode", "is_believed"), [(0o755, True), (0o777, False)])
+    def test_they_are_not_believed_where_a_container_may_have_written_them(
+        self,
+        tmp_path: Path,
+        mode: int,
+        is_believed: bool,  # noqa: FBT001
+    ) -> None:
+        named = data_file(HERE, 7, [1]).rename("data/.coverage.of-nobody")
+        forge_origins(named, str(tmp_path / "program.py"), origin="boss\x1b[2J")
+        forge_origins(data_file(HERE, 7, [1]), str(tmp_path / "program.py"), origin="nobody")
+        Path("data").chmod(mode)
+        hcoverage.combine(["data"], command=7)
+        names = hcoverage.read_origins(".coverage").names
+        assert names == (["main", "boss\\x1b[2J"] if is_believed else ["main"])
+
+    def test_the_same_results_are_told_as_such(self, tmp_path: Path) -> None:
+        for shard in ("one", "two"):
+            (tmp_path / shard).mkdir()
+            data_file(HERE, 7, [1])
+            data_file(HERE, 8, [2])
+            result = tmp_path / shard / ".coverage"
+            hcoverage.combine(["data"], data_file=result, command=7 if shard == "one" else None)
+        (same,) = hcoverage.combine(["one/.coverage", "two/.coverage"]).duplicates
+        assert same == tmp_path / "two" / ".coverage"
+
+    def test_what_earlier_versions_left_is_let_be(self) -> None:
+        left = Path(".hcov-origins.coverage")
+        left.write_text("whatever")
+        data_file(HERE, 7, [1])
+        hcoverage.combine(["data"], command=7)
+        assert lines_by_origin() == {"main": {1}}
+        assert left.read_text() == "whatever"
 
     def test_appending_to_data_of_nobody_known_leaves_that_out(self) -> None:
         data_file(HERE, 7, [1]).rename(".coverage")
@@ -266,23 +338,79 @@ class TestBadInputs:
         with pytest.raises(hcoverage.OriginsError, match=r"not known: .* `hcov combine`"):
             hcoverage.read_origins(".coverage")
 
-    def test_origins_of_data_that_was_written_to_since_are_not_believed(self) -> None:
+    @pytest.mark.parametrize("several", [False, True])
+    @pytest.mark.parametrize("write", WRITES, ids=[each.__name__ for each in WRITES])
+    def test_origins_of_data_that_was_written_to_since_are_not_believed(
+        self,
+        write: Callable[[CoverageData], None],
+        several: bool,  # noqa: FBT001
+    ) -> None:
         data_file(HERE, 7, [1])
+        if several:
+            data_file("0123456789ab", 7, [3], context="a" * 5000)
         hcoverage.combine(["data"], command=7)
+        assert len(lines_by_origin()) == 1 + several
         data = CoverageData(".coverage")
         data.read()
-        data.add_lines({str(Path("program.py").absolute()): [4]})
+        write(data)
         data.close(force=True)
         with pytest.raises(hcoverage.OriginsError, match="has been written to since"):
             hcoverage.read_origins(".coverage")
 
-    @pytest.mark.parametrize("content", [b"", b"SQLite format 3\0" * 60, b"garbage"])
-    def test_damaged_origins_are_told(self, content: bytes) -> None:
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "DELETE FROM hcov_origins",
+            "INSERT INTO hcov_origins SELECT * FROM hcov_origins",
+            "UPDATE hcov_origins SET data = 'text'",
+            "UPDATE hcov_origins SET processes = NULL",
+            "UPDATE hcov_origins SET data = x''",
+            "UPDATE hcov_origins SET data = x'00010203'",
+            "UPDATE hcov_origins SET data = substr(data, 1, 100)",
+            "UPDATE hcov_origins SET origin = CAST(x'ff' AS text)",
+        ],
+    )
+    def test_damaged_origins_are_told_and_cost_the_data_nothing(self, statement: str) -> None:
         data_file(HERE, 7, [1])
+        data_file("0123456789ab", 7, [3])
         hcoverage.combine(["data"], command=7)
-        Path(".hcov-origins.coverage").write_bytes(content)
+        with contextlib.closing(sqlite3.connect(".coverage")) as database, database:
+            database.execute(statement)
         with pytest.raises(hcoverage.OriginsError, match="cannot be read"):
             hcoverage.read_origins(".coverage")
+        hcoverage.combine([".coverage"], data_file="again")
+        merged = CoverageData("again")
+        merged.read()
+        assert merged.lines(str(Path("program.py").absolute())) == [1, 3]
+
+    def test_a_bomb_is_refused(self) -> None:
+        data_file(HERE, 7, [1])
+        data_file("0123456789ab", 7, [3])
+        hcoverage.combine(["data"], command=7)
+        compressor = zlib.compressobj()
+        zeros = bytes(1 << 20)
+        bomb = b"".join(compressor.compress(zeros) for _ in range(1100)) + compressor.flush()
+        with contextlib.closing(sqlite3.connect(".coverage")) as database, database:
+            database.execute("UPDATE hcov_origins SET data = ?", (bomb,))
+        with pytest.raises(hcoverage.OriginsError, match="larger than can be right"):
+            hcoverage.read_origins(".coverage")
+
+    @pytest.mark.parametrize(
+        "forged",
+        [
+            "CREATE TABLE hcov_origins (digest, processes, origin, data)",
+            "CREATE TABLE hcov_origins ( digest blob, origin text, data blob DEFAULT (hex('a')) )",
+            "CREATE VIEW hcov_origins AS SELECT path AS digest FROM file",
+        ],
+    )
+    def test_a_table_of_their_name_that_is_another_is_foreign(self, forged: str) -> None:
+        path = data_file(HERE, 7, [1])
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            database.execute(forged)
+        with pytest.raises(hcoverage.OriginsError, match=r"coverage\.py did not write it"):
+            hcoverage.read_origins(path)
+        with pytest.raises(hcoverage.CombineError, match=r"coverage\.py did not write it"):
+            hcoverage.combine(["data"])
 
     def test_an_origin_that_is_not_there_lists_those_that_are(self) -> None:
         data_file(HERE, 7, [1])

@@ -200,8 +200,7 @@ class TestWholeRun:
         before = sorted(name for name in os.environ if name.startswith(("HCOV", "COV")))
         assert out.splitlines()[-2:] == [str(before), str(os.environ.get("PYTHONPATH"))]
         left = {path.name for path in project.iterdir()} - {"__pycache__"}
-        results = {".coverage", ".hcov-origins.coverage"}
-        assert left == {*results, ".coveragerc", "conftest.py", "lib.py", "test_lib.py"}
+        assert left == {".coverage", ".coveragerc", "conftest.py", "lib.py", "test_lib.py"}
 
     @pytest.mark.thorough
     def test_two_runs_in_one_process_have_a_session_each(

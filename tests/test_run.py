@@ -86,7 +86,6 @@ class TestWhole:
         assert {path.name for path in project.iterdir()} == {
             ".coverage",
             ".coveragerc",
-            ".hcov-origins.coverage",
             "program.py",
         }
 

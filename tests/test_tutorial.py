@@ -129,10 +129,7 @@ def test_each_step_works_and_shows_what_it_says(walked: Newcomer) -> None:
     assert '"test_greet.py::test_program"' in (walked.directory / "contexts.json").read_text()
     kept = {".coverage", ".coveragerc", ".venv", "contexts.json", "greet.py", "htmlcov"}
     found = {path.name for path in walked.directory.iterdir()}
-    assert found - {"__pycache__", ".pytest_cache", ".gitignore"} - kept == {
-        "test_greet.py",
-        ".hcov-origins.coverage",
-    }
+    assert found - {"__pycache__", ".pytest_cache", ".gitignore"} - kept == {"test_greet.py"}
 
 
 @needs_recorder

@@ -29,14 +29,14 @@ from hcoverage._data_directory import (
     source_notes,
 )
 from hcoverage._errors import CombineError, NoDataError, RcfileError
-from hcoverage._inputs import Inputs, opened
+from hcoverage._inputs import Inputs, is_open_to_all, opened
 from hcoverage._merge_data_files import Batch, ReadFile, Refusal, read_batch
 from hcoverage._origins import NOT_KNOWN, Origins, origins_here
 from hcoverage._part import Kind, Part
 from hcoverage._project_roots import of_unknown_plugins, outside, roots
 from hcoverage._rcfile import as_rcfile
 from hcoverage._source_finder import Ran, SourceFinder
-from hcoverage._target import held, origins_beside
+from hcoverage._target import held
 from hcoverage._untrusted_file import stamp
 from hcoverage._worker_pool import default_executor, run_batches
 
@@ -128,7 +128,7 @@ def combine(
             raise _nothing_to_merge(shown, found.recorded.losses)
         completed = _complete(selection, found, existing, inputs)
         selection.merged.write(target.result)
-        _write_origins(selection, target, is_appended=existing is not None)
+        _write_origins(selection, target)
         target.put_in_place()
         changed = [] if keep else _remove(selection, inputs, target)
         merged = selection.merged_files(target.path if existing else None)
@@ -407,7 +407,7 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
         part = parts.get(each, Part())
         unwanted = {path for path in part.paths if not found.choice.wants(map_path(path))}
         merged.add(part.without(left_out | unwanted), map_path)
-    processes.update(_add_known_origins(merged, files, map_path))
+    processes.update(_add_known_origins(merged, _results(files), map_path))
     processes.update(file.origin for file in files if file.origin)
     recorded = found.recorded
     if all(file.kind in (kind, Kind.NOTHING) for file in found.recorded_batch.files):
@@ -584,16 +584,15 @@ def _origins(sources: list[Path], listed: list[Path], command: int | None) -> Or
     return origins_here(listed, command, images)
 
 
-def _write_origins(selection: _Selection, target: Target, *, is_appended: bool) -> None:
-    """Write what each origin ran."""
+def _write_origins(selection: _Selection, target: Target) -> None:
+    """Write what each origin ran, when all else is written."""
     from hcoverage._origin_data import write_origins, write_sole_origin  # noqa: PLC0415
 
     processes, merged = selection.processes, selection.merged
-    appended_to = target.path if is_appended else None
     if merged.sole_origin:
-        write_sole_origin(merged.sole_origin, processes, target.result, appended_to=appended_to)
+        write_sole_origin(merged.sole_origin, processes, target.result)
         return
-    write_origins(merged.by_origin(), processes, target.result, appended_to=appended_to)
+    write_origins(merged.by_origin(), processes, target.result)
 
 
 def _add_known_origins(
@@ -607,18 +606,21 @@ def _add_known_origins(
     from hcoverage._origin_data import OriginsError, read_origins  # noqa: PLC0415
 
     processes: Counter[str] = Counter()
-    for file in _results(files):
+    for file in files:
         with contextlib.suppress(OriginsError):
-            known = read_origins(file)
+            known = read_origins(file.path)
             merged.add_origins(known.part, map_path)
             processes.update(known.processes)
     return processes
 
 
-def _results(files: Iterable[ReadFile]) -> list[Path]:
-    """List the data files that merges have written, with the origins of what is in them."""
-    found = [Path(file.path) for file in files if not file.origin]
-    return [file for file in found if origins_beside(file).exists()]
+def _results(files: Iterable[ReadFile]) -> list[ReadFile]:
+    """List the data files that merges have written, with the origins of what is in them.
+
+    Where anybody can write, as into a data directory, they could say of any line who ran it.
+    """
+    told = [file for file in files if file.has_origins and not file.origin]
+    return [file for file in told if not is_open_to_all(Path(file.path).parent)]
 
 
 def _as_it_is(path: str) -> str:
@@ -634,10 +636,8 @@ def _remove(selection: _Selection, inputs: Inputs, target: Target) -> list[SetAs
     changed = [file for file in selection.files if not _is_as_read(file)]
     kept = {file.path for file in changed}
     merged = [Path(file.path) for file in selection.files if file.path not in kept]
-    beside = [origins_beside(file) for file in _results(selection.files) if str(file) not in kept]
-    removed = [*merged, *beside, *selection.recorded.merged, *selection.outlived]
-    own = origins_beside(target.path)
-    target.remove(file for file in removed if inputs.may_be_removed(file) and file != own)
+    removed = [*merged, *selection.recorded.merged, *selection.outlived]
+    target.remove(file for file in removed if inputs.may_be_removed(file))
     reason = "it was written to while it was merged: combine again with --append"
     return [SetAside(Path(path), reason) for path in sorted(kept)]
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from hcoverage._atomic_write import write_atomically
 from hcoverage._errors import DataDirectoryBusyError
 from hcoverage._move import move
+from hcoverage._untrusted_file import UntrustedDataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -176,10 +177,12 @@ def keep(files: Iterable[Path], place: Path) -> dict[Path, Path]:
     """
     moved: dict[Path, Path] = {}
     for file in files:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UntrustedDataError):
             make(place)
             is_taken = os.path.lexists(place / file.name)
-            moved[file] = move(file, _make_aside(place) if is_taken else place)
+            target = (_make_aside(place) if is_taken else place) / file.name
+            move(file, target)
+            moved[file] = target
     return moved
 
 

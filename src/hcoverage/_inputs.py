@@ -124,8 +124,16 @@ def _private_directory(stack: contextlib.ExitStack) -> Path:
 
 def _others_write_to(directory: Path) -> bool:
     try:
-        status = directory.stat()
+        return is_open_to_all(directory) or directory.stat().st_uid != os.geteuid()
     except OSError:
         return True
+
+
+def is_open_to_all(directory: Path) -> bool:
+    """Tell whether anybody can write into a directory, as containers can into a data directory.
+
+    Raises:
+        OSError: It is not there.
+    """
     # Not the group: with the usual umask of 002 it is each user's own.
-    return bool(status.st_mode & stat.S_IWOTH) or status.st_uid != os.geteuid()
+    return bool(directory.stat().st_mode & stat.S_IWOTH)

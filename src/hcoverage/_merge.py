@@ -162,7 +162,7 @@ class Merged:
             CombineError: This coverage.py has data files of another format.
             sqlite3.Error: It cannot be written.
         """
-        write_part(_regrouped(self.part, context_of), data_file)
+        write_part(self.part.with_contexts(context_of), data_file)
 
     @property
     def sole_origin(self) -> str:
@@ -174,7 +174,7 @@ class Merged:
     def by_origin(self) -> Part:
         """Give what each origin ran, in the place of contexts, of what is merged."""
         part = self.origins.without(self.origins.paths.keys() - self.part.paths.keys())
-        part.add(_regrouped(self.part, origin_of))
+        part.add(self.part.with_contexts(origin_of))
         # What an origin is not known of.
         part.contexts.pop("", None)
         for path in part.paths:
@@ -201,13 +201,12 @@ def moved(part: Part, map_path: Callable[[str], str]) -> Part:
     return new
 
 
-def write_part(part: Part, data_file: Path, meta: Iterable[tuple[str, str]] = ()) -> None:
+def write_part(part: Part, data_file: Path) -> None:
     """Write a new data file.
 
     Args:
         part: What goes into it.
         data_file: Where; there must be no file.
-        meta: What is told beside it, by names.
 
     Raises:
         CombineError: This coverage.py has data files of another format.
@@ -224,12 +223,10 @@ def write_part(part: Part, data_file: Path, meta: Iterable[tuple[str, str]] = ()
         database.execute("PRAGMA synchronous = OFF")
         database.executescript(SCHEMA)
         with database:
-            _write_rows(database, part, meta)
+            _write_rows(database, part)
 
 
-def _write_rows(
-    database: sqlite3.Connection, part: Part, more_meta: Iterable[tuple[str, str]]
-) -> None:
+def _write_rows(database: sqlite3.Connection, part: Part) -> None:
     insert = database.executemany
     files = {path: number for number, path in enumerate(part.paths, 1)}
     contexts = {context: number for number, context in enumerate(part.contexts, 1)}
@@ -237,7 +234,7 @@ def _write_rows(
     arcs = [(files[path], contexts[context], n) for (path, context), n in part.arcs.items()]
     lines.sort()
     arcs.sort(key=lambda row: row[:2])
-    meta = [("version", __version__), *more_meta]
+    meta = [("version", __version__)]
     if lines or arcs:
         meta.append(("has_arcs", str(int(bool(arcs)))))
     insert("INSERT INTO coverage_schema VALUES (?)", [(SCHEMA_VERSION,)])
@@ -254,22 +251,6 @@ def _write_rows(
     )
     tracers = sorted((files[path], tracer) for path, tracer in part.tracers.items())
     insert("INSERT INTO tracer VALUES (?, ?)", tracers)
-
-
-def _regrouped(part: Part, name_of: Callable[[str], str]) -> Part:
-    """Give what a part holds under other names than its contexts, which may be fewer.
-
-    Sets of arcs, which may be large, are the same ones where nothing is added to them.
-    """
-    names = {old: name_of(old) for old in part.contexts}
-    made = Part(paths=part.paths, contexts={n: n for n in names.values()}, tracers=part.tracers)
-    for (path, old), numbers in part.lines.items():
-        key = (path, names[old])
-        made.lines[key] = made.lines.get(key, 0) | numbers
-    for (path, old), arcs in part.arcs.items():
-        key = (path, names[old])
-        made.arcs[key] = made.arcs[key] | arcs if key in made.arcs else arcs
-    return made
 
 
 def is_from_elsewhere(data_file: str) -> bool:

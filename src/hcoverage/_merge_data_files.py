@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from hcoverage._origins import label
 from hcoverage._part import ARC_BITS, Key, Kind, Part
 from hcoverage._untrusted_database import (
+    ORIGINS_TABLE,
     confined,
     empty_tables,
     has_bounded_arcs,
     load,
+    page_size,
     refuse_excess,
 )
 from hcoverage._untrusted_file import CutShortError, Stamp, UntrustedDataError, read_regular
@@ -62,6 +64,7 @@ class ReadFile:
         has_tracers: Whether plugins are named in it.
         origin: The origin of the process that wrote it.
         contexts: The contexts in which something ran.
+        has_origins: Whether it is told in it which origin ran what (`_origin_data`).
     """
 
     path: str
@@ -71,6 +74,7 @@ class ReadFile:
     has_tracers: bool
     origin: str = ""
     contexts: frozenset[str] = frozenset()
+    has_origins: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,29 +146,54 @@ def read_batch(
                     continue
                 before = label(origin, "") if origins else ""
                 kind, has_tracers, contexts = reader.add(path, content, batch.parts, before)
+                end = reader.origins_page
                 if not reader.meta_is_apart:
                     digest = _WHOLE + hashlib.sha256(content).digest()
+                elif end:
+                    digest = digest_of_data(content, end)
             except (UntrustedDataError, OSError) as error:
                 cut_short = isinstance(error, CutShortError)
                 batch.refused.append(Refusal(path, reason(error), cut_short))
             else:
-                file = ReadFile(path, kind, digest, stamp, has_tracers, origin, contexts)
+                file = ReadFile(path, kind, digest, stamp, has_tracers, origin, contexts, bool(end))
                 seen[origin, digest] = file
                 batch.files.append(file)
     return batch
 
 
-def digest_of_data(content: bytes) -> bytes:
-    """Digest all of a data file but who wrote it and when.
+def digest_of_data(content: bytes, origins_page: int = 0) -> bytes:
+    """Digest all of a data file but who wrote it and when, and the origins.
 
     That is in the pages of the table `meta`, where coverage.py made the file (`_META_PAGES`), and
     in the counters of changes in the header. All else being the same, so are the other tables.
+
+    Args:
+        content: The content of the file.
+        origins_page: Where origins begin, which are at its end; 0 where there are none.
     """
-    page = int.from_bytes(content[16:18], "big")
+    page = page_size(content)
+    counted = 32 if origins_page else 28  # of origins there are more pages or fewer
+    last = (origins_page - 1) * page if origins_page else None
     digest = hashlib.sha256(content[:24])  # in hardware, in half the time of BLAKE2
-    for start, end in ((28, 92), (96, 2 * page), (4 * page, None)):
+    for start, end in ((counted, 92), (96, 2 * page), (4 * page, last)):
         digest.update(content[start:end])
     return digest.digest()
+
+
+def part_of(content: bytes, path: str) -> Part:
+    """Read what a data file holds.
+
+    Args:
+        content: Its content.
+        path: What to call it.
+
+    Raises:
+        UntrustedDataError: It is none, or it is damaged.
+    """
+    with contextlib.closing(_Reader()) as reader:
+        parts: dict[Kind, Part] = {}
+        kind, _, _ = reader.add(path, content, parts)
+        return parts[kind]
 
 
 def tracers_in(path: str) -> list[tuple[str, str]]:
@@ -174,10 +203,8 @@ def tracers_in(path: str) -> list[tuple[str, str]]:
         UntrustedDataError, OSError: It cannot be read any more.
     """
     content, _ = read_regular(path)
-    with contextlib.closing(_Reader()) as reader:
-        parts: dict[Kind, Part] = {}
-        kind, _, _ = reader.add(path, content, parts)
-        return [(name, parts[kind].tracers.get(name, "")) for name in parts[kind].paths]
+    part = part_of(content, path)
+    return [(name, part.tracers.get(name, "")) for name in part.paths]
 
 
 def reason(error: Exception) -> str:
@@ -205,10 +232,12 @@ class _Reader:
 
     Attributes:
         meta_is_apart: Whether in the last file nothing but `meta` is in `_META_PAGES`.
+        origins_page: Where origins begin in the last file; 0 if it has none.
     """
 
     def __init__(self, *, are_ours: bool = False) -> None:
         self.meta_is_apart = False
+        self.origins_page = 0
         self._are_ours = are_ours
         self._database = confined()
         self._last_arcs: dict[Key, str] = {}
@@ -256,6 +285,7 @@ class _Reader:
             if not self._are_ours:
                 refuse_excess(self._database, self._sound_tables(empty, arcs))
             self.meta_is_apart = places.items() >= _META_PAGES.items()
+            self.origins_page = places.get(ORIGINS_TABLE, 0)
             return _Tables(
                 # In the order that coverage.py's own statement gives.
                 files=self._rows("SELECT file.id, file.path FROM file"),

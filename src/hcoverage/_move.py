@@ -7,26 +7,25 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hcoverage._untrusted_file import UntrustedDataError, open_regular
+from hcoverage._untrusted_file import open_regular
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 
-def move(source: Path, directory: Path) -> Path:
-    """Move what anybody may have written into a directory, over nothing that is there.
+def move(source: Path, target: Path) -> None:
+    """Move what anybody may have written.
 
     Args:
         source: A file; on the same file system, anything.
-        directory: Where it is to be.
-
-    Returns:
-        Where it is now.
+        target: Where it is to be; there must be nothing.
 
     Raises:
-        OSError: It cannot be moved; it is where it was.
+        UntrustedDataError: It is on another file system and no regular file, or too large.
+        OSError: It cannot be moved. In any case it is where it was.
     """
-    target = directory / source.name
-    if os.path.lexists(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     try:
         source.rename(target)
     except OSError as error:
@@ -34,27 +33,27 @@ def move(source: Path, directory: Path) -> Path:
             raise
         _copy(source, target)
         source.unlink()
-    return target
 
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a regular file; no link is followed, and no more copied than can be right."""
+    with open_regular(source) as file:
+        descriptor, scratch = tempfile.mkstemp(dir=target.parent, prefix=".moving.")
+        _write(file, descriptor, Path(scratch), target)
+
+
+def _write(file: BinaryIO, descriptor: int, scratch: Path, target: Path) -> None:
     try:
-        file = open_regular(source)
-    except UntrustedDataError as error:
-        raise OSError(errno.EINVAL, str(error), str(source)) from error
-    descriptor, scratch = tempfile.mkstemp(dir=target.parent, prefix=".moving.")
-    try:
-        with file, os.fdopen(descriptor, "wb") as copy:
+        with os.fdopen(descriptor, "wb") as copy:
             shutil.copyfileobj(file, copy)
             status = os.fstat(file.fileno())
             copy.flush()
             os.fchmod(descriptor, status.st_mode & 0o777)
             os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
             os.fsync(descriptor)
-        Path(scratch).replace(target)
+        scratch.replace(target)
     except BaseException:
-        Path(scratch).unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
         raise
     directory = os.open(target.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -1,24 +1,26 @@
-"""What each origin ran, kept beside the merged data, in a data file whose contexts are origins.
+"""What each origin ran, kept in the merged data file, in a table that coverage.py does not look at.
 
-`.coverage` itself is to be what `coverage combine` gives, and the contexts in it are the user's. So
-the origins have a file of their own, `.hcov-origins.coverage`, written and put in place with it. It
-names the data that it belongs to by its digest: when something else, as `coverage run --append`,
-has written to the data file since, nobody is told of origins that are not true any more.
+What `.coverage` holds otherwise is what `coverage combine` gives, and the contexts in it are the
+user's. So what origins ran is a data file of its own, whose contexts are the origins, compressed in
+one row; where one origin ran all of it, its name is enough. The table is the last in the file, with
+a digest of all that is before it: when something else, as `coverage run --append`, has written to
+the file since, nobody is told of origins that are not true any more.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
-import shutil
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._errors import HcoverageError
-from hcoverage._origins import in_order
-from hcoverage._target import origins_beside
-from hcoverage._untrusted_file import UntrustedDataError, read_regular
+from hcoverage._origins import LONGEST, in_order
+from hcoverage._printable import printable
+from hcoverage._untrusted_file import LARGEST, UntrustedDataError, read_regular
 
 if TYPE_CHECKING:
     import os
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from hcoverage._part import Part
     from hcoverage._set_algebra import Measured
 
-_BELONGS_TO: Final = "hcov_belongs_to"
-_PROCESSES: Final = "hcov_processes"
+_QUICK: Final = 1  # the level of compression; what is compressed is mostly empty pages
+# Where the first table's page begins, before which is what tells of all tables: this one is new.
+_FIRST: Final = 1
 
 
 class OriginsError(HcoverageError):
@@ -110,116 +113,134 @@ def read_origins(data_file: str | os.PathLike[str]) -> OriginData:
             to by something else since.
     """
     path = Path(data_file)
-    beside = origins_beside(path)
     if not path.exists():
         raise OriginsError(f"there is no data file {path}: run the tests with `hcov run`")
-    if not beside.exists():
-        raise OriginsError(
-            f"the origins of what is in {path} are not known: they are written, as {beside.name}, "
-            "by `hcov run` and `hcov combine`"
-        )
     try:
-        digest = _digest(path)
-        origins, belongs_to = _read(beside)
+        content, _ = read_regular(path)
+        origins = _read(content, str(path))
     except (OSError, UntrustedDataError) as error:
         raise OriginsError(f"the origins of {path} cannot be read: {error}") from error
-    if digest not in belongs_to:
+    if origins is None:
         raise OriginsError(
-            f"{path} has been written to since its origins were: run the tests with `hcov run`, or "
-            "merge with `hcov combine`, to have both again"
+            f"the origins of what is in {path} are not known: `hcov run` and `hcov combine` write "
+            "them into it"
         )
     return origins
 
 
-def write_origins(
-    part: Part,
-    processes: Mapping[str, int],
-    result: Path,
-    *,
-    appended_to: Path | None = None,
-) -> None:
-    """Write the origins of a data file that is about to be put in place.
+def write_origins(part: Part, processes: Mapping[str, int], result: Path) -> None:
+    """Write the origins of a data file into it, when all else is in it.
 
     Args:
         part: What was run; its contexts are origins.
         processes: How many processes each origin has.
-        result: The data file. The origins are put beside it.
-        appended_to: The data file that these belong to as well, until it is replaced.
+        result: The data file, in a private directory.
     """
     from hcoverage._merge import write_part  # noqa: PLC0415
 
-    write_part(part, origins_beside(result), _meta(processes, result, appended_to))
+    scratch = result.with_name("origins")
+    write_part(part, scratch)
+    _add(result, processes, "", zlib.compress(scratch.read_bytes(), _QUICK))
+    scratch.unlink()
 
 
-def write_sole_origin(
-    origin: str,
-    processes: Mapping[str, int],
-    result: Path,
-    *,
-    appended_to: Path | None = None,
-) -> None:
-    """Write the origins of a data file where one origin ran all of it, in a single context.
-
-    What it ran is what is in the data file, so the tables are not built once more, but copied.
+def write_sole_origin(origin: str, processes: Mapping[str, int], result: Path) -> None:
+    """Write the origins of a data file where one origin ran all of it.
 
     Args:
         origin: The origin.
         processes: How many processes it has.
-        result: The data file. The origins are put beside it.
-        appended_to: The data file that these belong to as well, until it is replaced.
+        result: The data file.
+    """
+    _add(result, processes, origin, b"")
+
+
+def _add(result: Path, processes: Mapping[str, int], origin: str, data: bytes) -> None:
+    # Imported here: most who import hcoverage do not want it.
+    import sqlite3  # noqa: PLC0415
+
+    from hcoverage._untrusted_database import CREATE_ORIGINS, ORIGINS_TABLE  # noqa: PLC0415
+
+    with contextlib.closing(sqlite3.connect(result)) as database:
+        # It is synced when it is whole, and not there for anybody before that.
+        database.execute("PRAGMA journal_mode = OFF")
+        database.execute("PRAGMA synchronous = OFF")
+        if database.execute("PRAGMA freelist_count").fetchone() != (0,):
+            # Else the table would be where something was removed, and not at the end.
+            database.execute("VACUUM")
+        database.execute(CREATE_ORIGINS)
+        query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        (page,) = database.execute(query, (ORIGINS_TABLE,)).fetchone()
+        row = (_digest_before(page, result.read_bytes()), json.dumps(dict(processes)), origin, data)
+        with database:
+            database.execute(f"INSERT INTO {ORIGINS_TABLE} VALUES (?, ?, ?, ?)", row)  # noqa: S608
+
+
+def _read(content: bytes, path: str) -> OriginData | None:
+    """Read the origins in a data file, whoever wrote it; None where there are none.
+
+    Raises:
+        OriginsError: They are of other data than is in it.
+        UntrustedDataError: They are damaged.
     """
     import sqlite3  # noqa: PLC0415
 
-    beside = origins_beside(result)
-    shutil.copyfile(result, beside)
-    with contextlib.closing(sqlite3.connect(beside)) as database:
-        # As for the result: it is synced when it is whole, and not there for anybody before that.
-        database.execute("PRAGMA journal_mode = OFF")
-        database.execute("PRAGMA synchronous = OFF")
-        with database:
-            database.execute("UPDATE context SET context = ?", (origin,))
-            meta = _meta(processes, result, appended_to)
-            database.executemany("INSERT INTO meta VALUES (?, ?)", meta)
+    from hcoverage._merge_data_files import part_of  # noqa: PLC0415
+    from hcoverage._untrusted_database import ORIGINS_TABLE, confined, load  # noqa: PLC0415
 
-
-def _meta(
-    processes: Mapping[str, int], result: Path, appended_to: Path | None
-) -> list[tuple[str, str]]:
-    digests = [_digest(path) for path in (result, appended_to) if path is not None]
-    return [(_BELONGS_TO, " ".join(digests)), (_PROCESSES, json.dumps(dict(processes)))]
-
-
-def _read(path: Path) -> tuple[OriginData, list[str]]:
-    # Imported here, with sqlite3: most who import hcoverage do not want it.
-    import sqlite3  # noqa: PLC0415
-
-    from hcoverage._merge_data_files import read_batch  # noqa: PLC0415
-    from hcoverage._part import Part  # noqa: PLC0415
-    from hcoverage._untrusted_database import open_untrusted  # noqa: PLC0415
-
-    batch = read_batch([str(path)])
-    for refusal in batch.refused:
-        raise UntrustedDataError(refusal.reason)
-    with contextlib.closing(open_untrusted(path)) as database:
+    with contextlib.closing(confined()) as database:
+        page = load(database, content).get(ORIGINS_TABLE)
+        if page is None:
+            return None
         try:
-            meta = dict(database.execute("SELECT key, value FROM meta").fetchall())
-        except sqlite3.Error as error:
+            query = f"SELECT digest, processes, origin, data FROM {ORIGINS_TABLE}"  # noqa: S608
+            rows = database.execute(query).fetchmany(2)
+        except (sqlite3.Error, MemoryError, UnicodeDecodeError) as error:
             raise UntrustedDataError(str(error)) from error
-    part = next(iter(batch.parts.values()), Part())
-    return OriginData(part, _counts(meta.get(_PROCESSES))), str(meta.get(_BELONGS_TO)).split()
+    match rows:
+        case [(bytes(digest), str(processes), str(origin), bytes(data))]:
+            pass
+        case _:
+            raise UntrustedDataError("hcov did not write them")
+    if digest != _digest_before(page, content):
+        raise OriginsError(
+            f"{path} has been written to since its origins were: run the tests with `hcov run`, or "
+            "merge with `hcov combine`, to have both again"
+        )
+    if origin:
+        part = part_of(content, path).with_contexts(lambda _: _shown(origin))
+    else:
+        part = part_of(_decompressed(data), path).with_contexts(_shown)
+    return OriginData(part, _counts(processes))
 
 
-def _counts(text: object) -> dict[str, int]:
+def _digest_before(page: int, content: bytes) -> bytes:
+    """Digest the tables before a page, counted from 1: whatever is written to them changes it."""
+    from hcoverage._untrusted_database import page_size  # noqa: PLC0415
+
+    size = page_size(content)
+    return hashlib.sha256(content[_FIRST * size : (page - 1) * size]).digest()
+
+
+def _decompressed(data: bytes) -> bytes:
+    decompressor = zlib.decompressobj()
     try:
-        found = json.loads(str(text))
-    except ValueError:
+        content = decompressor.decompress(data, LARGEST)
+    except zlib.error as error:
+        raise UntrustedDataError(str(error)) from error
+    if not decompressor.eof:
+        raise UntrustedDataError("they are cut off, or larger than can be right")
+    return content
+
+
+def _counts(text: str) -> dict[str, int]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
         return {}
     pairs = found.items() if isinstance(found, dict) else ()
-    return {str(name): number for name, number in pairs if isinstance(number, int)}
+    return {_shown(str(name)): number for name, number in pairs if isinstance(number, int)}
 
 
-def _digest(data_file: Path) -> str:
-    from hcoverage._merge_data_files import digest_of_data  # noqa: PLC0415
-
-    content, _ = read_regular(str(data_file))
-    return digest_of_data(content).hex()
+def _shown(origin: str) -> str:
+    return printable(origin)[:LONGEST]

@@ -35,7 +35,7 @@ _CONTAINER: Final = "container "
 _HOST: Final = "host "
 # The name of a container that was not given one: the start of its id.
 _CONTAINER_NAME: Final = re.compile(r"[0-9a-f]{12}")
-_LONGEST: Final = 200  # characters; a container says what it likes
+LONGEST: Final = 200  # characters; a container says what it likes
 _PIDS: Final = 1 << 22  # Linux's /proc/sys/kernel/pid_max is at most this
 _MARKS_OF_CONTAINERS: Final = ("/.dockerenv", "/run/.containerenv")
 _ORDER: Final = (MAIN, SUBPROCESSES, PROCESSES, _IMAGE, _CONTAINER, _HOST)
@@ -150,7 +150,7 @@ def context_of(labelled: str) -> str:
 
 
 def _named(kind: str, name: str) -> str:
-    return kind + printable(name)[:_LONGEST]
+    return kind + printable(name)[:LONGEST]
 
 
 def _rank(name: str) -> int:

@@ -10,7 +10,7 @@ import enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 # An arc is one integer, so that a set of them is small; see `arc_of`.
 ARC_BITS: Final = 32
@@ -81,6 +81,21 @@ class Part:
             arcs={key: arcs for key, arcs in self.arcs.items() if key[0] not in paths},
             tracers={path: name for path, name in self.tracers.items() if path not in paths},
         )
+
+    def with_contexts(self, name_of: Callable[[str], str]) -> Part:
+        """Give what it holds under other names than its contexts, which may be fewer.
+
+        Sets of arcs, which may be large, are the same ones where nothing is added to them.
+        """
+        names = {old: name_of(old) for old in self.contexts}
+        made = Part(self.paths, {name: name for name in names.values()}, tracers=self.tracers)
+        for (path, old), numbers in self.lines.items():
+            key = (path, names[old])
+            made.lines[key] = made.lines.get(key, 0) | numbers
+        for (path, old), arcs in self.arcs.items():
+            key = (path, names[old])
+            made.arcs[key] = made.arcs[key] | arcs if key in made.arcs else arcs
+        return made
 
 
 def arc_of(number: int) -> tuple[int, int]:

@@ -23,7 +23,6 @@ from hcoverage._untrusted_file import stamp
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_ORIGINS_NAME: Final = ".hcov-origins{}"
 _LOCK_NAME: Final = ".hcov-lock{}"
 _WORKSHOP_PREFIX: Final = ".hcov-combine{}."
 _RANDOM_LETTERS: Final = 8  # at the end of a name that `tempfile` makes
@@ -60,12 +59,6 @@ class Target:
             OSError: It cannot be done; what was there before still is.
         """
         _sync(self.result)
-        origins = origins_beside(self.result)
-        if origins.exists():
-            _sync(origins)
-            # First: they are the origins of what is still in place as well, if that is in the
-            # result.
-            origins.replace(origins_beside(self.path))
         # What is in place stays noted: until the next line but one it may be the only one there is.
         noted = os.fstat(self._lock).st_size
         _add_note(self._lock, _identity(self.result))
@@ -74,7 +67,6 @@ class Target:
             self.result.replace(self.path)
         except OSError:
             os.ftruncate(self._lock, noted)
-            origins_beside(self.path).unlink(missing_ok=True)
             raise
         _sync(self.path.parent)
 
@@ -83,11 +75,6 @@ class Target:
         for file in files:
             if file != self.path:
                 file.unlink(missing_ok=True)
-
-
-def origins_beside(data_file: Path) -> Path:
-    """Give the place of what tells the origins of the data in a data file (`_origin_data`)."""
-    return data_file.with_name(_ORIGINS_NAME.format(data_file.name))
 
 
 def lock_of(path: Path) -> Path:

@@ -39,6 +39,12 @@ CREATE TABLE tracer ( file_id integer primary key, tracer text, \
 foreign key (file_id) references file (id) )
 """.splitlines()
 )
+# What we put beside them in a result (`_origin_data`), one row; coverage.py, which asks for its
+# tables by name, takes no notice. Nothing but `_origin_data` reads it.
+ORIGINS_TABLE: Final = "hcov_origins"
+CREATE_ORIGINS: Final = (
+    f"CREATE TABLE {ORIGINS_TABLE} ( digest blob, processes text, origin text, data blob )"
+)
 _COMMENT: Final = re.compile(r"--[^\n]*")
 _SPACE: Final = re.compile(r"\s+")
 _NOT_OURS: Final = "coverage.py did not write it"
@@ -67,7 +73,7 @@ _LIMITS: Final = {
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
 _FUNCTIONS: Final = frozenset({"abs", "count", "max", "length", "nullif", "typeof", "group_concat"})
-_READABLE: Final = frozenset({"sqlite_master", "sqlite_schema"}).union(
+_READABLE: Final = frozenset({"sqlite_master", "sqlite_schema", ORIGINS_TABLE}).union(
     table.split()[2] for table in _TABLES
 )
 # There may be many, and finding the odd ones is faster than judging each.
@@ -184,10 +190,15 @@ def refuse_other_formats(content: bytes) -> None:
         raise CutShortError("it is empty: the process was ended before it could save")
     if len(content) < _HEADER or not content.startswith(_MAGIC):
         raise UntrustedDataError("coverage.py cannot read it (file is not a database)")
-    page = int.from_bytes(content[16:18], "big")
-    size = int.from_bytes(content[28:32], "big") * (65536 if page == _SIZE_MEANING_64_KIB else page)
+    size = int.from_bytes(content[28:32], "big") * page_size(content)
     if len(content) < size:
         raise CutShortError(f"it is cut off: {len(content)} of {size} bytes are there")
+
+
+def page_size(content: bytes) -> int:
+    """Give the size of a database's pages, in bytes."""
+    page = int.from_bytes(content[16:18], "big")
+    return 65536 if page == _SIZE_MEANING_64_KIB else page
 
 
 def empty_tables(database: sqlite3.Connection) -> frozenset[str]:
@@ -253,7 +264,7 @@ def _refuse_other_schemas(database: sqlite3.Connection) -> dict[str, int]:
         raise (UntrustedDataError if versions else CutShortError)(
             f"coverage.py cannot read it (wrong schema: {found} instead of {SCHEMA_VERSION})"
         )
-    if texts != _TABLES:
+    if texts - {CREATE_ORIGINS} != _TABLES:
         raise UntrustedDataError(f"its tables are others: {_NOT_OURS}")
     return {name: page for *_, name, page in rows}
 
