@@ -311,12 +311,12 @@ def test_a_process_that_forks_without_pause_is_saved_too() -> None:
 def test_where_it_cannot_save_the_application_goes_on(how: str) -> None:
     spoil = {
         "read-only": "os.chmod(data, 0o555); os.setuid(65534) if os.geteuid() == 0 else None",
-        "gone": "shutil.rmtree(data)",
+        "gone": "os.rename(data, 'away')",  # in one step, as we may be writing there
         "too large": "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
         "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)",
     }[how]
     Path("app.py").write_text(
-        "import os, resource, shutil, signal, time\ndata = os.environ['HCOVERAGE_DATA_DIR']\n"
+        "import os, resource, signal, time\ndata = os.environ['HCOVERAGE_DATA_DIR']\n"
         f"{spoil}\ntime.sleep(0.5)\nprint('fine', flush=True)\nos._exit(7)\n"
     )
     with opened() as session:
@@ -329,7 +329,7 @@ def test_where_it_cannot_save_the_application_goes_on(how: str) -> None:
 
 def test_an_error_of_coverage_at_exit_is_no_output_of_the_application() -> None:
     Path("app.py").write_text(
-        "import os, shutil\nshutil.rmtree(os.environ['HCOVERAGE_DATA_DIR'])\nprint('fine')\n"
+        "import os\nos.rename(os.environ['HCOVERAGE_DATA_DIR'], 'away')\nprint('fine')\n"
     )
     with opened() as session:
         assert output(session, "app.py") == "fine\n"
