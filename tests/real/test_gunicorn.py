@@ -61,7 +61,7 @@ class Container:
 
     def get(self, target: str) -> tuple[int, dict[str, Any]]:
         """Ask on a connection of its own, so that any worker may answer."""
-        with contextlib.closing(HTTPConnection(self.address, timeout=10)) as connection:
+        with contextlib.closing(HTTPConnection(self.address)) as connection:
             connection.request("GET", target)
             response = connection.getresponse()
             return response.status, json.load(response)
