@@ -10,6 +10,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -305,6 +306,17 @@ def image_name(engine: str) -> Iterator[str]:  # noqa: ARG001
 
 
 # Processes ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _usual_signals() -> None:
+    """What tests start can be interrupted, also where `nohup` or a shell's `&` has us ignore it.
+
+    A signal that is ignored here is so in each program that is started; one with a handler is not.
+    """
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

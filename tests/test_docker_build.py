@@ -12,7 +12,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 import uuid
 from dataclasses import dataclass
 from importlib import metadata
@@ -302,18 +301,18 @@ SIMPLE = SHAPES["debian, python3 only"]
 
 def test_builds_nothing_when_nothing_changed(project: Project) -> None:
     first = project.build(SIMPLE)
-    identity = docker("image", "inspect", "--format", "{{.Id}}", first)
+    # The engine notes also a build that changes nothing.
+    built = ("image", "inspect", "--format", "{{.Id}} {{.Metadata.LastTagTime}}", first)
+    before = docker(*built)
     (project.path / "__pycache__").mkdir()
     (project.path / "coverage_data").mkdir()
     (project.path / "coverage_data" / ".coverage.a.1").touch()
     (project.path / ".hcov-lock.coverage").touch()
 
     shown = io.StringIO()
-    started = time.monotonic()
     assert project.build(SIMPLE, output=shown) == first
-    assert time.monotonic() - started < 1
     assert shown.getvalue() == ""
-    assert docker("image", "inspect", "--format", "{{.Id}}", first) == identity
+    assert docker(*built) == before
     name, _, tag = first.partition(":")
     assert (name, tag.partition("-")[0]) == (NAME, architecture())
 
@@ -378,7 +377,7 @@ def test_builds_the_stage_that_is_asked_for(project: Project) -> None:
     assert MARKED_LINE in project.marked_lines(project.run(image)[0])
 
 
-def test_docker_stop_ends_the_container_at_once_with_its_data_saved(project: Project) -> None:
+def test_docker_stop_needs_no_kill_and_the_data_is_saved(project: Project) -> None:
     image = project.build(SIMPLE)
     command = [
         *project.command("--name", f"{NAME}-stopped"),
@@ -391,10 +390,8 @@ def test_docker_stop_ends_the_container_at_once_with_its_data_saved(project: Pro
         assert process.stdout is not None
         assert "marked" in process.stdout.readline()
         container = docker("inspect", "--format", "{{.Id}}", f"{NAME}-stopped")
-        started = time.monotonic()
         docker("stop", f"{NAME}-stopped")
         assert process.wait() == 128 + signal.SIGTERM
-        assert time.monotonic() - started < 2
     assert MARKED_LINE in project.marked_lines(container)
 
 

@@ -109,6 +109,19 @@ class TestInjecting:
         assert hook_of(venv).read_text() == _hook._installed_pth_text(sessions)
         assert [p.name for p in venv.site_packages.glob("*coverage.pth.*")] == []
 
+    def test_it_is_held_from_when_it_is_there_until_it_is_not(self, venv: Venv) -> None:
+        call(
+            venv,
+            "from pathlib import Path\n"
+            "from hcoverage import _hook\n"
+            f"directory = Path({str(venv.site_packages)!r})\n"
+            "assert not _hook.is_held(directory)\n"
+            "with _hook.held() as hook:\n"
+            "    assert hook.parent == directory\n"
+            "    assert _hook.is_held(directory)\n"
+            "assert not _hook.is_held(directory)",
+        )
+
     def test_in_harmony_with_the_hook_that_coverage_brings(self, venv: Venv, program: Path) -> None:
         own = Path(_coverage_site_packages()) / "a1_coverage.pth"
         (venv.site_packages / own.name).write_bytes(own.read_bytes())

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from hcoverage import _startup
 from hcoverage._atomic_write import write_atomically
@@ -29,7 +29,9 @@ from hcoverage._errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+_T = TypeVar("_T")
 
 NAME: Final = "coverage"
 
@@ -76,12 +78,8 @@ def _installed_pth_text(sessions: Path) -> str:
     return f"{_OURS}\nimport os, sys; ({' or '.join(asked)}) and {needed} and exec({run!r})\n"
 
 
-def install(*, temporary: bool = False) -> Path:
+def install() -> Path:
     """Write the hook into the first directory that Python reads at start and we can write.
-
-    Args:
-        temporary: Mark it as there for one run only. A hook that is there already keeps its mark
-            if it is a lasting one.
 
     Returns:
         The path of the hook.
@@ -91,13 +89,24 @@ def install(*, temporary: bool = False) -> Path:
         ForeignHookError: There is a `coverage.pth` that is not ours.
         HookPermissionError: No such directory can be written.
     """
+    return _install(lambda path: path, temporary=False)
+
+
+def _install(then: Callable[[Path], _T], *, temporary: bool) -> _T:
+    """Write the hook, and do something with it before anybody else may look at it or remove it.
+
+    Args:
+        then: What to do.
+        temporary: Mark it as there for one run only. A hook that is there already keeps its mark
+            if it is a lasting one.
+    """
     require_coverage()
     refusals = []
     for directory in _directories():
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            with _alone_in(directory):
-                return _install_into(directory, temporary=temporary)
+            with alone_in(directory):
+                return then(_install_into(directory, temporary=temporary))
         except ForeignHookError:
             raise
         except OSError as error:
@@ -113,7 +122,7 @@ def remove() -> None:
     for directory in _directories():
         path = directory / f"{NAME}.pth"
         if _is_ours(path):
-            with _alone_in(directory):
+            with alone_in(directory):
                 _remove_files(path)
         elif path.exists():
             warnings.warn(
@@ -133,7 +142,7 @@ def held() -> Iterator[Path]:
     # A signal whose handler raises waits until there is somebody to undo what is begun here.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
-        path, descriptor = _install_and_lock()
+        path, descriptor = _install(_locked, temporary=True)
     except BaseException:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise
@@ -142,7 +151,7 @@ def held() -> Iterator[Path]:
         yield path
     finally:
         try:
-            with _alone_in(path.parent):
+            with alone_in(path.parent):
                 if _TEMPORARY in path.read_text(encoding="utf-8"):
                     # Fails while another run holds its share: that one removes it then.
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -168,7 +177,7 @@ def announced(hook: Path, session: Path) -> Iterator[None]:
     if own is None:
         yield
         return
-    with _alone_in(hook.parent):
+    with alone_in(hook.parent):
         directory.mkdir(exist_ok=True)
         for left in directory.iterdir():
             # Of a session that was killed; its process is no more, or its pid is another's now.
@@ -178,7 +187,7 @@ def announced(hook: Path, session: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with _alone_in(hook.parent):
+        with alone_in(hook.parent):
             (directory / own).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # others are still running
                 directory.rmdir()
@@ -204,7 +213,23 @@ def kind_of(path: Path, text: str) -> str:
 
 
 def is_held(directory: Path) -> bool:
-    """Tell whether a run that is going on holds a hook in a directory, as far as can be told."""
+    """Tell whether a run that is going on holds a hook in a directory, as far as can be told.
+
+    For who is alone in it: a run that begins or ends meanwhile would hold it a moment later.
+    """
+    try:
+        with (directory / f"{NAME}.pth").open("rb") as hook:
+            fcntl.flock(hook, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError:  # a file system without locks
+        return _has_sessions(directory)
+    return False
+
+
+def _has_sessions(directory: Path) -> bool:
     try:
         sessions = list(_sessions_beside(directory / f"{NAME}.pth").iterdir())
     except OSError:
@@ -213,7 +238,7 @@ def is_held(directory: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
+def alone_in(directory: Path) -> Iterator[None]:
     """Let no other run write or remove a hook here meanwhile.
 
     A hook is several files and a share of a lock: between two of them another run's ending would
@@ -311,12 +336,12 @@ def _remove_files(path: Path) -> None:
         compiled.parent.rmdir()
 
 
-def _install_and_lock() -> tuple[Path, int]:
-    path = install(temporary=True)
-    while True:
-        with contextlib.suppress(FileNotFoundError), _alone_in(path.parent):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-            return path, descriptor
-        # The last of the other runs removed it just now.
-        path = install(temporary=True)
+def _locked(path: Path) -> tuple[Path, int]:
+    """Take a share of the lock on the hook."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return path, descriptor

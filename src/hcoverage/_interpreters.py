@@ -7,6 +7,7 @@ is `_check_interpreter`'s business.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import os
@@ -181,6 +182,12 @@ def _interpreter(
     directories = tuple(
         map(Path, dict.fromkeys([*filter(None, [user]), *facts["site_directories"]]))
     )
+    hooks: list[Hook] = []
+    is_held = False
+    for directory in directories:
+        with contextlib.suppress(OSError), _hook.alone_in(directory):  # there is none
+            hooks += _hooks(directory)
+            is_held |= _hook.is_held(directory)
     return Interpreter(
         # Not a shim that leads to it.
         path=path if is_target else str(facts["executable"] or path),
@@ -193,8 +200,8 @@ def _interpreter(
         site_directories=directories,
         writable_directory=next(filter(_is_writable, directories), None),
         in_environment=bool(facts["in_environment"]),
-        hooks=tuple(hook for directory in directories for hook in _hooks(directory)),
-        is_held=any(_hook.is_held(directory) for directory in directories),
+        hooks=tuple(hooks),
+        is_held=is_held,
     )
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     Query = dict[str, list[str]]
 
-LIMIT = 20  # seconds
-
 
 def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     handler = HANDLERS.get(environ["PATH_INFO"], missing)
@@ -28,15 +26,15 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
 
 def order(query: Query) -> tuple[str, object]:
     prices = [int(price) for price in query["price"]]
-    return "200 OK", tasks.total.delay(prices).get(timeout=LIMIT)
+    return "200 OK", tasks.total.delay(prices).get()
 
 
 def pay(query: Query) -> tuple[str, object]:
-    return "200 OK", tasks.charge.delay(int(query["amount"][0])).get(timeout=LIMIT)
+    return "200 OK", tasks.charge.delay(int(query["amount"][0])).get()
 
 
 def send(query: Query) -> tuple[str, object]:
-    error = tasks.deliver.delay(query["to"][0]).get(timeout=LIMIT, propagate=False)
+    error = tasks.deliver.delay(query["to"][0]).get(propagate=False)
     return "422 Unprocessable Content", str(error)
 
 
