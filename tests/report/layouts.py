@@ -135,6 +135,7 @@ def test_children():
 TESTS_WITH_WORKERS: Final = """\
 
 import multiprocessing
+import multiprocessing.resource_tracker
 
 from app.sub import deep
 
@@ -144,6 +145,8 @@ def test_workers():
         assert pool.map(deep.home, [""]) != [""]
         pool.close()
         pool.join()
+    # A Python of its own, which would end after everything else.
+    multiprocessing.resource_tracker._resource_tracker._stop()
 """
 # It does not come back, and what it imports then was never imported before.
 TESTS_THAT_MOVE: Final = """\
