@@ -289,6 +289,8 @@ def lay_out(
         (directory / name).symlink_to(target)
     variables = hcoverage.unmeasured_environment(os.environ)
     path = [str(directory / name) for name in layout.path]
+    if alone and layout.children:
+        path.append(str(directory))  # coverage.py loads plugins in it before the tests' own path is
     variables |= {
         "PATH": f"{python.directory / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(path),

@@ -52,6 +52,7 @@ PYTEST: Final = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 ORDINARY: Final = re.compile(
     r"merged: .*|  (recorder|coverage\.py): .*|core: .*|.*; `hcov init` writes one \[no-rcfile\]"
 )
+_COMBINED: Final = re.compile(r"Combined \d+ files?").fullmatch  # coverage.py's own word
 _TABLE: Final = re.compile(r"^hcov: who ran what:\n(?:  .*\n)*", re.MULTILINE)
 
 
@@ -292,7 +293,7 @@ def _told(ours: Result, right: Result) -> list[str]:
     others = [line for line in rest if not line.startswith("hcov: ")]
     return [
         *(line for line in told if not ORDINARY.fullmatch(line.removeprefix("hcov: "))),
-        *(line for line in others if line not in right.err.splitlines()),
+        *(line for line in others if line not in right.err.splitlines() and not _COMBINED(line)),
     ]
 
 
