@@ -135,15 +135,18 @@ def test_children():
 TESTS_WITH_WORKERS: Final = """\
 
 import multiprocessing
+import multiprocessing.resource_tracker
 
 from app.sub import deep
 
 
 def test_workers():
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.map(deep.home, [""]) != [""]
-        pool.close()
-        pool.join()
+    process = multiprocessing.get_context("spawn").Process(target=deep.home, args=[""])
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    # A Python of its own, which would end after everything else.
+    multiprocessing.resource_tracker._resource_tracker._stop()
 """
 # It does not come back, and what it imports then was never imported before.
 TESTS_THAT_MOVE: Final = """\

@@ -10,7 +10,9 @@ import compileall
 import dataclasses
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import venv
@@ -107,12 +109,13 @@ def run(*arguments):
 reports = {}
 name = os.path.abspath(read_coverage_config(True, warn=print).data_file)
 if sys.argv[1:] == ["combine"] and glob.glob(glob.escape(name) + ".*"):
-    reports["combine"] = run("combine", "-q")
+    # pytest-cov has combined what there was by then.
+    reports["combine"] = run("combine", "-q", *(["--append"] if os.path.exists(name) else []))
 reports |= {"report": run("report"), "json": run("json", "-q", "-o", "-")}
 print(json.dumps(reports))
 """
 STEPS: Final = """\
-import os, subprocess, sys
+import os, pathlib, shutil, subprocess, sys
 import hcoverage
 rcfile, *command = sys.argv[1:]
 hcoverage.inject(rcfile)
@@ -122,12 +125,15 @@ try:
     status = subprocess.run(["coverage", "run", "--parallel-mode", *command]).returncode
 finally:
     hcoverage.remove()
+from_containers = list(pathlib.Path("coverage_data").glob(".coverage.*"))
 for merge in hcoverage.combine_commands(reports=["report"]):
-    done = subprocess.run(["sh", "-c", merge])
-    # Where no container ran there is nothing to copy.
-    status = status or (0 if merge.startswith("cp ") else done.returncode)
+    if from_containers or not merge.startswith("cp "):
+        status = status or subprocess.run(["sh", "-ec", merge]).returncode
+shutil.rmtree("coverage_data")
 sys.exit(status)
 """
+# What differs in the names of files from process to process.
+_PART: Final = re.compile(rf"(?<=\.){re.escape(socket.gethostname())}\..*")
 _IGNORED: Final = ("__pycache__", ".pytest_cache")
 
 
@@ -254,7 +260,7 @@ class Project:
         for directory, subdirectories, files in os.walk(self.directory):
             subdirectories[:] = [name for name in subdirectories if name not in _IGNORED]
             below = Path(directory).relative_to(self.directory)
-            names.update(str(below / name) for name in [*subdirectories, *files])
+            names.update(str(below / _PART.sub("*", name)) for name in [*subdirectories, *files])
         return frozenset(names)
 
 
@@ -283,6 +289,8 @@ def lay_out(
         (directory / name).symlink_to(target)
     variables = hcoverage.unmeasured_environment(os.environ)
     path = [str(directory / name) for name in layout.path]
+    if alone and layout.children:
+        path.append(str(directory))  # coverage.py loads plugins in it before the tests' own path is
     variables |= {
         "PATH": f"{python.directory / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(path),
@@ -318,8 +326,9 @@ def measure_alone(project: Project, *command: str) -> Result:
     """Measure a project by coverage.py's own command, combine if there is a need to, and report."""
     before = project.listed()
     done = project.run(*command)
-    result = _reported(project, done, frozenset(), "combine")
-    return dataclasses.replace(result, new=project.listed() - before)
+    new = project.listed() - before
+    result = _reported(project, done, new, "combine")
+    return dataclasses.replace(result, new=result.new | project.listed() - before)
 
 
 def _reported(

@@ -137,6 +137,7 @@ RCFILES: Final = (
     # None, and ours.
     Rcfile("none", None),
     Rcfile("init", None, by_init=True),
+    Rcfile("none-in-comma", None, directory="a,b"),
     # What counts.
     _run("parallel", "parallel = True", "source = <code>"),
     _run("empty"),
@@ -151,6 +152,7 @@ RCFILES: Final = (
     _run("source-pkgs-top", "source_pkgs = <top>", "branch = True"),
     _run("source-dirs", "source_dirs = <code>"),
     _run("source-and-pkgs", "source = <testdir>", "source_pkgs = <module>"),
+    _run("omit-dot", "source = ./<code>", "omit = ./<tests>"),
     _run("include", "include = <package>/*"),
     _run("include-star", "include =", "    */half.py", "    */never.py"),
     _run("omit", "source = <code>", "omit = <tests>"),
@@ -311,7 +313,6 @@ RCFILES: Final = (
     _run("space-in-directory", "branch = True", "source = <package>", directory="one two"),
     _run("brackets-in-directory", "source = .", "omit = <tests>", directory="one [x]"),
     _run("dollar-in-directory", "source = <code>", "omit = <tests>", directory="a$HOME"),
-    Rcfile("none-in-comma", None, directory="a,b"),
 )
 
 
