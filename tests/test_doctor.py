@@ -195,6 +195,7 @@ class TestHealthy:
     def test_wrong_usage_is_2(self) -> None:
         assert doctor(sys.executable, "--nosuch").returncode == 2
 
+    @pytest.mark.thorough
     def test_inside_of_a_run_it_says_so(self, home: Venv) -> None:
         hcov = [str(home.python), "-m", "hcov"]
         command = [*hcov, "doctor", "--json", "--no-proof", "--data-dir=other"]
@@ -224,12 +225,14 @@ class TestTheRcfile:
         finding = examine(sys.executable, "--rcfile=nosuch").only("problem", "file")
         assert "hcov init" in finding["fix"]
 
+    @pytest.mark.thorough
     def test_none_is_worth_a_note(self, project: Path) -> None:
         (project / ".coveragerc").unlink()
         finding = examine(sys.executable).only("note", "file")
         apply(f"{shlex.quote(sys.executable)} -m {finding['fix']}")
         assert examine(sys.executable).not_ok() == []
 
+    @pytest.mark.thorough
     def test_that_turns_threads_off(self, project: Path) -> None:
         broken = GOOD.replace("multiprocessing, thread", "multiprocessing")
         self.rcfile(project, broken)

@@ -445,8 +445,26 @@ FAULTS: Final = {
 }
 
 
+# One of each kind; `make test-quick` leaves the others out.
+FIRST: Final = (
+    "normal exit",
+    "os._exit",
+    "SIGTERM",
+    "SIGKILL while sleeping",
+    "execv",
+    "fork, the child is killed",
+    "double-forked daemon",
+    "multiprocessing spawn",
+    "threads",
+    "empty environment and -I",
+    "still running when the run ends",
+)
+
+
 def _cell(name: str, fault: Fault, core: str) -> object:
     marks = []
+    if name not in FIRST:
+        marks.append(pytest.mark.thorough)
     if core == "coverage" and fault.lost and not PLAIN:
         marks.append(pytest.mark.xfail(reason=fault.lost))
     if fault.root and os.geteuid() != 0:

@@ -153,6 +153,7 @@ def inject_except(caught: str) -> str:
     )
 
 
+@pytest.mark.thorough
 class TestRefusing:
     def test_without_coverage_says_how_to_install_it(self, venv: Venv) -> None:
         shutil.rmtree(venv.site_packages / "coverage")

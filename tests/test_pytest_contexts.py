@@ -146,6 +146,7 @@ class TestWhoRanIt:
         assert contexts(8) == of_tests("subprocess")
         assert "" in contexts(1)  # imported by no test
 
+    @pytest.mark.thorough
     def test_under_xdist_each_worker_has_its_own(self, core: str) -> None:
         let_the_service_save(core)
         out = run(*CONTEXTS, f"--hcov-core={core}", "-n2", "--dist=load")

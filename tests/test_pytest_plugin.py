@@ -221,6 +221,7 @@ class TestWholeRun:
         assert {2, 4, 8} <= set(second["lib.py"])
         assert 4 not in first["lib.py"]
 
+    @pytest.mark.thorough
     def test_an_interrupted_run_reports_what_it_ran(self) -> None:
         Path("test_lib.py").write_text(
             "import os, signal, lib\n"

@@ -89,6 +89,7 @@ class TestWhole:
             "program.py",
         }
 
+    @pytest.mark.thorough
     def test_the_numbers_are_those_of_the_steps_by_hand(
         self, project: Path, fresh_venv: Venv
     ) -> None:
@@ -138,6 +139,7 @@ class TestWhole:
         assert run("--", sys.executable, "program.py").returncode == 0
         assert executed() == [1, 2, 3, 4, 5, 7]
 
+    @pytest.mark.thorough
     def test_multiprocessing_children_that_move_away_strand_nothing(self, project: Path) -> None:
         (project / ".coveragerc").write_text(RCFILE + "concurrency = multiprocessing\n")
         elsewhere = project / "elsewhere"
@@ -157,12 +159,14 @@ class TestWhole:
         assert 3 in executed("pool.py")
         assert list(elsewhere.iterdir()) == []
 
+    @pytest.mark.thorough
     def test_append_adds_to_the_run_before(self) -> None:
         run("--", sys.executable, "program.py", "child")
         assert executed() == [1, 2, 3, 4, 5]
         run("--append", "--", sys.executable, "program.py")
         assert executed() == [1, 2, 3, 4, 5, 7]
 
+    @pytest.mark.thorough
     def test_data_of_an_unmerged_run_is_kept_apart_and_told(self, project: Path) -> None:
         data = project / "coverage_data"
         data.mkdir()
@@ -180,6 +184,7 @@ class TestTheCommandNeverNotices:
         Path("ends.py").write_text(f"raise SystemExit({status})\n")
         assert run("--", sys.executable, "ends.py").returncode == status
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT])
     def test_a_signal_that_ends_it_is_128_more(self, signum: signal.Signals) -> None:
         code = f"import os; os.kill(os.getpid(), {int(signum)})"
@@ -204,6 +209,7 @@ class TestTheCommandNeverNotices:
         assert process.returncode == 41
         assert executed("catch.py")[-1] == 7
 
+    @pytest.mark.thorough
     def test_ctrl_c_at_a_terminal_reaches_it_once(self, project: Path) -> None:
         (project / "catch.py").write_text(CATCH)
         catch = [sys.executable, "catch.py", str(int(signal.SIGINT))]
@@ -223,6 +229,7 @@ class TestTheCommandNeverNotices:
         done = hcov("run", "-q", "--", sys.executable, "-c", code, input="one\ntwo\n")
         assert (done.stdout, done.stderr) == ("one\ntwo\n", "err\n")
 
+    @pytest.mark.thorough
     def test_its_own_coverage_commands_find_their_own_data(self, project: Path) -> None:
         inner = project / "inner"
         inner.mkdir()
@@ -239,6 +246,7 @@ class TestTheCommandNeverNotices:
         assert executed("outer.py") == [1]
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="live reports are of recordings")
 class TestLiveReport:
     @pytest.fixture
@@ -276,6 +284,7 @@ class TestLiveReport:
         assert "no data to combine" in hcov("report", "--live").stderr
 
 
+@pytest.mark.thorough
 def test_report_alone_prints_the_merged_data_again() -> None:
     run("--", sys.executable, "program.py")
     shown = hcov("report")
@@ -283,6 +292,7 @@ def test_report_alone_prints_the_merged_data_again() -> None:
     assert "program.py" in shown.stdout
 
 
+@pytest.mark.thorough
 class TestExitStatus:
     def test_2_when_the_total_is_under_the_threshold(self) -> None:
         done = run("--fail-under=99", "--", sys.executable, "program.py", "child")

@@ -111,6 +111,7 @@ class TestDoors:
         bare = make_venv("bare")
         session(venv, f"{bare.python} -c pass; {venv.python} one.py")
 
+    @pytest.mark.thorough
     def test_a_python_path_of_the_childs_own_works(self, venv: Venv, project: Path) -> None:
         (project / "lib").mkdir()
         (project / "lib" / "mine.py").write_text("x = 1\n")
@@ -143,6 +144,7 @@ class TestDoors:
         session(venv, f"{venv.python} one.py")
         assert {path.name for path in venv.site_packages.iterdir()} == before
 
+    @pytest.mark.thorough
     def test_a_killed_sessions_door_is_closed_by_the_next(self, venv: Venv) -> None:
         code = "import hcoverage, os\nwith hcoverage.open_session():\n    os.kill(os.getpid(), 9)\n"
         subprocess.run([venv.python, "-c", code], check=False)

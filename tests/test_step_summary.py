@@ -62,6 +62,7 @@ class TestSummary:
         assert "\n| main | 1 | 1 | 4 | 1 |\n| subprocesses | 1 | 1 | 4 | 1 |\n\n" in text
         assert re.search(r"^\| program.py +\| +6 \| +1 \| +83% \|$", text, re.MULTILINE)
 
+    @pytest.mark.thorough
     def test_is_appended_by_pytest_with_hcov_as_well(self, summary: Path) -> None:
         Path("test_program.py").write_text(
             "import subprocess, sys\n"
@@ -74,6 +75,7 @@ class TestSummary:
         assert text.startswith("of an earlier command\n\n## Coverage: ")
         assert "\n| subprocesses | 1 | 1 | 4 | 4 |\n" in text
 
+    @pytest.mark.thorough
     @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are seen in /proc")
     def test_names_what_was_not_measured_and_nothing_in_it_is_markup(self, summary: Path) -> None:
         Path("starts.py").write_text(STARTS)
@@ -85,6 +87,7 @@ class TestSummary:
         assert line.startswith("- not measured: process ")
         assert r"a\|b\<i\>\`" in line
 
+    @pytest.mark.thorough
     def test_that_cannot_be_written_is_told_in_a_line_and_changes_no_status(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
@@ -107,6 +110,7 @@ class TestSummary:
         assert escaped("a|b\n# `c` <d> \\") == r"a\|b\\n\# \`c\` \<d\> \\"
 
 
+@pytest.mark.thorough
 class TestFormat:
     def test_total_is_all_that_is_printed(self) -> None:
         assert run("--format=total").stdout == "83\n"
@@ -120,6 +124,7 @@ class TestFormat:
         assert "'markdown'" in done.stderr
 
 
+@pytest.mark.thorough
 def test_shards_are_merged_with_their_origins() -> None:
     for name, program in (("shard-1", ()), ("shard-2", ("child",))):
         assert run("-q", program=program).returncode == 0

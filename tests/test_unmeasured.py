@@ -236,6 +236,7 @@ class TestCauses:
         assert " and 1 like it, `" in line
 
 
+@pytest.mark.thorough
 class TestNothingIsToldOf:
     @pytest.mark.parametrize(("core", "options"), [("auto", ["-I"]), ("coverage", [])])
     def test_a_measured_child(self, core: str, options: list[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import tarfile
 import venv
 from pathlib import Path
@@ -42,9 +43,17 @@ source =
 @pytest.fixture
 def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The Python of an environment for the suite; the project is the current directory."""
-    venv.create(tmp_path / "venv", symlinks=True, with_pip=True)
+    venv.create(tmp_path / "venv", symlinks=True)
     python = str(tmp_path / "venv" / "bin" / "python")
-    pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--python",
+        python,
+    ]
     run([*pip, "install", *PACKAGES], tmp_path)
     release = PROJECT.replace("-", "==")
     run([*pip, "download", "--no-deps", "--no-binary", ":all:", release], tmp_path)

@@ -12,11 +12,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import tarfile
 import time
-import venv
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
 
@@ -26,15 +25,17 @@ import hcoverage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from tests.conftest import MakeVenv
 
 pytestmark = pytest.mark.index
 
 # Run twice under coverage.py, this release covered the same lines each time; pinned for that.
 PROJECT: Final = "pyproject_hooks"
 VERSION: Final = "1.3.3"
-NEEDED_BY_ITS_TESTS: Final = ("pytest", "setuptools", "testpath")
+NEEDED_BY_ITS_TESTS: Final = ("setuptools", "testpath")  # beside pytest
 LEAST_SUBPROCESSES: Final = 20
-THIS_PROJECT: Final = Path(__file__).parents[2]
 RCFILE: Final = """\
 [run]
 parallel = True
@@ -149,23 +150,19 @@ def _run(command: Sequence[str], directory: Path) -> None:
 
 
 @pytest.fixture
-def suite(tmp_path: Path) -> Suite:
-    environment = tmp_path / "venv"
-    venv.create(environment, symlinks=True, with_pip=True)
-    pip = [str(environment / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+def suite(tmp_path: Path, make_venv: MakeVenv) -> Suite:
+    python = make_venv(coverage_hook=True, with_pytest=True).python
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
     release = f"{PROJECT}=={VERSION}"
     _run([*pip, "download", "--no-deps", "--no-binary", ":all:", release], tmp_path)
     with tarfile.open(tmp_path / f"{PROJECT}-{VERSION}.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
     directory = tmp_path / f"{PROJECT}-{VERSION}"
     # Editable, so that what runs is in a `source` directory; it runs some of its files by path.
-    _run(
-        [*pip, "install", *NEEDED_BY_ITS_TESTS, str(THIS_PROJECT), "--editable", str(directory)],
-        tmp_path,
-    )
+    _run([*pip, "install", *NEEDED_BY_ITS_TESTS, "--editable", str(directory)], tmp_path)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    return Suite(directory, environment / "bin", scratch)
+    return Suite(directory, python.parent, scratch)
 
 
 def _count(lines: Mapping[str, set[int]]) -> int:
