@@ -179,6 +179,7 @@ def announced(hook: Path, session: Path) -> Iterator[None]:
         return
     with alone_in(hook.parent):
         directory.mkdir(exist_ok=True)
+        directory.chmod(0o755)  # for children of other users, whatever the umask
         for left in directory.iterdir():
             # Of a session that was killed; its process is no more, or its pid is another's now.
             if left.name != _identity(left.name.partition("-")[0]):

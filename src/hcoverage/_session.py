@@ -304,6 +304,5 @@ def _can_be_imported(module: str) -> bool:
 
 def _make_startup_directory(private: Path) -> Path:
     directory = private / "startup"
-    directory.mkdir(mode=0o755)
-    directory.chmod(0o755)
+    directory.mkdir()
     return directory

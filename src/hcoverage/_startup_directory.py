@@ -123,6 +123,7 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
     codes[main.stem] = _compile(main, f"PARTS = {parts!r}\n")
     for name, code in codes.items():
         _write_compiled(directory / f"{name}.py", code)
+    _open_to_all(directory)
 
 
 def _place() -> str:
@@ -135,6 +136,16 @@ def _compile(file: Path, more: str = "") -> CodeType:
     """Compile without docstrings and annotations, which every process would load."""
     tree = _Unannotated().visit(ast.parse(file.read_text(encoding="utf-8") + more))
     return compile(ast.fix_missing_locations(tree), str(file), "exec", optimize=2)
+
+
+def _open_to_all(directory: Path) -> None:
+    """Have every user read what is in a directory, whatever the umask here.
+
+    Containers have users of their own, and processes may drop their privileges.
+    """
+    for path in (directory, *directory.rglob("*")):
+        if not path.is_symlink():  # to what is not ours
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _write_compiled(file: Path, code: CodeType) -> None:
@@ -187,6 +198,7 @@ def copy_startup_directory(
             f"SERIALIZED = PLUGIN_DIRECTORY = ''\nDATA_FILE = {data_dir + '/.coverage'!r}\n"
             f"SKIP += ({place!r},)\nKEEP = frozenset({names!r})\n"
         )
+    _open_to_all(target)
 
 
 def add_coverage_for(
@@ -214,9 +226,7 @@ def add_coverage_for(
         package = _directory_of("coverage")
     target = startup / f"{COVERAGE_DIRECTORY}-{version[0]}.{version[1]}" / "coverage"
     shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__", "htmlfiles"))
-    # The user of its processes is another, and pip goes by the umask.
-    for path in (target.parent, target, *target.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+    _open_to_all(target.parent)
 
 
 def recorder_since(startup: Path) -> tuple[int, int] | None:
