@@ -182,6 +182,7 @@ class _BesidePytestCov(_WholeRun):
         beside = Path(controller.combining_cov.config.data_file)
         name = f"{beside.name}.{socket.gethostname()}.pid{os.getpid()}.Xhcov{os.urandom(3).hex()}x"
         try:
+            beside.parent.mkdir(parents=True, exist_ok=True)  # as coverage.py will
             with tempfile.TemporaryDirectory(dir=beside.parent, prefix=".hcov-") as directory:
                 merged = Path(directory) / ".coverage"
                 # But for this process, which pytest-cov measures.

@@ -25,6 +25,7 @@ from hcoverage._project_roots import importing_from_here, roots
 from hcoverage._rcfile import Rcfile, as_rcfile
 from hcoverage._source_identity import known_now
 from hcoverage._startup_directory import Settings, fill_startup_directory
+from hcoverage._target import require_place
 from hcoverage._unmeasured import Doors, Unmeasured, find_unmeasured
 
 if TYPE_CHECKING:
@@ -176,7 +177,8 @@ def open_session(
         CoreError: There is no such core, or the recorder cannot do what the rcfile wants.
         DataDirectoryBusyError: Another run has the data directory.
         MissingCoverageError: coverage.py cannot be imported by this Python.
-        OSError: The rcfile is missing, or the data directory or site-packages cannot be written.
+        OSError: The rcfile is missing, or the data directory, site-packages or what the rcfile has
+            as `data_file` cannot be written.
     """
     here = Path.cwd()
     with contextlib.ExitStack() as undo:
@@ -184,6 +186,8 @@ def open_session(
         rcfile = as_rcfile(coveragerc)
         _require_sources_and_plugins(rcfile, here)
         choice = choose_core(rcfile, core)
+        data_file = here / rcfile.settings.data_file
+        require_place(data_file)
 
         directory, kept = _choose_data_directory(here, data_dir, private)
         undo.enter_context(_opened_data_directory(directory, kept))
@@ -227,7 +231,7 @@ def open_session(
             rcfile=rcfile,
             data_dir=directory,
             kept_dir=kept,
-            data_file=here / rcfile.settings.data_file,
+            data_file=data_file,
             previous=previous,
             environment=session_environment(os.environ, startup, directory, for_coverage),
             known=known_now(file for file in files if file.endswith(".py")),

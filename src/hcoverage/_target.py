@@ -82,16 +82,45 @@ def lock_of(path: Path) -> Path:
     return path.parent / _LOCK_NAME.format(path.name)
 
 
+def require_place(path: Path) -> None:
+    """Find out, before it takes long to get a result, whether it can be written; leave no trace.
+
+    Args:
+        path: The data file that is to be, absolute.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    missing = [directory for directory in path.parents if not os.path.lexists(directory)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.is_dir() and not path.is_symlink():
+            path.open("r+b").close()  # refused, as replacing it would be
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"cannot write the result, {path} ({error.strerror}): make its directory writable for "
+            "you, or name another with `data_file` in the rcfile",
+        ) from error
+    finally:
+        for directory in missing:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
+
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[Target]:
     """Hold a data file for the length of a `with` block, after everybody who came before.
 
     Args:
-        path: The data file, absolute; it need not be there.
+        path: The data file, absolute; neither it nor its directory need be there.
 
     Raises:
-        OSError: Its directory cannot be written to.
+        OSError: Its directory cannot be made or written to.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock_file = lock_of(path)
     prefix = _WORKSHOP_PREFIX.format(path.name)
     before = _identity(path)
