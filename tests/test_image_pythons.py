@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import socket
 import sqlite3
 import subprocess
 import time
@@ -25,9 +26,11 @@ from coverage.numbits import numbits_to_nums
 
 import hcoverage
 import hdocker
+from hdocker._engine import Engine
+from hdocker._injection import prepared_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tests.conftest import MakeImage
 
@@ -206,6 +209,14 @@ def open_session(project: Path, *, branch: bool = False) -> Iterator[hcoverage.S
         yield session
 
 
+def fetch_what_they_need(project: Path, images: Iterable[str]) -> None:
+    """Have a coverage.py here for each Python, as `hcov doctor IMAGE` has, whoever runs it."""
+    with open_session(project) as session:
+        startup = Path(session.environment["HCOVERAGE_SESSION"])
+        for image in images:
+            prepared_image(image, Engine("docker"), startup, session.data_dir, fetch_all=True)
+
+
 @pytest.fixture(scope="module")
 def cells(
     images: dict[str, str], project: Path, container_label: str
@@ -214,6 +225,7 @@ def cells(
     wanted = list(itertools.product(images, ENDS))
     for version, end in wanted:
         (project / app_name(version, end)).write_text(APP)
+    fetch_what_they_need(project, {*images.values()})
     with open_session(project) as session:
         base = {name: hdocker.get_docker_base_cmd(image=name) for name in {*images.values()}}
         run = Run(session, base, container_label)
@@ -312,5 +324,41 @@ def test_without_an_index_they_are_measured_slowly_or_not_and_that_is_told(
         data.read()
     assert data.lines(str(project / "slow_3.11.py")) == [1, 2, 4, 6]
     assert data.lines(str(project / "slow_3.8.py")) is None
+    # Those of the image that nobody ran are nobody's problem.
+    assert len(problems.splitlines()) == 2
     assert "python3.8 cannot be measured: pip could not fetch coverage==" in problems
     assert "python3.11 is measured, but slowly, by this machine's coverage.py" in problems
+
+
+@pytest.fixture
+def silent_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A package index that never answers, which is all that pip knows; and nothing is kept."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.getsockname()[1]}/simple")
+        yield server
+
+
+def test_nobody_waits_for_what_a_python_needs_that_never_starts(
+    project: Path, container_label: str, silent_index: socket.socket
+) -> None:
+    found = copied_pythons()
+    if not {"3.11", "3.13"} <= found.keys():
+        pytest.skip("NOT TESTED: no Pythons 3.11 and 3.13 to make an image of: pyenv install 3.11")
+    image = build("python-image", str(found["3.13"]), str(found["3.11"]))
+    (project / "second.py").write_text(BRANCHES)
+    with open_session(project) as session:
+        base = [*hdocker.get_docker_base_cmd(image=image), "--label", container_label]
+        assert run_once(project, base, image, "python3", "second.py").stderr == ""
+        with pytest.raises(BlockingIOError):
+            silent_index.accept()  # nobody asked it
+        assert session.problems() == []
+        # Where it starts all the same it is measured, and told.
+        assert run_once(project, base, image, "python3.11", "second.py").stderr == ""
+        (problem,) = session.problems()
+        result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
+    assert "python3.11 is measured, but slowly" in problem
+    assert "`hcov doctor`" in problem
+    assert len(result.recorded) == len(result.data_files) == 1

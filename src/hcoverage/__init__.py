@@ -68,7 +68,9 @@ if TYPE_CHECKING:
     from hcoverage._set_algebra import Measured, SetAlgebraError, read_measured
     from hcoverage._startup_directory import (
         add_coverage_for,
+        add_note_for,
         copy_startup_directory,
+        own_coverage_runs_on,
         recorder_since,
     )
     from hcoverage._this_process import joined, leave_this_process
@@ -127,6 +129,7 @@ __all__ = [
     "UnmappedSource",
     "Unmeasured",
     "add_coverage_for",
+    "add_note_for",
     "as_rcfile",
     "combine",
     "combine_commands",
@@ -143,6 +146,7 @@ __all__ = [
     "look_around",
     "open_proof",
     "open_session",
+    "own_coverage_runs_on",
     "printable",
     "problem_of",
     "pth_text",
@@ -213,7 +217,13 @@ _NAMES: Final = {
     "_rcfile": ("Rcfile", "as_rcfile", "find_rcfile", "read_rcfile"),
     "_session": ("Session", "open_session"),
     "_set_algebra": ("Measured", "SetAlgebraError", "read_measured"),
-    "_startup_directory": ("add_coverage_for", "copy_startup_directory", "recorder_since"),
+    "_startup_directory": (
+        "add_coverage_for",
+        "add_note_for",
+        "copy_startup_directory",
+        "own_coverage_runs_on",
+        "recorder_since",
+    ),
     "_this_process": ("joined", "leave_this_process"),
     "_unmeasured": ("Unmeasured",),
     "_watch": ("PythonWatch", "SeenPython"),

@@ -103,6 +103,8 @@ def _start_coverage() -> None:
     import warnings
 
     coverage = _import_coverage()
+    if coverage is None:
+        return
     container = "" if ROOT else _name_of_container()
     image = os.environ.get("HCOVERAGE_IMAGE")
     if image:
@@ -201,12 +203,28 @@ def _import_coverage() -> "Any":
         directory = os.path.join(here, "lib-%d.%d" % sys.version_info[:2])
         if not os.path.isdir(directory):
             directory = os.path.join(here, "lib")
+        has_told = _pass_on(os.path.join(directory, "note.txt"))
         sys.path.append(directory)
         try:
             import coverage
+        except ImportError:
+            if not has_told:
+                raise
+            return None
         finally:
             sys.path.remove(directory)
     return coverage
+
+
+def _pass_on(note: str) -> bool:
+    """Tell what is to be told of this Python: its name, and then its text."""
+    try:
+        with open(note, encoding="utf-8") as file:
+            name, _, text = file.read().partition("\n")
+    except OSError:
+        return False
+    _leave(name, text)
+    return True
 
 
 def _has_tracer() -> bool:

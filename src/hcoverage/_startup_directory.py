@@ -32,6 +32,9 @@ _COARSEST_TIME: Final = 2 * 10**9
 
 _AT_LEAST: Final = re.compile(r">= *3\.([0-9]+)")
 
+# In the directory of a Python's coverage.py, what is to be told if it is used.
+_NOTE: Final = "note.txt"
+
 _COPIES: Final = {
     "hcoverage._autosave": "_hcoverage_autosave.py",
     "hcoverage._context_reader": "_hcoverage_context_reader.py",
@@ -216,17 +219,47 @@ def add_coverage_for(
         ImportError: The one that runs here does not run on that version.
     """
     if package is None:
-        # Imported here: it takes as long as all else here, and only images need it.
-        from importlib import metadata  # noqa: PLC0415
-
-        wanted = metadata.metadata("coverage")["Requires-Python"]
-        oldest = _AT_LEAST.search(wanted)
-        if oldest is None or version < (3, int(oldest[1])):
-            raise ImportError(f"coverage.py {metadata.version('coverage')} needs Python {wanted}")
+        reason = _why_own_coverage_does_not_run_on(version)
+        if reason:
+            raise ImportError(reason)
         package = _directory_of("coverage")
-    target = startup / f"{COVERAGE_DIRECTORY}-{version[0]}.{version[1]}" / "coverage"
+    target = _library_for(version, startup) / "coverage"
     shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__", "htmlfiles"))
     _open_to_all(target.parent)
+
+
+def add_note_for(version: tuple[int, int], startup: Path, name: str, text: str) -> None:
+    """Have a process of one version tell something, when it is measured by coverage.py.
+
+    Args:
+        version: The version.
+        startup: The copy of a startup directory.
+        name: The name of the note in the data directory.
+        text: What it tells.
+    """
+    library = _library_for(version, startup)
+    library.mkdir(exist_ok=True)
+    (library / _NOTE).write_text(f"{name}\n{text}", encoding="utf-8")
+    _open_to_all(library)
+
+
+def own_coverage_runs_on(version: tuple[int, int]) -> bool:
+    """Tell whether the coverage.py that runs here runs on another version of Python."""
+    return not _why_own_coverage_does_not_run_on(version)
+
+
+def _why_own_coverage_does_not_run_on(version: tuple[int, int]) -> str:
+    # Imported here: it takes as long as all else here, and only images need it.
+    from importlib import metadata  # noqa: PLC0415
+
+    wanted = metadata.metadata("coverage")["Requires-Python"]
+    oldest = _AT_LEAST.search(wanted)
+    runs = oldest is not None and version >= (3, int(oldest[1]))
+    return "" if runs else f"coverage.py {metadata.version('coverage')} needs Python {wanted}"
+
+
+def _library_for(version: tuple[int, int], startup: Path) -> Path:
+    return startup / f"{COVERAGE_DIRECTORY}-{version[0]}.{version[1]}"
 
 
 def recorder_since(startup: Path) -> tuple[int, int] | None:

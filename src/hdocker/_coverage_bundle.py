@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _SOABI: Final = re.compile(r"cpython-3[0-9]+-(?P<machine>x86_64|aarch64)-linux-(gnu|musl)")
 # By the oldest that pip accepts all of our wheels for.
 _PLATFORMS: Final = {"glibc": "manylinux2014", "musl": "musllinux_1_2"}
+_PATIENCE: Final = 45  # seconds; each name that is looked up where none answers takes ten or more
 _PIP_OPTIONS: Final = (
     *("install", "--quiet", "--no-input", "--disable-pip-version-check"),
     *("--no-deps", "--no-compile", "--only-binary", ":all:", "--require-hashes"),
@@ -40,11 +41,12 @@ _PIP_OPTIONS: Final = (
 )
 
 
-def coverage_bundle(python: Interpreter) -> Path:
+def coverage_bundle(python: Interpreter, *, may_fetch: bool = True) -> Path:
     """Get the directory of the package `coverage` for a Python of an image.
 
     Args:
         python: The Python.
+        may_fetch: Whether it is worth waiting for the package index, if it is not kept here yet.
 
     Returns:
         The directory, in the user's cache.
@@ -62,6 +64,11 @@ def coverage_bundle(python: Interpreter) -> Path:
     version = release["version"]
     place = _cache_directory() / f"coverage-{version}-{python.name}-{python.libc}-{machine}"
     if not place.is_dir():
+        if not may_fetch:
+            raise BundleError(
+                f"coverage.py {version} for it is not here yet, which `hcov doctor` with the "
+                "image's name fetches once"
+            )
         platform = f"{_PLATFORMS[python.libc]}_{machine}"
         try:
             _make(place, f"coverage=={version} --hash={digest}", python.name, platform)
@@ -107,18 +114,24 @@ def _make(place: Path, requirement: str, version: str, platform: str) -> None:
 
 def _install(requirements: Path, target: Path, version: str, platform: str) -> None:
     options = ("--python-version", version, "--platform", platform, "--target", str(target))
-    done = subprocess.run(
-        [*_pip(), *_PIP_OPTIONS, *options, "--requirement", str(requirements)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        # `user = true` in somebody's pip.conf would contradict the target.
-        env={**unmeasured_environment(os.environ), "PIP_USER": "0"},
-    )
+    wanted = requirements.read_text("utf-8").partition(" ")[0]
+    try:
+        done = subprocess.run(
+            [*_pip(), *_PIP_OPTIONS, *options, "--requirement", str(requirements)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            # `user = true` in somebody's pip.conf would contradict the target.
+            env={**unmeasured_environment(os.environ), "PIP_USER": "0"},
+            timeout=_PATIENCE,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BundleError(
+            f"pip could not fetch {wanted} for Python {version} in {_PATIENCE} s"
+        ) from error
     if done.returncode:
-        wanted = requirements.read_text("utf-8").partition(" ")[0]
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
         reason = said[-1].removeprefix("ERROR:").strip() if said else done.stderr.strip()[-500:]
         raise BundleError(f"pip could not fetch {wanted} for Python {version}: {reason}")

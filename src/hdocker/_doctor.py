@@ -159,7 +159,7 @@ def try_image(
 def _try_pythons(image: str, proof: Proof, engine: Engine) -> list[dict[str, str]]:
     """Run the image's Pythons in a container; give which there are."""
     session = Path(proof.session.environment[SESSION_VARIABLE])
-    prepared = prepared_image(image, engine, session, proof.session.data_dir)
+    prepared = prepared_image(image, engine, session, proof.session.data_dir, fetch_all=True)
     able = [python.path for python in prepared.interpreters if python.version >= _OLDEST]
     if not able:
         return []

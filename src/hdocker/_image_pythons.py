@@ -46,12 +46,14 @@ class Interpreter:
         version: Its version, such as (3, 8).
         soabi: What it calls the compiled modules that it can load.
         libc: `glibc` or `musl`.
+        is_default: Whether it is the one that the image's command or `python3` is in it.
     """
 
     path: str
     version: tuple[int, int]
     soabi: str
     libc: str
+    is_default: bool = False
 
     @property
     def name(self) -> str:
@@ -113,7 +115,7 @@ class Look:
                     f"files ({self.startup} is empty in one): {why_not_seen(self.engine)}"
                 )
             directories = _plausible_directories(answer.get("site_directories"))
-            interpreters = _plausible_interpreters(answer.get("interpreters"))
+            interpreters = _plausible_interpreters(answer.get("interpreters"), answer.get("own"))
             return ImagePythons(directories, python_path, interpreters)
         return ImagePythons((), python_path, ())
 
@@ -180,7 +182,7 @@ def _plausible_directories(directories: object) -> tuple[str, ...]:
     return tuple(plain[:_MOST_DIRECTORIES])
 
 
-def _plausible_interpreters(answers: object) -> tuple[Interpreter, ...]:
+def _plausible_interpreters(answers: object, own: object) -> tuple[Interpreter, ...]:
     found = []
     for answer in _list(answers)[:_MOST_INTERPRETERS]:
         match answer:
@@ -190,7 +192,7 @@ def _plausible_interpreters(answers: object) -> tuple[Interpreter, ...]:
                 "soabi": str(soabi),
                 "libc": "glibc" | "musl" as libc,
             } if _is_plain_path(path) and _SOABI.fullmatch(soabi):
-                found.append(Interpreter(path, (major, minor), soabi, libc))
+                found.append(Interpreter(path, (major, minor), soabi, libc, path == own))
     return tuple(found)
 
 

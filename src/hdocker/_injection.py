@@ -170,7 +170,9 @@ def _inject(image: str, engine: Engine, session: Path, data_dir: Path) -> Inject
     return _injection(prepared, data_dir) if prepared.interpreters else Injection()
 
 
-def prepared_image(image: str, engine: Engine, session: Path, data_dir: Path) -> PreparedImage:
+def prepared_image(
+    image: str, engine: Engine, session: Path, data_dir: Path, *, fetch_all: bool = False
+) -> PreparedImage:
     """Make an image ready for the containers of a session; it is pulled if it is not here.
 
     Args:
@@ -178,12 +180,21 @@ def prepared_image(image: str, engine: Engine, session: Path, data_dir: Path) ->
         engine: The engine that will run the containers.
         session: The session's startup directory.
         data_dir: The session's data directory.
+        fetch_all: As `prepare` takes it.
 
     Raises:
         EngineError: As for `inject_into`.
     """
     identity, config = _identify(engine, image)
-    return prepare(image, identity, config, engine=engine, session=session, data_dir=data_dir)
+    return prepare(
+        image,
+        identity,
+        config,
+        engine=engine,
+        session=session,
+        data_dir=data_dir,
+        fetch_all=fetch_all,
+    )
 
 
 def _injection(prepared: PreparedImage, data_dir: Path) -> Injection:

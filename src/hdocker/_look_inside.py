@@ -60,6 +60,7 @@ def main(startup: str, *interpreters: str) -> None:
     ready = Path(startup, "_hcoverage_process.py").exists()
     answer = {
         "startup": ready,
+        "own": os.path.realpath(sys.executable),
         "site_directories": sorted(directories),
         "interpreters": list(_prepare(startup, sorted(found))) if ready else [],
     }

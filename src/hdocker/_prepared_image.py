@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 from hcoverage import (
     RCFILE_NAME,
     add_coverage_for,
+    add_note_for,
     copy_startup_directory,
+    own_coverage_runs_on,
     recorder_since,
 )
 from hdocker._coverage_bundle import coverage_bundle
@@ -66,10 +68,17 @@ class _Notes:
     data_dir: Path
     image: str
 
-    def add(self, text: str, python: Interpreter | None = None) -> None:
-        name = re.sub(r"[^\w.-]", "_", self.image)[:200] + (f".{python.name}" if python else "")
-        note = self.data_dir / f"problem.image-{name}.txt"
-        note.write_text(f"image {self.image}: {text}", "utf-8")
+    def add(self, text: str) -> None:
+        (self.data_dir / self._name()).write_text(self._text(text), "utf-8")
+
+    def add_if_it_runs(self, text: str, python: Interpreter, startup: Path) -> None:
+        add_note_for(python.version, startup, self._name(f".{python.name}"), self._text(text))
+
+    def _name(self, end: str = "") -> str:
+        return "problem.image-{}{}.txt".format(re.sub(r"[^\w.-]", "_", self.image)[:200], end)
+
+    def _text(self, text: str) -> str:
+        return f"image {self.image}: {text}"
 
 
 def prepare(
@@ -80,10 +89,11 @@ def prepare(
     engine: Engine,
     session: Path,
     data_dir: Path,
+    fetch_all: bool = False,
 ) -> PreparedImage:
     """Make an image ready for the containers of a session, or find it ready.
 
-    What its Pythons cannot do is noted in the data directory, to be told at the end of the run.
+    What its Pythons cannot do is told at the end of the run, if one has run.
 
     Args:
         image: The image.
@@ -92,6 +102,8 @@ def prepare(
         engine: The engine that has it.
         session: The startup directory of the running session.
         data_dir: The data directory.
+        fetch_all: Whether to fetch what any of its Pythons needs, and not what the one needs that
+            it runs by itself. A Python that nobody runs is not worth waiting for.
 
     Raises:
         DataDirectoryError: The engine does not see this machine's files.
@@ -107,7 +119,9 @@ def prepare(
             require_visible(engine, data_dir, startup)
             look = Look(engine, image, startup, STARTUP_PLACE)
             pythons = look.find_pythons(config)
-            _serve(look, pythons.interpreters, recorder_since(session), _Notes(data_dir, image))
+            notes = _Notes(data_dir, image)
+            since = recorder_since(session)
+            _serve(look, pythons.interpreters, since, notes, fetch_all=fetch_all)
             _remember(made, pythons)
             try:
                 made.rename(ready)
@@ -144,38 +158,44 @@ def _serve(
     interpreters: Sequence[Interpreter],
     since: tuple[int, int] | None,
     notes: _Notes,
+    *,
+    fetch_all: bool,
 ) -> None:
     """Put a coverage.py beside the recorder for each Python that cannot record, compiled for it."""
     if not interpreters:
         notes.add("there is no Python in it to measure; it runs as it would")
     served: dict[tuple[int, int], Interpreter] = {}
-    for python in interpreters:
+    # The one that is most worth it decides for its version.
+    for python in sorted(interpreters, key=lambda python: not python.is_default):
         records = since is not None and python.version >= since
         if records or python.version in served:
             continue
-        if _add_coverage(look.startup, python, notes):
+        # Without the one from here it would not be measured at all.
+        may_fetch = fetch_all or python.is_default or not own_coverage_runs_on(python.version)
+        if _add_coverage(look.startup, python, notes, may_fetch=may_fetch):
             served[python.version] = python
     if served:
         look.compile_again([*served.values()])
 
 
-def _add_coverage(startup: Path, python: Interpreter, notes: _Notes) -> bool:
+def _add_coverage(startup: Path, python: Interpreter, notes: _Notes, *, may_fetch: bool) -> bool:
     if python.version < _OLDEST:
-        notes.add(f"{python.path} is too old to be measured: 3.8 is the oldest", python)
+        notes.add(f"{python.path} is too old to be measured: 3.8 is the oldest")
         return False
     try:
-        add_coverage_for(python.version, startup, coverage_bundle(python))
+        add_coverage_for(python.version, startup, coverage_bundle(python, may_fetch=may_fetch))
     except BundleError as reason:
         try:
             add_coverage_for(python.version, startup)
         except ImportError as error:
-            notes.add(f"{python.path} cannot be measured: {reason}, and {error}", python)
+            text = f"{python.path} cannot be measured: {reason}, and {error}"
+            notes.add_if_it_runs(text, python, startup)
             return False
-        notes.add(
+        text = (
             f"{python.path} is measured, but slowly, by this machine's coverage.py, whose compiled "
-            f"part it cannot load: {reason}",
-            python,
+            f"part it cannot load: {reason}"
         )
+        notes.add_if_it_runs(text, python, startup)
     return True
 
 
