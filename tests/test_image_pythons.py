@@ -342,12 +342,12 @@ def silent_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[so
 
 
 def test_nobody_waits_for_what_a_python_needs_that_never_starts(
-    project: Path, container_label: str, silent_index: socket.socket
+    project: Path, container_label: str, silent_index: socket.socket, make_image: MakeImage
 ) -> None:
     found = copied_pythons()
     if not {"3.11", "3.13"} <= found.keys():
         pytest.skip("NOT TESTED: no Pythons 3.11 and 3.13 to make an image of: pyenv install 3.11")
-    image = build("python-image", str(found["3.13"]), str(found["3.11"]))
+    image = make_image("python-image", str(found["3.13"]), str(found["3.11"]))
     (project / "second.py").write_text(BRANCHES)
     with open_session(project) as session:
         base = [*hdocker.get_docker_base_cmd(image=image), "--label", container_label]

@@ -126,7 +126,7 @@ def combine(
         shown = [*inputs.set_aside, *_shown(selection.set_aside, inputs)]
         if not selection.has_data:
             raise _nothing_to_merge(shown, found.recorded.losses)
-        completed = _complete(selection, found, existing, inputs)
+        completed = _complete(selection, found, existing, inputs, is_run_here=command is not None)
         selection.merged.write(target.result)
         _write_origins(selection, target)
         target.put_in_place()
@@ -428,7 +428,12 @@ def _select(found: _Found, existing: Batch | None) -> _Selection:
 
 
 def _complete(
-    selection: _Selection, found: _Found, existing: Batch | None, inputs: Inputs
+    selection: _Selection,
+    found: _Found,
+    existing: Batch | None,
+    inputs: Inputs,
+    *,
+    is_run_here: bool,
 ) -> _Completed:
     """Add the files that nothing ran, and take out those that must not or cannot be reported."""
     from hcoverage._source_choice import is_here  # noqa: PLC0415
@@ -437,15 +442,14 @@ def _complete(
     kept = {path for each in (existing.parts.values() if existing else ()) for path in each.paths}
     absolute = {path: os.path.abspath(path) for path in merged.part.paths}  # noqa: PTH100
     gone = {path for path, place in absolute.items() if not is_here(place)}
-    if len(gone) == len(absolute):  # merged where no source is
+    if len(gone) == len(absolute) and not is_run_here:  # merged where no source is
         gone = set()
     gone -= {*kept, *merged.part.tracers}
     merged.part = merged.part.without(gone)
     foreign, of_no_plugin = _untrusted(merged.part, inputs, found.settings)
     merged.part = merged.part.without({*foreign, *of_no_plugin})
     ran = {absolute[path] for path in merged.part.paths}
-    # Where nothing was measured, coverage.py looks for no files either.
-    never_ran = found.choice.never_ran(ran) if ran else set()
+    never_ran = found.choice.never_ran(ran)
     # They are told to be left out, since they did run.
     never_ran -= {*selection.recorded.stale, *(other.path for other in selection.other_versions)}
     merged.part = _named(merged.part, never_ran, found.choice)

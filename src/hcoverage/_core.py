@@ -10,21 +10,17 @@ import dataclasses
 import enum
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._errors import HcoverageError
+from hcoverage._project_roots import own_packages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from coverage.config import CoverageConfig
-
     from hcoverage._rcfile import Rcfile
 
 CORE_VARIABLE: Final = "HCOVERAGE_CORE"
-
-_OWN_PACKAGES: Final = ("hcov", "hcoverage", "hdocker")
 
 _MONITORING_SINCE: Final = (3, 12)  # PEP 669, sys.monitoring
 _BRANCHES_SINCE: Final = (3, 14)  # BRANCH_LEFT and BRANCH_RIGHT
@@ -101,21 +97,7 @@ def worth_skipping(rcfile: Rcfile) -> tuple[str, ...]:
     # With sources, or patterns, of their own, coverage.py may well measure installed packages.
     chosen = settings.source or settings.source_pkgs or settings.source_dirs or settings.run_include
     installed = () if chosen else ("site-packages",)
-    return ("stdlib", *installed, *_own_packages(settings))
-
-
-def _own_packages(settings: CoverageConfig) -> tuple[str, ...]:
-    """Give where our own code is, as the plugin runs in pytest's process, between all tests.
-
-    Unless it is what is measured: by its name, or as the project that we are in.
-    """
-    root = Path(__file__).parents[1]
-    is_here = root.is_relative_to(Path.cwd()) and "site-packages" not in root.parts
-    places = (settings.source, settings.source_pkgs, settings.source_dirs, settings.run_include)
-    named = " ".join(text for texts in places for text in texts or ())
-    if is_here or any(name in named for name in _OWN_PACKAGES):
-        return ()
-    return tuple(str(root / name) for name in _OWN_PACKAGES)
+    return ("stdlib", *installed, *own_packages(settings))
 
 
 def _obstacle(rcfile: Rcfile) -> str | None:

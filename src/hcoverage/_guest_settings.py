@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage._project_files import project_files
-from hcoverage._project_roots import roots
+from hcoverage._project_roots import own_packages, roots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -110,6 +110,7 @@ def for_processes_here(
     settings.data_file = str(data_file)
     if settings.debug_file:
         settings.debug_file = str(directory / settings.debug_file)
+    settings.run_omit += [f"{package}/*" for package in own_packages(rcfile.settings)]
     if startup is not None:
         settings.run_omit.append(f"{startup}/*")
         # Its part is done by the hook and `_autosave`. And it sets COVERAGE_RCFILE in every

@@ -15,7 +15,9 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+_OWN_PACKAGES: Final = ("hcov", "hcoverage", "hdocker")
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -42,6 +44,20 @@ def roots(config: CoverageConfig, here: Path) -> tuple[Path, ...]:
     for package in config.source_pkgs or ():
         found.update(_package(package))
     return tuple(sorted({Path(os.path.realpath(path)) for path in found}))
+
+
+def own_packages(settings: CoverageConfig) -> tuple[str, ...]:
+    """Give where our own code is, as the plugin runs in pytest's process, between all tests.
+
+    Unless it is what is measured: by its name, or as the project that we are in.
+    """
+    root = Path(__file__).parents[1]
+    is_here = root.is_relative_to(Path.cwd()) and "site-packages" not in root.parts
+    places = (settings.source, settings.source_pkgs, settings.source_dirs, settings.run_include)
+    named = " ".join(text for texts in places for text in texts or ())
+    if is_here or any(name in named for name in _OWN_PACKAGES):
+        return ()
+    return tuple(str(root / name) for name in _OWN_PACKAGES)
 
 
 def outside(
