@@ -190,8 +190,7 @@ class _BesidePytestCov(_WholeRun):
                 result = _run.merge(self._session, merged, self._options, os.getpid(), seen).result
                 merged.rename(beside.with_name(name))
         except hcoverage.NoDataError:
-            text = "no subprocess and no container left data: the report has this process"
-            _messages.tell(hcoverage.with_slug(text, hcoverage.Page.NO_DATA))
+            return  # no subprocess and no container ran: the report has all there is
         except (hcoverage.CombineError, OSError) as error:
             _messages.tell(f"error: {_messages.message_of(error)}")
             self._fail()

@@ -167,6 +167,8 @@ class _Autosave:
         self._ended = True
         self._ticker.stop()
         try:
+            if not self._measuring._auto_save:
+                self._note_other()
             self._note_sources()
             self._coverage_ends(event)
             self._file.give_way()
@@ -184,6 +186,13 @@ class _Autosave:
             return real(*args, **kwargs)
 
         _replace(module, name, wrapper)
+
+    def _note_other(self) -> None:
+        """Tell that the application measured itself, as `coverage run` does; the data is its own."""
+        directory = os.getenv("HCOVERAGE_DATA_DIR")
+        if directory:
+            name = f"itself.{os.uname().nodename}.{_getpid()}.txt"
+            _put(os.path.join(directory, name), b"")
 
     def _note(self, error: Exception) -> None:
         """Leave word for the end of the run, once."""

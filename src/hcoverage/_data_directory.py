@@ -45,6 +45,8 @@ _SOURCES_NOTE: Final = re.compile(r"sources\..+\.txt")
 _SOURCE_LINE: Final = re.compile(r"(?P<size>\d{1,10}) (?P<checksum>\d{1,10}) (?P<path>/.+)")
 _SOURCES_BYTES: Final = 4 << 20
 _PROBLEM_PREFIX: Final = "problem."
+# Of processes that coverage.py measured because they had it do so, as `coverage run` does.
+_ITSELF_NOTE: Final = re.compile(r"itself\.(?P<host>.+)\.(?P<pid>\d{1,10})\.txt")
 _PROBLEM_BYTES: Final = 2000
 # What `_autosave` was writing when its process was killed.
 _UNFINISHED_PREFIX: Final = ".autosave."
@@ -221,6 +223,13 @@ def image_notes(directory: Path) -> dict[str, str]:
     return {_IMAGE_NOTE.sub(r"\1", note.name): _text_of(note).strip() for note in notes}
 
 
+def measured_themselves(directory: Path) -> list[int]:
+    """List the processes of this machine that had coverage.py measure them, and save elsewhere."""
+    names = (_ITSELF_NOTE.fullmatch(note.name) for note in _itself_notes(directory))
+    host = os.uname().nodename
+    return [int(name["pid"]) for name in names if name and name["host"] == host]
+
+
 def source_notes(directory: Path) -> dict[str, set[tuple[int, int]]]:
     """Read what the sources were that coverage.py measured in containers.
 
@@ -288,8 +297,17 @@ def _source_notes(directory: Path) -> list[Path]:
     return sorted(entry for entry in directory.iterdir() if _SOURCES_NOTE.fullmatch(entry.name))
 
 
+def _itself_notes(directory: Path) -> list[Path]:
+    return sorted(entry for entry in directory.iterdir() if _ITSELF_NOTE.fullmatch(entry.name))
+
+
 def _notes(directory: Path) -> list[Path]:
-    return [*_problem_notes(directory), *_image_notes(directory), *_source_notes(directory)]
+    return [
+        *_problem_notes(directory),
+        *_image_notes(directory),
+        *_source_notes(directory),
+        *_itself_notes(directory),
+    ]
 
 
 def _read_note(note: Path) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import importlib.util
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -55,6 +57,7 @@ class Session:
         previous: Where data of earlier runs is that was never merged.
         environment: The whole environment for the command.
         known: What the project's sources were when it began (`combine`).
+        began: When that was, in nanoseconds since the epoch.
     """
 
     rcfile: Rcfile
@@ -66,6 +69,7 @@ class Session:
     previous: tuple[Path, ...]
     environment: Mapping[str, str]
     known: Mapping[str, Known]
+    began: int
 
     def data_paths(self) -> list[Path]:
         """List what to combine: the data directory, and what the command itself combined in it.
@@ -100,6 +104,7 @@ class Session:
         """
         from hcoverage._combine import combine  # noqa: PLC0415 - most of a session needs none of it
 
+        self._take_in_what_measured_itself()
         try:
             result = combine(
                 self.data_paths(),
@@ -121,6 +126,18 @@ class Session:
             for item in result.set_aside
         )
         return dataclasses.replace(result, set_aside=tuple(set_aside))
+
+    def _take_in_what_measured_itself(self) -> None:
+        """Copy the data of what the command measured by itself, as `coverage run` does."""
+        host = _data_directory.host_in_names(os.uname().nodename)
+        for pid in _data_directory.measured_themselves(self.data_dir):
+            # That of `--parallel-mode` is the command's to combine, and so is left where it is.
+            beside = self.data_file.parent.glob(f"{glob.escape(self.data_file.name)}.*")
+            own = [file for file in beside if _data_directory.process_of(file.name) == (host, pid)]
+            for number, file in enumerate([self.data_file, *own]):
+                if file.is_file() and file.stat().st_mtime_ns >= self.began:
+                    name = f"{_DATA_FILE_NAME}.{host}.pid{pid}.Xitself{number}x"
+                    shutil.copyfile(file, self.data_dir / name)
 
     def _keep(self, files: Iterable[Path]) -> dict[Path, Path]:
         if self.kept_dir == self.data_dir:
@@ -203,6 +220,7 @@ def open_session(
         )
         shared = private / "shared.coveragerc"
         write_atomically(shared, for_us.rcfile_text)
+        began = time.time_ns()
         settings = Settings(
             recorder_since=choice.recorder_since,
             data_dir=directory,
@@ -211,7 +229,7 @@ def open_session(
             plugin_directory=here if rcfile.settings.plugins else None,
             branch=rcfile.settings.branch,
             context=rcfile.settings.context or "",
-            began=time.time_ns(),
+            began=began,
             skip=(*worth_skipping(rcfile), str(startup)),
             names=names,
         )
@@ -235,6 +253,7 @@ def open_session(
             previous=previous,
             environment=session_environment(os.environ, startup, directory, for_coverage),
             known=known_now(file for file in files if file.endswith(".py")),
+            began=began,
         )
 
 

@@ -115,11 +115,12 @@ def pids_of(file_names: Iterable[str]) -> frozenset[int]:
     """Tell from the names of files which processes of this host wrote them.
 
     Recordings are `{host}.{pid}.…`, data files `.coverage.{host}.pid{pid}.…`, before coverage.py
-    7.10 without the letters, and notes `problem.{host}.{pid}.txt`.
+    7.10 without the letters, and notes `problem.{host}.{pid}.txt`
+    and `itself.{host}.{pid}.txt`.
     """
     host = os.uname().nodename
     spelled = "|".join({re.escape(host_in_names(host)), re.escape(host.replace("/", "_"))})
-    own = re.compile(rf"(?:\.coverage\.|problem\.)?(?:{spelled})\.(?:pid)?([0-9]+)\.")
+    own = re.compile(rf"(?:\.coverage\.|problem\.|itself\.)?(?:{spelled})\.(?:pid)?([0-9]+)\.")
     return frozenset(int(match[1]) for name in file_names if (match := own.match(name)))
 
 
