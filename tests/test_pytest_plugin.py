@@ -422,5 +422,5 @@ class TestBesidePytestCov:
 
     def test_a_run_without_subprocesses_is_its_own_alone(self) -> None:
         out = run(*PYTEST, "--cov=lib", "--hcov", "-k", "this_process")
-        assert "hcov: no subprocess and no container left data" in out
+        assert "hcov" not in out.partition("collected")[2]
         assert measured() == {"lib.py": [1, 2, 3, 5, 7]}

@@ -188,7 +188,7 @@ class _Autosave:
         _replace(module, name, wrapper)
 
     def _note_other(self) -> None:
-        """Tell that the application measured itself, as `coverage run` does; the data is its own."""
+        """Tell that the application has coverage.py measure it, as `coverage run` does."""
         directory = os.getenv("HCOVERAGE_DATA_DIR")
         if directory:
             name = f"itself.{os.uname().nodename}.{_getpid()}.txt"

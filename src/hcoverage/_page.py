@@ -15,7 +15,6 @@ class Page(enum.StrEnum):
     CHANGED_SOURCE = "changed-source"
     LEFT_OVER = "left-over"
     NO_COMMON_FILE = "no-common-file"
-    NO_DATA = "no-data"
     NOT_HERE = "not-here"
     NOT_MEASURED = "not-measured"
     NOT_MERGED = "not-merged"

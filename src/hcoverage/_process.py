@@ -133,6 +133,10 @@ def _start_coverage() -> None:
     import _hcoverage_autosave  # type: ignore[import-not-found]
 
     _hcoverage_autosave.start(container)
+    started = getattr(coverage.process_startup, "coverage", None)
+    if started is not None and not started.config.data_file.startswith(DATA_DIR):
+        # By `patch = subprocess`: its data is the application's own, and where that wants it.
+        _leave("itself.%s.%d.txt" % (os.uname().nodename, os.getpid()), "")
     measuring = getattr(coverage.process_startup, "coverage", None)
     autosave = getattr(coverage.process_startup, "hcoverage_autosave", None)
     if _has_contexts() and measuring is not None:
