@@ -188,7 +188,7 @@ def test_the_rcfiles_own_paths_win(project: Path, place: Path) -> None:
 def test_a_process_of_this_machine_is_where_it_says(place: Path) -> None:
     data = record_elsewhere(place, host=os.uname().nodename)
     result = hcoverage.combine([data])
-    assert merged() == {}
+    assert ran() == {}
     assert (result.mapped, result.unmapped) == ((), ())
 
 

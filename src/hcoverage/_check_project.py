@@ -8,7 +8,6 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._commands import coverage_subprocess_commands
 from hcoverage._core import Core
 from hcoverage._errors import slug_of
 from hcoverage._finding import Finding, Status, problem_of
@@ -251,12 +250,14 @@ def _check_data_directory(project: Project) -> Iterator[Finding]:
 def _check_rcfile_mode(project: Project, name: str) -> Finding:
     mode = project.data_directory.rcfile_mode
     if mode is None:
-        commands = coverage_subprocess_commands(name, project.rcfile.path or ".coveragerc")
+        command = ["hcov", "commands", "setup", f"--data-dir={name}"]
+        if project.rcfile.path is not None:
+            command.append(f"--rcfile={project.rcfile.path}")
         return _data(
             "rcfile",
             Status.NOTE,
             f"there is none in {name}: containers that are not started under `hcov run` need it",
-            " && ".join(commands[-2:]),
+            f"{shlex.join(command)} | sh -e",
             Page.DATA_DIRECTORY,
         )
     if not mode & _READABLE:

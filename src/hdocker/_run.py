@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import stat
 import warnings
 from pathlib import Path
@@ -21,7 +22,6 @@ from hcoverage import (
     MADE_BY_US,
     RCFILE_NAME,
     container_rcfile_text,
-    coverage_subprocess_commands,
     read_rcfile,
 )
 from hdocker._engine import Engine
@@ -178,8 +178,10 @@ def _check_mode(path: Path, user: str | int | None, needed: int, what: str) -> N
 
 def _setup(path: Path) -> str:
     directory = path.parent if path.name == RCFILE_NAME else path
-    commands = coverage_subprocess_commands(data_dir=directory)
-    return f"run `{' && '.join(commands)}`, or the tests through `hcov run`"
+    command = ["hcov", "commands", "setup"]
+    if directory != Path(DEFAULT_DATA_DIR).absolute():
+        command.append(f"--data-dir={directory}")
+    return f"run `{shlex.join(command)} | sh -e`, or the tests through `hcov run`"
 
 
 def _warn_without_mapping(rcfile: Rcfile) -> None:

@@ -46,6 +46,7 @@ FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 SAMPLE: Final = int(os.environ.get("HCOVERAGE_CELLS", "0"))
 RECORDS: Final = sys.version_info >= (3, 12)
 BY_CHANCE: Final = 100
+QUICK: Final = 8  # each so-manieth is tried after each edit, too
 HCOV: Final = ("-m", "hcov", "run")
 PYTEST: Final = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 # What hcov tells of an ordinary run. Anything else is noise.
@@ -215,7 +216,13 @@ def expected(
     return get
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+@pytest.mark.parametrize(
+    "cell",
+    [
+        pytest.param(cell, marks=[pytest.mark.thorough] if number % QUICK else [], id=cell.name)
+        for number, cell in enumerate(CELLS)
+    ],
+)
 def test_report_is_that_of_coverage_py(
     cell: Cell, tmp_path: Path, python: Environment, expected: Callable[[Cell], Result]
 ) -> None:
