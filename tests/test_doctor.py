@@ -294,7 +294,8 @@ class TestTheDataDirectory:
 
     def test_without_an_rcfile(self, data: Path) -> None:
         (data / ".coveragerc").unlink()
-        apply(examine(sys.executable).only("note", "rcfile")["fix"])
+        fix = examine(sys.executable).only("note", "rcfile")["fix"]
+        apply(f"{shlex.quote(sys.executable)} -m {fix}")
         assert examine(sys.executable).not_ok() == []
 
     def test_a_file_in_its_place(self, project: Path) -> None:

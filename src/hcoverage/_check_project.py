@@ -103,6 +103,8 @@ def _check_rcfile(project: Project) -> Iterator[Finding]:
     if facts.error is not None:
         yield problem_of("rcfile", "file", facts.error)
         return
+    if facts.rcfile is None:  # without coverage.py, which is the interpreter's to tell
+        return
     if facts.path is None:
         yield Finding(
             "rcfile",
@@ -112,12 +114,10 @@ def _check_rcfile(project: Project) -> Iterator[Finding]:
             "hcov init",
             Page.NO_RCFILE,
         )
-    else:
-        yield Finding("rcfile", "file", Status.OK, _short(facts.path, project))
-    if facts.rcfile is not None:
-        yield Finding("rcfile", "parallel", Status.OK, "each process writes a file of its own")
-        for check in _SETTINGS_CHECKS:
-            yield from check(facts.rcfile)
+        return
+    yield Finding("rcfile", "file", Status.OK, _short(facts.path, project))
+    for check in _SETTINGS_CHECKS:
+        yield from check(facts.rcfile)
 
 
 def _check_concurrency(rcfile: Rcfile) -> Iterator[Finding]:
@@ -160,8 +160,8 @@ def _check_paths(rcfile: Rcfile) -> Iterator[Finding]:
             "rcfile",
             "paths",
             Status.NOTE,
-            f"{_APP} of containers is mapped to nothing: what coverage.py measures there stays "
-            "apart; what the recorder does is found by its content",
+            f"{_APP} of containers is mapped to nothing: what ran there is found by its content, "
+            "but by plain `coverage combine` not at all",
             f"[paths], app = ., {_APP}: see `hcov init`",
             Page.RCFILE_PATHS,
         )

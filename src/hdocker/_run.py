@@ -189,9 +189,9 @@ def _warn_without_mapping(rcfile: Rcfile) -> None:
     if any(APP_DIR in side for side in rcfile.container_sides):
         return
     warnings.warn(
-        f"{rcfile.path} maps no path of containers, so what runs under {APP_DIR} in one will not "
-        f"be merged with the same code here: add `{APP_DIR}` under the code's directory to an "
-        "entry of [paths]",
+        f"{rcfile.path} maps no path of containers, so `coverage combine` will not merge what runs "
+        f"under {APP_DIR} in one with the same code here: use `hcov combine`, which finds it, or "
+        f"add `{APP_DIR}` under the code's directory to an entry of [paths]",
         PathMappingWarning,
         stacklevel=_WARN_AT_CALLER,
     )
