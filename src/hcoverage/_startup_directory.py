@@ -123,6 +123,14 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
     codes[main.stem] = _compile(main, f"PARTS = {parts!r}\n")
     for name, code in codes.items():
         _write_compiled(directory / f"{name}.py", code)
+    _open_to_readers(directory)
+
+
+def _open_to_readers(directory: Path) -> None:
+    """Let everybody read a directory, whatever the umask: its processes may be of another user."""
+    for path in (directory, *directory.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _place() -> str:
@@ -214,9 +222,7 @@ def add_coverage_for(
         package = _directory_of("coverage")
     target = startup / f"{COVERAGE_DIRECTORY}-{version[0]}.{version[1]}" / "coverage"
     shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__", "htmlfiles"))
-    # The user of its processes is another, and pip goes by the umask.
-    for path in (target.parent, target, *target.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+    _open_to_readers(target.parent)
 
 
 def recorder_since(startup: Path) -> tuple[int, int] | None:
