@@ -46,6 +46,8 @@ _SOURCE_LINE: Final = re.compile(r"(?P<size>\d{1,10}) (?P<checksum>\d{1,10}) (?P
 _SOURCES_BYTES: Final = 4 << 20
 _PROBLEM_PREFIX: Final = "problem."
 _PROBLEM_BYTES: Final = 2000
+# Of a process that could not be measured. Notes of images and of commands say what they are about.
+_NOTE_OF_PROCESS: Final = re.compile(r"problem\.(?P<host>[^/]+)\.(?P<pid>\d{1,10})\.txt")
 # What `_autosave` was writing when its process was killed.
 _UNFINISHED_PREFIX: Final = ".autosave."
 _PREVIOUS: Final = "previous"
@@ -293,8 +295,8 @@ def _notes(directory: Path) -> list[Path]:
 
 
 def _read_note(note: Path) -> str:
-    process = note.name.removeprefix(_PROBLEM_PREFIX).removesuffix(".txt")
-    return f"{process}: {_text_of(note)}".strip()
+    who = _NOTE_OF_PROCESS.fullmatch(note.name)
+    return f"process {who['pid']} on {who['host']}: {_text_of(note)}" if who else _text_of(note)
 
 
 def _text_of(note: Path) -> str:
