@@ -54,7 +54,7 @@ def test_the_command(data_dir: Path) -> None:
         "-v",
         f"{data_dir}:/app/coverage_data",
         "-e",
-        "COVERAGE_FILE=/app/coverage_data/.coverage",
+        "COVERAGE_FILE=/app/coverage_data/.coverage.in-container",
         "-e",
         "COVERAGE_PROCESS_START=/app/coverage_data/.coveragerc",
     ]
@@ -94,6 +94,7 @@ def test_a_mapping_of_the_containers_paths_gives_no_warning() -> None:
         hdocker.get_docker_base_cmd()
 
 
+@pytest.mark.usefixtures("clean_environment")  # the end of a run needs none
 def test_no_mapping_of_the_containers_paths(data_dir: Path) -> None:
     (data_dir / ".coveragerc").write_text(
         "[run]\nparallel = True\n[paths]\napp =\n    .\n    /srv\n"
@@ -107,8 +108,13 @@ def test_no_data_directory_names_the_commands_that_make_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(hdocker.DataDirectoryError, match=r"is not there: run `mkdir -p .*hcov run"):
+    (tmp_path / "pyproject.toml").write_text("[tool.coverage.paths]\napp = ['.', '/app']\n")
+    with pytest.raises(hdocker.DataDirectoryError, match="is not there: run `mkdir -p ") as caught:
         hdocker.get_docker_base_cmd()
+    commands, otherwise = str(caught.value).split("`")[1:3]
+    assert otherwise == ", or the tests through "
+    subprocess.run(["sh", "-ec", commands], check=True)
+    assert hdocker.get_docker_base_cmd()
 
 
 def test_a_file_in_the_place_of_the_data_directory(tmp_path: Path) -> None:
@@ -138,8 +144,8 @@ def test_an_rcfile_that_is_missing_or_that_others_cannot_read(data_dir: Path) ->
 
 
 def test_an_rcfile_that_cannot_work(data_dir: Path) -> None:
-    (data_dir / ".coveragerc").write_text("[run]\n")
-    with pytest.raises(hcoverage.RcfileError, match="parallel"):
+    (data_dir / ".coveragerc").write_text("[run]\nbranch = perhaps\n")
+    with pytest.raises(hcoverage.RcfileError, match=r"coverage\.py cannot use .*perhaps"):
         hdocker.get_docker_base_cmd()
 
 

@@ -201,11 +201,7 @@ def _saved(result: hcoverage.CombineResult) -> Iterator[str]:
 
 
 def _place(origin: str) -> str:
-    """Say where processes of an origin ran: `image shop:1`, or one of this machine's."""
-    kind, _, name = origin.partition(" ")
-    if not name:
-        return "on this host"
-    return f"on {origin}" if kind == "host" else f"of {origin}"
+    return hcoverage.place_of(origin) or "on this host"
 
 
 def _count(number: int, noun: str, nouns: str | None = None) -> str:

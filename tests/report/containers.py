@@ -120,12 +120,14 @@ class Placement:
         options: Of `docker run`; `<here>` is the project's directory.
         command: What the container runs.
         umask: Under which the one who measures works.
+        baked: The Python that is measured where coverage.py is in the image.
     """
 
     name: str
     options: Sequence[str]
     command: Sequence[str] = ("python3", "-m", "shop")
     umask: int = 0o022
+    baked: str | None = None
 
     @property
     def is_script(self) -> bool:
@@ -137,14 +139,15 @@ def _at(directory: str, path: str, *more: str) -> tuple[str, ...]:
     return ("-w", directory, "-e", f"PYTHONPATH={path}", *more)
 
 
+_VENV: Final = "/opt/venv/bin/python"
 PLACEMENTS: Final = (
     Placement("workdir", _at("/app", "src")),
     Placement("flat", _at("/", "/code")),
     Placement("whole", _at("/", "/srv/app/src")),
     Placement("installed", ("-w", "/")),
     Placement("installed-script", ("-w", "/"), ("shop",)),
-    Placement("venv", ("-w", "/tmp"), ("/opt/venv/bin/python", "-m", "shop")),  # noqa: S108
-    Placement("venv-script", ("-w", "/app"), ("/opt/venv/bin/shop",)),
+    Placement("venv", ("-w", "/"), (_VENV, "-m", "shop"), baked=_VENV),
+    Placement("venv-script", ("-w", "/app"), ("/opt/venv/bin/shop",), baked=_VENV),
     Placement("mounted", _at("/work", "/work/src", "-v", "<here>:/work")),
     Placement("mounted-flat", _at("/", "/lib/shop", "-v", "<here>/src:/lib/shop:ro")),
     Placement("mounted-same", _at("<here>", "<here>/src", "-v", "<here>:<here>")),
@@ -173,12 +176,14 @@ class Way:
         image: The image, see `Images`.
         script: A program in Python, whose arguments are those of `docker run`.
         branch: Whether branches are measured.
+        helper: Whether a program of this machine is measured that starts the container.
     """
 
     name: str
     image: str
     script: str
     branch: bool = False
+    helper: bool = False
 
 
 # As `docker run` in the shell, of which hcov knows nothing but what it sees.
@@ -196,10 +201,12 @@ helper = "import subprocess, sys, hdocker; " \\
 sys.exit(subprocess.run([*hcov, sys.executable, "-c", helper, *sys.argv[1:]]).returncode)
 """
 _STEPS: Final = """\
-import subprocess, sys
+import subprocess, sys, warnings
 import hcoverage, hdocker
 for command in hcoverage.coverage_subprocess_commands():
     subprocess.run(["sh", "-ec", command], check=True)
+# Of `[paths]`, which coverage.py's own `combine` needs; it is not used here.
+warnings.simplefilter("ignore", hdocker.PathMappingWarning)
 status = subprocess.run([*hdocker.get_docker_base_cmd(), *sys.argv[1:]]).returncode
 hcov = [sys.executable, "-m", "hcov"]
 status = status or subprocess.run([*hcov, "combine", "coverage_data"]).returncode
@@ -214,7 +221,7 @@ WAYS: Final = (
     Way("branches", "newer", _RUN, branch=True),
     Way("baked", "baked", _STEPS),
     Way("baked-run", "baked", _RUN),
-    Way("baked-helper", "baked", _RUN_BASE_COMMAND),
+    Way("baked-helper", "baked", _RUN_BASE_COMMAND, helper=True),
 )
 
 
@@ -349,14 +356,16 @@ class Images:
     def __init__(self, directory: Path, pythons: Mapping[str, Callable[[], str]]) -> None:
         self._directory = directory
         self._pythons = pythons
-        self._known: dict[str, str] = {}
+        self._known: dict[tuple[str, str | None], str] = {}
 
-    def get(self, name: str) -> str:
-        """Give the name of the image of a way."""
-        if name not in self._known:
-            make = self._bake if name == "baked" else self._build
-            self._known[name] = make(name)
-        return self._known[name]
+    def get(self, way: Way, placement: Placement) -> str:
+        """Give the name of the image for a cell."""
+        python = placement.baked if way.image == "baked" else None
+        key = (way.image, python)
+        if key not in self._known:
+            baked = way.image == "baked"
+            self._known[key] = self._bake(python) if baked else self._build(way.image)
+        return self._known[key]
 
     def _build(self, name: str) -> str:
         context, text = self._context(name, self._pythons[name](), "")
@@ -366,13 +375,14 @@ class Images:
         assert done.returncode == 0, done.stdout + done.stderr
         return tag
 
-    def _bake(self, name: str) -> str:
-        context, _ = self._context(name, self._pythons["newer"](), _GET_PIP)
+    def _bake(self, python: str | None) -> str:
+        context, _ = self._context("baked", self._pythons["newer"](), _GET_PIP)
         return hdocker.build_container_image(
             "hcoverage-matrix-baked",
             context / "Dockerfile",
             options=["--network", "host"],
             rcfile=context / "rcfile",
+            python=python,
             quiet=True,
         )
 
