@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -189,21 +188,20 @@ def _measured(result: hcoverage.CombineResult) -> str:
 
 def _recorded(result: hcoverage.CombineResult) -> Iterator[str]:
     by_origin = collections.Counter(
-        (_host(process.host), process.python) for process in result.recorded
+        (_place(process.origin), process.python) for process in result.recorded
     )
-    for (host, python), number in by_origin.most_common(_SHOWN):
-        yield f"recorder: {_count(number, 'process', 'processes')} on {host}, Python {python}"
+    for (place, python), number in by_origin.most_common(_SHOWN):
+        yield f"recorder: {_count(number, 'process', 'processes')} {place}, Python {python}"
 
 
 def _saved(result: hcoverage.CombineResult) -> Iterator[str]:
-    by_host = collections.Counter(_host(host) for host in result.hosts_of_data_files)
-    for host, number in by_host.most_common(_SHOWN):
-        yield f"coverage.py: {_count(number, 'process', 'processes')} on {host}"
+    by_place = collections.Counter(map(_place, result.saved))
+    for place, number in by_place.most_common(_SHOWN):
+        yield f"coverage.py: {_count(number, 'process', 'processes')} {place}"
 
 
-def _host(name: str) -> str:
-    own = os.uname().nodename
-    return "this host" if name in (own, own.replace(".", "_")) else name
+def _place(origin: str) -> str:
+    return hcoverage.place_of(origin) or "on this host"
 
 
 def _count(number: int, noun: str, nouns: str | None = None) -> str:

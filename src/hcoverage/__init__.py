@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hcoverage._commands import combine_commands, coverage_subprocess_commands
     from hcoverage._contexts import ContextError, Contexts
     from hcoverage._core import Core, CoreChoice, CoreError
-    from hcoverage._data_directory import DEFAULT_DATA_DIR, RCFILE_NAME
+    from hcoverage._data_directory import DEFAULT_DATA_DIR, IN_CONTAINER, RCFILE_NAME
     from hcoverage._default_rcfile import default_rcfile_text
     from hcoverage._detached_watch import DetachedWatch
     from hcoverage._environment import (
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from hcoverage._hook import pth_text
     from hcoverage._inject import inject, remove
     from hcoverage._origin_data import OriginData, OriginsError, read_origins
+    from hcoverage._origins import place_of
     from hcoverage._page import Page, with_slug
     from hcoverage._printable import printable
     from hcoverage._private_directory import data_of_killed_sessions, data_of_running_sessions
@@ -82,6 +83,7 @@ __all__ = [
     "CONTEXT_FILE_VARIABLE",
     "DATA_DIR_VARIABLE",
     "DEFAULT_DATA_DIR",
+    "IN_CONTAINER",
     "MADE_BY_US",
     "RCFILE_NAME",
     "SESSION_VARIABLE",
@@ -147,6 +149,7 @@ __all__ = [
     "open_proof",
     "open_session",
     "own_coverage_runs_on",
+    "place_of",
     "printable",
     "problem_of",
     "pth_text",
@@ -176,7 +179,7 @@ _NAMES: Final = {
     "_commands": ("combine_commands", "coverage_subprocess_commands"),
     "_contexts": ("ContextError", "Contexts"),
     "_core": ("Core", "CoreChoice", "CoreError"),
-    "_data_directory": ("DEFAULT_DATA_DIR", "RCFILE_NAME"),
+    "_data_directory": ("DEFAULT_DATA_DIR", "IN_CONTAINER", "RCFILE_NAME"),
     "_default_rcfile": ("default_rcfile_text",),
     "_environment": (
         "CONTAINERS_VARIABLE",
@@ -209,6 +212,7 @@ _NAMES: Final = {
     "_hook": ("pth_text",),
     "_inject": ("inject", "remove"),
     "_origin_data": ("OriginData", "OriginsError", "read_origins"),
+    "_origins": ("place_of",),
     "_page": ("Page", "with_slug"),
     "_printable": ("printable",),
     "_private_directory": ("data_of_killed_sessions", "data_of_running_sessions"),

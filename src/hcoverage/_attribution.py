@@ -13,6 +13,7 @@ import shlex
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._data_directory import host_in_names, process_of
+from hcoverage._origins import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -58,34 +59,39 @@ def attribution(
     if settings.dynamic_context not in (None, "none"):
         return NOBODY
     here = host_in_names(os.uname().nodename)
+    places: dict[tuple[str, int], str] = {}
     contexts: dict[tuple[str, int], set[str]] = {}
     commands: dict[tuple[str, int], str] = {}
     for process in recorded:
         who = (host_in_names(process.host), process.pid)
         contexts.setdefault(who, set()).update(process.contexts)
         commands[who] = shlex.join(process.argv)
-    for who, found in _of_files(files):
+        places[who] = place_of(process.origin)
+    for who, origin, found in _of_files(files):
+        places.setdefault(who, place_of(origin))
         contexts.setdefault(who, set()).update(found)
     static = {"", settings.context or ""}
     without = [who for who, found in contexts.items() if found and found <= static]
     return Attribution(
         with_context=sum(not found <= static for found in contexts.values()),
         without_context=tuple(
-            _in_words(who, here, commands.get(who, "")) for who in without if who != (here, command)
+            _in_words(who[1], places[who], commands.get(who, ""))
+            for who in without
+            if who != (here, command)
         ),
     )
 
 
-def _of_files(files: Iterable[ReadFile]) -> Iterator[tuple[tuple[str, int], frozenset[str]]]:
+def _of_files(
+    files: Iterable[ReadFile],
+) -> Iterator[tuple[tuple[str, int], str, frozenset[str]]]:
     for file in files:
         who = process_of(os.path.basename(file.path))  # noqa: PTH119
         if who is not None:
-            yield who, file.contexts
+            yield who, file.origin, file.contexts
 
 
-def _in_words(who: tuple[str, int], here: str, command: str) -> str:
-    host, pid = who
-    place = "" if host == here else f" on {host}"
+def _in_words(pid: int, place: str, command: str) -> str:
     if len(command) > _LONGEST_COMMAND:
         command = f"{command[:_LONGEST_COMMAND]}…"
-    return f"{pid}{place}" + (f" (`{command}`)" if command else "")
+    return " ".join(filter(None, [str(pid), place, f"(`{command}`)" if command else ""]))

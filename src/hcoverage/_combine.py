@@ -149,6 +149,7 @@ def combine(
             attribution=attribution(
                 selection.recorded.processes, selection.files, found.settings, command
             ),
+            saved=tuple(file.origin for file in selection.files if file.origin),
         )
 
 

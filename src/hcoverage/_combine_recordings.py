@@ -15,7 +15,7 @@ from hcoverage._add_recordings import add_to_data
 from hcoverage._combine_result import OtherVersion, RecordedData, RecordedProcess, SetAside
 from hcoverage._merge import PathMap
 from hcoverage._merge_recordings import GroupKey, Part, Recorded, read_batch, this_machine
-from hcoverage._origins import images_of, label
+from hcoverage._origins import images_of, label, place_of
 from hcoverage._recording_format import ProcessIdentity, Segment, SourceLines
 from hcoverage._recordings import Recording, Unreadable, read_files
 from hcoverage._source_choice import installed_places
@@ -88,7 +88,7 @@ def write_recorded_data(
         set_aside=tuple(_set_aside(found, used)),
         processes=tuple(_processes((part for part in found.parts if part.key in used), origins)),
         stale=tuple(sorted(selected.stale)),
-        losses=tuple(_losses(found.parts, notes)),
+        losses=tuple(_losses(found.parts, notes, origins)),
         other_versions=tuple(_other_versions(selected.stale, moved.values())),
         of_hosts=of_hosts,
     )
@@ -247,14 +247,17 @@ def _processes(parts: Iterable[Part], origins: Origins | None) -> list[RecordedP
     ]
 
 
-def _losses(parts: Iterable[Part], lost: Iterable[LostProcess]) -> Iterator[str]:
+def _losses(
+    parts: Iterable[Part], lost: Iterable[LostProcess], origins: Origins | None
+) -> Iterator[str]:
     for process in lost:
         reason = os.strerror(process.error)
         yield f"process {process.pid} on {process.host} could record nothing: {reason}"
     for part in parts:
         if part.loss is not None:
             who, count = part.process, part.loss.count
+            place = (origins and place_of(origins.of_process(who))) or f"on {who.host}"
             yield (
-                f"process {who.pid} on {who.host} could not record {count} sources or "
+                f"process {who.pid} {place} could not record {count} sources or "
                 f"lines: {os.strerror(part.loss.error)}"
             )

@@ -137,6 +137,8 @@ class CombineResult:
             them; they are left out.
         other_versions: Sources of which containers ran another version; those lines are left out.
         attribution: Which processes ran something in a dynamic context, as for a test.
+        saved: The origin of each process that coverage.py measured; those are left out whose data
+            file does not tell.
     """
 
     data_file: Path
@@ -153,6 +155,7 @@ class CombineResult:
     not_here: tuple[str, ...] = ()
     other_versions: tuple[OtherVersion, ...] = ()
     attribution: Attribution = NOBODY
+    saved: tuple[str, ...] = ()
 
     @property
     def paths_suggestion(self) -> str:
@@ -178,13 +181,8 @@ class CombineResult:
     def hosts(self) -> tuple[str, ...]:
         """Who wrote what was merged: host names, and container ids, sorted."""
         recorded = {host_in_names(process.host) for process in self.recorded}
-        return tuple(sorted(recorded.union(self.hosts_of_data_files)))
-
-    @property
-    def hosts_of_data_files(self) -> tuple[str, ...]:
-        """The host or container of each data file whose name tells it."""
         processes = (process_of(path.name) for path in self.data_files)
-        return tuple(process[0] for process in processes if process)
+        return tuple(sorted(recorded.union(process[0] for process in processes if process)))
 
 
 def _entry(source: UnmappedSource) -> tuple[str, str]:

@@ -36,8 +36,13 @@ CONTEXT_SUFFIX: Final = ".hctest"
 # coverage.py 7.10 without the letters.
 _DATA_FILE_NAME: Final = re.compile(r".*\.(?P<host>[^./]+)\.(?:pid)?(?P<pid>\d{1,10})\.[^/]*")
 _RECORDING_NAME: Final = re.compile(r"(?P<host>.+)\.(?P<pid>\d{1,10})\.[0-9a-f]{16}\.\d+\.hcrec.*")
-# Before the host's name in those of a container, which may have the host's own (`_process`).
-_CONTAINER_IN_NAME: Final = re.compile(r"\.coverage\.(?P<container>in-[0-9a-f]+-[0-9a-f]+)\..*")
+# Before the host's name in those of a container, which may have the host's own: one for each
+# container (`_process`), or one for all where coverage.py is in the image (`IN_CONTAINER`).
+IN_CONTAINER: Final = "in-container"
+_CONTAINER_IN_NAME: Final = re.compile(
+    rf"\.coverage\.(?P<mark>in-[0-9a-f]+-[0-9a-f]+|{IN_CONTAINER})\.(?P<host>[^./]+)"
+    r"\.(?:pid)?\d{1,10}\.[^/]*"
+)
 # What `_process` leaves where coverage.py measures a container.
 _IMAGE_NOTE: Final = re.compile(r"image\.(.+)\.txt")
 # What `_autosave` leaves there: what the sources were.
@@ -48,6 +53,8 @@ _PROBLEM_PREFIX: Final = "problem."
 # Of processes that coverage.py measured because they had it do so, as `coverage run` does.
 _ITSELF_NOTE: Final = re.compile(r"itself\.(?P<host>.+)\.(?P<pid>\d{1,10})\.txt")
 _PROBLEM_BYTES: Final = 2000
+# Of a process that could not be measured. Notes of images and of commands say what they are about.
+_NOTE_OF_PROCESS: Final = re.compile(r"problem\.(?P<host>[^/]+)\.(?P<pid>\d{1,10})\.txt")
 # What `_autosave` was writing when its process was killed.
 _UNFINISHED_PREFIX: Final = ".autosave."
 _PREVIOUS: Final = "previous"
@@ -131,7 +138,17 @@ def process_of(name: str) -> tuple[str, int] | None:
     if found is None:
         return None
     container = _CONTAINER_IN_NAME.fullmatch(name)
-    return (container["container"] if container else found["host"]), int(found["pid"])
+    host = str(found["host"])
+    if container:
+        mark = str(container["mark"])
+        host = f"{mark}-{host}" if mark == IN_CONTAINER else mark
+    return host, int(found["pid"])
+
+
+def container_of(name: str) -> str:
+    """Tell from the name of a data file the host name of its container; empty if it is of none."""
+    found = _CONTAINER_IN_NAME.fullmatch(name)
+    return str(found["host"]) if found else ""
 
 
 def host_in_names(host: str) -> str:
@@ -311,8 +328,8 @@ def _notes(directory: Path) -> list[Path]:
 
 
 def _read_note(note: Path) -> str:
-    process = note.name.removeprefix(_PROBLEM_PREFIX).removesuffix(".txt")
-    return f"{process}: {_text_of(note)}".strip()
+    who = _NOTE_OF_PROCESS.fullmatch(note.name)
+    return f"process {who['pid']} on {who['host']}: {_text_of(note)}" if who else _text_of(note)
 
 
 def _text_of(note: Path) -> str:

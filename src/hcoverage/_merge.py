@@ -26,7 +26,7 @@ from coverage.version import __version__
 from hcoverage._data_directory import host_in_names, process_of
 from hcoverage._errors import CombineError
 from hcoverage._merge_data_files import Batch, ReadFile, tracers_in
-from hcoverage._origins import context_of, origin_of
+from hcoverage._origins import context_of, origin_of, place_of
 from hcoverage._part import Kind, Part, arc_of
 from hcoverage._untrusted_database import SCHEMA_VERSION
 from hcoverage._untrusted_file import UntrustedDataError
@@ -72,7 +72,7 @@ def why_odd(file: ReadFile, others: list[str]) -> str:
         others: The names of those that are merged.
     """
     process = process_of(os.path.basename(file.path))  # noqa: PTH119
-    who = f" (of process {process[1]} on {process[0]})" if process else ""
+    who = f" (of process {process[1]} {place_of(file.origin) or 'here'})" if process else ""
     rest = f" and {len(others) - 1} more have" if len(others) > 1 else " has"
     first = others[0] if others else "what is there already"
     return (

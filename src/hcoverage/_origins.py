@@ -15,7 +15,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._data_directory import host_in_names, process_of
+from hcoverage._data_directory import container_of, host_in_names, process_of
 from hcoverage._printable import printable
 
 if TYPE_CHECKING:
@@ -72,11 +72,18 @@ class Origins:
         """Give the origin of the process that wrote a data file; empty if its name does not say."""
         if not self.host:
             return ""
-        process = process_of(os.path.basename(path))  # noqa: PTH119
+        name = os.path.basename(path)  # noqa: PTH119
+        process = process_of(name)
         if process is None:
             return ""
         host, pid = process
-        return self._of_pid(pid) if host == self.host else self._of_host(host)
+        if host == self.host:
+            return self._of_pid(pid)
+        container = container_of(name)
+        # Where the file alone tells nothing of the image, others of the same name may have.
+        if not container or host in self.of_hosts:
+            return self._of_host(host)
+        return self._of_host(container, is_container=True)
 
     def with_hosts(self, of_hosts: Mapping[str, str]) -> Origins:
         """Give the same, knowing the origins of more hosts."""
@@ -147,6 +154,14 @@ def origin_of(labelled: str) -> str:
 def context_of(labelled: str) -> str:
     """Give the context of what `label` made."""
     return labelled.partition(_SEPARATOR)[2]
+
+
+def place_of(origin: str) -> str:
+    """Say where processes of an origin ran, as `of image shop:1`; empty if that is this machine."""
+    kind, _, name = origin.partition(" ")
+    if not name:
+        return ""
+    return f"on {name}" if f"{kind} " == _HOST else f"of {origin}"
 
 
 def _named(kind: str, name: str) -> str:

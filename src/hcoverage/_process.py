@@ -108,8 +108,11 @@ def _start_coverage() -> None:
     container = "" if ROOT else _name_of_container()
     image = os.environ.get("HCOVERAGE_IMAGE")
     if image:
-        # A data file tells nothing but the container.
-        _leave("image.%s.txt" % container, image)
+        # A data file tells nothing but the container; of a coverage.py that is in the image, and
+        # has begun before us, by the name that `IN_CONTAINER` in `_data_directory` gives it.
+        has_begun = getattr(coverage.process_startup, "coverage", None) is not None
+        host = "in-container-" + os.uname().nodename.replace(".", "_")
+        _leave("image.%s.txt" % (host if has_begun else container), image)
     wanted = _told_to_coverage(container)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Final
 from hcoverage import (
     DATA_DIR_VARIABLE,
     DEFAULT_DATA_DIR,
+    IN_CONTAINER,
     MADE_BY_US,
     RCFILE_NAME,
+    SESSION_VARIABLE,
     container_rcfile_text,
     read_rcfile,
 )
@@ -78,8 +80,8 @@ def get_docker_base_cmd(
         EngineError: The engine cannot be asked about the image.
 
     Warns:
-        PathMappingWarning: No `[paths]` entry of the rcfile maps the container's `/app`. Where
-            measuring is injected none is needed.
+        PathMappingWarning: No `[paths]` entry of the rcfile maps the container's `/app`, which
+            `coverage combine` needs. Under `hcov run` none is needed.
     """
     program = Engine(engine, use_sudo)
     program.require_program()
@@ -89,14 +91,16 @@ def get_docker_base_cmd(
         require_visible_once(program, directory)
     rcfile = _fitted_rcfile(directory)
     injection = inject_into(image, program, directory) if image else Injection()
-    if not injection.mounts:  # what is injected tells the content of what ran
+    # What is injected, and what ends a run, needs no mapping.
+    if not (injection.mounts or os.path.isdir(os.environ.get(SESSION_VARIABLE, ""))):  # noqa: PTH112
         _warn_without_mapping(rcfile)
     return program.argv(
         "run",
         "--rm",
         "--init",
         *("-v", f"{directory}:{CONTAINER_DATA_DIR}"),
-        *("-e", f"COVERAGE_FILE={CONTAINER_DATA_DIR}/.coverage"),
+        # A container may have the machine's host name (`--network host`).
+        *("-e", f"COVERAGE_FILE={CONTAINER_DATA_DIR}/.coverage.{IN_CONTAINER}"),
         *("-e", f"COVERAGE_PROCESS_START={CONTAINER_DATA_DIR}/{RCFILE_NAME}"),
         *injection.run_options(),
         *(() if user is None else ("--user", str(user))),
@@ -189,9 +193,9 @@ def _warn_without_mapping(rcfile: Rcfile) -> None:
     if any(APP_DIR in side for side in rcfile.container_sides):
         return
     warnings.warn(
-        f"{rcfile.path} maps no path of containers, so `coverage combine` will not merge what runs "
-        f"under {APP_DIR} in one with the same code here: use `hcov combine`, which finds it, or "
-        f"add `{APP_DIR}` under the code's directory to an entry of [paths]",
+        f"the rcfile maps no path of containers, so `coverage combine` will not merge what runs "
+        f"under {APP_DIR} in one with the same code here: add `{APP_DIR}` under the code's "
+        "directory to an entry of [paths], or merge with `hcov combine`, which finds it",
         PathMappingWarning,
         stacklevel=_WARN_AT_CALLER,
     )

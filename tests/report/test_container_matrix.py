@@ -1,0 +1,203 @@
+"""The report of what ran in a container is that of the same program here: whole, in each cell.
+
+A cell is one container: an rcfile, a place where the container has the code, a way to measure it.
+Whatever these are, the report has to be what coverage.py reports of the same program under the same
+rcfile, run here in one process; and nothing is told but what is to be told of any run.
+
+The cells are shared out so that each two of rcfile, place and way meet. All of them:
+
+    HCOVERAGE_CORPUS=full python -m pytest tests/report/test_container_matrix.py
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from tests.report.containers import (
+    PLACEMENTS,
+    RCFILES,
+    SAYS,
+    WAYS,
+    Container,
+    Images,
+    Placement,
+    Result,
+    Way,
+    lay_out,
+    measure,
+    measure_alone,
+)
+from tests.report.measuring import Environment
+from tests.report.test_report_matrix import _differences_of_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.conftest import MakeImage
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.index,
+    pytest.mark.thorough,
+    pytest.mark.skipif(sys.version_info < (3, 12), reason="its Python is the image's"),
+]
+
+FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination."""
+
+    way: Way
+    rcfile: str
+    placement: Placement
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return f"{self.way.name}-{self.rcfile}-{self.placement.name}"
+
+
+def all_cells() -> Iterator[Cell]:
+    for way, rcfile, placement in itertools.product(WAYS, RCFILES, PLACEMENTS):
+        yield Cell(way, rcfile, placement)
+
+
+def shared_out() -> Iterator[Cell]:
+    """Choose a way for each rcfile in each place, so that each meets each way."""
+    for row, rcfile in enumerate(RCFILES):
+        for column, placement in enumerate(PLACEMENTS):
+            yield Cell(WAYS[(row + column) % len(WAYS)], rcfile, placement)
+
+
+def parameters() -> list[object]:
+    """The cells of this run; those of an image are on one worker, which gets it once."""
+    cells = sorted(all_cells() if FULL else shared_out(), key=lambda cell: WAYS.index(cell.way))
+    return [
+        pytest.param(
+            cell, id=cell.name, marks=pytest.mark.xdist_group(f"containers-{cell.way.image}")
+        )
+        for cell in cells
+    ]
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The environment that hcov is installed in."""
+    return Environment.make(tmp_path_factory.mktemp("environment") / "venv", ())
+
+
+@pytest.fixture(scope="module")
+def images(make_image: MakeImage, tmp_path_factory: pytest.TempPathFactory) -> Images:
+    pythons = {
+        "newer": lambda: make_image("python-image", "--prefix", "/usr/local", sys.executable),
+        "older": lambda: make_image("base-image"),
+    }
+    return Images(tmp_path_factory.mktemp("images"), pythons)
+
+
+@pytest.fixture(scope="module")
+def expected(
+    tmp_path_factory: pytest.TempPathFactory, python: Environment
+) -> Callable[[Cell], Result]:
+    """Give what coverage.py alone reports; of each rcfile and program it is asked once."""
+    known: dict[object, Result] = {}
+
+    def get(cell: Cell) -> Result:
+        key = (cell.rcfile, cell.way.branch, cell.placement.is_script)
+        if key not in known:
+            here = tmp_path_factory.mktemp("alone")
+            lay_out(here, python, cell.rcfile, branch=cell.way.branch)
+            known[key] = measure_alone(here, python, is_script=cell.placement.is_script)
+        return known[key]
+
+    return get
+
+
+@pytest.mark.parametrize("cell", parameters())
+def test_report_of_a_container_is_that_of_the_program_here(  # noqa: PLR0917 - fixtures
+    cell: Cell,
+    tmp_path: Path,
+    python: Environment,
+    images: Images,
+    expected: Callable[[Cell], Result],
+    container_label: str,
+) -> None:
+    right = expected(cell)
+    image = images.get(cell.way, cell.placement)
+    lay_out(tmp_path, python, cell.rcfile, branch=cell.way.branch)
+    container = Container(cell.way, cell.placement, image, container_label)
+    ours = measure(tmp_path, python, container)
+    wrong = [*differences(ours, right, container)]
+    assert not wrong, "\n".join([*wrong, "", ours.out, ours.err])
+
+
+def differences(ours: Result, right: Result, container: Container) -> Iterator[str]:
+    """Give each difference in a line, the gravest first."""
+    if ours.status != 0:
+        yield f"exit status {ours.status}"
+    yield from _differences_of_json(ours.json, right.json)
+    if not ours.out.startswith(SAYS):
+        yield "the application says something else"
+    if ours.out.partition("Name ")[2].split("Wrote")[0] != right.out.partition("Name ")[2]:
+        yield "another text is printed"
+    for line in ours.err.splitlines():
+        if not _is_ordinary(line, container):
+            yield f"told: {line}"
+
+
+def _is_ordinary(line: str, container: Container) -> bool:
+    """Tell whether a line is to be told of any run of a container."""
+    way, image = container.way, re.escape(container.image)
+    place = "container [0-9a-f]{12}|container .*" if way.name == "baked" else f"image {image}"
+    told = [
+        r"merged: (1 recorded process|1 data file of coverage\.py), into \.coverage",
+        rf"  recorder: 1 process of ({place}), Python 3\.[0-9.]+",
+        rf"  coverage\.py: 1 process of ({place})",
+        r"  \S+ of containers is \S+ here: \d sources? alike by (content|names and lines)",
+        r"core: .*",
+        r"no coverage\.py configuration here, so its defaults are used; .* \[no-rcfile\]",
+    ]
+    if way.helper:
+        # The helper is a Python of this machine, which is measured as well.
+        told += [
+            r"merged: 2 recorded processes, into \.coverage",
+            r"merged: 1 recorded process and 1 data file of coverage\.py, into \.coverage",
+            r"  recorder: 1 process on this host, Python 3\.[0-9.]+",
+            r"who ran what:",
+        ]
+        rows = rf"  (origin .*|main +1 +0 +0 +0|{place} +1 +\d+ +\d+ +\d+)"
+        if re.fullmatch(rows, line):
+            return True
+    return re.fullmatch(f"hcov: ({'|'.join(told)})|Wrote JSON report .*", line) is not None
+
+
+def test_each_two_of_rcfile_place_and_way_meet() -> None:
+    cells = [*shared_out()]
+    for pair, wanted in (
+        ({(cell.way.name, cell.rcfile) for cell in cells}, len(WAYS) * len(RCFILES)),
+        ({(cell.way.name, cell.placement.name) for cell in cells}, len(WAYS) * len(PLACEMENTS)),
+        ({(cell.rcfile, cell.placement.name) for cell in cells}, len(RCFILES) * len(PLACEMENTS)),
+    ):
+        assert len(pair) == wanted
+
+
+def test_what_is_compared_with_is_worth_it(expected: Callable[[Cell], Result]) -> None:
+    complete = set()
+    for rcfile in RCFILES:
+        right = expected(Cell(WAYS[0], rcfile, PLACEMENTS[0]))
+        assert (right.status, right.err) == (0, "")
+        assert right.out.startswith(SAYS)
+        assert right.json["files"]["src/shop/cart.py"]["missing_lines"]
+        if "src/shop/never.py" in right.json["files"]:
+            complete.add(rcfile)
+    # With `source = .` coverage.py does not look below `src`, which is no package.
+    assert complete == {*RCFILES} - {"none", "dot"}
