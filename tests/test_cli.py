@@ -186,7 +186,7 @@ class TestDocker:
     def test_cmd_without_a_data_directory_says_how_to_make_it(self) -> None:
         done = hcov("docker", "cmd")
         assert done.returncode == 1
-        assert "mkdir" in done.stderr
+        assert "`hcov commands setup | sh -e`" in done.stderr
 
     @pytest.mark.usefixtures("docker")
     def test_build_of_a_dockerfile_that_is_not_there(self) -> None:
