@@ -66,7 +66,7 @@ def write_recorded_data(
     notes = read_files(file for file in files if not _is_segment(file)).lost
     read = functools.partial(read_batch, here=this_machine(), origins=origins)
     found = _read([file for file in files if _is_segment(file)], read, executor, progress)
-    if not (found.parts or notes or found.unreadable):
+    if not (found.parts or notes or found.unreadable or found.empty):
         return RecordedData()
     of_hosts = images_of(part.process for part in found.parts)
     # Now that all processes have told what they know.
@@ -84,7 +84,10 @@ def write_recorded_data(
     used = {key for key, recording in groups.items() if id(recording) not in left_out}
     whole = [part for part in found.parts if part.key in used and not part.damage]
     return RecordedData(
-        merged=(*(Path(part.file) for part in whole), *(lost.file for lost in notes)),
+        merged=(
+            *(Path(file) for file in [*(part.file for part in whole), *found.empty]),
+            *(lost.file for lost in notes),
+        ),
         set_aside=tuple(_set_aside(found, used)),
         processes=tuple(_processes((part for part in found.parts if part.key in used), origins)),
         stale=tuple(sorted(selected.stale)),
@@ -111,7 +114,7 @@ def _read(
         found.unreadable.append(Unreadable(Path(file), reason))
 
     for batch in run_batches(read, [str(file) for file in files], executor, lost):
-        progress(len(batch.parts) + len(batch.unreadable))
+        progress(len(batch.parts) + len(batch.unreadable) + len(batch.empty))
         found.add(batch)
     return found
 

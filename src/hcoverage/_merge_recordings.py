@@ -23,6 +23,7 @@ from hcoverage._recording_format import (
     MOST_RECORDS,
     RECORD_FIXED,
     Loss,
+    NothingRecordedError,
     ProcessIdentity,
     RecordingError,
     SourceLines,
@@ -95,6 +96,7 @@ class Recorded:
         others: For each group, the sources of what was read with more care.
         parts: The segments that were read.
         unreadable: Those that could not be, and why.
+        empty: Those whose processes were killed before they had anything to record.
     """
 
     processes: dict[GroupKey, ProcessIdentity] = dataclasses.field(default_factory=dict)
@@ -103,6 +105,7 @@ class Recorded:
     others: dict[GroupKey, list[SourceLines]] = dataclasses.field(default_factory=dict)
     parts: list[Part] = dataclasses.field(default_factory=list)
     unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
+    empty: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, other: Recorded) -> None:
         """Add what other recordings hold; `other` is of no use afterwards."""
@@ -120,6 +123,7 @@ class Recorded:
             self.others.setdefault(key, []).extend(sources)
         self.parts += other.parts
         self.unreadable += other.unreadable
+        self.empty += other.empty
 
     def sources(self, key: GroupKey) -> Iterator[SourceLines]:
         """The sources of a group, each once for each head it has."""
@@ -160,6 +164,8 @@ def read_batch(
         try:
             content, _ = read_regular(file, LARGEST_SEGMENT)
             reader.add(file, content)
+        except NothingRecordedError:
+            reader.found.empty.append(file)
         except (RecordingError, UntrustedDataError, OSError) as error:
             reader.found.unreadable.append(Unreadable(Path(file), _reason(error)))
     reader.finish()

@@ -64,6 +64,10 @@ class RecordingError(Exception):
     """A file is no recording, or so damaged that nothing in it can be used."""
 
 
+class NothingRecordedError(RecordingError):
+    """A recording was only begun: its process was killed before it had anything to record."""
+
+
 @dataclass(frozen=True)
 class Loss:
     """What a process could not record.
@@ -245,9 +249,11 @@ def parse_header(content: bytes) -> tuple[ProcessIdentity, int, int, int]:
         The process, the number of the segment, its size, and where the first record is.
     """
     if content[: len(MAGIC)] != MAGIC:
-        # A process killed in the instant between reserving and writing leaves only zeros.
-        msg = "empty" if not content.strip(b"\0") else "not a recording"
-        raise RecordingError(msg)
+        # The recorder writes the first four bytes last. A process that is killed before that leaves
+        # a file without a byte, of zeros, or with a part of the header; and never a record.
+        if not content[:4].strip(b"\0") and not _KINDS.search(content):
+            raise NothingRecordedError("empty")
+        raise RecordingError("not a recording")
     if len(content) < _HEADER_FIXED:
         msg = "cut off in the header"
         raise RecordingError(msg)

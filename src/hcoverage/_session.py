@@ -210,39 +210,9 @@ def open_session(
         undo.enter_context(_opened_data_directory(directory, kept))
         previous = _left_by_earlier_runs(here, directory, kept)
         files = [file for file, _ in project_files(roots(rcfile.settings, here), [directory])]
-        with_templates = bool(rcfile.settings.plugins)
-        names = _guest_settings.ends_of(files, with_templates=with_templates)
-        for_containers = _guest_settings.for_containers(rcfile, names, [_CONTAINER_PLACE])
-        _data_directory.put_rcfile(directory, for_containers.rcfile_text)
-        startup = _make_startup_directory(private)
-        for_us = _guest_settings.for_processes_here(
-            rcfile, here, directory / _DATA_FILE_NAME, startup
-        )
-        shared = private / "shared.coveragerc"
-        write_atomically(shared, for_us.rcfile_text)
-        began = time.time_ns()
-        settings = Settings(
-            recorder_since=choice.recorder_since,
-            data_dir=directory,
-            rcfile=shared,
-            serialized=for_us.serialized,
-            plugin_directory=here if rcfile.settings.plugins else None,
-            branch=rcfile.settings.branch,
-            context=rcfile.settings.context or "",
-            began=began,
-            skip=(*worth_skipping(rcfile), str(startup)),
-            names=names,
-        )
-        fill_startup_directory(startup, settings)
+        told = _tell_processes(rcfile, choice, private, directory, files)
         hook = undo.enter_context(_hook.held())
-        undo.enter_context(_hook.announced(hook, startup))
-        for_coverage = {}
-        # Its own hook would look for the project's plugins where they are not.
-        if choice.core is Core.COVERAGE and not rcfile.settings.plugins:
-            for_coverage = {
-                "COVERAGE_PROCESS_START": str(shared),
-                "COVERAGE_PROCESS_CONFIG": for_us.encoded,
-            }
+        undo.enter_context(_hook.announced(hook, told.startup))
         yield Session(
             hook=hook,
             core=choice,
@@ -251,10 +221,61 @@ def open_session(
             kept_dir=kept,
             data_file=data_file,
             previous=previous,
-            environment=session_environment(os.environ, startup, directory, for_coverage),
+            environment=session_environment(os.environ, told.startup, directory, told.for_coverage),
             known=known_now(file for file in files if file.endswith(".py")),
-            began=began,
+            began=told.began,
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    """What the processes of a session are told.
+
+    Attributes:
+        startup: The startup directory.
+        for_coverage: The variables by which coverage.py's own hook is told the same.
+        began: When the session began for them, in nanoseconds since the epoch.
+    """
+
+    startup: Path
+    for_coverage: Mapping[str, str]
+    began: int
+
+
+def _tell_processes(
+    rcfile: Rcfile, choice: CoreChoice, private: Path, data_dir: Path, files: list[str]
+) -> _Told:
+    """Write what processes and containers are told: how to measure, and what by."""
+    here = Path.cwd()
+    plugins = rcfile.settings.plugins
+    names = _guest_settings.ends_of(files, with_templates=bool(plugins))
+    for_containers = _guest_settings.for_containers(rcfile, names, [_CONTAINER_PLACE])
+    _data_directory.put_rcfile(data_dir, for_containers.rcfile_text)
+    startup = private / "startup"
+    startup.mkdir()
+    for_us = _guest_settings.for_processes_here(rcfile, here, data_dir / _DATA_FILE_NAME, startup)
+    shared = private / "shared.coveragerc"
+    write_atomically(shared, for_us.rcfile_text)
+    settings = Settings(
+        recorder_since=choice.recorder_since,
+        data_dir=data_dir,
+        rcfile=shared,
+        serialized=for_us.serialized,
+        plugin_directory=here if plugins else None,
+        branch=rcfile.settings.branch,
+        context=rcfile.settings.context or "",
+        began=time.time_ns(),
+        skip=(*worth_skipping(rcfile), str(startup)),
+        names=names,
+    )
+    fill_startup_directory(startup, settings)
+    # With plugins of the project coverage.py's own hook would look for them where they are not.
+    asked = choice.core is Core.COVERAGE and not plugins
+    for_coverage = {
+        "COVERAGE_PROCESS_START": str(shared),
+        "COVERAGE_PROCESS_CONFIG": for_us.encoded,
+    }
+    return _Told(startup, for_coverage if asked else {}, settings.began)
 
 
 def _choose_data_directory(
@@ -323,9 +344,3 @@ def _can_be_imported(module: str) -> bool:
         return importlib.util.find_spec(module.partition(".")[0]) is not None
     except (ImportError, ValueError):
         return False
-
-
-def _make_startup_directory(private: Path) -> Path:
-    directory = private / "startup"
-    directory.mkdir()
-    return directory

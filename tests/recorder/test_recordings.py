@@ -163,6 +163,8 @@ def test_goes_on_after_a_damaged_record(recorded: Bench, tmp_path: Path) -> None
     [
         (b"", "empty"),
         (bytes(4096), "empty"),
+        (bytes(4) + MAGIC[4:] + bytes(90), "empty"),
+        (bytes(4) + MAGIC[4:] + bytes(90) + b"LINE", "not a recording"),
         (b"SQLite format 3\0" * 9, "not a recording"),
         (MAGIC, "cut off in the header"),
         (MAGIC + b"\x02" + bytes(90), "format version 2; this is a reader of version 3"),
