@@ -7,6 +7,7 @@ data is made to say that another machine wrote it, and the copy is removed.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -158,7 +159,7 @@ def test_what_ran_elsewhere_is_under_its_paths_here(project: Path, place: Path) 
     (tree,) = result.mapped
     assert (tree.there, tree.here, tree.by_content) == (str(place), str(project), True)
     assert tree.sources >= len(RAN)
-    assert (result.unmapped, result.other_versions, result.paths_suggestion) == ((), (), "")
+    assert (result.unmapped, result.other_versions, result.paths_suggestion.text) == ((), (), "")
 
 
 @needs_recorder
@@ -234,12 +235,64 @@ def test_two_that_are_the_same_are_told_with_paths_that_decide(project: Path, pl
     record_elsewhere(place, "app.py", files={"app.py": text})
     done = hcov("combine", "--keep", "data")
     assert "app.py' of a container may be services/a/app.py or services/b/app.py" in done.stderr
-    suggestion = done.stderr[done.stderr.index("[paths]") :]
-    assert suggestion == f"[paths]\nsource1 =\n    services/a\n    {place}\n"
-    Path(".coveragerc").write_text(RCFILE + suggestion)
+    assert done.stderr.endswith(f"[paths]\nsource1 =\n    services/a\n    {place}\n")
+    paste(done.stderr)
     result = hcoverage.combine(["data"])
     assert ran() == {"services/a/app.py": [1]}
-    assert result.paths_suggestion == ""
+    assert result.paths_suggestion.text == ""
+
+
+RCFILES: Final = {
+    ".coveragerc": RCFILE,
+    "setup.cfg": "[metadata]\nname = shop\n\n[coverage:run]\nsource = .\n",
+    "tox.ini": "[tox]\n\n[coverage:run]\nsource = .\n",
+    "pyproject.toml": "[tool.coverage.run]\nsource = ['.']\n",
+    ".coveragerc.toml": "[tool.coverage.run]\nsource = ['.']\n",
+}
+SECTIONS: Final = {
+    ".coveragerc": "[paths]\nsource1 =\n    .\n    /app\n",
+    "setup.cfg": "[coverage:paths]\nsource1 =\n    .\n    /app\n",
+    "tox.ini": "[coverage:paths]\nsource1 =\n    .\n    /app\n",
+    "pyproject.toml": "[tool.coverage.paths]\nsource1 = ['.', '/app']\n",
+    ".coveragerc.toml": "[tool.coverage.paths]\nsource1 = ['.', '/app']\n",
+}
+
+
+@pytest.mark.parametrize("has_section", [False, True])
+@pytest.mark.parametrize("rcfile", RCFILES)
+def test_what_is_told_to_be_pasted_maps(
+    project: Path, place: Path, rcfile: str, *, has_section: bool
+) -> None:
+    # A flat copy of what is inside of a package here, and no content to find it by.
+    flat = {"main.py": "import cart\n\ncart.total([])\n", "cart.py": CART}
+    write(project, {f"src/shop/{name}": text for name, text in flat.items()})
+    write(project, {"src/shop/__init__.py": ""})
+    shutil.rmtree(project / "shop")
+    (project / "main.py").unlink()
+    data = measure_elsewhere(place, files=flat)
+    (project / ".coveragerc").unlink()
+    (project / rcfile).write_text(RCFILES[rcfile] + SECTIONS[rcfile] * has_section)
+    done = hcov("combine", "--keep", "data")
+    assert (
+        "/cart.py' of a container may be src/shop/cart.py here (and 1 more source)" in done.stderr
+    )
+    paste(done.stderr)
+    result = hcoverage.combine([data])
+    assert ran() == {"src/shop/cart.py": [1, 2, 5], "src/shop/main.py": [1, 3]}
+    assert (result.mapped, result.unmapped) == ((), ())
+
+
+def paste(told: str) -> None:
+    """Do what the end of a combine tells to do for sources that it could not map."""
+    found = re.search(
+        r"paste this into (the section of paths in )?(\S+): \[unmapped\]\n(.*)", told, re.DOTALL
+    )
+    assert found
+    in_section, name, text = found.groups()
+    before = Path(name).read_text() if Path(name).exists() else ""
+    # The section is the last one.
+    Path(name).write_text(f"{before}{text}")
+    assert ("paths]" in text) == (not in_section)
 
 
 @needs_recorder
@@ -269,8 +322,22 @@ def test_what_is_not_here_is_told(place: Path) -> None:
     data = record_elsewhere(place, "only_there.py", files={**FILES, "only_there.py": MAIN})
     result = hcoverage.combine([data])
     assert [source.path for source in result.unmapped] == [str(place / "only_there.py")]
-    assert result.paths_suggestion == f"[paths]\nsource1 =\n    .\n    {place}"
     assert "only_there.py" not in merged()
+    # No entry of [paths] would map it.
+    assert result.paths_suggestion.text == ""
+
+
+@needs_recorder
+def test_what_is_not_here_is_told_by_the_command(place: Path) -> None:
+    record_elsewhere(place, "only_there.py", files={**FILES, "only_there.py": MAIN})
+    done = hcov("combine", "data")
+    assert done.returncode == 0, done.stderr
+    (told,) = [line for line in done.stderr.splitlines() if "only_there.py" in line]
+    assert told == (
+        f"hcov: left out: {place}/only_there.py ran in a container, but has no source here that a "
+        "report could show [not-here]"
+    )
+    assert "[unmapped]" not in done.stderr
 
 
 @needs_recorder

@@ -44,7 +44,7 @@ def tell_what_is_missing(result: hcoverage.CombineResult) -> None:
     """Tell what is not in the result, and what to do about it."""
     for line in what_is_missing(result):
         tell(line)
-    if result.unmapped:
+    if result.paths_suggestion.text:
         _tell_unmapped(result)
 
 
@@ -119,7 +119,10 @@ def _missing(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
         )
         yield text, Page.OUTSIDE_PROJECT
     if result.not_here:
-        yield _not_here(result.not_here), Page.NOT_HERE
+        yield _not_here(result.not_here, "ran"), Page.NOT_HERE
+    only_there = [source.path for source in result.unmapped if not source.candidates]
+    if only_there:
+        yield _not_here(only_there, "ran in a container"), Page.NOT_HERE
     for source, plugin in result.unknown_plugins.items():
         text = (
             f"left out: {short(source)} was measured by {plugin!r}, which is no plugin here: "
@@ -130,22 +133,22 @@ def _missing(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
         yield f"not merged: {short(item.path)}: {item.reason}", Page.NOT_MERGED
 
 
-def _not_here(paths: Sequence[str]) -> str:
+def _not_here(paths: Sequence[str], what: str) -> str:
     shown = ", ".join(short(path) for path in paths[:_SHOWN])
     more = f" and {len(paths) - _SHOWN} more" if paths[_SHOWN:] else ""
     have = "has" if len(paths) == 1 else "have"
-    return f"left out: {shown}{more} ran, but {have} no source here that a report could show"
+    return f"left out: {shown}{more} {what}, but {have} no source here that a report could show"
 
 
 def _tell_unmapped(result: hcoverage.CombineResult) -> None:
     """Tell which sources of containers were not found here, and what to write into the rcfile."""
-    first, *others = sorted(result.unmapped, key=lambda source: not source.candidates)
+    first, *others = [source for source in result.unmapped if source.candidates]
     places = " or ".join(short(place) for place in first.candidates[:_SHOWN])
     more = f" (and {_count(len(others), 'more source')})" if others else ""
-    reason = f"may be {places} here" if places else "is not here"
+    suggestion = result.paths_suggestion
     text = (
-        f"{first.path!r} of a container {reason}{more}. If it is the project's, say which "
-        f"directory it is, with such entries in the rcfile:\n{result.paths_suggestion}"
+        f"{first.path!r} of a container may be {places} here{more}. If it is, paste this into "
+        f"{suggestion.place}:\n{suggestion.text}"
     )
     tell(with_slug(text, Page.UNMAPPED))
 

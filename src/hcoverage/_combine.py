@@ -33,6 +33,7 @@ from hcoverage._inputs import Inputs, is_open_to_all, opened
 from hcoverage._merge_data_files import Batch, ReadFile, Refusal, read_batch
 from hcoverage._origins import NOT_KNOWN, Origins, origins_here
 from hcoverage._part import Kind, Part
+from hcoverage._paths_suggestion import suggest_paths
 from hcoverage._project_roots import of_unknown_plugins, outside, roots
 from hcoverage._rcfile import as_rcfile
 from hcoverage._source_finder import Ran, SourceFinder
@@ -150,6 +151,7 @@ def combine(
                 selection.recorded.processes, selection.files, found.settings, command
             ),
             saved=tuple(file.origin for file in selection.files if file.origin),
+            paths_suggestion=suggest_paths(found.finder.unmapped, found.rcfile),
         )
 
 
@@ -162,7 +164,7 @@ class _Found:
         recorded: What came of the recordings.
         recorded_batch: What they hold.
         origins: Tells the origins of data files.
-        settings: What the rcfile says.
+        rcfile: The rcfile.
         choice: What counts by that.
         finder: Finds the sources of containers here.
         identities: What the sources were that coverage.py measured in containers, by their paths.
@@ -172,10 +174,15 @@ class _Found:
     recorded: RecordedData
     recorded_batch: Batch
     origins: Origins
-    settings: CoverageConfig
+    rcfile: Rcfile
     choice: Choice
     finder: SourceFinder
     identities: Mapping[str, Collection[tuple[int, int]]]
+
+    @property
+    def settings(self) -> CoverageConfig:
+        """What the rcfile says."""
+        return self.rcfile.settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,9 +230,9 @@ class _Completed:
     of_no_plugin: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def _settings(coveragerc: str | os.PathLike[str] | Rcfile | None) -> CoverageConfig:
+def _rcfile(coveragerc: str | os.PathLike[str] | Rcfile | None) -> Rcfile:
     try:
-        return as_rcfile(coveragerc).settings
+        return as_rcfile(coveragerc)
     except RcfileError as error:
         raise CombineError(f"{error}; nothing was removed") from error
 
@@ -255,7 +262,8 @@ def _read(
             executor = stack.enter_context(default_executor(work, _WORTH_PROCESSES))
             reader = dataclasses.replace(reader, executor=executor)
         # While the processes start: it imports much of coverage.py.
-        settings = _settings(coveragerc)
+        rcfile = _rcfile(coveragerc)
+        settings = rcfile.settings
         choice = _choice(settings)
         finder = SourceFinder(roots(settings, Path.cwd()), filter(Path.is_dir, sources))
         recordings_file = target.workshop / ".coverage.recordings"
@@ -274,7 +282,7 @@ def _read(
     for directory in filter(Path.is_dir, sources):
         for path, told in source_notes(directory).items():
             identities.setdefault(path, set()).update(told)
-    return _Found(batch, recorded, recorded_batch, origins, settings, choice, finder, identities)
+    return _Found(batch, recorded, recorded_batch, origins, rcfile, choice, finder, identities)
 
 
 @dataclasses.dataclass(frozen=True)

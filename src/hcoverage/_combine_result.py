@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcoverage._attribution import NOBODY, Attribution
 from hcoverage._data_directory import host_in_names, process_of
+from hcoverage._paths_suggestion import NOTHING, PathsSuggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
+    from pathlib import Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +139,8 @@ class CombineResult:
         attribution: Which processes ran something in a dynamic context, as for a test.
         saved: The origin of each process that coverage.py measured; those are left out whose data
             file does not tell.
+        paths_suggestion: What to paste into the rcfile to have the unmapped sources mapped that may
+            be some here.
     """
 
     data_file: Path
@@ -156,21 +158,7 @@ class CombineResult:
     other_versions: tuple[OtherVersion, ...] = ()
     attribution: Attribution = NOBODY
     saved: tuple[str, ...] = ()
-
-    @property
-    def paths_suggestion(self) -> str:
-        """A `[paths]` section that would map what was not, to be put right and pasted.
-
-        Empty if nothing is unmapped.
-        """
-        entries = sorted({_entry(source) for source in self.unmapped})
-        # A directory that stands for all that is below it.
-        entries = [
-            (here, there)
-            for here, there in entries
-            if not any((here, str(above)) in entries for above in Path(there).parents)
-        ]
-        return "\n".join(["[paths]", *_numbered(entries)]) if entries else ""
+    paths_suggestion: PathsSuggestion = NOTHING
 
     @property
     def data_files(self) -> tuple[Path, ...]:
@@ -183,19 +171,3 @@ class CombineResult:
         recorded = {host_in_names(process.host) for process in self.recorded}
         processes = (process_of(path.name) for path in self.data_files)
         return tuple(sorted(recorded.union(process[0] for process in processes if process)))
-
-
-def _entry(source: UnmappedSource) -> tuple[str, str]:
-    """The first directory that a source may be in, and the one it was in, without a common end."""
-    there = Path(source.path).parent
-    if not source.candidates:
-        return ".", str(there)
-    here = Path(os.path.relpath(source.candidates[0])).parent
-    while here.name and here.name == there.name:
-        here, there = here.parent, there.parent
-    return str(here), str(there)
-
-
-def _numbered(entries: Iterable[tuple[str, str]]) -> Iterator[str]:
-    for number, (here, there) in enumerate(entries, 1):
-        yield f"source{number} =\n    {here}\n    {there}"

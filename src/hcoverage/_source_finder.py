@@ -168,7 +168,7 @@ class SourceFinder:
                     tree = self._tree(ran.path, choice[0])
                     self._found.setdefault(tree, set()).add(ran.path)
             elif not os.path.lexists(ran.path):
-                self._not_found[ran.path] = tuple(sorted(choice))
+                self._not_found[ran.path] = tuple(sorted(choice) or self._of_same_name(ran))
                 if ran.size == 0:
                     self._empty.add(ran.path)
         return found
@@ -209,6 +209,21 @@ class SourceFinder:
         if not self._is_installed(ran.path):
             return [place for place in places if self._tree(ran.path, place)[1] in self._roots]
         return self._of_module(ran, places)
+
+    def _of_same_name(self, ran: Ran) -> list[str]:
+        """What somebody may mean it to be who is asked, those with most of the path first."""
+        if self._is_installed(ran.path) or ran.path.startswith(_OF_THE_SYSTEM):
+            return []
+        name = posixpath.basename(ran.path)
+        end = f"/{name}"
+        if name.startswith("__"):  # each package has some
+            end = f"/{posixpath.basename(posixpath.dirname(ran.path))}{end}"
+        places = [place for place in self._files.get(name, ()) if place.endswith(end)]
+        if len(places) > _MOST_CANDIDATES:
+            return []
+        if ran.size is None:
+            places = [place for place in places if self._can_run(ran, place)]
+        return sorted(places, key=lambda place: (len(self._tree(ran.path, place)[0]), place))
 
     def _of_module(self, ran: Ran, places: Iterable[str]) -> list[str]:
         """Those of some files that are the same module of the same package as an installed one."""
