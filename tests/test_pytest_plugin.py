@@ -49,6 +49,14 @@ def test_this_process():
 def test_subprocess(run_lib):
     run_lib()
 """
+REMOVES_THE_CURRENT_DIRECTORY: Final = """\
+import os, lib
+def test_goes_away(tmp_path, run_lib):
+    run_lib()
+    assert lib.in_this_process() == 1
+    os.chdir(tmp_path)
+    tmp_path.rmdir()
+"""
 # pytest-forked hands on reports in a form that has no place for what pytest 9.2 has in them.
 FORKED_WITH_PYTEST_9_2: Final = """\
 import pytest_forked
@@ -234,6 +242,23 @@ class TestWholeRun:
         out = run(*PYTEST, "--hcov", status=pytest.ExitCode.INTERRUPTED)
         assert "TOTAL " in out
         assert 2 in measured()["lib.py"]
+
+
+class TestAnotherDirectory:
+    """Tests may end where they like: what counts is decided in the project's directory."""
+
+    @pytest.fixture(autouse=True)
+    def _test_that_removes_the_current_directory(self) -> None:
+        Path("test_lib.py").write_text(REMOVES_THE_CURRENT_DIRECTORY)
+
+    def test_the_report_is_of_the_project(self) -> None:
+        out = run(*PYTEST, "--hcov")
+        assert re.search(r"^lib\.py +8 +1 +88%", out, re.MULTILINE)
+        assert measured()["lib.py"] == [1, 2, 3, 4, 5, 7, 8]
+
+    def test_beside_pytest_cov_too(self) -> None:
+        run(*PYTEST, "--cov=lib", "--hcov")
+        assert measured() == {"lib.py": [1, 2, 3, 4, 5, 7, 8]}
 
 
 @pytest.mark.thorough
@@ -424,3 +449,36 @@ class TestBesidePytestCov:
         out = run(*PYTEST, "--cov=lib", "--hcov", "-k", "this_process")
         assert "hcov" not in out.partition("collected")[2]
         assert measured() == {"lib.py": [1, 2, 3, 5, 7]}
+
+    @pytest.mark.parametrize("distributed", [(), ("-n2",)], ids=["alone", "-n2"])
+    @pytest.mark.parametrize(
+        ("decorator", "argument"),
+        [("@pytest.mark.no_cover", ""), ("", ", no_cover")],
+        ids=["marker", "fixture"],
+    )
+    def test_what_a_no_cover_test_starts_is_left_out(
+        self, core: str, distributed: tuple[str, ...], decorator: str, argument: str
+    ) -> None:
+        Path("test_lib.py").write_text(
+            f"import pytest, lib\n{decorator}\ndef test(run_lib{argument}):\n    run_lib()\n"
+        )
+        out = run(*PYTEST, "--cov=lib", "--hcov", core, *distributed)
+        assert "not measured" not in out
+        assert measured() == {"lib.py": [1, 3, 5, 7]}
+
+    @pytest.mark.parametrize("distributed", [(), ("-n2",)], ids=["alone", "-n2"])
+    def test_all_data_goes_where_its_variable_says(
+        self, core: str, distributed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COVERAGE_FILE", "elsewhere")
+        run(*self.COMMAND, *distributed, "--hcov", core)
+        assert not Path(".coverage").exists()
+        assert not list(Path().glob("elsewhere.*"))
+        Path("elsewhere").rename(".coverage")
+        assert measured() == {"lib.py": [1, 2, 3, 4, 5, 7, 8]}
+
+    def test_that_there_is_no_rcfile_is_its_own_business(self) -> None:
+        Path(".coveragerc").unlink()
+        out = run(*self.COMMAND, "--hcov")
+        assert "hcov: merged" in out
+        assert "no-rcfile" not in out

@@ -25,6 +25,10 @@ def join(config: pytest.Config, *, beside_pytest_cov: bool) -> None:
         import hcoverage  # noqa: PLC0415 - most need it not
 
         hcoverage.leave_this_process()
+    if beside_pytest_cov:
+        from hcov._pytest_beside_cov import MeasuredByPytestCov  # noqa: PLC0415 - with hcoverage
+
+        config.pluginmanager.register(MeasuredByPytestCov(), "hcov-beside-cov")
     if not is_worker:
         config.pluginmanager.register(_Inside(), "hcov-inside")
     if config.known_args_namespace.hcov_context or config.getini("hcov_context"):

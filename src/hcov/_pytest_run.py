@@ -21,6 +21,7 @@ import pytest
 
 import hcoverage
 from hcov import _messages, _pytest_contexts, _run
+from hcov._pytest_beside_cov import DATA_FILE_VARIABLE, MeasuredByPytestCov
 from hcov._pytest_plugin import REPORTS
 from hcov._pytest_usage import usage_error
 
@@ -58,6 +59,8 @@ def begin(config: pytest.Config, *, beside_pytest_cov: bool) -> None:
         raise pytest.UsageError(f"--hcov: {_messages.message_of(error)}") from error
     config.add_cleanup(run.close)
     config.pluginmanager.register(run, "hcov-run")
+    if beside_pytest_cov:
+        config.pluginmanager.register(MeasuredByPytestCov(), "hcov-beside-cov")
     _pytest_contexts.begin(config, run.at_end, with_this_process=not beside_pytest_cov)
 
 
@@ -65,6 +68,7 @@ class _WholeRun:
     """A run that has a session of its own, with all its processes in it."""
 
     measures_this_process = True
+    reports = True
 
     def __init__(self, config: pytest.Config, options: _run.Options) -> None:
         """Begin.
@@ -78,6 +82,7 @@ class _WholeRun:
         self._pytest_session: pytest.Session | None = None
         self._has_finished = False
         self._told: list[str] = []
+        self._directory = Path.cwd()
         with contextlib.ExitStack() as undo:
             self._open(undo)
             self._undo = undo.pop_all()
@@ -87,7 +92,7 @@ class _WholeRun:
             hcoverage.open_session(self._options.rcfile, self._options.data_dir, self._options.core)
         )
         with _messages.written_by(self._told.append):
-            _run.tell_start(self._session, quiet=self._options.quiet)
+            _run.tell_start(self._session, quiet=self._options.quiet or not self.reports)
         self._watch = undo.enter_context(hcoverage.DetachedWatch())
         self._measuring = undo.enter_context(contextlib.ExitStack())
         self._measuring.enter_context(
@@ -135,9 +140,24 @@ class _WholeRun:
             return
         self._has_finished = True
         self._measuring.close()
-        if _run.finish(self._session, self._options, os.getpid(), self._watch.seen()):
+        with self._where_it_began():
+            status = _run.finish(self._session, self._options, os.getpid(), self._watch.seen())
+        if status:
             self._fail()
         self._undo.close()
+
+    @contextlib.contextmanager
+    def _where_it_began(self) -> Generator[None]:
+        """Be in the project's directory, wherever tests have gone, and whatever they removed."""
+        now = None
+        with contextlib.suppress(OSError):  # it may be gone
+            now = Path.cwd()
+        os.chdir(self._directory)
+        try:
+            yield
+        finally:
+            if now is not None:
+                os.chdir(now)
 
     def _fail(self) -> None:
         session = self._pytest_session
@@ -149,6 +169,7 @@ class _BesidePytestCov(_WholeRun):
     """A run of which pytest-cov measures this process and reports all."""
 
     measures_this_process = False
+    reports = False
 
     def _open(self, undo: contextlib.ExitStack) -> None:
         self._options = dataclasses.replace(
@@ -156,7 +177,10 @@ class _BesidePytestCov(_WholeRun):
             rcfile=_rcfile_for_pytest_cov(self._config, self._options),
             result_name="pytest-cov's data",
         )
+        data_file = os.environ.get(DATA_FILE_VARIABLE)
         super()._open(undo)
+        if data_file is not None:  # pytest-cov has yet to read it
+            os.environ[DATA_FILE_VARIABLE] = data_file
 
     @pytest.hookimpl(wrapper=True, trylast=True)  # inside of pytest-cov's, which combines
     def pytest_runtestloop(self) -> Generator[None, object, object]:
@@ -164,7 +188,7 @@ class _BesidePytestCov(_WholeRun):
         result = yield
         if os.getpid() == self._owner:
             self._measuring.close()
-            with _messages.written_by(self._told.append):
+            with self._where_it_began(), _messages.written_by(self._told.append):
                 self._hand_over()
         return result
 
