@@ -12,6 +12,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -219,6 +220,19 @@ def test_what_source_pkgs_names_in_site_packages_stays(data: Path) -> None:
     hcoverage.combine([data])
     assert click.__file__ in merged_files()
     assert {Path(name).parent for name in merged_files()} == {Path(click.__file__).parent}
+
+
+@pytest.mark.parametrize(("place", "is_reported"), [(".", True), ("..", False)])
+def test_a_source_in_an_archive_is_where_the_archive_is(
+    data: Path, place: str, *, is_reported: bool
+) -> None:
+    with zipfile.ZipFile(Path(place, "bundle.zip"), "w") as archive:
+        archive.writestr("inside.py", "x = 1\n")
+    source = os.path.realpath(Path(place, "bundle.zip", "inside.py"))
+    data_file(data / ".coverage.h.pid1.Xa", source, os.path.realpath("one.py"))
+    result = hcoverage.combine([data])
+    assert (source in result.outside) is not is_reported
+    assert (source in merged_files()) is is_reported
 
 
 def test_what_source_names_outside_the_directory_stays(tmp_path: Path, data: Path) -> None:

@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from coverage.files import zip_location
+
 _OWN_PACKAGES: Final = ("hcov", "hcoverage", "hdocker")
 
 if TYPE_CHECKING:
@@ -123,7 +125,7 @@ def importing_from_here() -> Iterator[None]:
 def _may_be_shown(path: str, roots: list[str], here: Path, shut: list[str]) -> bool:
     try:
         place = os.path.join(here, path)  # noqa: PTH118 - as it is, with its `..`
-        real = os.path.realpath(place)
+        real = os.path.realpath(_with_the_text(place))
         mode = Path(real).stat().st_mode
     except FileNotFoundError:
         is_in_shut = any(_is_in(real, directory) for directory in shut)
@@ -135,6 +137,12 @@ def _may_be_shown(path: str, roots: list[str], here: Path, shut: list[str]) -> b
         and any(_is_in(real, root) for root in roots)
         and not any(_is_in(real, directory) for directory in shut)
     )
+
+
+def _with_the_text(place: str) -> str:
+    """Give the file that holds a source: the archive, for one that was imported from there."""
+    zipped = None if os.path.lexists(place) else zip_location(place)
+    return place if zipped is None else zipped[0]
 
 
 def _is_in(path: str, directory: str) -> bool:
