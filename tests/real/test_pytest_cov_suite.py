@@ -1,0 +1,105 @@
+"""pytest-cov's own suite, with `--hcov` added to each pytest that its tests start.
+
+Each of them still finds in pytest-cov's report, data and status what it looks for. In CI every few
+tests run; all of them by
+
+    HCOVERAGE_CORPUS=full python -m pytest tests/real/test_pytest_cov_suite.py
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+from typing import TYPE_CHECKING, Final
+from xml.etree import ElementTree as ET
+
+import pytest
+
+import hcoverage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from tests.conftest import MakeVenv
+
+pytestmark = [pytest.mark.index, pytest.mark.thorough, pytest.mark.timeout(3600)]
+
+FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
+RELEASE: Final = "pytest-cov==7.1.0"
+DIRECTORY: Final = "pytest_cov-7.1.0"
+# To build it, and for its tests, beside what is in each environment of ours.
+NEEDED: Final = (
+    "hatchling",
+    "hatch-fancy-pypi-readme",
+    "process-tests",
+    "pytest-xdist",
+    "pytest<9.1",
+)
+# It starts containers of redis, with celery; pytest's header, which names our plugin, must not have
+# the word "coverage".
+NOT_OURS: Final = ("test_celery", "test_disabled_output")
+ONE_OF: Final = 12
+ALWAYS: Final = ("borken_cwd[nodist]", "no_cover_marker", "no_cover_fixture", "coverage_file")
+PLUGIN: Final = f"""\
+import pytest
+
+def pytest_collection_modifyitems(items):
+    items[:] = [item for item in items if item.name not in {NOT_OURS!r}]
+    if not {FULL!r}:
+        named = {tuple(f"test_{name}" for name in ALWAYS)!r}
+        items[:] = [
+            item for number, item in enumerate(items)
+            if number % {ONE_OF} == 0 or item.name in named
+        ]
+
+@pytest.fixture(autouse=True)
+def _hcov_added(request, monkeypatch):
+    if "pytester" in request.fixturenames or "testdir" in request.fixturenames:
+        request.getfixturevalue("pytester")  # it deletes the variable
+        monkeypatch.setenv("PYTEST_ADDOPTS", "--hcov")
+"""
+
+
+def run(command: Sequence[str], directory: Path, **variables: str) -> None:
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env={**hcoverage.unmeasured_environment(os.environ), **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_passes_as_it_does_without_us(
+    tmp_path: Path, make_venv: MakeVenv, tell: Callable[[str], None]
+) -> None:
+    python = make_venv(coverage_hook=True, with_pytest=True).python
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    run([*pip, "install", *NEEDED], tmp_path)
+    fetch = ["download", "--no-deps", "--no-build-isolation", "--no-binary", ":all:", RELEASE]
+    run([*pip, *fetch], tmp_path)
+    with tarfile.open(tmp_path / f"{DIRECTORY}.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    suite = tmp_path / DIRECTORY
+    run([*pip, "install", "--no-deps", "--no-build-isolation", str(suite)], tmp_path)
+    (tmp_path / "hcov_added.py").write_text(PLUGIN)
+    results = tmp_path / "results.xml"
+    run(
+        [
+            *(str(python), "-m", "pytest", "-q", "-p", "hcov_added", "-p", "no:cacheprovider"),
+            *(f"--basetemp={tmp_path / 'inner'}", f"--junitxml={results}", "tests"),
+        ],
+        suite,
+        PYTHONPATH=f"{tmp_path}{os.pathsep}{suite / 'tests'}",
+        PATH=f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+    )
+    cases = list(ET.parse(results).iter("testcase"))  # noqa: S314 - pytest wrote it just now
+    passed = sum(not len(case) for case in cases)
+    tell(f"{RELEASE}: {passed} of its tests pass with --hcov in each run")
+    assert passed >= len(ALWAYS) + 10
