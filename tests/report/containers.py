@@ -101,13 +101,23 @@ with open(script, "w") as file:
     file.write("\\n".join([f"#!{sys.executable}", *program, ""]))
 os.chmod(script, 0o755)
 """
+# Somebody else's package, which each Python there imports; a module of it has a name of ours.
+_OTHERS: Final = """\
+import pathlib, sysconfig
+site = pathlib.Path(sysconfig.get_path("purelib"))
+site.joinpath("others").mkdir()
+site.joinpath("others", "__init__.py").write_text("")
+site.joinpath("others", "cart.py").write_text("theirs = 1\\n")
+site.joinpath("zz_others.pth").write_text("import others.cart\\n")
+"""
 _DOCKERFILE: Final = f"""\
 FROM {{python}}
 {{first}}
 COPY project /app
 COPY project/src /code
 COPY project /srv/app
-COPY copy.py /
+COPY copy.py others.py /
+RUN python3 /others.py
 {_INSTALL}
 RUN python3 -m venv --without-pip /opt/venv && /opt/venv/bin/python /copy.py
 WORKDIR /app
@@ -464,11 +474,12 @@ class Images:
         context.mkdir(exist_ok=True)
         write_files(context / "project")
         (context / "copy.py").write_text(_COPY)
+        (context / "others.py").write_text(_OTHERS)
         (context / "rcfile").write_text("[run]\n")
         text = _DOCKERFILE.format(python=python, first=first, name=name)
         (context / "Dockerfile").write_text(text)
         return context, text
 
     def _digest(self, text: str) -> str:
-        whole = json.dumps([text, FILES, _COPY])
+        whole = json.dumps([text, FILES, _COPY, _OTHERS])
         return hashlib.sha256(whole.encode()).hexdigest()[:12]
