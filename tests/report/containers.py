@@ -5,24 +5,28 @@ One image for each Python has the code in all of these places; a container runs 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import hcoverage
 import hdocker
+from hcov._run import Options, environment_of, finish, tell_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
+    import pytest
     from tests.report.measuring import Environment
 
 # The machine may be busy.
 _LIMIT: Final = 200.0  # seconds
+ORDINARY_UMASK: Final = 0o022
 
 MAIN: Final = """\
 import sys
@@ -97,13 +101,23 @@ with open(script, "w") as file:
     file.write("\\n".join([f"#!{sys.executable}", *program, ""]))
 os.chmod(script, 0o755)
 """
+# Somebody else's package, which each Python there imports; a module of it has a name of ours.
+_OTHERS: Final = """\
+import pathlib, sysconfig
+site = pathlib.Path(sysconfig.get_path("purelib"))
+site.joinpath("others").mkdir()
+site.joinpath("others", "__init__.py").write_text("")
+site.joinpath("others", "cart.py").write_text("theirs = 1\\n")
+site.joinpath("zz_others.pth").write_text("import others.cart\\n")
+"""
 _DOCKERFILE: Final = f"""\
 FROM {{python}}
 {{first}}
 COPY project /app
 COPY project/src /code
 COPY project /srv/app
-COPY copy.py /
+COPY copy.py others.py /
+RUN python3 /others.py
 {_INSTALL}
 RUN python3 -m venv --without-pip /opt/venv && /opt/venv/bin/python /copy.py
 WORKDIR /app
@@ -126,7 +140,7 @@ class Placement:
     name: str
     options: Sequence[str]
     command: Sequence[str] = ("python3", "-m", "shop")
-    umask: int = 0o022
+    umask: int = ORDINARY_UMASK
     baked: str | None = None
 
     @property
@@ -174,19 +188,19 @@ class Way:
     Attributes:
         name: What to call it.
         image: The image, see `Images`.
-        script: A program in Python, whose arguments are those of `docker run`.
+        script: A program in Python, whose arguments are those of `docker run`; without one it is
+            `docker run` itself, in a session as `hcov run` opens it.
         branch: Whether branches are measured.
         helper: Whether a program of this machine is measured that starts the container.
     """
 
     name: str
     image: str
-    script: str
+    script: str = ""
     branch: bool = False
     helper: bool = False
 
 
-# As `docker run` in the shell, of which hcov knows nothing but what it sees.
 _RUN: Final = """\
 import subprocess, sys
 hcov = [sys.executable, "-m", "hcov", "run", "--json", "--"]
@@ -216,11 +230,11 @@ sys.exit(status)
 """
 
 WAYS: Final = (
-    Way("recorder", "newer", _RUN),
-    Way("coverage-core", "older", _RUN),
-    Way("branches", "newer", _RUN, branch=True),
+    Way("recorder", "newer"),
+    Way("coverage-core", "older"),
+    Way("branches", "newer", branch=True),
     Way("baked", "baked", _STEPS),
-    Way("baked-run", "baked", _RUN),
+    Way("baked-run", "baked"),
     Way("baked-helper", "baked", _RUN_BASE_COMMAND, helper=True),
 )
 
@@ -233,6 +247,11 @@ class Container:
     placement: Placement
     image: str
     label: str
+
+    def words(self, here: Path) -> list[str]:
+        """Give the arguments of `docker run`."""
+        options = [word.replace("<here>", str(here)) for word in self.placement.options]
+        return ["--label", self.label, *options, self.image, *self.placement.command]
 
 
 @dataclass(frozen=True)
@@ -260,8 +279,8 @@ def rcfile_text(name: str, here: Path, *, branch: bool) -> str | None:
     return text and text.replace("<here>", str(here))
 
 
-def lay_out(here: Path, python: Environment, rcfile: str, *, branch: bool) -> None:
-    """Write the project."""
+def lay_out(here: Path, python: Environment, rcfile: str, *, branch: bool) -> Path:
+    """Write the project, and give its directory."""
     write_files(here)
     text = rcfile_text(rcfile, here, branch=branch)
     if rcfile == "init":
@@ -271,6 +290,7 @@ def lay_out(here: Path, python: Environment, rcfile: str, *, branch: bool) -> No
             text = text.replace("[run]\n", "[run]\nbranch = True\n")
     if text is not None:
         (here / ".coveragerc").write_text(text)
+    return here
 
 
 def write_files(here: Path) -> None:
@@ -283,11 +303,74 @@ def write_files(here: Path) -> None:
 
 def measure(here: Path, python: Environment, container: Container) -> Result:
     """Run the project in a container, and report."""
-    placement = container.placement
-    options = [word.replace("<here>", str(here)) for word in placement.options]
-    words = ["--label", container.label, *options, container.image, *placement.command]
-    done = _run([python.python, "-c", container.way.script, *words], here, placement.umask)
-    return _result(done, here)
+    script = container.way.script or _RUN
+    command = [python.python, "-c", script, *container.words(here)]
+    return _result(_run(command, here, container.placement.umask), here)
+
+
+# What `hcov run --json` asks for.
+_OPTIONS: Final = Options(
+    rcfile=None,
+    data_dir=None,
+    append=False,
+    fail_under=None,
+    reports=("json",),
+    quiet=False,
+)
+
+
+class Sessions:
+    """Measures containers of one project and image in one session, which is closed for the next."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._here = Path()
+        self._session: hcoverage.Session | None = None
+        self._close = contextlib.ExitStack()
+
+    def open(self, key: object, lay_out: Callable[[], Path]) -> None:
+        """Have the session of some cells be open.
+
+        Args:
+            key: What these have in common.
+            lay_out: Writes their project, and tells where.
+        """
+        if key != self._key:
+            self.close()
+            self._here = lay_out()
+            with contextlib.chdir(self._here):
+                self._session = self._close.enter_context(hcoverage.open_session())
+            self._key = key
+
+    def measure(self, container: Container, captured: pytest.CaptureFixture[str]) -> Result:
+        """Run the project in a container, merge and report."""
+        captured.readouterr()
+        session, here = self._session, self._here
+        assert session is not None
+        with contextlib.chdir(here):
+            command = ["docker", "run", "--rm", *container.words(here)]
+            environment = environment_of(session, _OPTIONS)
+            tell_start(session, quiet=False)
+            with subprocess.Popen(command, env=environment) as process:
+                status = process.wait()
+            status = status or finish(session, _OPTIONS, process.pid)
+        told = captured.readouterr()
+        result = _result(subprocess.CompletedProcess(command, status, told.out, told.err), here)
+        self._forget(session)
+        return result
+
+    def close(self) -> None:
+        """Close the session that is open, if any."""
+        self._key = self._session = None
+        if self._here != Path():
+            with contextlib.chdir(self._here):
+                self._close.close()
+
+    def _forget(self, session: hcoverage.Session) -> None:
+        """Leave nothing of a container to the next one."""
+        left = [file for file in session.data_dir.iterdir() if file.name != hcoverage.RCFILE_NAME]
+        for file in [*left, self._here / "coverage.json", self._here / ".coverage"]:
+            file.unlink(missing_ok=True)
 
 
 _ALONE: Final = """\
@@ -329,7 +412,7 @@ def _result(done: subprocess.CompletedProcess[str], here: Path) -> Result:
 
 
 def _run(
-    command: Sequence[str], here: Path, umask: int = 0o022, **variables: str
+    command: Sequence[str], here: Path, umask: int = ORDINARY_UMASK, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     environment = {**hcoverage.unmeasured_environment(os.environ), **variables}
     environment.pop("PYTEST_ADDOPTS", None)
@@ -391,11 +474,12 @@ class Images:
         context.mkdir(exist_ok=True)
         write_files(context / "project")
         (context / "copy.py").write_text(_COPY)
+        (context / "others.py").write_text(_OTHERS)
         (context / "rcfile").write_text("[run]\n")
         text = _DOCKERFILE.format(python=python, first=first, name=name)
         (context / "Dockerfile").write_text(text)
         return context, text
 
     def _digest(self, text: str) -> str:
-        whole = json.dumps([text, FILES, _COPY])
+        whole = json.dumps([text, FILES, _COPY, _OTHERS])
         return hashlib.sha256(whole.encode()).hexdigest()[:12]

@@ -7,19 +7,22 @@ rcfile, run here in one process; and nothing is told but what is to be told of a
 The cells are shared out so that each two of rcfile, place and way meet. All of them:
 
     HCOVERAGE_CORPUS=full python -m pytest tests/report/test_container_matrix.py
+
+HCOVERAGE_CELLS=100 takes as many of them by chance.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
+import random
 import re
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.report.containers import (
+    ORDINARY_UMASK,
     PLACEMENTS,
     RCFILES,
     SAYS,
@@ -28,13 +31,14 @@ from tests.report.containers import (
     Images,
     Placement,
     Result,
+    Sessions,
     Way,
     lay_out,
     measure,
     measure_alone,
 )
 from tests.report.measuring import Environment
-from tests.report.test_report_matrix import _differences_of_json
+from tests.report.test_report_matrix import FULL, SAMPLE, differences_of_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,10 +50,9 @@ pytestmark = [
     pytest.mark.engine,
     pytest.mark.index,
     pytest.mark.thorough,
+    pytest.mark.usefixtures("clean_environment"),
     pytest.mark.skipif(sys.version_info < (3, 12), reason="its Python is the image's"),
 ]
-
-FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class Cell:
     way: Way
     rcfile: str
     placement: Placement
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it takes a whole `hcov run` of its own."""
+        return bool(self.way.script) or self.placement.umask != ORDINARY_UMASK
 
     @property
     def name(self) -> str:
@@ -80,7 +88,11 @@ def shared_out() -> Iterator[Cell]:
 
 def parameters() -> list[object]:
     """The cells of this run; those of an image are on one worker, which gets it once."""
-    cells = sorted(all_cells() if FULL else shared_out(), key=lambda cell: WAYS.index(cell.way))
+    cells = [*(all_cells() if FULL else shared_out())]
+    if FULL and SAMPLE:
+        cells = random.Random(16).sample(cells, SAMPLE)  # noqa: S311
+    # Those of a session together.
+    cells.sort(key=lambda cell: (cell.is_alone, WAYS.index(cell.way), cell.rcfile))
     return [
         pytest.param(
             cell, id=cell.name, marks=pytest.mark.xdist_group(f"containers-{cell.way.image}")
@@ -93,6 +105,14 @@ def parameters() -> list[object]:
 def python(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """The environment that hcov is installed in."""
     return Environment.make(tmp_path_factory.mktemp("environment") / "venv", ())
+
+
+@pytest.fixture(scope="module")
+def sessions() -> Iterator[Sessions]:
+    """The one session that is open."""
+    sessions = Sessions()
+    yield sessions
+    sessions.close()
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +148,23 @@ def test_report_of_a_container_is_that_of_the_program_here(  # noqa: PLR0917 - f
     tmp_path: Path,
     python: Environment,
     images: Images,
+    sessions: Sessions,
     expected: Callable[[Cell], Result],
     container_label: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     right = expected(cell)
     image = images.get(cell.way, cell.placement)
-    lay_out(tmp_path, python, cell.rcfile, branch=cell.way.branch)
     container = Container(cell.way, cell.placement, image, container_label)
-    ours = measure(tmp_path, python, container)
+    if cell.is_alone:
+        lay_out(tmp_path, python, cell.rcfile, branch=cell.way.branch)
+        ours = measure(tmp_path, python, container)
+    else:
+        sessions.open(
+            (cell.way, cell.rcfile),
+            lambda: lay_out(tmp_path, python, cell.rcfile, branch=cell.way.branch),
+        )
+        ours = sessions.measure(container, capfd)
     wrong = [*differences(ours, right, container)]
     assert not wrong, "\n".join([*wrong, "", ours.out, ours.err])
 
@@ -144,7 +173,7 @@ def differences(ours: Result, right: Result, container: Container) -> Iterator[s
     """Give each difference in a line, the gravest first."""
     if ours.status != 0:
         yield f"exit status {ours.status}"
-    yield from _differences_of_json(ours.json, right.json)
+    yield from differences_of_json(ours.json, right.json)
     if not ours.out.startswith(SAYS):
         yield "the application says something else"
     if ours.out.partition("Name ")[2].split("Wrote")[0] != right.out.partition("Name ")[2]:

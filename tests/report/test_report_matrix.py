@@ -239,7 +239,7 @@ def differences(cell: Cell, ours: Result, right: Result) -> Iterator[str]:
     wanted = _status(cell.way, right)
     if ours.status != wanted:
         yield f"exit status {ours.status}, not {wanted}"
-    yield from _differences_of_json(ours.json[1], right.json[1])
+    yield from differences_of_json(ours.json[1], right.json[1])
     if ours.json[0] != right.json[0] or ours.report[0] != right.report[0]:
         yield (
             f"status of reports {ours.json[0], ours.report[0]}, "
@@ -262,7 +262,8 @@ def _status(way: Way, right: Result) -> int:
     return way.status_under if status == 2 else status
 
 
-def _differences_of_json(ours: object, right: object) -> Iterator[str]:
+def differences_of_json(ours: object, right: object) -> Iterator[str]:
+    """Give each difference of two of coverage.py's JSON reports in a line."""
     if not (isinstance(ours, dict) and isinstance(right, dict)):
         if ours != right:
             yield f"json: {str(ours)[:60]!r}, not {str(right)[:60]!r}"
