@@ -17,8 +17,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from coverage.files import zip_location
-
 _OWN_PACKAGES: Final = ("hcov", "hcoverage", "hdocker")
 
 if TYPE_CHECKING:
@@ -141,6 +139,9 @@ def _may_be_shown(path: str, roots: list[str], here: Path, shut: list[str]) -> b
 
 def _with_the_text(place: str) -> str:
     """Give the file that holds a source: the archive, for one that was imported from there."""
+    # Imported here: without coverage.py hcov has to live long enough to say so.
+    from coverage.files import zip_location  # noqa: PLC0415
+
     zipped = None if os.path.lexists(place) else zip_location(place)
     return place if zipped is None else zipped[0]
 
