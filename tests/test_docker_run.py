@@ -55,7 +55,7 @@ def test_the_command(data_dir: Path) -> None:
         "-v",
         f"{data_dir}:/app/coverage_data",
         "-e",
-        "COVERAGE_FILE=/app/coverage_data/.coverage.in-container",
+        "COVERAGE_FILE=/app/coverage_data/.coverage",
         "-e",
         "COVERAGE_PROCESS_START=/app/coverage_data/.coveragerc",
     ]
@@ -71,6 +71,8 @@ def test_sudo_engine_user_and_options() -> None:
     )
     assert command[:4] == ["sudo", "podman", "run", "--rm"]
     assert command[-4:] == ["--user", "1000:1000", "--network", "host"]
+    # Its host name is this machine's, so the names of its data files have to say where it is.
+    assert "COVERAGE_FILE=/app/coverage_data/.coverage.in-container" in command
 
 
 def test_the_data_directory_of_the_run_comes_before_the_current_one(

@@ -99,13 +99,19 @@ def get_docker_base_cmd(
         "--rm",
         "--init",
         *("-v", f"{directory}:{CONTAINER_DATA_DIR}"),
-        # A container may have the machine's host name (`--network host`).
-        *("-e", f"COVERAGE_FILE={CONTAINER_DATA_DIR}/.coverage.{IN_CONTAINER}"),
+        *("-e", f"COVERAGE_FILE={CONTAINER_DATA_DIR}/{_data_file_name(options)}"),
         *("-e", f"COVERAGE_PROCESS_START={CONTAINER_DATA_DIR}/{RCFILE_NAME}"),
         *injection.run_options(),
         *(() if user is None else ("--user", str(user))),
         *options,
     )
+
+
+def _data_file_name(options: Sequence[str]) -> str:
+    """Give the name of data files, which tell the host: with the host's network it is this one."""
+    words = " ".join(options).replace("=", " ")
+    shares = any(f"{option} host" in words for option in ("--network", "--net", "--uts"))
+    return f".coverage.{IN_CONTAINER}" if shares else ".coverage"
 
 
 def _fitted_rcfile(data_dir: Path) -> Rcfile:

@@ -210,8 +210,10 @@ sys.exit(subprocess.run([*hcov, "docker", "run", "--rm", *sys.argv[1:]]).returnc
 _RUN_BASE_COMMAND: Final = """\
 import subprocess, sys
 hcov = [sys.executable, "-m", "hcov", "run", "--json", "--"]
-helper = "import subprocess, sys, hdocker; " \\
-    "sys.exit(subprocess.call([*hdocker.get_docker_base_cmd(), *sys.argv[1:]]))"
+helper = "import subprocess, sys, hdocker; words = sys.argv[1:]; " \\
+    "own = words[2:4] if '--network' in words[2:3] else []; " \\
+    "base = hdocker.get_docker_base_cmd(options=own); del words[2:2 + len(own)]; " \\
+    "sys.exit(subprocess.call([*base, *words]))"
 sys.exit(subprocess.run([*hcov, sys.executable, "-c", helper, *sys.argv[1:]]).returncode)
 """
 _STEPS: Final = """\
@@ -221,7 +223,10 @@ for command in hcoverage.coverage_subprocess_commands():
     subprocess.run(["sh", "-ec", command], check=True)
 # Of `[paths]`, which coverage.py's own `combine` needs; it is not used here.
 warnings.simplefilter("ignore", hdocker.PathMappingWarning)
-status = subprocess.run([*hdocker.get_docker_base_cmd(), *sys.argv[1:]]).returncode
+words = sys.argv[1:]
+own = words[2:4] if "--network" in words[2:3] else []
+base = hdocker.get_docker_base_cmd(options=own)
+status = subprocess.run([*base, *words[:2], *words[2 + len(own) :]]).returncode
 hcov = [sys.executable, "-m", "hcov"]
 status = status or subprocess.run([*hcov, "combine", "coverage_data"]).returncode
 for report in (["report"], ["json", "-q"]):
