@@ -159,12 +159,13 @@ def said(done: subprocess.CompletedProcess[str]) -> tuple[int, list[str], list[s
 
 
 def measured(session: hcoverage.Session) -> dict[str, set[int]]:
-    """The lines in the merged report, by their file's name."""
+    """The lines that ran in the merged report, by their file's name."""
     result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
     data = CoverageData(basename=str(result.data_file))
     data.read()
     assert {Path(name).parent for name in data.measured_files()} <= {session.data_file.parent}
-    return {Path(name).name: set(data.lines(name) or ()) for name in data.measured_files()}
+    lines = {Path(name).name: set(data.lines(name) or ()) for name in data.measured_files()}
+    return {name: ran for name, ran in lines.items() if ran}
 
 
 def test_a_project_is_measured_and_lives_as_it_would(session: hcoverage.Session) -> None:

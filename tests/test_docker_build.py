@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from coverage import CoverageData
 
+import hcoverage
 import hdocker
 
 if TYPE_CHECKING:
@@ -268,7 +269,8 @@ def test_installs_from_the_index_with_the_hook_and_the_rcfile(
     versions, directory, rcfile = said.split("\n", 2)
     assert versions == f"{metadata.version('coverage')} True"
     assert directory == "777"
-    assert rcfile.startswith("644 [run]\nparallel = True")
+    assert rcfile.startswith(f"644 {hcoverage.MADE_BY_US}\n")
+    assert "parallel = True" in rcfile
     assert MARKED_LINE in project.marked_lines(project.run(image)[0])
 
 

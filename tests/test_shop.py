@@ -56,4 +56,4 @@ def test_a_plain_image_gives_the_same_numbers_as_a_baked_one(shop: Path) -> None
     # Only the container runs it.
     assert plain["shop/service.py"]["executed_lines"]
     assert "coverage_data" not in {path.name for path in shop.iterdir()}
-    assert "coverage.py: 1 process on" in said or "recorder: 1 process on" in said
+    assert "coverage.py: 1 process of image" in said or "recorder: 1 process of image" in said

@@ -155,7 +155,13 @@ def _name_of_container() -> str:
     from zlib import crc32
 
     root = os.stat("/")
-    known_by = "%s %s %s" % (root.st_dev, os.uname().nodename, os.getenv("HCOVERAGE_IMAGE"))
+    try:
+        with open("/proc/1/stat", "rb") as file:
+            began = file.read().rpartition(b")")[2].split()[19].decode()
+    except OSError:
+        began = ""
+    # Not by a variable: its environment may have been cleared.
+    known_by = "%s %s %s" % (root.st_dev, os.uname().nodename, began)
     return "in-%x-%x" % (root.st_ino, crc32(known_by.encode("utf-8", "replace")))
 
 

@@ -200,7 +200,8 @@ def test_merging_gives_what_reading_one_by_one_gives(
         merged.read()
         assert _content(merged) == _content(expected)
     assert set(told.stale) == selected.stale
-    unreadable = {item.file: item.reason for item in found.unreadable}
+    # One that was only begun holds nothing, and is no fault.
+    unreadable = {item.file: item.reason for item in found.unreadable if item.reason != "empty"}
     damaged = {
         part.file for each in found.recordings for part in each.segments if part.damage
     } - unreadable.keys()
