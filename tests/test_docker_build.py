@@ -126,7 +126,7 @@ class Project:
         return id_file.read_text(), done.stdout
 
     def marked_lines(self, container: str) -> set[int]:
-        [file] = self.data_dir.glob(f".coverage.{container[:12]}.*")
+        [file] = self.data_dir.glob(f".coverage.*{container[:12]}.*")
         data = CoverageData(basename=str(file))
         data.read()
         return set(data.lines("/app/app.py") or ())

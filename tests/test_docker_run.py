@@ -28,6 +28,7 @@ NOBODY = 65534
 @pytest.fixture(autouse=True)
 def clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand-ins on PATH: nothing here runs them, they only have to be there."""
+    monkeypatch.delenv(hcoverage.SESSION_VARIABLE, raising=False)  # of a run around the tests
     directory = tmp_path / "clients"
     directory.mkdir()
     for name in ("docker", "podman", "sudo"):
@@ -112,7 +113,6 @@ def test_no_data_directory_names_the_commands_that_make_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)  # noqa: PTH120
-    monkeypatch.delenv(hcoverage.SESSION_VARIABLE, raising=False)  # of a run around the tests
     with pytest.raises(hdocker.DataDirectoryError, match="is not there") as raised:
         hdocker.get_docker_base_cmd()
     assert "hcov run" in str(raised.value)

@@ -108,10 +108,14 @@ def get_docker_base_cmd(
 
 
 def _data_file_name(options: Sequence[str]) -> str:
-    """Give the name of data files, which tell the host: with the host's network it is this one."""
+    """Give the name of data files; it says that a container wrote them where that matters.
+
+    With the host's network the host that they tell is this one. And what ends a run tells images.
+    """
     words = " ".join(options).replace("=", " ")
     shares = any(f"{option} host" in words for option in ("--network", "--net", "--uts"))
-    return f".coverage.{IN_CONTAINER}" if shares else ".coverage"
+    is_in_run = os.path.isdir(os.environ.get(SESSION_VARIABLE, ""))  # noqa: PTH112
+    return f".coverage.{IN_CONTAINER}" if shares or is_in_run else ".coverage"
 
 
 def _fitted_rcfile(data_dir: Path) -> Rcfile:

@@ -211,9 +211,7 @@ _RUN_BASE_COMMAND: Final = """\
 import subprocess, sys
 hcov = [sys.executable, "-m", "hcov", "run", "--json", "--"]
 helper = "import subprocess, sys, hdocker; words = sys.argv[1:]; " \\
-    "own = words[2:4] if '--network' in words[2:3] else []; " \\
-    "base = hdocker.get_docker_base_cmd(options=own); del words[2:2 + len(own)]; " \\
-    "sys.exit(subprocess.call([*base, *words]))"
+    "sys.exit(subprocess.call([*hdocker.get_docker_base_cmd(), *words]))"
 sys.exit(subprocess.run([*hcov, sys.executable, "-c", helper, *sys.argv[1:]]).returncode)
 """
 _STEPS: Final = """\
@@ -224,9 +222,10 @@ for command in hcoverage.coverage_subprocess_commands():
 # Of `[paths]`, which coverage.py's own `combine` needs; it is not used here.
 warnings.simplefilter("ignore", hdocker.PathMappingWarning)
 words = sys.argv[1:]
-own = words[2:4] if "--network" in words[2:3] else []
+own = ["--network", "host"] if "--network" in words else []
+words = [word for word in words if word not in own]
 base = hdocker.get_docker_base_cmd(options=own)
-status = subprocess.run([*base, *words[:2], *words[2 + len(own) :]]).returncode
+status = subprocess.run([*base, *words]).returncode
 hcov = [sys.executable, "-m", "hcov"]
 status = status or subprocess.run([*hcov, "combine", "coverage_data"]).returncode
 for report in (["report"], ["json", "-q"]):
