@@ -14,7 +14,7 @@ from coverage.files import TreeMatcher
 from hcoverage._add_recordings import add_to_data
 from hcoverage._combine_result import OtherVersion, RecordedData, RecordedProcess, SetAside
 from hcoverage._merge import PathMap
-from hcoverage._merge_recordings import GroupKey, Part, Recorded, read_batch, this_machine
+from hcoverage._merge_recordings import GroupKey, Machine, Part, Recorded, read_batch, this_machine
 from hcoverage._origins import images_of, label, place_of
 from hcoverage._recording_format import ProcessIdentity, Segment, SourceLines
 from hcoverage._recordings import Recording, Unreadable, read_files
@@ -64,7 +64,8 @@ def write_recorded_data(
     """
     files = list(files)
     notes = read_files(file for file in files if not _is_segment(file)).lost
-    read = functools.partial(read_batch, here=this_machine(), origins=origins)
+    here = this_machine()  # once: it reads the mounts
+    read = functools.partial(read_batch, here=here, origins=origins)
     found = _read([file for file in files if _is_segment(file)], read, executor, progress)
     if not (found.parts or notes or found.unreadable or found.empty):
         return RecordedData()
@@ -72,13 +73,19 @@ def write_recorded_data(
     # Now that all processes have told what they know.
     origins = origins and origins.with_hosts(of_hosts)
     sources = {key: tuple(found.sources(key)) for key in found.processes}
-    moved = _moved(found, sources, config, finder)
+    moved = _moved(found, sources, config, finder, here)
     groups = {
         key: _as_recording(_labelled(process, origins), sources[key], moved[key])
         for key, process in found.processes.items()
     }
     data = CoverageData(basename=str(data_file))
-    selected = add_to_data(groups.values(), data, config, known=known, is_here=_is_of_this_machine)
+    selected = add_to_data(
+        groups.values(),
+        data,
+        config,
+        known=known,
+        is_here=lambda recording: _machine_of(recording.process) == here,
+    )
     data.close()
     left_out = {id(recording) for recording in selected.without_branches}
     used = {key for key, recording in groups.items() if id(recording) not in left_out}
@@ -124,6 +131,7 @@ def _moved(
     sources: Mapping[GroupKey, Iterable[SourceLines]],
     config: CoverageConfig,
     finder: SourceFinder | None,
+    here: Machine,
 ) -> dict[GroupKey, dict[Ran, str]]:
     """Say where the sources of each group are here, if that is elsewhere than where they ran.
 
@@ -136,7 +144,7 @@ def _moved(
     for key, process in found.processes.items():
         ran = {_ran(source) for source in sources[key]}
         moved[key] = {each: place for each in ran if (place := by_rcfile(each.path))}
-        if finder is not None and not _is_this_machine(process):
+        if finder is not None and _machine_of(process) != here:
             is_installed = TreeMatcher(installed_places(process), "installed")
             left = ran - moved[key].keys()
             unknown[key] = {each for each in left if not _is_same(each, each.path)}
@@ -161,12 +169,8 @@ def _by_rcfile(config: CoverageConfig) -> Callable[[str], str]:
     return place
 
 
-def _is_of_this_machine(recording: Recording) -> bool:
-    return _is_this_machine(recording.process)
-
-
-def _is_this_machine(process: ProcessIdentity) -> bool:
-    return (process.host, process.container) == this_machine()
+def _machine_of(process: ProcessIdentity) -> Machine:
+    return process.host, process.container
 
 
 def _is_same(ran: Ran, place: str) -> bool:
