@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -181,16 +182,27 @@ class TestHealthy:
     @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
     def test_ended_early_it_leaves_nothing(self, home: Venv, signum: signal.Signals) -> None:
         hook = home.site_packages / "coverage.pth"
-        with subprocess.Popen(
-            [home.python, "-m", "hcov", "doctor"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as process:
+        with start_doctor(home) as process:
             while not hook.exists():
                 assert process.poll() is None
             process.send_signal(signum)
         assert process.returncode == 1
         assert not hook.exists()
+
+    @pytest.mark.thorough
+    @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are seen in /proc")
+    def test_ended_early_it_waits_for_what_it_started(self, home: Venv, tmp_path: Path) -> None:
+        """Or that would write into its directory when it has gone, as on a busy machine."""
+        is_probe = "'0.py' in sys.argv[0]"
+        slow = f"import atexit, sys, time\natexit.register(lambda: {is_probe} and time.sleep(5))\n"
+        (home.site_packages / "slow.py").write_text(slow)
+        (home.site_packages / "slow.pth").write_text("import slow\n")
+        probe = bytes(tmp_path) + b"/temporary/"
+        with start_doctor(home) as process:
+            while not command_lines_with(probe):
+                assert process.poll() is None
+            process.terminate()
+        assert command_lines_with(probe) == []
 
     def test_wrong_usage_is_2(self) -> None:
         assert doctor(sys.executable, "--nosuch").returncode == 2
@@ -519,6 +531,20 @@ def bare_venv(tmp_path: Path) -> Path:
     path = tmp_path / "other"
     venv_module.create(path, symlinks=True)
     return path
+
+
+def start_doctor(home: Venv) -> subprocess.Popen[bytes]:
+    command = [home.python, "-m", "hcov", "doctor"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def command_lines_with(text: bytes) -> list[bytes]:
+    """Give the command lines of the running processes that have a text in it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            found.append((process / "cmdline").read_bytes())
+    return [line for line in found if text in line]
 
 
 def with_path(environment: Path) -> dict[str, str]:

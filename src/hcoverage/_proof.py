@@ -172,13 +172,16 @@ class Proof:
         environment = {} if way.is_emptied else dict(self.session.environment)
         # -B: nothing is to be left in the site-packages of others.
         argv = (interpreter.path, "-B", *way.options, str(probe))
-        with subprocess.Popen(
-            argv,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        ) as process:
+        with (
+            subprocess.Popen(
+                argv,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            ) as process,
+            _killed_if_interrupted(process),
+        ):
             if way.is_killed and process.stdout is not None and process.stdout.readline():
                 self._wait_for_data(process.pid)
                 process.kill()
@@ -232,6 +235,20 @@ def open_proof(facts: RcfileFacts) -> Iterator[Proof]:
         stack.enter_context(contextlib.chdir(directory))
         core = facts.choice.core if facts.choice else None
         yield Proof(stack.enter_context(open_session(rcfile, core=core)), probes)
+
+
+@contextlib.contextmanager
+def _killed_if_interrupted(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Leave no process behind that would still write into the session's directory.
+
+    After a KeyboardInterrupt `Popen` itself waits for a quarter of a second, and then no longer.
+    """
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
 
 
 def _finding(started: _Started, measured: CameBack, detail: str, fix: str) -> Finding:
