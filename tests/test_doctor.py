@@ -534,7 +534,7 @@ def bare_venv(tmp_path: Path) -> Path:
 
 
 def start_doctor(home: Venv) -> subprocess.Popen[bytes]:
-    command = [home.python, "-m", "hcov", "doctor"]
+    command = [str(home.python), "-m", "hcov", "doctor"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
