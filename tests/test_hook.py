@@ -167,6 +167,83 @@ def inject_except(caught: str) -> str:
 
 
 @pytest.mark.thorough
+class TestWhatItRaises:
+    """OSError or ImportError and nothing else: who calls `inject` has an `except` for these."""
+
+    # Each setting of coverage.py with a value of each type, both spellings of a file, and files
+    # that are none. In one process, which leaves no hook behind.
+    PROGRAM = """
+import os, pathlib, sys, warnings
+from coverage.config import CoverageConfig
+import hcoverage
+from hcoverage import _hook
+_hook.require_coverage = lambda: None
+warnings.simplefilter("ignore")  # of regular expressions
+tried = refused = 0
+def attempt(name, content=None):
+    global tried, refused
+    if content is not None:
+        pathlib.Path(name).write_bytes(content)
+    tried += 1
+    try:
+        hcoverage.inject(name)
+    except (OSError, ImportError):
+        refused += 1
+        assert not (pathlib.Path(sys.argv[1]) / "coverage.pth").exists()
+    hcoverage.remove()
+values = ("3", '"x"', "[1]", '["("]', "{a=1}", "1979-05-27", "true", "[[1]]", '"\\u0000"')
+for option in [option[1] for option in CoverageConfig.CONFIG_FILE_OPTIONS]:
+    section, _, name = option.partition(":")
+    for value in values:
+        attempt("c.toml", f"[tool.coverage.{section}]\\n{name} = {value}\\n".encode())
+        attempt("c.rc", f"[{section}]\\n{name} = {value}\\n".encode())
+for value in values:
+    for text in ("[tool.coverage]\\nrun = @", "[tool]\\ncoverage = @", "tool = @",
+                 "[tool.coverage.paths]\\nx = @", "[tool.hcoverage]\\ncore = @",
+                 "[tool]\\nhcoverage = @",
+                 "[tool.coverage.run]\\nplugins = ['p']\\n[tool.coverage.p]\\nx = @"):
+        attempt("c.toml", text.replace("@", value).encode())
+for content in (b"\\xff\\xfe", b"\\0", b"[run", b"[run]\\nx", b"[run]\\nsource = ${NONE?}\\n",
+                b"[hcoverage]\\n[hcoverage]\\n", b"[run]\\ndata_file = a\\0b\\n", b"x = 1"):
+    attempt("c.rc", content)
+    attempt("c.toml", content)
+for name in ("", ".", "none", "c.rc/below", "n" * 5000, "a\\0b"):
+    attempt(name)
+print(tried, refused)
+"""
+
+    def test_whatever_is_wrong_with_the_rcfile(self, venv: Venv) -> None:
+        program = self.PROGRAM.replace("\\\\", "\\")
+        done = python(venv, "-c", program, str(venv.site_packages))
+        assert done.returncode == 0, done.stderr
+        tried, refused = map(int, done.stdout.split())
+        assert tried > refused > 100
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            "shutil.rmtree(site + '/coverage')",
+            "os.unlink('.coveragerc')",
+            "os.unlink('.coveragerc'); os.mkdir('.coveragerc')",
+            "open(site + '/coverage.pth', 'w').write('# mine')",
+            "os.mkdir(site + '/coverage.pth')",
+            "import site as s; s.getsitepackages = lambda: []; s.ENABLE_USER_SITE = False",
+            "import site as s; s.getsitepackages = lambda: ['/proc/none', '/dev/null/none']",
+            "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')",
+            "sys.executable = ''",
+            "sys.executable = '/none/python'",
+            "os.environ['COVERAGE_FILE'] = '/dev/null/x'; os.unlink('.coveragerc')",
+        ],
+    )
+    def test_whatever_else_is_missing(self, venv: Venv, spoil: str) -> None:
+        prepare = f"import os, shutil, sys\nsite = {str(venv.site_packages)!r}\n{spoil}\n"
+        done = python(venv, "-c", prepare + inject_except("(OSError, ImportError)"))
+        assert done.returncode == 1
+        assert ": " in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.thorough
 class TestRefusing:
     def test_without_coverage_says_how_to_install_it(self, venv: Venv) -> None:
         shutil.rmtree(venv.site_packages / "coverage")
@@ -336,6 +413,7 @@ for way in (injected, held, held_after_a_kill, removed_after_a_kill, injected_af
     back()
 """
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("written", DOCUMENTED.values(), ids=DOCUMENTED.keys())
     def test_in_each_way_it_may_be_written(self, venv: Venv, written: bytes) -> None:
         arguments = [str(venv.site_packages), "coverage.pth", written.hex()]

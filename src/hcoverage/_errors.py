@@ -36,7 +36,7 @@ class HcoverageError(_Explained, Exception):
     """
 
 
-class RcfileError(HcoverageError):
+class RcfileError(HcoverageError, OSError):
     """The rcfile is there, but coverage.py cannot read it or a whole run cannot work with it."""
 
 
