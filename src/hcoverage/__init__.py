@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         NoInputError,
         NoRcfileError,
         RcfileError,
+        StepError,
         UnknownReportError,
         slug_of,
     )
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
         own_coverage_runs_on,
         recorder_since,
     )
+    from hcoverage._steps import coverage_combine, coverage_commands_subprocess
     from hcoverage._this_process import joined, leave_this_process
     from hcoverage._unmeasured import Unmeasured
     from hcoverage._watch import PythonWatch, SeenPython
@@ -127,6 +129,7 @@ __all__ = [
     "SetAlgebraError",
     "SetAside",
     "Status",
+    "StepError",
     "UnknownReportError",
     "UnmappedSource",
     "Unmeasured",
@@ -137,6 +140,8 @@ __all__ = [
     "combine_commands",
     "container_rcfile_text",
     "copy_startup_directory",
+    "coverage_combine",
+    "coverage_commands_subprocess",
     "coverage_subprocess_commands",
     "data_of_killed_sessions",
     "data_of_running_sessions",
@@ -204,6 +209,7 @@ _NAMES: Final = {
         "NoInputError",
         "NoRcfileError",
         "RcfileError",
+        "StepError",
         "UnknownReportError",
         "slug_of",
     ),
@@ -228,6 +234,7 @@ _NAMES: Final = {
         "own_coverage_runs_on",
         "recorder_since",
     ),
+    "_steps": ("coverage_combine", "coverage_commands_subprocess"),
     "_this_process": ("joined", "leave_this_process"),
     "_unmeasured": ("Unmeasured",),
     "_watch": ("PythonWatch", "SeenPython"),

@@ -76,6 +76,10 @@ class UnknownReportError(HcoverageError, ValueError):
     """coverage.py makes no such report."""
 
 
+class StepError(HcoverageError, OSError):
+    """A command of the step-by-step way failed."""
+
+
 class DataDirectoryBusyError(HcoverageError):
     """Another run is measuring into the same data directory."""
 
