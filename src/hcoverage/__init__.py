@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from hcoverage._finding import Finding, Status, problem_of
     from hcoverage._guest_settings import MADE_BY_US, container_rcfile_text
     from hcoverage._hook import pth_text
+    from hcoverage._image_lines import generate_coverage_dockerfile
     from hcoverage._inject import inject, remove
     from hcoverage._origin_data import OriginData, OriginsError, read_origins
     from hcoverage._origins import place_of
@@ -147,6 +148,7 @@ __all__ = [
     "data_of_running_sessions",
     "default_rcfile_text",
     "find_rcfile",
+    "generate_coverage_dockerfile",
     "inject",
     "joined",
     "leave_this_process",
@@ -216,6 +218,7 @@ _NAMES: Final = {
     "_guest_settings": ("MADE_BY_US", "container_rcfile_text"),
     "_finding": ("Finding", "Status", "problem_of"),
     "_hook": ("pth_text",),
+    "_image_lines": ("generate_coverage_dockerfile",),
     "_inject": ("inject", "remove"),
     "_origin_data": ("OriginData", "OriginsError", "read_origins"),
     "_origins": ("place_of",),
