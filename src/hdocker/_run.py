@@ -144,9 +144,9 @@ def _measuring_options(
 
 
 def _inherited(injection: Injection) -> list[str]:
-    """List the variables that the client had better take from here: a test's name may hold anything.
+    """List the variables that the client had better take from its own environment.
 
-    A shell that the tokens are joined for would not leave them alone.
+    A test's name may hold anything, and a shell that the tokens are joined for would read it.
     """
     values = {name: injection.environment.get(name, "x") for name in PASSED_ON}
     return [name for name, value in values.items() if shlex.quote(value) != value]
