@@ -295,8 +295,8 @@ def test_a_target_that_is_not_there() -> None:
 )
 def test_an_image_of_another_recipe_has_another_name(change: dict[str, Any]) -> None:
     recipe = _Recipe("FROM a\n", None, None, RCFILE, {}, None, None, None, (), ())
-    assert recipe.digest() == dataclasses.replace(recipe).digest()
-    assert recipe.digest() != dataclasses.replace(recipe, **change).digest()
+    assert recipe.digest == dataclasses.replace(recipe).digest
+    assert recipe.digest != dataclasses.replace(recipe, **change).digest
 
 
 def changes(context: Path, name: str) -> bool:

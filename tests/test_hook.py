@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,21 +127,35 @@ class TestInjecting:
         call(venv, f"hcoverage.inject(); os.system('{venv.python} {program}')")
         assert len(list(venv.path.glob(".coverage.*.pid*"))) == 1
 
-    def test_the_user_site_is_used_where_python_reads_it(self, tmp_path: Path) -> None:
-        base = Path(sys.base_prefix) / "bin" / "python3"
-        user = {"PYTHONUSERBASE": str(tmp_path / "user"), "PYTHONPATH": _import_path()}
-        (tmp_path / ".coveragerc").write_text(RCFILE)
-        code = "import hcoverage; print(hcoverage.inject()); hcoverage.remove()"
-        done = subprocess.run(
-            [base, "-c", code],
-            env={**clean(), **user},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
+    def test_site_packages_come_before_the_users_own_and_so_a_child_with_i_is_measured(
+        self, venv: Venv, program: Path, tmp_path: Path
+    ) -> None:
+        user = with_user_site(venv, tmp_path)
+        run = f"os.system('{venv.python} -I {program}')"
+        call(
+            venv,
+            f"assert hcoverage.inject().parent.samefile({str(venv.site_packages)!r}); {run}",
+            **user,
         )
-        assert done.stdout.startswith(str(tmp_path / "user")), done.stderr
-        assert not list((tmp_path / "user").rglob("*.pth"))
+        assert len(list(venv.path.glob(".coverage.*.pid*"))) == 1
+
+    def test_the_users_own_is_used_where_no_other_can_be_written(
+        self, venv: Venv, tmp_path: Path
+    ) -> None:
+        user = with_user_site(venv, tmp_path)
+        no_other = "import site; site.getsitepackages = lambda: ['/proc/none']"
+        printed = call(venv, f"{no_other}; print(hcoverage.inject()); hcoverage.remove()", **user)
+        assert printed.startswith(user["PYTHONUSERBASE"])
+        assert not list(Path(user["PYTHONUSERBASE"]).rglob("*.pth"))
+
+
+def with_user_site(venv: Venv, tmp_path: Path) -> dict[str, str]:
+    """Let an environment read the user's own site-packages as well; give the variables."""
+    settings = venv.path / "pyvenv.cfg"
+    text = settings.read_text().replace("packages = false", "packages = true")
+    assert "= true" in text
+    settings.write_text(text)
+    return {"PYTHONUSERBASE": str(tmp_path / "user")}
 
 
 def inject_except(caught: str) -> str:
@@ -151,6 +164,83 @@ def inject_except(caught: str) -> str:
         "import hcoverage, sys\ntry:\n    hcoverage.inject()\n"
         f"except {caught} as error:\n    sys.exit(f'{{type(error).__name__}}: {{error}}')"
     )
+
+
+@pytest.mark.thorough
+class TestWhatItRaises:
+    """OSError or ImportError and nothing else: who calls `inject` has an `except` for these."""
+
+    # Each setting of coverage.py with a value of each type, both spellings of a file, and files
+    # that are none. In one process, which leaves no hook behind.
+    PROGRAM = """
+import os, pathlib, sys, warnings
+from coverage.config import CoverageConfig
+import hcoverage
+from hcoverage import _hook
+_hook.require_coverage = lambda: None
+warnings.simplefilter("ignore")  # of regular expressions
+tried = refused = 0
+def attempt(name, content=None):
+    global tried, refused
+    if content is not None:
+        pathlib.Path(name).write_bytes(content)
+    tried += 1
+    try:
+        hcoverage.inject(name)
+    except (OSError, ImportError):
+        refused += 1
+        assert not (pathlib.Path(sys.argv[1]) / "coverage.pth").exists()
+    hcoverage.remove()
+values = ("3", '"x"', "[1]", '["("]', "{a=1}", "1979-05-27", "true", "[[1]]", '"\\u0000"')
+for option in [option[1] for option in CoverageConfig.CONFIG_FILE_OPTIONS]:
+    section, _, name = option.partition(":")
+    for value in values:
+        attempt("c.toml", f"[tool.coverage.{section}]\\n{name} = {value}\\n".encode())
+        attempt("c.rc", f"[{section}]\\n{name} = {value}\\n".encode())
+for value in values:
+    for text in ("[tool.coverage]\\nrun = @", "[tool]\\ncoverage = @", "tool = @",
+                 "[tool.coverage.paths]\\nx = @", "[tool.hcoverage]\\ncore = @",
+                 "[tool]\\nhcoverage = @",
+                 "[tool.coverage.run]\\nplugins = ['p']\\n[tool.coverage.p]\\nx = @"):
+        attempt("c.toml", text.replace("@", value).encode())
+for content in (b"\\xff\\xfe", b"\\0", b"[run", b"[run]\\nx", b"[run]\\nsource = ${NONE?}\\n",
+                b"[hcoverage]\\n[hcoverage]\\n", b"[run]\\ndata_file = a\\0b\\n", b"x = 1"):
+    attempt("c.rc", content)
+    attempt("c.toml", content)
+for name in ("", ".", "none", "c.rc/below", "n" * 5000, "a\\0b"):
+    attempt(name)
+print(tried, refused)
+"""
+
+    def test_whatever_is_wrong_with_the_rcfile(self, venv: Venv) -> None:
+        program = self.PROGRAM.replace("\\\\", "\\")
+        done = python(venv, "-c", program, str(venv.site_packages))
+        assert done.returncode == 0, done.stderr
+        tried, refused = map(int, done.stdout.split())
+        assert tried > refused > 100
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            "shutil.rmtree(site + '/coverage')",
+            "os.unlink('.coveragerc')",
+            "os.unlink('.coveragerc'); os.mkdir('.coveragerc')",
+            "open(site + '/coverage.pth', 'w').write('# mine')",
+            "os.mkdir(site + '/coverage.pth')",
+            "import site as s; s.getsitepackages = lambda: []; s.ENABLE_USER_SITE = False",
+            "import site as s; s.getsitepackages = lambda: ['/proc/none', '/dev/null/none']",
+            "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')",
+            "sys.executable = ''",
+            "sys.executable = '/none/python'",
+            "os.environ['COVERAGE_FILE'] = '/dev/null/x'; os.unlink('.coveragerc')",
+        ],
+    )
+    def test_whatever_else_is_missing(self, venv: Venv, spoil: str) -> None:
+        prepare = f"import os, shutil, sys\nsite = {str(venv.site_packages)!r}\n{spoil}\n"
+        done = python(venv, "-c", prepare + inject_except("(OSError, ImportError)"))
+        assert done.returncode == 1
+        assert ": " in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.thorough
@@ -235,6 +325,179 @@ class TestRemoving:
         assert done.returncode == 0
         assert "ForeignHookWarning" in done.stderr
         assert hook_of(venv).read_text() == "# mine\n"
+
+
+LITERAL = b"import coverage; coverage.process_startup()"
+# What environments have left over of coverage.py's documented hook, in all the ways of writing it.
+DOCUMENTED = {
+    "as documented": LITERAL + b"\n",
+    "without line end": LITERAL,
+    "CRLF": LITERAL + b"\r\n",
+    "CR": LITERAL + b"\r# another\r",
+    "spaces": b"import  coverage ;coverage.process_startup( ) ; \n",
+    "tab": b"import\tcoverage;\tcoverage.process_startup()\t\n",
+    "indented": b"  " + LITERAL + b"\n\n\n",
+    "commented": b"# mine\n" + LITERAL + b"  # for subprocesses\n",
+    "byte order mark": b"\xef\xbb\xbf" + LITERAL + b"\n",
+    "twice": LITERAL + b"\n" + LITERAL,
+    "beside a directory": b"/opt/caf\xe9\n" + LITERAL + b"\n./lib",
+    "beside an import": b"import sys; sys.beside = True\r\n" + LITERAL + b"\r\n",
+    "our recipe for images": b"import os; os.getenv('COVERAGE_PROCESS_START') and "
+    b"exec('import coverage; coverage.process_startup()')\n",
+}
+
+
+class TestTakingOver:
+    """coverage.py's documented hook makes way for ours, and is put back byte for byte."""
+
+    # In one process for all: each way to have the hook, and each way to be rid of it.
+    WAYS = """
+import os, pathlib, signal, stat, sys
+from hcoverage import _documented_hook, _hook
+_hook.require_coverage = lambda: None
+path = pathlib.Path(sys.argv[1], sys.argv[2])
+content = bytes.fromhex(sys.argv[3])
+def put():
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o640)
+    os.utime(path, (1, 1))
+def taken():
+    assert _hook._OURS.encode() in path.read_bytes() != content, path.read_bytes()
+def back():
+    status = path.stat()
+    assert path.read_bytes() == content, path.read_bytes()
+    assert (stat.S_IMODE(status.st_mode), status.st_mtime) == (0o640, 1)
+    left = {each.name for each in path.parent.iterdir()} - before
+    assert left <= {"__pycache__", path.name, "coverage.pth"}, left
+before = {each.name for each in path.parent.iterdir()}
+def killed():
+    child = os.fork()
+    if not child:
+        with _hook.held():
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    taken()
+def injected():
+    _hook.install()
+    _hook.install()
+    taken()
+    _hook.remove()
+def held():
+    with _hook.held(), _hook.held():
+        taken()
+def held_after_a_kill():
+    killed()
+    held()
+def removed_after_a_kill():
+    killed()
+    _hook.remove()
+def injected_after_a_kill():
+    killed()
+    injected()
+def killed_before_it_was_replaced():
+    _documented_hook.keep(path)
+    injected()
+def removed_by_another_meanwhile():
+    with _hook.held():
+        path.unlink()
+def held_while_injected():
+    _hook.install()
+    held()
+    taken()
+    _hook.remove()
+for way in (injected, held, held_after_a_kill, removed_after_a_kill, injected_after_a_kill,
+            killed_before_it_was_replaced, removed_by_another_meanwhile, held_while_injected):
+    put()
+    way()
+    back()
+"""
+
+    @pytest.mark.thorough
+    @pytest.mark.parametrize("written", DOCUMENTED.values(), ids=DOCUMENTED.keys())
+    def test_in_each_way_it_may_be_written(self, venv: Venv, written: bytes) -> None:
+        arguments = [str(venv.site_packages), "coverage.pth", written.hex()]
+        done = python(venv, "-W", "error", "-c", self.WAYS, *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    @pytest.mark.parametrize(
+        "written", [b"coverage:process_startup\n", b"# a\r\n coverage:process_startup"]
+    )
+    def test_its_start_file_as_well_where_python_reads_those(
+        self, venv: Venv, written: bytes
+    ) -> None:
+        since_now = "_hook._START_FILE_COUNTS_SINCE = (3,)\npath ="
+        ways = self.WAYS.replace("path =", since_now, 1)
+        done = python(venv, "-c", ways, str(venv.site_packages), "coverage.start", written.hex())
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_a_start_file_of_somebody_else_is_not_overwritten(self, venv: Venv) -> None:
+        theirs = venv.site_packages / "coverage.start"
+        theirs.write_text("other:start\n")
+        call(venv, "hcoverage.inject(); hcoverage.remove()")  # it does not count yet
+        since_now = "from hcoverage import _hook; _hook._START_FILE_COUNTS_SINCE = (3,); "
+        done = python(venv, "-c", since_now + inject_except("FileExistsError"))
+        assert done.stderr.startswith("ForeignHookError: "), done.stderr
+        assert theirs.read_text() == "other:start\n"
+
+    def test_a_link_is_put_back_as_a_link(self, venv: Venv, tmp_path: Path) -> None:
+        elsewhere = tmp_path / "elsewhere.pth"
+        elsewhere.write_bytes(LITERAL)
+        hook_of(venv).symlink_to(elsewhere)
+        call(venv, "hcoverage.inject()")
+        assert not hook_of(venv).is_symlink()
+        call(venv, "hcoverage.remove()")
+        assert hook_of(venv).readlink() == elsewhere
+        assert elsewhere.read_bytes() == LITERAL
+
+    def test_what_else_is_in_it_is_there_meanwhile(self, venv: Venv, tmp_path: Path) -> None:
+        """A directory on sys.path, and another's `import` line, each as often as before."""
+        hook_of(venv).write_bytes(
+            f"{tmp_path}\n".encode()
+            + LITERAL
+            + b"\nimport sys; sys.beside = getattr(sys, 'beside', 0) + 1"
+        )
+        code = "import sys; print(sys.beside, sys.path)"
+        before = python(venv, "-c", code).stdout
+        assert str(tmp_path) in before
+        call(venv, "hcoverage.inject()")
+        assert python(venv, "-c", code).stdout == before
+
+    def test_each_process_is_measured_once(self, venv: Venv, program: Path) -> None:
+        hook_of(venv).write_bytes(LITERAL)
+        call(venv, f"hcoverage.inject(); os.system('{venv.python} -I {program}')")
+        assert len(list(venv.path.glob(".coverage.*.pid*"))) == 1
+
+    def test_in_several_directories_the_others_are_left_alone_and_not_told(
+        self, venv: Venv, tmp_path: Path, program: Path
+    ) -> None:
+        user = with_user_site(venv, tmp_path)
+        code = "import site; print(site.getusersitepackages())"
+        own = Path(python(venv, "-c", code, **user).stdout.strip())
+        own.mkdir(parents=True)
+        for directory in (own, venv.site_packages):
+            (directory / "coverage.pth").write_bytes(LITERAL)
+        run = f"os.system('{venv.python} {program}')"
+        done = python(
+            venv,
+            "-W",
+            "error",
+            "-c",
+            f"import hcoverage, os; hcoverage.inject(); {run}; hcoverage.remove()",
+            **user,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
+        assert len(list(venv.path.glob(".coverage.*.pid*"))) == 1
+        for directory in (own, venv.site_packages):
+            assert (directory / "coverage.pth").read_bytes() == LITERAL
+
+    def test_a_run_puts_it_back(self, venv: Venv, program: Path) -> None:
+        hook_of(venv).write_bytes(LITERAL)
+        done = python(venv, "-m", "hcov", "run", "--", str(venv.python), "-I", str(program))
+        assert done.returncode == 0, done.stderr
+        assert "program.py" in done.stdout
+        assert "warning" not in done.stderr
+        assert hook_of(venv).read_bytes() == LITERAL
 
 
 class TestNobodyNotices:
@@ -357,7 +620,3 @@ def _coverage_site_packages() -> str:
     import coverage
 
     return str(Path(coverage.__file__).parent.parent)
-
-
-def _import_path() -> str:
-    return os.pathsep.join([str(Path(hcoverage.__file__).parent.parent), _coverage_site_packages()])

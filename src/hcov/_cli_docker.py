@@ -14,6 +14,12 @@ from hcov._messages import tell
 engine_option = click.option(
     "--engine", type=click.Choice(("docker", "podman")), default="docker", show_default=True
 )
+_measure_option = click.option(
+    "--measure",
+    type=click.Choice(("always", "auto")),
+    help="Whether to measure where no run is being measured. [default: HCOVERAGE_MEASURE, else "
+    "always]",
+)
 sudo_option = click.option("--sudo", "use_sudo", is_flag=True, help="Run the engine through sudo.")
 
 
@@ -30,7 +36,18 @@ def docker() -> None:
 @docker.command()
 @engine_option
 @sudo_option
-@click.option("--user", metavar="USER", help="The user in the container. [default: the image's]")
+@click.option(
+    "--user",
+    metavar="USER",
+    help="The user in the container; `own` for yourself. [default: the image's]",
+)
+@click.option(
+    "--image",
+    metavar="IMAGE",
+    help="The image that you will add: inside of `hcov run` it is measured though nothing is baked "
+    "into it.",
+)
+@_measure_option
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -54,6 +71,19 @@ def cmd(arguments: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401 - a
 @click.option("--rcfile", type=click.Path(path_type=Path), metavar="FILE")
 @click.option("--context", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME=VALUE")
+@click.option("--target", metavar="STAGE", help="The stage to build. [default: the last]")
+@click.option("--platform", metavar="OS/ARCH", help="[default: the host's]")
+@click.option(
+    "--python", metavar="PATH", help="The image's Python to measure. [default: the one it runs]"
+)
+@click.option(
+    "--package",
+    "packages",
+    multiple=True,
+    metavar="NAME",
+    help="What to install besides, such as plugins; may be given several times.",
+)
+@_measure_option
 @click.option("-q", "--quiet", is_flag=True, help="Do not show the build's output.")
 @click.argument("image_name")
 @click.argument("dockerfile", type=click.Path(path_type=Path), default=Path("Dockerfile"))
@@ -66,7 +96,7 @@ def build(
     """Build an image with coverage in it, and print its name.
 
     Nothing is built where an image of the same content is there. OPTIONS go to the engine's build,
-    after `--`.
+    after `--`; --target, --platform and --build-arg among them count as they do before it.
     """
     values = dict(_name_and_value(item) for item in build_args)
     image = hdocker.build_container_image(use_cache=not no_cache, build_args=values, **arguments)

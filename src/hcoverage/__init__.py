@@ -50,12 +50,14 @@ if TYPE_CHECKING:
         NoInputError,
         NoRcfileError,
         RcfileError,
+        StepError,
         UnknownReportError,
         slug_of,
     )
     from hcoverage._finding import Finding, Status, problem_of
     from hcoverage._guest_settings import MADE_BY_US, container_rcfile_text
     from hcoverage._hook import pth_text
+    from hcoverage._image_lines import generate_coverage_dockerfile
     from hcoverage._inject import inject, remove
     from hcoverage._origin_data import OriginData, OriginsError, read_origins
     from hcoverage._origins import place_of
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
         own_coverage_runs_on,
         recorder_since,
     )
+    from hcoverage._steps import coverage_combine, coverage_commands_subprocess
     from hcoverage._this_process import joined, leave_this_process
     from hcoverage._unmeasured import Unmeasured
     from hcoverage._watch import PythonWatch, SeenPython
@@ -127,6 +130,7 @@ __all__ = [
     "SetAlgebraError",
     "SetAside",
     "Status",
+    "StepError",
     "UnknownReportError",
     "UnmappedSource",
     "Unmeasured",
@@ -137,11 +141,14 @@ __all__ = [
     "combine_commands",
     "container_rcfile_text",
     "copy_startup_directory",
+    "coverage_combine",
+    "coverage_commands_subprocess",
     "coverage_subprocess_commands",
     "data_of_killed_sessions",
     "data_of_running_sessions",
     "default_rcfile_text",
     "find_rcfile",
+    "generate_coverage_dockerfile",
     "inject",
     "joined",
     "leave_this_process",
@@ -204,12 +211,14 @@ _NAMES: Final = {
         "NoInputError",
         "NoRcfileError",
         "RcfileError",
+        "StepError",
         "UnknownReportError",
         "slug_of",
     ),
     "_guest_settings": ("MADE_BY_US", "container_rcfile_text"),
     "_finding": ("Finding", "Status", "problem_of"),
     "_hook": ("pth_text",),
+    "_image_lines": ("generate_coverage_dockerfile",),
     "_inject": ("inject", "remove"),
     "_origin_data": ("OriginData", "OriginsError", "read_origins"),
     "_origins": ("place_of",),
@@ -228,6 +237,7 @@ _NAMES: Final = {
         "own_coverage_runs_on",
         "recorder_since",
     ),
+    "_steps": ("coverage_combine", "coverage_commands_subprocess"),
     "_this_process": ("joined", "leave_this_process"),
     "_unmeasured": ("Unmeasured",),
     "_watch": ("PythonWatch", "SeenPython"),

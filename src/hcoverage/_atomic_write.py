@@ -7,20 +7,20 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Put a file in place, mode 644 whatever the umask, never writing through a link of its name.
 
     Args:
         path: The file; its directory must be there.
-        text: What it will hold, as UTF-8.
+        content: What it will hold; text as UTF-8.
 
     Raises:
         OSError: It cannot be written; what was there before is untouched.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             os.fchmod(descriptor, 0o644)
         Path(temporary).replace(path)
     except BaseException:

@@ -149,7 +149,13 @@ def _check_other_hooks(interpreter: Interpreter) -> Iterator[Finding]:
     """Whether something else starts coverage.py, or has our hook's place."""
     for hook in interpreter.hooks:
         if hook.kind == "coverage.py's":
-            detail = f"{hook.path.name} is coverage.py's own, and in nobody's way"
+            is_in_our_place = hook.path.name == "coverage.pth"
+            detail = (
+                f"{hook.path.name} is coverage.py's documented line: a run takes its place for as "
+                "long as it runs, and puts it back"
+                if is_in_our_place
+                else f"{hook.path.name} is coverage.py's own, and in nobody's way"
+            )
             if not interpreter.coverage:
                 yield _finding(
                     interpreter,

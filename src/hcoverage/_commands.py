@@ -1,6 +1,7 @@
 """The setup and merge steps as shell commands, for CI scripts that would rather read than import.
 
-Each is one line for `sh -e`, quoted; nothing is run here.
+Each is one line for `sh -e`, quoted; nothing is run here, but in `_steps`. Only what one run wrote
+is to count: what was left before is removed at set-up, and containers' data once it is merged.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 REPORTS: Final = ("report", "html", "xml", "json", "lcov")
 
+_DATA_FILE_NAME: Final = ".coverage"
+
 _Path = str | os.PathLike[str]
 
 
@@ -27,6 +30,8 @@ def coverage_subprocess_commands(
     data_dir: _Path = DEFAULT_DATA_DIR, coveragerc: _Path = RCFILE_NAME
 ) -> list[str]:
     """Give the commands that make the data directory and put the rcfile into it.
+
+    They also remove what a run before has left unmerged in it, and beside the data file.
 
     Args:
         data_dir: The data directory.
@@ -48,7 +53,10 @@ def coverage_subprocess_commands(
         put = f"printf %s {shlex.quote(text)} > {copy}"
     else:
         put = f"cp {_operand(coveragerc)} {copy}"
-    return [f"mkdir -p {directory}", f"chmod 777 {directory}", put, f"chmod 644 {copy}"]
+    data_file = _operand(_data_file(None if is_missing else coveragerc))
+    # Here only what coverage.py names for a process: another job may have put its data beside it.
+    left = f"rm -f {directory}/.coverage.* {data_file}.*.pid*"
+    return [f"mkdir -p {directory}", f"chmod 777 {directory}", left, put, f"chmod 644 {copy}"]
 
 
 def combine_commands(
@@ -59,8 +67,7 @@ def combine_commands(
     """Give the commands that merge everything into `.coverage` and report on it.
 
     Args:
-        data_dir: The data directory. Without any data file in it the first command fails: no
-            container left data.
+        data_dir: The data directory; where no container ran there is nothing in it, which is well.
         coveragerc: The rcfile, where it is not one that coverage.py finds by itself.
         reports: Which of coverage.py's reports to make, of `report`, `html`, `xml`, `json`, `lcov`.
 
@@ -76,8 +83,31 @@ def combine_commands(
             f"no such report: {', '.join(unknown)}; there are {', '.join(REPORTS)}"
         )
     rcfile = [] if coveragerc is None else [f"--rcfile={os.fspath(coveragerc)}"]
-    commands = [shlex.join(["coverage", verb, *rcfile]) for verb in ("combine", *reports)]
-    return [f"cp {_operand(data_dir)}/.coverage.* .", *commands]
+    combine, *others = [shlex.join(["coverage", verb, *rcfile]) for verb in ("combine", *reports)]
+    of_containers = f"{_operand(data_dir)}/.coverage.*"
+    copy = _copy(of_containers, _data_file(coveragerc))
+    return [copy, combine, f"rm -f {of_containers}", *others]
+
+
+def _copy(files: str, data_file: str) -> str:
+    """Give the command that copies data files, if there are any, to where coverage.py combines."""
+    directory, name = os.path.split(data_file)
+    if name == _DATA_FILE_NAME:
+        command = f"cp {files} {_operand(directory or '.')}"
+        # Again where there was something to copy, for cp to tell what is wrong.
+        return f"{command} 2>/dev/null || ! ls {files} >/dev/null 2>&1 || {command}"
+    renamed = f'{_operand(data_file)}"${{file##*/{_DATA_FILE_NAME}}}"'
+    return f'for file in {files}; do test ! -e "$file" || cp "$file" {renamed}; done'
+
+
+def _data_file(coveragerc: _Path | None) -> str:
+    """Find out where coverage.py has its data file, relative to here where that is as good."""
+    try:
+        data_file = read_rcfile(coveragerc).settings.data_file
+    except (OSError, ImportError):  # the command that uses it will tell, where it runs
+        return _DATA_FILE_NAME
+    is_usual = Path.cwd() / data_file == Path.cwd() / _DATA_FILE_NAME
+    return _DATA_FILE_NAME if is_usual else data_file
 
 
 def _operand(path: _Path) -> str:

@@ -42,11 +42,16 @@ def injected_environment(rcfile: Rcfile, data_dir: Path, directory: Path) -> dic
 
     Returns:
         The variables to set.
+
+    Raises:
+        ValueError: The rcfile's `data_file` is no name that a file can have.
     """
     # Imported here: most who import this want nothing of it.
     from hcoverage._guest_settings import for_processes_here  # noqa: PLC0415
 
     data_file = directory / rcfile.settings.data_file
+    if "\0" in str(data_file):
+        raise ValueError("a null byte in data_file")
     return {
         "COVERAGE_PROCESS_START": str(rcfile.path),
         # coverage.py's own way (`patch = subprocess`) to keep relative sources what they are for

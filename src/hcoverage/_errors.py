@@ -36,7 +36,7 @@ class HcoverageError(_Explained, Exception):
     """
 
 
-class RcfileError(HcoverageError):
+class RcfileError(HcoverageError, OSError):
     """The rcfile is there, but coverage.py cannot read it or a whole run cannot work with it."""
 
 
@@ -74,6 +74,10 @@ class NoInputError(CombineError, FileNotFoundError):
 
 class UnknownReportError(HcoverageError, ValueError):
     """coverage.py makes no such report."""
+
+
+class StepError(HcoverageError, OSError):
+    """A command of the step-by-step way failed."""
 
 
 class DataDirectoryBusyError(HcoverageError):

@@ -1,7 +1,8 @@
 """The hook: the file in site-packages that makes a Python measure from its first line.
 
 This module writes and removes the file, and nothing else; what must be in the environment for the
-hook to do anything is `_session`'s business, what it then runs is `_startup`'s.
+hook to do anything is `_session`'s business, what it then runs is `_startup`'s, and what was in its
+place before is `_documented_hook`'s.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from hcoverage import _startup
+from hcoverage import _documented_hook, _startup
 from hcoverage._atomic_write import write_atomically
 from hcoverage._errors import (
     ForeignHookError,
@@ -49,6 +50,8 @@ _ASKING: Final = ("HCOVERAGE_SESSION", "COVERAGE_PROCESS_START", "COVERAGE_PROCE
 # nothing, and it makes `site` import pkgutil, re and 20 modules more in every Python start,
 # measured or not: 1.7 times as long on 3.15.
 _START_FILE_SINCE: Final = (3, 18)
+# From here on one that is there has the `import` lines of the .pth file of its name be ignored.
+_START_FILE_COUNTS_SINCE: Final = (3, 15)
 
 
 def pth_text() -> str:
@@ -81,12 +84,14 @@ def _installed_pth_text(sessions: Path) -> str:
 def install() -> Path:
     """Write the hook into the first directory that Python reads at start and we can write.
 
+    It takes the place of coverage.py's documented line, which `remove` puts back.
+
     Returns:
         The path of the hook.
 
     Raises:
         MissingCoverageError: coverage.py cannot be imported by this Python.
-        ForeignHookError: There is a `coverage.pth` that is not ours.
+        ForeignHookError: There is a `coverage.pth` that is neither ours nor coverage.py's line.
         HookPermissionError: No such directory can be written.
     """
     return _install(lambda path: path, temporary=False)
@@ -118,13 +123,17 @@ def _install(then: Callable[[Path], _T], *, temporary: bool) -> _T:
 
 
 def remove() -> None:
-    """Remove every hook of ours that Python reads; warn of a `coverage.pth` that is not ours."""
+    """Remove every hook of ours that Python reads, and put back what it took the place of.
+
+    Warns of a `coverage.pth` that is neither ours nor coverage.py's line.
+    """
     for directory in _directories():
         path = directory / f"{NAME}.pth"
-        if _is_ours(path):
+        places = (path, path.with_suffix(".start"))
+        if any(_is_ours(place) or _documented_hook.is_kept(place) for place in places):
             with alone_in(directory):
                 _remove_files(path)
-        elif path.exists():
+        elif path.exists() and not _documented_hook.is_documented(path):
             warnings.warn(
                 f"{path} was not written by hcoverage and is left alone: "
                 "remove it by hand if nothing else needs it",
@@ -152,7 +161,7 @@ def held() -> Iterator[Path]:
     finally:
         try:
             with alone_in(path.parent):
-                if _TEMPORARY in path.read_text(encoding="utf-8"):
+                if _is_temporary(path) or not os.path.lexists(path):
                     # Fails while another run holds its share: that one removes it then.
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     _remove_files(path)
@@ -207,7 +216,8 @@ def kind_of(path: Path, text: str) -> str:
     if _OURS in text:
         return "ours for a run" if _TEMPORARY in text else "ours"
     if path.name == f"{NAME}.pth":
-        return "other"
+        documented = _documented_hook.has_documented_line(text.encode())
+        return "coverage.py's" if documented else "other"
     if "process_startup" not in text:
         return ""
     return "coverage.py's" if path.name == _COVERAGES_OWN else "other"
@@ -272,9 +282,12 @@ def _source() -> str:
 
 
 def _directories() -> list[Path]:
-    """List where this Python looks for `.pth` files, the user's own directory first."""
+    """List where this Python looks for `.pth` files, the user's own directory last.
+
+    A child that is started with `-I` or `-s`, or with another HOME, does not look there.
+    """
     user = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
-    return [Path(directory) for directory in (*user, *site.getsitepackages())]
+    return [Path(directory) for directory in (*site.getsitepackages(), *user)]
 
 
 def require_coverage() -> None:
@@ -295,42 +308,71 @@ def require_coverage() -> None:
 
 def _install_into(directory: Path, *, temporary: bool) -> Path:
     path = directory / f"{NAME}.pth"
-    if path.exists() and not _is_ours(path):
+    start = path.with_suffix(".start")
+    has_start = sys.version_info >= _START_FILE_SINCE or (
+        sys.version_info >= _START_FILE_COUNTS_SINCE and start.exists()
+    )
+    for place in (path, *([start] if has_start else [])):
+        _require_ours_to_write(place)
+    is_lasting = _is_ours(path) and not _is_temporary(path)
+    sessions = _sessions_beside(path)
+    text = _installed_pth_text(sessions)
+    if temporary and not is_lasting:
+        text = f"{_TEMPORARY}\n{text}"
+    hook = f"{_OURS}\n{_source()}\n\ndef hook():\n    start({str(sessions)!r})\n"
+    _write(directory / f"{_MODULE}.py", hook.encode())
+    if has_start:
+        _put(start, f"{_OURS}\n{_MODULE}:hook\n")
+    _put(path, text)
+    return path
+
+
+def _require_ours_to_write(path: Path) -> None:
+    if path.exists() and not (_is_ours(path) or _documented_hook.is_documented(path)):
         raise ForeignHookError(
             f"{path} was not written by hcoverage: "
             "remove it, if nothing else needs it, and try again"
         )
-    sessions = _sessions_beside(path)
-    text = _installed_pth_text(sessions)
-    if temporary and not (path.exists() and _TEMPORARY not in path.read_text(encoding="utf-8")):
-        text = f"{_TEMPORARY}\n{text}"
-    hook = f"{_OURS}\n{_source()}\n\ndef hook():\n    start({str(sessions)!r})\n"
-    _write(directory / f"{_MODULE}.py", hook)
-    if sys.version_info >= _START_FILE_SINCE:
-        _write(directory / f"{NAME}.start", f"{_OURS}\n{_MODULE}:hook\n")
-    _write(path, text)
-    return path
 
 
-def _write(path: Path, text: str) -> None:
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        if path.read_text(encoding="utf-8") == text:
+def _put(path: Path, text: str) -> None:
+    """Write a file of the hook; what it takes the place of is kept, and its other lines stay."""
+    if os.path.lexists(path) and not _is_ours(path):
+        _documented_hook.keep(path)
+    _write(path, _documented_hook.among_kept_lines(path, text))
+
+
+def _write(path: Path, content: bytes) -> None:
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == content:
             return
-    write_atomically(path, text)
+    write_atomically(path, content)
 
 
 def _is_ours(path: Path) -> bool:
+    return _holds(path, _OURS)
+
+
+def _is_temporary(path: Path) -> bool:
+    return _holds(path, _TEMPORARY)
+
+
+def _holds(path: Path, line: str) -> bool:
     try:
-        return _OURS in path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return line.encode() in path.read_bytes()
+    except OSError:
         return False
 
 
 def _remove_files(path: Path) -> None:
     module = path.with_name(f"{_MODULE}.py")
-    for file in (path, path.with_suffix(".start"), module):
-        if _is_ours(file):
-            file.unlink(missing_ok=True)
+    for file in (path, path.with_suffix(".start")):
+        if _is_ours(file) or not os.path.lexists(file):
+            _documented_hook.put_back(file)
+        else:  # somebody has written it since
+            _documented_hook.forget(file)
+    if _is_ours(module):
+        module.unlink(missing_ok=True)
     compiled = Path(importlib.util.cache_from_source(str(module)))
     compiled.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # what others have compiled is in it

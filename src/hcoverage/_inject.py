@@ -12,7 +12,7 @@ from pathlib import Path
 from hcoverage import _hook
 from hcoverage._data_directory import DEFAULT_DATA_DIR
 from hcoverage._environment import injected_environment
-from hcoverage._rcfile import read_rcfile
+from hcoverage._rcfile import explained, read_rcfile
 
 # What `remove` puts back: the values before the first `inject`, and what `inject` made of them.
 _before: dict[str, str | None] = {}
@@ -32,24 +32,26 @@ def inject(
     a process starts in. Calling it again changes nothing, or moves to another rcfile.
 
     Args:
-        coveragerc: The rcfile; `parallel` must be on in it.
+        coveragerc: The rcfile.
         data_dir: The data directory that containers get, see `coverage_subprocess_commands`.
 
     Returns:
         The path of the hook.
 
     Raises:
-        NoRcfileError: There is no such rcfile.
-        RcfileError: coverage.py cannot parse it, or `parallel` is not on.
-        MissingCoverageError: coverage.py cannot be imported by this Python.
-        ForeignHookError: site-packages has a `coverage.pth` that is not ours.
-        HookPermissionError: No site-packages, the user's own or not, can be written.
+        OSError: What keeps measuring from being set up: there is no such rcfile (NoRcfileError),
+            coverage.py cannot use it (RcfileError), site-packages has a `coverage.pth` that is
+            neither ours nor coverage.py's documented line (ForeignHookError), or none can be
+            written (HookPermissionError).
+        ImportError: coverage.py cannot be imported by this Python (MissingCoverageError).
     """
     _hook.require_coverage()
     rcfile = read_rcfile(coveragerc)
-    hook = _hook.install()
     here = Path.cwd()
-    for name, value in injected_environment(rcfile, here / data_dir, here).items():
+    with explained(rcfile.path):
+        environment = injected_environment(rcfile, here / data_dir, here)
+    hook = _hook.install()
+    for name, value in environment.items():
         _before.setdefault(name, os.environ.get(name))
         _injected[name] = os.environ[name] = value
     return hook
@@ -58,8 +60,9 @@ def inject(
 def remove() -> None:
     """Undo `inject`: remove the hook and restore the environment; nothing to undo is no error.
 
-    A `coverage.pth` that is not ours is left alone, with an `HcoverageWarning`; so is a variable
-    that somebody else changed since.
+    coverage.py's documented line is put back where the hook took its place. Another `coverage.pth`
+    that is not ours is left alone, with an `HcoverageWarning`; so is a variable that somebody else
+    changed since.
 
     Raises:
         PermissionError: The hook cannot be removed.

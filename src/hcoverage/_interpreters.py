@@ -76,7 +76,7 @@ class Interpreter:
         coverage: The version of coverage.py in it, or an empty string.
         coverage_error: Why coverage.py cannot be imported.
         user_directory: The user's own site-packages, or an empty string where it has none.
-        site_directories: All that it reads `.pth` files from, the user's own first.
+        site_directories: All that it reads `.pth` files from, the user's own last.
         writable_directory: The first of them that we can write to.
         in_environment: Whether it is that of a virtual environment.
         hooks: The hooks in those directories.
@@ -180,7 +180,7 @@ def _interpreter(
 ) -> Interpreter:
     user = str(facts["user_directory"])
     directories = tuple(
-        map(Path, dict.fromkeys([*filter(None, [user]), *facts["site_directories"]]))
+        map(Path, dict.fromkeys([*facts["site_directories"], *filter(None, [user])]))
     )
     hooks: list[Hook] = []
     is_held = False

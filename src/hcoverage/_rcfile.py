@@ -85,7 +85,7 @@ def find_rcfile(directory: Path) -> Path | None:
         path = directory / name
         if is_named and not path.is_file():
             raise _no_rcfile_of_variable(path)
-        with _explained(path):
+        with explained(path):
             if CoverageConfig().from_file(str(path), _ignore, our_file=is_ours):
                 return path
     return None
@@ -108,18 +108,20 @@ def read_rcfile(path: str | os.PathLike[str] | None = None) -> Rcfile:
     """
     if path is None:
         found = find_rcfile(Path.cwd())
-        with _explained(found):
+        with explained(found):
             settings = _settings(found is not None)
-        return Rcfile(found, settings, _own_core(found), is_named=False)
+            core = _own_core(found)
+        return Rcfile(found, settings, core, is_named=False)
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - as the user wrote it, links kept
     if not absolute.exists():
         raise NoRcfileError(
             f"no rcfile at {absolute}: name the one to use, or let `hcov init` write a .coveragerc"
         )
     absolute.read_bytes()  # a file that cannot be read is an OSError, not «not a config file»
-    with _explained(absolute):
+    with explained(absolute):
         settings = _settings(str(absolute))
-    return Rcfile(absolute, settings, _own_core(absolute))
+        core = _own_core(absolute)
+    return Rcfile(absolute, settings, core)
 
 
 def as_rcfile(rcfile: str | os.PathLike[str] | Rcfile | None) -> Rcfile:
@@ -137,13 +139,17 @@ def _settings(config_file: str | bool) -> CoverageConfig:  # noqa: FBT001 - cove
 
 
 @contextlib.contextmanager
-def _explained(path: Path | None) -> Iterator[None]:
-    """Have what coverage.py says of an rcfile be an error of ours that names it."""
-    from coverage.exceptions import CoverageException  # noqa: PLC0415
+def explained(path: Path | None) -> Iterator[None]:
+    """Have whatever comes of what an rcfile says be an error of ours that names it.
 
+    That is more than coverage.py's own errors: a value of a type that it does not expect comes out
+    as what Python says of it.
+    """
     try:
         yield
-    except (CoverageException, UnicodeDecodeError) as error:
+    except (OSError, ImportError):  # the system's and ours
+        raise
+    except Exception as error:
         raise RcfileError(f"coverage.py cannot use {path}: {error}") from error
 
 

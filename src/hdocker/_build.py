@@ -8,6 +8,7 @@ what counts as change in a build context `_context`'s.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -16,11 +17,13 @@ import re
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage import DATA_DIR_VARIABLE, MADE_BY_US, RCFILE_NAME, container_rcfile_text, read_rcfile
+from hdocker._build_options import read_options
 from hdocker._context import digest_of, ignore_file_of
 from hdocker._dockerfile import (
     BaseImage,
@@ -35,18 +38,25 @@ from hdocker._engine import Engine
 from hdocker._errors import (
     BuildContextError,
     BuildError,
+    BuildOptionError,
     CommandError,
     DockerfileError,
     ImageNameError,
     NoPythonError,
+    NoPythonWarning,
 )
+from hdocker._measure import is_automatic, is_measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TextIO
 
+    from hdocker._measure import Measure
+
 _BASES_LABEL: Final = "hdocker.bases"
 _NAME_LABEL: Final = "hdocker.image"
+# Of an image as it is: the digest of what could not be built of it, for want of a Python.
+_NO_PYTHON_LABEL: Final = "hdocker.no-python"
 _DIGEST_LENGTH: Final = 12
 
 # The grammar of names in github.com/distribution/reference; `(?:…)` is its `path-component`.
@@ -83,6 +93,7 @@ class _Recipe:
         python: The image's Python to measure.
         packages: What to install besides.
         options: Further options of `docker build`.
+        is_measured: Whether coverage is added.
     """
 
     text: str
@@ -95,11 +106,14 @@ class _Recipe:
     python: str | None
     packages: tuple[str, ...]
     options: tuple[str, ...]
+    is_measured: bool = True
 
     def stages(self) -> list[Stage]:
         return parse_stages(self.text, self.build_args)
 
-    def with_coverage(self, base: BaseImage | None = None) -> str:
+    def dockerfile(self, base: BaseImage | None = None) -> str:
+        if not self.is_measured:
+            return self.text.removeprefix("\ufeff")
         return add_coverage(
             self.text,
             self.rcfile,
@@ -113,10 +127,11 @@ class _Recipe:
     def ignore_file(self) -> Path | None:
         return ignore_file_of(self.context, self.file) if self.context else None
 
+    @functools.cached_property  # it reads the whole context
     def digest(self) -> str:
         context = digest_of(self.context, self.ignore_file()) if self.context else ""
         inputs = [
-            self.with_coverage(),
+            self.dockerfile(),
             context,
             sorted(self.build_args.items()),
             self.target,
@@ -144,6 +159,7 @@ def build_container_image(
     options: Sequence[str] = (),
     quiet: bool = False,
     output: TextIO | None = None,
+    measure: Measure | None = None,
 ) -> str:
     """Build an image with coverage baked in, unless an image of the same content is there already.
 
@@ -167,9 +183,14 @@ def build_container_image(
         python: The image's Python to measure, by name or path. By default the one that ENTRYPOINT
             or CMD lead to, else the first on PATH.
         packages: What to install besides, such as the plugins that the rcfile names.
-        options: Further options of `docker build`.
+        options: Further options of `docker build`. `--target`, `--platform` and `--build-arg` among
+            them count as the arguments do.
         quiet: Do not show the build's output.
         output: Where the build's output is shown as it comes; stderr by default.
+        measure: `always`, or `auto` for scripts that are called in production as well: where no run
+            is being measured (see `get_docker_base_cmd`) the image is built as the Dockerfile has
+            it; where one is, an image without Python is built so, too, with a warning. By default
+            what HCOVERAGE_MEASURE says, else `always`.
 
     Returns:
         The image's full name, whose tag ends in `architecture-digest`. What removes all that were
@@ -183,42 +204,119 @@ def build_container_image(
         OSError: The context or the rcfile is missing or cannot be read.
         RcfileError: The rcfile cannot be used.
         EngineError: The engine's client is not on PATH, no engine answers it, or it lets us not in.
-        NoPythonError: The image has no Python that coverage.py could run in.
+        NoPythonError: The image has no Python that coverage.py could run in, or not the `python`
+            that was named.
         BuildError: The build failed otherwise.
+        BuildOptionError: One of the options would have another image built, or have it elsewhere.
+        MeasureError: `measure` or HCOVERAGE_MEASURE is another word.
+
+    Warns:
+        NoPythonWarning: The image has no Python, and is built as it is.
     """
     _check_name(image_name)
-    program = Engine(engine, use_sudo)
+    measured = is_measured(measure)
     text, file = _read_dockerfile(dockerfile)
-    parse_stages(text, build_args or {})
+    asked = read_options(options, target=target, platform=platform, build_args=build_args or {})
     recipe = _Recipe(
         text=text,
         file=file,
         context=_context_directory(context, file),
-        rcfile=_rcfile_text(rcfile),
-        build_args=dict(build_args or {}),
-        target=target,
-        platform=platform,
+        rcfile=_rcfile_text(rcfile) if measured else "",
+        build_args=asked.build_args,
+        target=asked.target,
+        platform=asked.platform,
         python=python,
         packages=tuple(packages),
-        options=tuple(options),
+        options=asked.others,
+        is_measured=measured,
     )
-    full_name = _full_name(image_name, platform, recipe.digest())
+    _check_contexts(asked.contexts, recipe.stages())
+    shown = _Shown(None if quiet else output or sys.stderr)
+    job = _Job(Engine(engine, use_sudo), image_name, shown, force_rebuild, use_cache)
+    # Where a Python was named there is one, or a mistake.
+    if measured and python is None and is_automatic(measure):
+        return _built_or_plain(job, recipe)
+    return _built(job, recipe)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """How an image is built, whatever is in it.
+
+    Attributes:
+        program: The engine.
+        image_name: The name that the caller gives the image.
+        shown: Where the build's output goes.
+        force_rebuild: Build, even if an image of the same content is there.
+        use_cache: Let the engine reuse layers of earlier builds.
+    """
+
+    program: Engine
+    image_name: str
+    shown: _Shown
+    force_rebuild: bool
+    use_cache: bool
+
+
+def _built_or_plain(job: _Job, recipe: _Recipe) -> str:
+    """Build an image with coverage or, if it has no Python, as it is."""
+    plain = replace(recipe, rcfile="", is_measured=False)
+    digest = recipe.digest
+    name = _full_name(job.image_name, plain.platform, plain.digest)
+    # It was tried before; with nothing changed it would fail again.
+    here = job.program.inspect_images(name)
+    labels = here[name]["Config"].get("Labels") or {} if name in here else {}
+    is_known = labels.get(_NO_PYTHON_LABEL) == digest and not job.force_rebuild
+    if not is_known:
+        try:
+            return _built(job, recipe)
+        except NoPythonError:
+            job = replace(job, force_rebuild=True)
+    built = _built(job, plain, {_NO_PYTHON_LABEL: digest})
+    warnings.warn(
+        f"the image {job.image_name} has no Python that coverage.py could run in: it is built as it"
+        " is, and what runs in it is not measured; if there is one, name it with `python`",
+        NoPythonWarning,
+        stacklevel=3,
+    )
+    return built
+
+
+def _built(job: _Job, recipe: _Recipe, labels: Mapping[str, str] | None = None) -> str:
+    """Build an image, unless one of the same content is there; give its full name."""
+    program = job.program
+    full_name = _full_name(job.image_name, recipe.platform, recipe.digest)
     bases = bases_of(recipe.stages())
     here = program.inspect_images(full_name, *bases)
-    if not force_rebuild and full_name in here and _same_bases(here, full_name, bases):
+    if not job.force_rebuild and full_name in here and _same_bases(here, full_name, bases):
         return full_name
-    shown = _Shown(None if quiet else output or sys.stderr)
-    base = _base_image(program, recipe, here, shown)
+    base = _base_image(program, recipe, here, job.shown) if recipe.is_measured else None
+    told = {
+        _NAME_LABEL: job.image_name,
+        _BASES_LABEL: json.dumps(_ids(here, bases)),
+        **(labels or {}),
+    }
     settings = [
         *("--tag", full_name),
-        *("--label", f"{_NAME_LABEL}={image_name}"),
-        *("--label", f"{_BASES_LABEL}={json.dumps(_ids(here, bases))}"),
-        *([] if use_cache else ["--no-cache"]),
+        *(f"--label={name}={value}" for name, value in told.items()),
+        *([] if job.use_cache else ["--no-cache"]),
     ]
-    _build(program, recipe, recipe.with_coverage(base), settings, shown)
+    _build(program, recipe, recipe.dockerfile(base), settings, job.shown)
     if full_name in here:
         _remove_replaced(program, here[full_name]["Id"])
     return full_name
+
+
+def _check_contexts(names: Sequence[str], stages: Sequence[Stage]) -> None:
+    """Refuse a build context that takes the place of an image or stage that a stage starts from."""
+    for name in names:
+        if any(
+            name.lower() in {stage.base.lower(), (stage.name or "").lower()} for stage in stages
+        ):
+            raise BuildOptionError(
+                f"`--build-context {name}=…` puts what cannot be seen in the place of {name}, which"
+                " the Dockerfile starts from: change FROM, or leave it out"
+            )
 
 
 def _check_name(image_name: str) -> None:

@@ -43,6 +43,14 @@ class ImageNameError(EngineError):
     """The image name is none that a registry or an engine would take."""
 
 
+class MeasureError(EngineError, ValueError):
+    """Whether to measure is said in another word than `always` and `auto`."""
+
+
+class BuildOptionError(EngineError, ValueError):
+    """An option of the build would have another image built than the one that is measured."""
+
+
 class ComposeError(EngineError):
     """Compose cannot be asked about its files, or they are of no use yet."""
 
@@ -95,3 +103,7 @@ class PathMappingWarning(HcoverageWarning):
 
 class ServiceWarning(HcoverageWarning):
     """A service of a compose file cannot be measured, and runs as it would."""
+
+
+class NoPythonWarning(HcoverageWarning):
+    """The image has no Python that coverage.py could run in; it is built as it is."""

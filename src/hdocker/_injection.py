@@ -71,8 +71,13 @@ class Mount:
     def option(self) -> str:
         """Render it as the value of `--mount`, which is a line of CSV."""
         fields = ["type=bind", f"source={self.source}", f"target={self.target}"]
-        quoted = (f'"{field.replace(chr(34), chr(34) * 2)}"' for field in fields)
-        return ",".join([*quoted, *(["readonly"] if self.read_only else [])])
+        return ",".join([*map(_csv, fields), *(["readonly"] if self.read_only else [])])
+
+
+def _csv(field: str) -> str:
+    """Quote a field of CSV only where it has to be: a shell would take the quotes away."""
+    doubled = field.replace('"', '""')
+    return f'"{doubled}"' if set(field) & set(',"\r\n') else field
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,18 @@ class Injection:
     mounts: tuple[Mount, ...] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def run_options(self) -> list[str]:
-        """Render it as options of `docker run` and `docker create`."""
+    def run_options(self, inherited: Sequence[str] = ()) -> list[str]:
+        """Render it as options of `docker run` and `docker create`.
+
+        Args:
+            inherited: Variables that the client has as well, and is told by name alone.
+        """
         mounts = [word for mount in self.mounts for word in ("--mount", mount.option())]
-        variables = [word for item in self.environment.items() for word in ("-e", "=".join(item))]
+        told = [
+            name if name in inherited else f"{name}={value}"
+            for name, value in self.environment.items()
+        ]
+        variables = [word for item in told for word in ("-e", item)]
         return [*mounts, *variables]
 
 

@@ -27,19 +27,25 @@ from hcoverage import (
     read_rcfile,
 )
 from hdocker._engine import Engine
-from hdocker._errors import DataDirectoryError, PathMappingWarning
+from hdocker._errors import DataDirectoryError, EngineError, PathMappingWarning
 from hdocker._injection import Injection, inject_into
+from hdocker._measure import is_measured
+from hdocker._shim import PASSED_ON
 from hdocker._visibility import require_visible_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hcoverage import Rcfile
+    from hdocker._measure import Measure
 
 APP_DIR: Final = "/app"
 CONTAINER_DATA_DIR: Final = f"{APP_DIR}/coverage_data"
 
-_WARN_AT_CALLER: Final = 3
+# This process's own user: a word for it, and what people write in a shell.
+_OWN_USER: Final = ("own", "$(id -u):$(id -g)")
+
+_WARN_AT_CALLER: Final = 4
 
 
 def get_docker_base_cmd(
@@ -50,6 +56,7 @@ def get_docker_base_cmd(
     data_dir: str | os.PathLike[str] | None = None,
     options: Sequence[str] = (),
     image: str | None = None,
+    measure: Measure | None = None,
 ) -> list[str]:
     """Build the start of a `docker run` command; append the image and the container's command.
 
@@ -61,17 +68,25 @@ def get_docker_base_cmd(
         use_sudo: Run the engine's client through `sudo`.
         engine: `docker` or `podman`.
         user: The user in the container, `name`, `uid` or `uid:gid`; the image's own by default.
+            With `own`, which may be written `$(id -u):$(id -g)` as well, what the container writes
+            is this process's own here.
         data_dir: The data directory on the host. By default the one of the run that this process
             is part of (`hcov run`, `hcoverage.inject`), else `coverage_data` in the current
             directory.
         options: Further options of `docker run`.
         image: The image that will be appended. Where this process is part of `hcov run`, its
             containers are measured though nothing is baked into it.
+        measure: `always`, or `auto` for scripts that are called in production as well: where no run
+            is being measured (no `hcov run` or `pytest --hcov` around this, no
+            COVERAGE_PROCESS_START), the command is a plain `docker run --rm`, and nothing is
+            checked. By default what HCOVERAGE_MEASURE says, else `always`.
 
     Returns:
-        The command as argv tokens, for `subprocess.run` or `shlex.join`.
+        The command as argv tokens, for `subprocess.run` or `shlex.join`. Where no value has a
+        space, or another character that a shell minds, they may be joined by spaces as well.
 
     Raises:
+        MeasureError: `measure` or HCOVERAGE_MEASURE is another word.
         EngineNotFoundError: The engine's client is not on PATH.
         DataDirectoryError: The data directory or the rcfile in it is missing, has not the mode that
             the container's user needs, or is not seen by the engine.
@@ -84,27 +99,57 @@ def get_docker_base_cmd(
             `coverage combine` needs. Under `hcov run` none is needed.
     """
     program = Engine(engine, use_sudo)
+    measured = is_measured(measure)
+    user = _resolved(user, program)
+    added = _measuring_options(program, user, data_dir, options, image) if measured else []
+    whose = () if user is None else ("--user", str(user))
+    return program.argv("run", "--rm", *added, *whose, *options)
+
+
+def _resolved(user: str | int | None, program: Engine) -> str | int | None:
+    """Name this process's own user as a container has to; any other as it is."""
+    if user not in _OWN_USER:
+        return user
+    if not program.use_sudo:  # its engine is root's
+        with contextlib.suppress(EngineError):  # none answers: the command itself will tell
+            return program.own_user()
+    return f"{os.getuid()}:{os.getgid()}"
+
+
+def _measuring_options(
+    program: Engine,
+    user: str | int | None,
+    data_dir: str | os.PathLike[str] | None,
+    options: Sequence[str],
+    image: str | None,
+) -> list[str]:
+    """Check all that a measured container needs, and give the options that it is measured by."""
     program.require_program()
     directory = _data_directory(data_dir)
     _check_data_directory(directory, user)
-    if not use_sudo:  # it may ask for a password, and has no engine but this machine's
+    if not program.use_sudo:  # it may ask for a password, and has no engine but this machine's
         require_visible_once(program, directory)
     rcfile = _fitted_rcfile(directory)
     injection = inject_into(image, program, directory) if image else Injection()
     # What is injected, and what ends a run, needs no mapping.
     if not (injection.mounts or os.path.isdir(os.environ.get(SESSION_VARIABLE, ""))):  # noqa: PTH112
         _warn_without_mapping(rcfile)
-    return program.argv(
-        "run",
-        "--rm",
+    return [
         "--init",
         *("-v", f"{directory}:{CONTAINER_DATA_DIR}"),
         *("-e", f"COVERAGE_FILE={CONTAINER_DATA_DIR}/{_data_file_name(options)}"),
         *("-e", f"COVERAGE_PROCESS_START={CONTAINER_DATA_DIR}/{RCFILE_NAME}"),
-        *injection.run_options(),
-        *(() if user is None else ("--user", str(user))),
-        *options,
-    )
+        *injection.run_options(() if program.use_sudo else _inherited(injection)),
+    ]
+
+
+def _inherited(injection: Injection) -> list[str]:
+    """List the variables that the client had better take from its own environment.
+
+    A test's name may hold anything, and a shell that the tokens are joined for would read it.
+    """
+    values = {name: injection.environment.get(name, "x") for name in PASSED_ON}
+    return [name for name, value in values.items() if shlex.quote(value) != value]
 
 
 def _data_file_name(options: Sequence[str]) -> str:
