@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -188,6 +189,36 @@ class TestDocker:
         assert done.returncode == 1
         assert "`hcov commands setup | sh -e`" in done.stderr
 
+    @pytest.mark.usefixtures("docker", "project")
+    @pytest.mark.parametrize("by_variable", [False, True])
+    def test_cmd_outside_of_a_run_may_be_a_plain_one(
+        self, monkeypatch: pytest.MonkeyPatch, *, by_variable: bool
+    ) -> None:
+        if by_variable:
+            monkeypatch.setenv("HCOVERAGE_MEASURE", "auto")
+        how = [] if by_variable else ["--measure=auto"]
+        done = hcov("docker", "cmd", *how, "--image=shop", "--user=own", "shop")
+        own = f"{os.getuid()}:{os.getgid()}"
+        assert done.stdout == f"docker run --rm --user {own} shop\n", done.stderr
+
+    @pytest.mark.engine
+    def test_cmd_measures_the_image_that_it_is_told_of(
+        self, project: Path, python_image: str
+    ) -> None:
+        """As it is read by a shell that splits at spaces, and with the client by its path."""
+        (project / ".coveragerc").write_text(RCFILE)
+        (project / "app.py").write_text("print('ran')\n")
+        docker = shutil.which("docker")
+        script = (
+            f"PATH={shlex.quote(str(Path(docker or '').parent))}:$PATH; "
+            f"$({sys.executable} -m hcov docker cmd --image={python_image}) "
+            f"-v $PWD:/src {python_image} python3 /src/app.py"
+        )
+        done = hcov("run", "--", "sh", "-ec", script)
+        assert (done.returncode, done.stderr.count("image hcoverage-python")) == (0, 2), done.stderr
+        assert "ran" in done.stdout
+        assert _measures(project / ".coverage", "app.py")
+
     @pytest.mark.usefixtures("docker")
     def test_build_of_a_dockerfile_that_is_not_there(self) -> None:
         done = hcov("docker", "build", "shop")
@@ -198,6 +229,25 @@ class TestDocker:
         done = hcov("docker", "build", "shop", "--build-arg=BASE")
         assert done.returncode == 2
         assert "NAME=VALUE" in done.stderr
+
+    @pytest.mark.parametrize("separator", [["--"], []])
+    def test_build_refuses_what_would_have_another_file_built(
+        self, project: Path, separator: list[str]
+    ) -> None:
+        (project / "Dockerfile").write_text("FROM scratch\n")
+        done = hcov("docker", "build", "shop", "Dockerfile", *separator, "-f", "Other")
+        assert done.returncode == 1
+        assert "[build-option]" in done.stderr
+
+    @pytest.mark.usefixtures("docker")
+    @pytest.mark.parametrize(
+        "options", [["--target", "b"], ["Dockerfile", "--", "--target=b"]], ids=["own", "docker's"]
+    )
+    def test_build_takes_the_stage(self, project: Path, options: list[str]) -> None:
+        (project / "Dockerfile").write_text("FROM a AS c\nFROM c\n")
+        done = hcov("docker", "build", "shop", *options)
+        assert done.returncode == 1
+        assert "no stage 'b'" in done.stderr
 
     @pytest.mark.index
     def test_build_prints_the_image(self, project: Path, image_name: str, base_image: str) -> None:

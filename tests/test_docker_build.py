@@ -370,11 +370,16 @@ def test_keeps_the_user_and_finds_the_python_of_the_base_image(
         docker("image", "rm", "--force", f"{NAME}-base")
 
 
-def test_builds_the_stage_that_is_asked_for(project: Project) -> None:
+@pytest.mark.parametrize(
+    "asked",
+    [{"target": "app"}, {"options": ["--target", "app"]}, {"options": ["--pull=0", "--target=0"]}],
+    ids=["argument", "option", "option by number"],
+)
+def test_builds_the_stage_that_is_asked_for(project: Project, asked: dict[str, Any]) -> None:
     image = project.build(
         SIMPLE.replace("hcoverage-test-kit", "hcoverage-test-kit AS app")
         + "FROM scratch AS last\n",
-        target="app",
+        **asked,
     )
     assert MARKED_LINE in project.marked_lines(project.run(image)[0])
 
