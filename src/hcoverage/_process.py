@@ -7,6 +7,10 @@ newer than Python 3.8, and no error of its own reaches the application.
 
 import os
 import sys
+from marshal import loads
+
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+__builtins__ = __builtins__.copy()  # type: ignore[attr-defined, name-defined, used-before-def]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,11 +94,10 @@ def recorder_contexts() -> "Any":
 
 
 def _load_part(name: str) -> "Any":
-    import marshal
-
-    code = marshal.loads(PARTS[name])
+    code = loads(PARTS[name])
     module = type(sys)(name)
     module.__file__ = code.co_filename
+    module.__builtins__ = __builtins__  # what they were at the start
     exec(code, module.__dict__)
     return module
 

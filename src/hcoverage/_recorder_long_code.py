@@ -9,6 +9,9 @@ output, and no exception of its own reaches the application.
 
 import sys
 
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+__builtins__ = __builtins__.copy()  # type: ignore[attr-defined, name-defined, used-before-def]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType

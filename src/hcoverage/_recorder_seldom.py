@@ -6,44 +6,49 @@ has to load it: that takes as long as all else that starting to record does. Loa
 recorder it is a guest: no lock, no output, and no exception of its own reaches the application.
 """
 
-import _signal  # type: ignore[import-not-found]  # `signal` itself imports `enum` and more.
-import os
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+__builtins__ = __builtins__.copy()  # type: ignore[attr-defined, name-defined, used-before-def]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
     from typing import Any, Final
 
-    from hcoverage._recorder import Marks
+    from hcoverage._recorder import (
+        O_CLOEXEC,
+        O_NOFOLLOW,
+        O_WRONLY,
+        SIGXFSZ,
+        Marks,
+        close,
+        dup,
+        getpid,
+        is_ours,
+        map_file,
+        open_file,
+        pwrite,
+        rename,
+        sigtimedwait,
+        unlink,
+    )
+
+# What the recorder has bound when it was loaded, and gives: when this is loaded, the application
+# may have put others in their place.
+BORROWED: "Final" = (
+    "O_CLOEXEC", "O_NOFOLLOW", "O_WRONLY", "SIGXFSZ", "close", "dup", "getpid", "is_ours",
+    "map_file", "open_file", "pwrite", "rename", "sigtimedwait", "unlink",
+)  # fmt: skip
 
 _STANDARD_ERROR: "Final" = 2
-_IMPORT_FILES: "Final" = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
-
-
-def raise_unless_from(files: "set[str]", error: BaseException) -> None:
-    """Raise an error again that did not come from what we did.
-
-    A signal handler of the application can run while our code does, and raise: a `TimeoutError`
-    from SIGALRM is an `OSError` too.
-
-    Args:
-        files: Those of our code.
-        error: The error.
-    """
-    files = {*files, *_IMPORT_FILES}
-    files |= {function.__code__.co_filename for function in (os.fsencode, os.path.join)}
-    traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename not in files:
-            raise error
-        traceback = traceback.tb_next
+# EINVAL, ENOSYS, EOPNOTSUPP; of Linux, and of macOS, where the last is that of ENOTSUP.
+_NOT_SUPPORTED: "Final" = (22, 38, 95, 45, 78, 102)
+_TOO_LARGE: "Final" = 27  # EFBIG
 
 
 def reserve_otherwise(
     descriptor: int,
     size: int,
-    error: "AttributeError | OSError",
+    error: OSError,
     write_zeros: "Callable[[int, int], None]",
 ) -> None:
     """Take disk space where `posix_fallocate` could not, with SIGXFSZ blocked.
@@ -51,20 +56,14 @@ def reserve_otherwise(
     Args:
         descriptor: Of the file.
         size: How much of it.
-        error: What `posix_fallocate` raised.
+        error: What `posix_fallocate` raised, or that there is none.
         write_zeros: Writes so many bytes into a file.
 
     Raises:
         OSError: There is no space, or it is more than RLIMIT_FSIZE allows.
     """
-    import errno
-
     # macOS has no `posix_fallocate`, and musl no emulation for file systems that cannot reserve.
-    if isinstance(error, OSError) and error.errno not in (
-        errno.EINVAL,
-        errno.ENOSYS,
-        errno.EOPNOTSUPP,
-    ):
+    if error.errno not in _NOT_SUPPORTED:
         _take_size_signal(error)
         raise error
     try:
@@ -76,24 +75,23 @@ def reserve_otherwise(
 
 def _take_size_signal(error: OSError) -> None:
     """Take SIGXFSZ away again, which is waiting where RLIMIT_FSIZE did not allow a size."""
-    import errno
-
-    if error.errno == errno.EFBIG and hasattr(_signal, "sigtimedwait"):
-        _signal.sigtimedwait((_signal.SIGXFSZ,), 0)
+    if error.errno == _TOO_LARGE and sigtimedwait is not None:
+        sigtimedwait((SIGXFSZ,), 0)
 
 
 def discard(path: str, code: int, *, tell: bool) -> None:
     """Take an unusable segment away, or leave its name where no other file tells the loss."""
     try:
         if tell:
-            os.rename(path, "%s.lost-%d" % (path, code))
+            rename(path, "%s.lost-%d" % (path, code))
         else:
-            os.unlink(path)
-    except OSError:
-        pass
+            unlink(path)
+    except Exception as error:
+        if not is_ours(error):
+            raise
 
 
-def map_above_standard_streams(mmap: "ModuleType", descriptor: int, size: int) -> "Any":
+def map_above_standard_streams(descriptor: int, size: int) -> "Any":
     """Map a file where Python 3.12 keeps a duplicate of its descriptor.
 
     In a process started without standard streams the duplicate would become one of them, and what
@@ -102,11 +100,11 @@ def map_above_standard_streams(mmap: "ModuleType", descriptor: int, size: int) -
     spare: list[int] = []
     try:
         while not spare or spare[-1] < _STANDARD_ERROR:
-            spare.append(os.dup(descriptor))
-        return mmap.mmap(descriptor, size)
+            spare.append(dup(descriptor))
+        return map_file(descriptor, size)
     finally:
         for number in spare:
-            os.close(number)
+            close(number)
 
 
 class PositionedSegment:
@@ -122,7 +120,7 @@ class PositionedSegment:
         self._path = path
         self._position = 0
         self._lost = 0
-        self.owner = os.getpid()
+        self.owner = getpid()
         self.room = size
 
     def append(self, content: bytes, length: int) -> int:
@@ -170,15 +168,18 @@ class PositionedMarks:
         try:
             _write_at(self._path, self._position + index, value)
         except OSError as error:
+            if not is_ours(error):
+                raise
             try:
                 self._segment.note_loss(error.errno or 0)
-            except OSError:
-                pass
+            except OSError as other:
+                if not is_ours(other):
+                    raise
 
 
 def _write_at(path: str, position: int, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = open_file(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC)
     try:
-        os.pwrite(descriptor, content, position)
+        pwrite(descriptor, content, position)
     finally:
-        os.close(descriptor)
+        close(descriptor)
