@@ -13,7 +13,8 @@ from posix import O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, close, dup, fstat
 from posix import open as open_file
 
 # Functions look builtins up here: in what they are now, whatever becomes of them.
-__builtins__ = __builtins__.copy()  # type: ignore[attr-defined, name-defined, used-before-def]
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import sys
 from marshal import loads
 
 # Functions look builtins up here: in what they are now, whatever becomes of them.
-__builtins__ = __builtins__.copy()  # type: ignore[attr-defined, name-defined, used-before-def]
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ SETTLED_BEFORE = 0
 ROOT: "tuple[int, int] | None" = None
 CONTAINER = ""
 # Compiled modules of the recorder, which are appended where this one is compiled, see
-# `_startup_directory`: a process reads one file, and has at hand what it may need when it can
-# read no more.
+# `_startup_directory`: a process reads one file.
 PARTS: "dict[str, bytes]" = {}
 
 _started = False
@@ -97,7 +97,7 @@ def _load_part(name: str) -> "Any":
     code = loads(PARTS[name])
     module = type(sys)(name)
     module.__file__ = code.co_filename
-    module.__builtins__ = __builtins__  # what they were at the start
+    module.__builtins__ = __builtins__  # type: ignore[attr-defined] # one copy for all
     exec(code, module.__dict__)
     return module
 

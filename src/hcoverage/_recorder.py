@@ -30,9 +30,7 @@ from posix import (
     O_NOFOLLOW,
     O_RDONLY,
     O_RDWR,
-    O_WRONLY,
     close,
-    dup,
     fchmod,
     fstat,
     getcwd,
@@ -42,17 +40,16 @@ from posix import (
     pwrite,
     read,
     readlink,
-    rename,
     stat,
     uname,
-    unlink,
     urandom,
 )
 from posix import open as open_file
 from sys import _getframe
 
 # Functions look builtins up here: in what they are now, whatever becomes of them.
-__builtins__ = __builtins__.copy()  # type: ignore[attr-defined, name-defined, used-before-def]
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 
 if sys.version_info >= (3, 12):
     # `signal` itself imports `enum` and more.
@@ -70,10 +67,6 @@ if sys.version_info >= (3, 12):
         from mmap import mmap as map_file
     except ImportError:  # A minimal build: every mark is a write then.
         mmap = map_file = None  # type: ignore[assignment, misc]
-    try:
-        from _signal import sigtimedwait
-    except ImportError:  # macOS
-        sigtimedwait = None
 
 _HAS_TRACKFD = sys.version_info >= (3, 13)
 # What not every system has.
@@ -81,14 +74,12 @@ posix_fallocate = getattr(posix, "posix_fallocate", None)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from types import CodeType, FrameType
     from typing import Any, Final, Union
 
-    from hcoverage._recorder_seldom import PositionedMarks, PositionedSegment
-
-    Marks = Union["memoryview[bytes]", PositionedMarks]
-    Segment = Union["MappedSegment", PositionedSegment]
+    Marks = Union["memoryview[bytes]", Any]
+    Segment = Union["MappedSegment", Any]
 
 # The format, as told in docs/recording-format.md.
 MAGIC: "Final" = b"\x89HCOV\r\n\x1a"
@@ -143,7 +134,7 @@ _binascii: "Any" = None
 if "binascii" in sys.builtin_module_names:
     from binascii import crc32 as _compiled_crc32
 elif sys.version_info >= (3, 12):
-    from _imp import create_dynamic, exec_dynamic  # type: ignore[import-not-found]
+    from _imp import create_dynamic, exec_dynamic
 
     # Where it lies is known from `mmap`, which is a shared library beside it or has none.
     _binascii = type(sys)("binascii")
@@ -159,7 +150,6 @@ elif sys.version_info >= (3, 12):
 _LONG_LINE_TABLES: "Final" = (600, 1 << 12) if sys.version_info < (3, 14) else (1 << 62, 1 << 62)
 _BYTES_OF_A_NAME: "Final" = 3
 
-# What most processes have no use for, none should have to load.
 _ARCS_PART: "Final" = __name__ + "_arcs"
 _LONG_CODE_PART: "Final" = __name__ + "_long_code"
 _SELDOM_PART: "Final" = __name__ + "_seldom"
@@ -218,8 +208,7 @@ def start(
         settled_before: When the run began whose end will read what is recorded, on this machine, in
             nanoseconds since the epoch. A source that nobody has touched since is known again by
             its size and time; of all others the CRC-32 is told, too, which takes longer.
-        load: Gives a part of the recorder by the name of its module, also when the application has
-            given up its right to read files. Without it, what may be needed is imported now.
+        load: Gives a part of the recorder by the name of its module. Without it they are imported.
 
     Returns:
         Whether this process is being recorded because of this call.
@@ -242,12 +231,10 @@ def start(
     if skip is None:
         skip = filter(None, os.environ.get(_ENV_SKIP, "").split(os.pathsep))
     try:
-        if load is None:
-            _part(_SELDOM_PART)
-            _part(_LONG_CODE_PART)
-        else:
-            _load_part = load
-            _part(_LONG_CODE_PART)
+        _load_part = load or _import_part
+        # Now: later what they bind may be the application's.
+        _part(_SELDOM_PART)
+        _part(_LONG_CODE_PART)
         writer = _Writer(_absolute(directory), context, container, branch=branch)
         recorder = _Recorder(writer, _skipper(skip, keep), settled_before)
         if branch:
@@ -289,9 +276,6 @@ def _part(name: str) -> "Any":
         return _parts[name]
     except KeyError:
         part = _load_part(name)
-        # A part may be loaded late, when these names are the application's.
-        for borrowed in getattr(part, "BORROWED", ()):
-            part.__dict__[borrowed] = _own_globals[0][borrowed]
         own_files.add(part.__file__)
         own_globals(part.__dict__)
         _parts[name] = part
@@ -316,7 +300,7 @@ def is_ours(error: BaseException) -> bool:
             if not _is_own(frame):
                 return _is_audit_hook(frame)
             trace = trace.tb_next
-    except BaseException as refusal:  # noqa: BLE001 - looking at a frame is audited
+    except BaseException as refusal:  # looking at a frame is audited
         if not isinstance(refusal, Exception):
             raise
     # What another thread raises here (`PyThreadState_SetAsyncExc`) is a class of its own.
@@ -325,7 +309,7 @@ def is_ours(error: BaseException) -> bool:
 
 def _is_own(frame: "FrameType") -> bool:
     names = frame.f_globals
-    return any([names is own for own in _own_globals])
+    return any([names is own for own in _own_globals])  # noqa: C419 - a generator is a frame more
 
 
 def _is_audit_hook(frame: "FrameType") -> bool:
@@ -337,7 +321,7 @@ def _is_audit_hook(frame: "FrameType") -> bool:
     return False
 
 
-def _find_frames() -> "Generator[FrameType | None, FrameType | None, None]":
+def _find_frames() -> "Any":
     """Give frames that run; `sys._getframe` is audited, and what a generator's goes back to is not.
 
     Sent its own frame once, it gives for each further step the one that takes the step.
@@ -587,9 +571,7 @@ class _Recorder:
         self.writer.note_loss(error)
         return disable
 
-    def line_fails(
-        self, filename: str, line: int, error: BaseException, disable: object
-    ) -> object:
+    def line_fails(self, filename: str, line: int, error: BaseException, disable: object) -> object:
         """Mark a line that `regions` has no room for; give what the interpreter is to be told.
 
         Raises:
@@ -845,7 +827,7 @@ def _target_of(path: str) -> str:
 
 def _find_relative(path: str) -> str:
     for directory in (".", *sys.path):
-        candidate = directory + "/" + path if isinstance(directory, str) else path
+        candidate = str(directory) + "/" + path
         if _exists(candidate):
             return candidate
     return path
@@ -1001,7 +983,7 @@ class _Writer:
         _reserve(descriptor, size)
         memory = _map(descriptor, size)
         if memory is None:
-            segment: Segment = _part(_SELDOM_PART).PositionedSegment(path, size)
+            segment: Segment = _part(_SELDOM_PART).positioned_segment(path, size, is_ours)
         else:
             segment = MappedSegment(memory)
         head = b"".join(
@@ -1203,7 +1185,9 @@ def _map(descriptor: int, size: int) -> "memoryview | None":
     try:
         if _HAS_TRACKFD:
             return memoryview(map_file(descriptor, size, trackfd=False))  # type: ignore[call-arg, unused-ignore]
-        return memoryview(_part(_SELDOM_PART).map_above_standard_streams(descriptor, size))
+        return memoryview(
+            _part(_SELDOM_PART).map_above_standard_streams(map_file, descriptor, size)
+        )
     except (OSError, ValueError):
         # ENODEV and EINVAL on some network and VM file systems; ENOMEM under RLIMIT_AS.
         return None

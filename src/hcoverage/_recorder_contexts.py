@@ -14,7 +14,8 @@ application. What is written is told in ``docs/recording-format.md``.
 import sys
 
 # Functions look builtins up here: in what they are now, whatever becomes of them.
-__builtins__ = __builtins__.copy()  # type: ignore[attr-defined, name-defined, used-before-def]
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
