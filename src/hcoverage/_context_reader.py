@@ -6,10 +6,15 @@ It stands alone, and nothing in it is newer than Python 3.8. The file is written
 it has to have its size and its checksum, and what it says is cut to a length.
 """
 
-import mmap
-import os
-import stat
 import sys
+from mmap import PROT_READ
+from mmap import mmap as map_file
+from posix import O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, close, dup, fstat
+from posix import open as open_file
+
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +25,8 @@ TEXT_AT: "Final" = 16
 PRIME: "Final" = 65521
 
 _STANDARD_ERROR: "Final" = 2
+_FILE_TYPE: "Final" = 0o170000
+_REGULAR_FILE: "Final" = 0o100000
 
 
 class ContextReader:
@@ -59,20 +66,20 @@ def remainder(text: bytes) -> int:
     return int.from_bytes(text + b"\1", "little") % PRIME
 
 
-def _map(path: str) -> "mmap.mmap":
+def _map(path: str) -> "map_file":
     # O_NONBLOCK: a FIFO put here must not stop the application.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = open_file(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
     taken = [descriptor]
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != SIZE:
+        status = fstat(descriptor)
+        if status.st_mode & _FILE_TYPE != _REGULAR_FILE or status.st_size != SIZE:
             raise ValueError("no file of contexts")
         if sys.version_info >= (3, 13):
-            return mmap.mmap(descriptor, SIZE, prot=mmap.PROT_READ, trackfd=False)
+            return map_file(descriptor, SIZE, prot=PROT_READ, trackfd=False)
         # The duplicate that is kept must not become one of the standard streams.
         while taken[-1] < _STANDARD_ERROR:
-            taken.append(os.dup(descriptor))
-        return mmap.mmap(descriptor, SIZE, prot=mmap.PROT_READ)
+            taken.append(dup(descriptor))
+        return map_file(descriptor, SIZE, prot=PROT_READ)
     finally:
         for number in taken:
-            os.close(number)
+            close(number)

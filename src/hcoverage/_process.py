@@ -7,6 +7,11 @@ newer than Python 3.8, and no error of its own reaches the application.
 
 import os
 import sys
+from marshal import loads
+
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +38,7 @@ SETTLED_BEFORE = 0
 ROOT: "tuple[int, int] | None" = None
 CONTAINER = ""
 # Compiled modules of the recorder, which are appended where this one is compiled, see
-# `_startup_directory`: a process reads one file, and has at hand what it may need when it can
-# read no more.
+# `_startup_directory`: a process reads one file.
 PARTS: "dict[str, bytes]" = {}
 
 _started = False
@@ -90,11 +94,10 @@ def recorder_contexts() -> "Any":
 
 
 def _load_part(name: str) -> "Any":
-    import marshal
-
-    code = marshal.loads(PARTS[name])
+    code = loads(PARTS[name])
     module = type(sys)(name)
     module.__file__ = code.co_filename
+    module.__builtins__ = __builtins__  # type: ignore[attr-defined] # one copy for all
     exec(code, module.__dict__)
     return module
 

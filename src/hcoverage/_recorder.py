@@ -12,23 +12,65 @@ Left to others: who starts it and when (the hook), what the bytes mean (``_recor
 and may record more than is wanted; it decides nothing that coverage.py's configuration decides.
 
 It is a guest in somebody else's process. It takes no lock, keeps no descriptor where Python allows
-that, prints nothing, and lets no exception of its own reach the application. On a Python without
+that, prints nothing, and lets no exception of its own reach the application. All that it calls it
+has bound below when it was loaded: tests replace functions of ``os`` and builtins, and must not
+find us calling the replacement (``dev/guest_names.py`` sees to it). On a Python without
 ``sys.monitoring`` (before 3.12) it does nothing; the file only has to stay importable there.
 """
 
 # There is no `from __future__ import annotations` here, and annotations are quoted instead: that
 # import is a file to find and load in every measured process.
 import os
+import posix
 import sys
+from posix import (
+    O_CLOEXEC,
+    O_CREAT,
+    O_EXCL,
+    O_NOFOLLOW,
+    O_RDONLY,
+    O_RDWR,
+    close,
+    fchmod,
+    fstat,
+    getcwd,
+    getpid,
+    getppid,
+    lstat,
+    pwrite,
+    read,
+    readlink,
+    stat,
+    uname,
+    urandom,
+)
+from posix import open as open_file
+from sys import _getframe
+
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 
 if sys.version_info >= (3, 12):
-    import _signal  # type: ignore[import-not-found]  # `signal` itself imports `enum` and more.
+    # `signal` itself imports `enum` and more.
+    from _signal import (  # type: ignore[import-not-found]
+        SIG_BLOCK,
+        SIG_SETMASK,
+        SIGXFSZ,
+        pthread_sigmask,
+    )
+    from posix import _path_normpath as normpath  # type: ignore[attr-defined]
     from time import time_ns
 
     try:
         import mmap
+        from mmap import mmap as map_file
     except ImportError:  # A minimal build: every mark is a write then.
-        mmap = None  # type: ignore[assignment]
+        mmap = map_file = None  # type: ignore[assignment, misc]
+
+_HAS_TRACKFD = sys.version_info >= (3, 13)
+# What not every system has.
+posix_fallocate = getattr(posix, "posix_fallocate", None)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,10 +78,8 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
     from typing import Any, Final, Union
 
-    from hcoverage._recorder_seldom import PositionedMarks, PositionedSegment
-
-    Marks = Union["memoryview[bytes]", PositionedMarks]
-    Segment = Union["MappedSegment", PositionedSegment]
+    Marks = Union["memoryview[bytes]", Any]
+    Segment = Union["MappedSegment", Any]
 
 # The format, as told in docs/recording-format.md.
 MAGIC: "Final" = b"\x89HCOV\r\n\x1a"
@@ -90,10 +130,17 @@ _CRC_TABLE: "Final" = (
 )  # fmt: skip
 _crc_room = 1 << 10
 _compiled_crc32: "Any" = None
+_binascii: "Any" = None
 if "binascii" in sys.builtin_module_names:
-    import binascii
+    from binascii import crc32 as _compiled_crc32
+elif sys.version_info >= (3, 12):
+    from _imp import create_dynamic, exec_dynamic
 
-    _compiled_crc32 = binascii.crc32
+    # Where it lies is known from `mmap`, which is a shared library beside it or has none.
+    _binascii = type(sys)("binascii")
+    _binascii.name = "binascii"
+    _directory, _, _binascii.origin = (getattr(mmap, "__file__", None) or "").rpartition("/")
+    _binascii.origin = _directory + "/" + _binascii.origin.replace("mmap", "binascii", 1)
 
 # Before 3.14, a LINE event looks its line up from the beginning of the code object's table, so that
 # the lines of a long module cost the square of their number: 100,000 lines take 50 seconds. In code
@@ -103,18 +150,35 @@ if "binascii" in sys.builtin_module_names:
 _LONG_LINE_TABLES: "Final" = (600, 1 << 12) if sys.version_info < (3, 14) else (1 << 62, 1 << 62)
 _BYTES_OF_A_NAME: "Final" = 3
 
-# What most processes have no use for, none should have to load.
 _ARCS_PART: "Final" = __name__ + "_arcs"
 _LONG_CODE_PART: "Final" = __name__ + "_long_code"
 _SELDOM_PART: "Final" = __name__ + "_seldom"
 
 _CONTAINER_ID_LENGTH: "Final" = 64
 _HEXADECIMAL: "Final" = b"0123456789abcdef"
+_MOST_LINKS: "Final" = 40  # as the kernel
 _FILE_TYPE: "Final" = 0o170000
+_READABLE: "Final" = 0o444
 _REGULAR_FILE: "Final" = 0o100000
 _LINK: "Final" = 0o120000
 _ENCODING: "Final" = sys.getfilesystemencoding()
 _ENCODING_ERRORS: "Final" = sys.getfilesystemencodeerrors()
+_STANDARD_LIBRARY: "Final" = os.__file__.rpartition("/")[0]
+_FRAME: "Final" = type(_getframe())
+_PATHS: "Final" = (str, os.PathLike)
+_NO_MEMORY: "Final" = 12  # ENOMEM
+_NOT_HERE: "Final" = 38  # ENOSYS
+# Py_TPFLAGS_HEAPTYPE: a class that is none of the interpreter's own.
+_HEAP_TYPE: "Final" = 1 << 9
+# Events of `sys.addaudithook` that come of what is called here. `object.__getattr__` is that of
+# `tb_frame`.
+_AUDITED: "Final" = frozenset(
+    (
+        "exec", "import", "marshal.loads", "mmap.__new__", "object.__getattr__", "open", "os.chmod",
+        "os.remove", "os.rename", "os.truncate", "sys._getframe",
+        "sys.monitoring.register_callback",
+    )
+)  # fmt: skip
 
 
 def start(
@@ -144,8 +208,7 @@ def start(
         settled_before: When the run began whose end will read what is recorded, on this machine, in
             nanoseconds since the epoch. A source that nobody has touched since is known again by
             its size and time; of all others the CRC-32 is told, too, which takes longer.
-        load: Gives a part of the recorder by the name of its module, also when the application has
-            given up its right to read files. Without it, what may be needed is imported now.
+        load: Gives a part of the recorder by the name of its module. Without it they are imported.
 
     Returns:
         Whether this process is being recorded because of this call.
@@ -153,13 +216,14 @@ def start(
     global _load_part, current  # noqa: PLW0603 - one process, one recording
     monitoring = getattr(sys, "monitoring", None)
     directory = data_directory or os.environ.get(_ENV_DIRECTORY)
-    if monitoring is None or os.name != "posix" or not directory or _is_measured(monitoring):
+    if monitoring is None or not directory or _is_measured(monitoring):
         return False
+    monitoring = _private(monitoring)
     if branch is None:
         branch = os.environ.get(_ENV_BRANCH) == "1"
     if branch and sys.version_info < (3, 14):
         return False  # Which way a branch went is not told before BRANCH_LEFT and BRANCH_RIGHT.
-    tool = _take_tool(monitoring)
+    tool = _tool_taker(monitoring)()
     if tool is None:
         return False
     if context is None:
@@ -167,22 +231,28 @@ def start(
     if skip is None:
         skip = filter(None, os.environ.get(_ENV_SKIP, "").split(os.pathsep))
     try:
-        if load is None:
-            _part(_SELDOM_PART)
-            _part(_LONG_CODE_PART)
-        else:
-            _load_part = load
-        writer = _Writer(os.path.abspath(directory), context, container, branch=branch)
+        _load_part = load or _import_part
+        # Now: later what they bind may be the application's.
+        _part(_SELDOM_PART)
+        _part(_LONG_CODE_PART)
+        writer = _Writer(_absolute(directory), context, container, branch=branch)
         recorder = _Recorder(writer, _skipper(skip, keep), settled_before)
         if branch:
             _part(_ARCS_PART).monitor(monitoring, tool, recorder)
         else:
             _monitor_lines(monitoring, tool, recorder)
-    except (OSError, ImportError, ValueError):
+    except (OSError, ImportError, ValueError, MemoryError):
         monitoring.free_tool_id(tool)
         return False
     current = (monitoring, tool, recorder)
     return True
+
+
+def _private(module: "Any") -> "Any":
+    """A module as it is now."""
+    copy = type(sys)(module.__name__)
+    copy.__dict__.update(module.__dict__)
+    return copy
 
 
 # What records this process, for `_recorder_contexts`.
@@ -197,6 +267,7 @@ _load_part: "Callable[[str], Any]" = _import_part
 _parts: "dict[str, Any]" = {}
 # Our own code runs after a fork; it is no part of the application.
 own_files: "set[str]" = {start.__code__.co_filename}
+_own_globals: "list[dict[str, Any]]" = [globals()]
 
 
 def _part(name: str) -> "Any":
@@ -204,9 +275,79 @@ def _part(name: str) -> "Any":
     try:
         return _parts[name]
     except KeyError:
-        part = _parts[name] = _load_part(name)
+        part = _load_part(name)
         own_files.add(part.__file__)
+        own_globals(part.__dict__)
+        _parts[name] = part
         return part
+
+
+def own_globals(names: "dict[str, Any]") -> None:
+    """Know frames with these global names for ours."""
+    _own_globals.append(names)
+
+
+def is_ours(error: BaseException) -> bool:
+    """Tell whether an error came of what we did, and not of what the application did meanwhile.
+
+    A signal handler of the application can run while our code does, and raise: a `TimeoutError`
+    from SIGALRM is an `OSError` too. What its audit hook raises, to refuse us something, is ours.
+    """
+    trace = error.__traceback__
+    try:
+        while trace is not None and trace.tb_next is not None:
+            frame = trace.tb_next.tb_frame
+            if not _is_own(frame):
+                return _is_audit_hook(frame)
+            trace = trace.tb_next
+    except BaseException as refusal:  # looking at a frame is audited
+        if not isinstance(refusal, Exception):
+            raise
+    # What another thread raises here (`PyThreadState_SetAsyncExc`) is a class of its own.
+    return isinstance(error, Exception) and not type(error).__flags__ & _HEAP_TYPE
+
+
+def _is_own(frame: "FrameType") -> bool:
+    names = frame.f_globals
+    return any([names is own for own in _own_globals])  # noqa: C419 - a generator is a frame more
+
+
+def _is_audit_hook(frame: "FrameType") -> bool:
+    """Tell by its arguments whether a function of the application is a hook that refuses us."""
+    for value in frame.f_locals.values():
+        event = value[0] if type(value) is tuple and value else value
+        if type(event) is str and event in _AUDITED:
+            return True
+    return False
+
+
+def _find_frames() -> "Any":
+    """Give frames that run; `sys._getframe` is audited, and what a generator's goes back to is not.
+
+    Sent its own frame once, it gives for each further step the one that takes the step.
+    """
+    own: Any = yield None
+    while True:
+        yield own.f_back
+
+
+def _frame_finder() -> "Callable[[], Any]":
+    """Give what tells the frame that calls it."""
+    finder = _find_frames()
+    frame = finder.gi_frame
+    step = finder.send
+    step(None)
+    step(frame)
+
+    def find() -> "Any":
+        try:
+            frame: Any = step(None)
+        except (ValueError, StopIteration):
+            # Another thread is at it, or a signal handler of the application has ended it.
+            return _getframe(1)
+        return frame.f_back
+
+    return find
 
 
 def _is_measured(monitoring: "Any") -> bool:
@@ -220,14 +361,20 @@ def _is_measured(monitoring: "Any") -> bool:
     return str(module).partition(".")[0] == "coverage"
 
 
-def _take_tool(monitoring: "Any") -> "int | None":
-    for number in _TOOL_IDS:
-        try:
-            monitoring.use_tool_id(number, TOOL_NAME)
-        except ValueError:
-            continue
-        return number
-    return None
+def _tool_taker(monitoring: "Any") -> "Callable[[], int | None]":
+    """Give what takes a tool id for us, if there is one."""
+    use_tool_id = monitoring.use_tool_id
+
+    def take() -> "int | None":
+        for number in _TOOL_IDS:
+            try:
+                use_tool_id(number, TOOL_NAME)
+            except ValueError:
+                continue
+            return number
+        return None
+
+    return take
 
 
 def _skipper(entries: "Iterable[str]", keep: "Collection[str]" = ()) -> "Callable[[str], bool]":
@@ -242,10 +389,8 @@ def _skipper(entries: "Iterable[str]", keep: "Collection[str]" = ()) -> "Callabl
     """
     names = set(entries)
     installed = "site-packages" in names
-    standard = os.path.dirname(os.__file__) + os.sep if "stdlib" in names else "\0"
-    directories = (
-        os.path.join(os.path.abspath(name), "") for name in names - {"stdlib", "site-packages"}
-    )
+    standard = _STANDARD_LIBRARY + "/" if "stdlib" in names else "\0"
+    directories = [_absolute(name) + "/" for name in names - {"stdlib", "site-packages"}]
     # What is compiled from no file has a name in angle brackets.
     beginnings = ("<", "memory:", *directories)
 
@@ -277,12 +422,12 @@ def _monitor_lines(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
     events = monitoring.events
     instructions = recorder.instructions
     disable = monitoring.DISABLE
-    get_frame = sys._getframe
     regions = recorder.regions
     region_of = regions.get
     unseen = object()
     add_source = recorder.add_source
-    mark_outside = recorder.mark_outside
+    line_fails = recorder.line_fails
+    start_fails = recorder.start_fails
     watch_lines = line_watcher(monitoring, tool, recorder, _LONG_LINE_TABLES)
     mark = MARK
 
@@ -294,23 +439,25 @@ def _monitor_lines(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
         try:
             region: object = region_of(filename, unseen)
             if region is unseen:
-                region = add_source(filename, get_frame(1))
+                region = add_source(filename)
             if region is not None:
                 watch_lines(code)
-        except RecursionError:
-            # The application is at the edge of its stack: ask again at the next call.
-            return None
+        except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
+            return start_fails(error, disable)
         return disable
 
     def instruction_runs(code: "CodeType", offset: int) -> object:
-        instructions[code.co_linetable][offset] = mark
+        try:
+            instructions[code.co_linetable][offset] = mark
+        except BaseException as error:  # noqa: BLE001
+            return start_fails(error, disable)
         return disable
 
     def line_runs(code: "CodeType", line: int) -> object:
         try:
             regions[code.co_filename][line] = mark  # type: ignore[index]
-        except IndexError:
-            mark_outside(code.co_filename, line)
+        except BaseException as error:  # noqa: BLE001
+            return line_fails(code.co_filename, line, error, disable)
         return disable
 
     monitoring.register_callback(tool, events.PY_START, code_starts)
@@ -336,18 +483,19 @@ def line_watcher(
     set_local_events = monitoring.set_local_events
     line = monitoring.events.LINE
     may_be_long, is_long = long_tables
+    take_tool = _tool_taker(monitoring)
 
     def watch_lines(code: "CodeType") -> None:
         length = len(code.co_linetable)
         if length >= may_be_long and (
             length >= is_long or length >= may_be_long + _BYTES_OF_A_NAME * len(code.co_names)
         ):
-            second = _take_tool(monitoring)
             try:
-                if _part(_LONG_CODE_PART).watch(monitoring, tool, second, code, recorder):
+                if _part(_LONG_CODE_PART).watch(monitoring, tool, take_tool(), code, recorder):
                     return
-            except (OSError, ValueError, OverflowError, MemoryError) as error:
-                raise_if_applications(error)
+            except BaseException as error:
+                if isinstance(error, RecursionError) or not is_ours(error):
+                    raise
         try:
             set_local_events(tool, code, line)
         except ValueError:
@@ -377,13 +525,16 @@ class _Recorder:
         self._real_directories: dict[str, str] = {}
         self._skips = skips
         self._settled_before = settled_before
+        self._find_frame = _frame_finder()
 
-    def add_source(self, filename: str, frame: "FrameType") -> "Marks | None":
+    def add_source(self, filename: str) -> "Marks | None":
         """Make room for the lines of a file that is seen for the first time.
 
+        It is called, by functions of ours, from the callback for code that starts: the frame that
+        starts is asked for the module's names.
+
         Args:
-            filename: The ``co_filename`` of the code that starts.
-            frame: The frame that starts, asked for the module's names.
+            filename: The ``co_filename`` of the code.
 
         Returns:
             What to mark lines in, or None when this file is not recorded.
@@ -393,15 +544,48 @@ class _Recorder:
             return None
         region: Marks | None = None
         try:
+            frame = self._find_frame()
+            while _is_own(frame):
+                frame = frame.f_back
             path, module = _find_source(filename, frame.f_globals, self._real_directories)
             source = describe_source(path, module, self._settled_before)
             region = self.writer.add_lines(source, 0, line_room(source))
             self.sources[filename] = source
         except UnicodeError:
             pass  # No name of a file; coverage.py does not measure it.
-        except (OSError, ValueError, MemoryError) as error:
+        except RecursionError:
+            raise
+        except BaseException as error:  # noqa: BLE001
             self.writer.note_loss(error)
         return self.regions.setdefault(filename, region)
+
+    def start_fails(self, error: BaseException, disable: object) -> object:
+        """Give what the interpreter is to be told where an event could not be recorded.
+
+        Raises:
+            BaseException: The error itself, where it is the application's.
+        """
+        if isinstance(error, RecursionError):
+            # The application is at the edge of its stack: ask again at the next call.
+            return None
+        self.writer.note_loss(error)
+        return disable
+
+    def line_fails(self, filename: str, line: int, error: BaseException, disable: object) -> object:
+        """Mark a line that `regions` has no room for; give what the interpreter is to be told.
+
+        Raises:
+            BaseException: The error itself, where it is the application's.
+        """
+        if isinstance(error, IndexError):
+            try:
+                self.mark_outside(filename, line)
+            except BaseException as other:  # noqa: BLE001
+                return self.start_fails(other, disable)
+        elif self.regions.get(filename) is not None:
+            return self.start_fails(error, disable)
+        # Else it is of a file that is not recorded.
+        return disable
 
     def mark_outside(self, filename: str, line: int) -> None:
         """Mark a line past the room its file was given.
@@ -415,7 +599,9 @@ class _Recorder:
             first = block * _OVERFLOW_LINES
             try:
                 region = self.writer.add_lines(self.sources[filename], first, _OVERFLOW_LINES)
-            except (OSError, ValueError, MemoryError) as error:
+            except RecursionError:
+                raise
+            except BaseException as error:  # noqa: BLE001
                 self.writer.note_loss(error)
                 region = None
             self._overflow[filename, block] = region
@@ -437,17 +623,18 @@ def describe_source(path: str, module: str, settled_before: int) -> bytes:
     name = path.encode(_ENCODING, _ENCODING_ERRORS)
     facts = 0
     try:
-        status = os.lstat(path)
+        status = lstat(path)
         if status.st_mode & _FILE_TYPE == _LINK:
-            path = os.path.realpath(path)
-            name = os.fsencode(path)
-            status = os.stat(path)
+            path = _real_path(path)
+            name = path.encode(_ENCODING, _ENCODING_ERRORS)
+            status = stat(path)
         # Opening anything else can block or take what the application waits for: `python <(cmd)`.
         if status.st_mode & _FILE_TYPE == _REGULAR_FILE:
             facts = _facts(path, status, settled_before)
     except OSError as error:
         # Templates and zipped modules have names that are no files; coverage.py lists them too.
-        raise_if_applications(error)
+        if not is_ours(error):
+            raise
     module_name = module.encode("utf-8", "backslashreplace")
     # One number, since that is quicker than six: what is behind is in the more significant bytes.
     facts |= len(name) << 192 | len(module_name) << 224
@@ -460,11 +647,11 @@ def _facts(path: str, status: "os.stat_result", settled_before: int) -> int:
     # What unpacks archives sets the time of modification, but not the other one.
     if modified < settled_before > status.st_ctime_ns:
         return SOURCE_FOUND | status.st_size << 32 | times
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_file(path, O_RDONLY | O_CLOEXEC)
     try:
-        content = os.read(descriptor, status.st_size + 1)
+        content = read(descriptor, status.st_size + 1)
     finally:
-        os.close(descriptor)
+        close(descriptor)
     return SOURCE_FOUND | SOURCE_READ | len(content) << 32 | times | crc32(content) << 160
 
 
@@ -497,18 +684,14 @@ def crc32(content: bytes) -> int:
 def _load_crc32() -> "Callable[[bytes], int] | None":
     """Load `binascii.crc32` where that is a shared library, without the import system.
 
-    The application may be in the middle of an import, with its locks held, or be an importer. Where
-    it lies is known from `mmap`, which is a shared library beside it or has none.
+    The application may be in the middle of an import, with its locks held, or be an importer.
     """
     try:
-        known: Any = mmap.__spec__
-        directory, name = os.path.split(known.origin)
-        origin = os.path.join(directory, name.replace("mmap", "binascii", 1))
-        loader = type(known.loader)("binascii", origin)
-        module = loader.create_module(type(known)("binascii", loader, origin=origin))
-        loader.exec_module(module)
-    except (AttributeError, TypeError, ImportError, OSError) as error:
-        raise_if_applications(error)
+        module = create_dynamic(_binascii)
+        exec_dynamic(module)
+    except BaseException as error:
+        if not is_ours(error):
+            raise
         return None
     return module.crc32  # type: ignore[no-any-return]
 
@@ -538,19 +721,33 @@ def _find_source(
     get = dict.get  # The globals may be of a class of the application's, with a `get` of its own.
     path = filename
     loaded_from = get(module_globals, "__file__")
-    if loaded_from != filename and loaded_from and isinstance(loaded_from, (str, os.PathLike)):
-        loaded_from = str(loaded_from)
+    if loaded_from != filename and loaded_from and isinstance(loaded_from, _PATHS):
+        loaded_from = loaded_from if type(loaded_from) is str else _text_of(loaded_from)
         if loaded_from.endswith((".pyc", ".pyo")):
             loaded_from = loaded_from[:-1]
         # A .pyc can be moved after it is compiled, but not renamed: another name means `exec`.
-        if loaded_from != path and os.path.basename(loaded_from) == os.path.basename(path):
+        if loaded_from and loaded_from.rpartition("/")[2] == path.rpartition("/")[2]:
             path = loaded_from
     module = get(module_globals, "__name__")
     if module == "__main__":
         # `python -m` says which module it runs in the spec.
-        module = getattr(get(module_globals, "__spec__"), "name", module)
+        module = _name_of(get(module_globals, "__spec__")) or module
     path = _in_real_directory(path, real_directories)
     return path, module if isinstance(module, str) else ""
+
+
+def _text_of(path: "Any") -> str:
+    try:
+        return str(path)
+    except Exception:  # noqa: BLE001 - it may be of a class of the application's
+        return ""
+
+
+def _name_of(spec: "Any") -> "Any":
+    try:
+        return spec.name
+    except Exception:  # noqa: BLE001 - likewise
+        return None
 
 
 def _in_real_directory(path: str, real_directories: "dict[str, str]") -> str:
@@ -565,7 +762,7 @@ def _in_real_directory(path: str, real_directories: "dict[str, str]") -> str:
     if directory[:1] != "/" or "/." in path or "//" in path or not name:
         if path[:1] != "/":
             path = _find_relative(path)
-        directory, name = os.path.split(os.path.abspath(path))
+        directory, _, name = _absolute(path).rpartition("/")
         real = real_directories.get(directory)
     if real is None:
         real = real_directories[directory] = _real_directory(directory, real_directories)
@@ -578,19 +775,72 @@ def _real_directory(path: str, real_directories: "dict[str, str]") -> str:
     above = real_directories.get(parent)
     if above is not None:
         try:
-            if os.lstat(path).st_mode & _FILE_TYPE != _LINK:
+            if lstat(path).st_mode & _FILE_TYPE != _LINK:
                 return above + name + "/"
         except OSError as error:
-            raise_if_applications(error)
-    return os.path.join(os.path.realpath(path), "")
+            if not is_ours(error):
+                raise
+    real = _real_path(path)
+    return real if real == "/" else real + "/"
+
+
+# As `os.path` has them, whose functions call others by names that the application can replace.
+
+
+def _absolute(path: str) -> str:
+    if path[:1] != "/":
+        path = getcwd() + "/" + path
+    return normpath(path)  # type: ignore[no-any-return]
+
+
+def _real_path(path: str) -> str:
+    """Resolve all links in an absolute path, as far as it is there."""
+    left = path.split("/")[::-1]
+    real = ""
+    links = 0
+    while left:
+        name = left.pop()
+        if name == "..":
+            real = real.rpartition("/")[0]
+        elif name not in ("", "."):
+            place = real + "/" + name
+            target = _target_of(place) if links < _MOST_LINKS else ""
+            if target:
+                links += 1
+                left += target.split("/")[::-1]
+                if target[0] == "/":
+                    real = ""
+            else:
+                real = place
+    return real or "/"
+
+
+def _target_of(path: str) -> str:
+    """What a link leads to; nothing where there is none."""
+    try:
+        return readlink(path) if lstat(path).st_mode & _FILE_TYPE == _LINK else ""
+    except OSError as error:
+        if not is_ours(error):
+            raise
+        return ""
 
 
 def _find_relative(path: str) -> str:
-    for directory in [os.curdir, *sys.path]:
-        candidate = os.path.join(directory, path)
-        if os.path.exists(candidate):
+    for directory in (".", *sys.path):
+        candidate = str(directory) + "/" + path
+        if _exists(candidate):
             return candidate
     return path
+
+
+def _exists(path: str) -> bool:
+    try:
+        stat(path)
+    except (OSError, ValueError) as error:
+        if not is_ours(error):
+            raise
+        return False
+    return True
 
 
 class _Writer:
@@ -613,10 +863,11 @@ class _Writer:
         self._told: Segment | None = None
         self._metadata = b""
         self._next_size = _FIRST_SEGMENT
+        # Now: what the application does to them, or to the environment, is of no account.
+        self._facts = _lasting_facts()
         self._identify(forked_from="")
         self._free.append(self._new_segment(0))
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._after_fork)
+        posix.register_at_fork(after_in_child=self._after_fork)
 
     def add_lines(self, source: bytes, first: int, count: int) -> "Marks":
         """Make room to mark lines of a source file.
@@ -647,7 +898,7 @@ class _Writer:
         Returns:
             The segment it is in, and where in that its `count` bytes of content are.
         """
-        if os.getpid() != self._pid:
+        if getpid() != self._pid:
             self._after_fork()  # A fork by compiled code that does not call Python's hooks.
         start = RECORD_FIXED - _SOURCE_FIXED + len(source) + len(more)
         length = _aligned(start + count)
@@ -666,12 +917,15 @@ class _Writer:
         Raises:
             BaseException: The error itself, where it is the application's.
         """
-        raise_if_applications(error)
+        if not is_ours(error):
+            raise error
+        code = getattr(error, "errno", None) or (_NO_MEMORY if type(error) is MemoryError else 0)
         if self._told is not None:
             try:
-                self._told.note_loss(getattr(error, "errno", None) or 0)
-            except OSError:
-                pass
+                self._told.note_loss(code)
+            except BaseException as other:
+                if not is_ours(other):
+                    raise
 
     def _take_segment(self, length: int) -> "Segment":
         try:
@@ -692,21 +946,20 @@ class _Writer:
         try:
             segment = self._create(size, tell=size == least)
         except OSError as error:
-            raise_if_applications(error)
-            if size == least:
+            if size == least or not is_ours(error):
                 raise
             segment = self._create(least, tell=True)
         self._told = segment
         return segment
 
     def _create(self, size: int, *, tell: bool) -> "Segment":
-        stem = os.path.join(self._directory, self._stem)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        stem = self._directory + "/" + self._stem
+        flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
         while True:
             self._part += 1
             path = "%s.%d%s" % (stem, self._part, SUFFIX)
             try:
-                descriptor = os.open(path, flags, 0o644)
+                descriptor = open_file(path, flags, 0o644)
             except FileExistsError:
                 continue  # Another thread counted at the same time.
             break
@@ -717,18 +970,20 @@ class _Writer:
             _part(_SELDOM_PART).discard(path, error.errno or 0, tell=tell)
             raise
         finally:
-            os.close(descriptor)
+            close(descriptor)
 
     def _fill(self, descriptor: int, path: str, size: int) -> "Segment":
         try:
             # The application's umask, or the user it becomes, must not hide this from the report.
-            os.fchmod(descriptor, 0o644)
+            # Only where it would: setting it is audited.
+            if fstat(descriptor).st_mode & _READABLE != _READABLE:
+                fchmod(descriptor, 0o644)
         except OSError:
             pass
         _reserve(descriptor, size)
         memory = _map(descriptor, size)
         if memory is None:
-            segment: Segment = _part(_SELDOM_PART).PositionedSegment(path, size)
+            segment: Segment = _part(_SELDOM_PART).positioned_segment(path, size, is_ours)
         else:
             segment = MappedSegment(memory)
         head = b"".join(
@@ -763,68 +1018,79 @@ class _Writer:
             self._identify(forked_from=self._token.hex())
             self._next_size = _FORKED_SEGMENT
             self._free.append(self._new_segment(0))
-        except (OSError, MemoryError) as error:
+        except BaseException as error:  # noqa: BLE001 - Python would print it
             self.note_loss(error)
 
     def _identify(self, forked_from: str) -> None:
-        self._pid = os.getpid()
+        self._pid = getpid()
         if not forked_from:
             self._root_pid = self._pid
-        self._parent = os.getppid()
-        self._token = os.urandom(8)
+        self._parent = getppid()
+        self._token = urandom(8)
         self._part = 0
         self._next_size = _FIRST_SEGMENT
         self._started = time_ns()
-        host = os.uname().nodename
-        self._stem = "%s.%d.%s" % (host.replace(os.sep, "_"), self._pid, self._token.hex())
-        facts = [
+        host = uname().nodename
+        self._stem = "%s.%d.%s" % (host.replace("/", "_"), self._pid, self._token.hex())
+        facts = (
             ("host", host),
-            ("python", sys.version.split(" ", 1)[0]),
-            ("implementation", sys.implementation.cache_tag or ""),
-            ("executable", sys.executable or ""),
-            ("prefix", sys.prefix),
-            ("base_prefix", sys.base_prefix),
-            ("stdlib", os.path.dirname(os.__file__)),
             ("cwd", _working_directory()),
             ("container", self._container),
-            ("image", os.environ.get("HCOVERAGE_IMAGE", "")),
             ("context", self._context),
             ("branch", "1" if self._branch else ""),
             ("forked_from", forked_from),
             ("root_pid", str(self._root_pid) if forked_from else ""),
-        ]
-        metadata = b"".join(
-            key.encode() + b"=" + os.fsencode(value) + b"\0" for key, value in facts if value
         )
-        arguments = b"".join(b"argv=" + os.fsencode(each) + b"\0" for each in sys.orig_argv)
-        if len(arguments) > _LONGEST_ARGV:
-            # Whole arguments only; a command line can have two megabytes.
-            arguments = arguments[: arguments.rfind(b"\0", 0, _LONGEST_ARGV) + 1]
-        self._metadata = metadata + arguments
+        self._metadata = _encoded(facts) + self._facts
 
 
-def raise_if_applications(error: BaseException) -> None:
-    """Raise an error again that did not come from what we did."""
-    _part(_SELDOM_PART).raise_unless_from(own_files, error)
+def _lasting_facts() -> bytes:
+    """Tell what stays as it is, also after a fork."""
+    facts = (
+        ("python", sys.version.split(" ", 1)[0]),
+        ("implementation", sys.implementation.cache_tag or ""),
+        ("executable", sys.executable or ""),
+        ("prefix", sys.prefix),
+        ("base_prefix", sys.base_prefix),
+        ("stdlib", _STANDARD_LIBRARY),
+        ("image", os.environ.get("HCOVERAGE_IMAGE", "")),
+    )
+    arguments = _encoded([("argv", each) for each in sys.orig_argv], keep_empty=True)
+    if len(arguments) > _LONGEST_ARGV:
+        # Whole arguments only; a command line can have two megabytes.
+        arguments = arguments[: arguments.rfind(b"\0", 0, _LONGEST_ARGV) + 1]
+    return _encoded(facts) + arguments
+
+
+def _encoded(facts: "Iterable[tuple[str, str]]", *, keep_empty: bool = False) -> bytes:
+    return b"".join(
+        [
+            key.encode() + b"=" + value.encode(_ENCODING, _ENCODING_ERRORS) + b"\0"
+            for key, value in facts
+            if value or keep_empty
+        ]
+    )
 
 
 def _working_directory() -> str:
     try:
-        return os.getcwd()
-    except OSError:
+        return getcwd()
+    except OSError as error:
+        if not is_ours(error):
+            raise
         return ""  # It was removed.
 
 
 def _container_id() -> str:
     """The id of the container this process is in, as Docker and Podman show it in its mounts."""
-    if not (os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")):
+    if not (_exists("/.dockerenv") or _exists("/run/.containerenv")):
         return ""
     try:
-        descriptor = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_file("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC)
         try:
-            mounts = os.read(descriptor, 1 << 16)
+            mounts = read(descriptor, 1 << 16)
         finally:
-            os.close(descriptor)
+            close(descriptor)
     except OSError:
         return ""
     # What is mounted into /etc: where an engine runs, there are mounts of its containers too.
@@ -847,7 +1113,7 @@ class MappedSegment:
         self._view = view
         self._marks = view.cast("c")  # a store of one byte takes less than that of a number
         self._position = 0
-        self.owner = os.getpid()
+        self.owner = getpid()
         self.room = len(view)
 
     def append(self, content: bytes, length: int) -> int:
@@ -886,17 +1152,19 @@ def _reserve(descriptor: int, size: int) -> None:
     # Past RLIMIT_FSIZE the kernel sends SIGXFSZ. Python ignores it, but an application may have
     # restored its default action, which is to die. It is sent to this thread, so blocking it here
     # and taking it away again hides it from the application.
-    signals = (_signal.SIGXFSZ,)
-    blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
+    blocked = pthread_sigmask(SIG_BLOCK, (SIGXFSZ,))
     try:
-        os.posix_fallocate(descriptor, 0, size)
-        if size >= _PIECE:
-            # Else the first store into each page takes 5 us on ext4.
-            _write_zeros(descriptor, size)
-    except (AttributeError, OSError) as error:
-        _part(_SELDOM_PART).reserve_otherwise(descriptor, size, error, _write_zeros)
+        try:
+            if posix_fallocate is None:
+                raise OSError(_NOT_HERE, "")  # noqa: TRY301
+            posix_fallocate(descriptor, 0, size)
+            if size >= _PIECE:
+                # Else the first store into each page takes 5 us on ext4.
+                _write_zeros(descriptor, size)
+        except OSError as error:
+            _part(_SELDOM_PART).reserve_otherwise(descriptor, size, error, _write_zeros)
     finally:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
+        pthread_sigmask(SIG_SETMASK, blocked)
 
 
 def _write_zeros(descriptor: int, size: int) -> None:
@@ -907,17 +1175,19 @@ def _write_zeros(descriptor: int, size: int) -> None:
     """
     written = 0
     while written < size:
-        written += os.pwrite(descriptor, bytes(min(_PIECE, size - written)), written)
+        written += pwrite(descriptor, bytes(min(_PIECE, size - written)), written)
 
 
 def _map(descriptor: int, size: int) -> "memoryview | None":
     """Map a file shared, or return None where that cannot be had."""
-    if mmap is None:
+    if map_file is None:
         return None
     try:
-        if sys.version_info >= (3, 13):
-            return memoryview(mmap.mmap(descriptor, size, trackfd=False))
-        return memoryview(_part(_SELDOM_PART).map_above_standard_streams(mmap, descriptor, size))
+        if _HAS_TRACKFD:
+            return memoryview(map_file(descriptor, size, trackfd=False))  # type: ignore[call-arg, unused-ignore]
+        return memoryview(
+            _part(_SELDOM_PART).map_above_standard_streams(map_file, descriptor, size)
+        )
     except (OSError, ValueError):
         # ENODEV and EINVAL on some network and VM file systems; ENOMEM under RLIMIT_AS.
         return None

@@ -6,11 +6,21 @@ is written into them here is told in ``docs/recording-format.md``. Like the reco
 no lock, no output, and no exception of its own reaches the application.
 """
 
-import os
-import sys
+from posix import getpid
+
+# What `dis` is made from.
+try:
+    from _opcode_metadata import opmap  # type: ignore[import-not-found]
+except ImportError:  # before Python 3.13
+    opmap = {}
+
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType
     from typing import Any, Final
 
@@ -63,8 +73,21 @@ class _ArcMonitor:
             (events.BRANCH_LEFT, self._branch_goes),
             (events.BRANCH_RIGHT, self._branch_goes),
         ):
-            monitoring.register_callback(self._tool, event, callback)
+            monitoring.register_callback(self._tool, event, self._guarded(callback))
         monitoring.set_events(self._tool, events.PY_START)
+
+    def _guarded(self, callback: "Callable[..., object]") -> "Callable[..., object]":
+        """Let no error of a callback's own reach the application."""
+        fails = self._recorder.start_fails
+        disable = self._monitoring.DISABLE
+
+        def call(*event: object) -> object:
+            try:
+                return callback(*event)
+            except BaseException as error:  # noqa: BLE001
+                return fails(error, disable)
+
+        return call
 
     def _code_starts(self, code: "CodeType", _offset: int) -> object:
         monitoring = self._monitoring
@@ -75,10 +98,7 @@ class _ArcMonitor:
         try:
             region = recorder.regions[filename]
         except KeyError:
-            try:
-                region = recorder.add_source(filename, sys._getframe(1))
-            except RecursionError:
-                return None
+            region = recorder.add_source(filename)
         if region is not None and id(code) not in self._codes:
             self._codes[id(code)] = _CodeArcs(code, self._log(filename))
             events = monitoring.events
@@ -158,10 +178,6 @@ class _Bytecode:
     """Follows instructions, as far as arcs need it."""
 
     def __init__(self) -> None:
-        from _opcode_metadata import (  # type: ignore[import-not-found]  # What `dis` is made from.
-            opmap,
-        )
-
         self._cache = opmap["CACHE"]
         self._extended = opmap["EXTENDED_ARG"]
         self._jumps = frozenset(
@@ -247,7 +263,9 @@ class _ArcLog:
             return
         try:
             self._write(entry)
-        except (OSError, ValueError, MemoryError) as error:
+        except RecursionError:
+            raise
+        except BaseException as error:  # noqa: BLE001
             self._writer.note_loss(error)
         self._seen.add(entry)
 
@@ -260,7 +278,7 @@ class _ArcLog:
         except IndexError:
             block = None
         # After a fork a block is the parent's, who goes on writing in it.
-        if block is None or block.room < len(content) or block.owner != os.getpid():
+        if block is None or block.room < len(content) or block.owner != getpid():
             size = max(self._next_size, len(content))
             self._next_size = min(size * 2, _LARGEST_ARCS)
             segment, position = self._writer.add_record(ARCS_KIND, self._source, 0, size)
@@ -280,7 +298,7 @@ class _ArcBlock:
         self._segment = segment
         self._position = position
         self.room = room
-        self.owner = os.getpid()
+        self.owner = getpid()
 
     def append(self, content: bytes) -> None:
         """Add an entry."""

@@ -13,10 +13,14 @@ application. What is written is told in ``docs/recording-format.md``.
 
 import sys
 
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType, FrameType
+    from types import CodeType
     from typing import Any, Final, Optional
 
     from hcoverage._context_reader import ContextReader
@@ -46,6 +50,7 @@ class Contexts:
             reader: What is followed; without one, `switch` is called.
         """
         monitoring, tool, recorder = module.current
+        module.own_globals(globals())
         self._monitoring = monitoring
         self._recorder: _Recorder = recorder
         self._checksum: Callable[[bytes], int] = module.checksum
@@ -100,7 +105,7 @@ class Contexts:
             self._arcs.begin_anew()
         self._monitoring.restart_events()
 
-    def region(self, filename: str, frame: "FrameType") -> "Marks | None":
+    def region(self, filename: str) -> "Marks | None":
         """Where the lines of a file are marked in the present context."""
         recorder = self._recorder
         region: Marks | None = recorder.regions.get(filename, _ABSENT)
@@ -108,10 +113,12 @@ class Contexts:
             return region
         source = recorder.sources.get(filename)
         if source is None:
-            return recorder.add_source(filename, frame)
+            return recorder.add_source(filename)
         try:
             region = recorder.writer.add_lines(source, 0, self._line_room(source))
-        except (OSError, ValueError, MemoryError) as error:
+        except RecursionError:
+            raise
+        except BaseException as error:  # noqa: BLE001
             recorder.writer.note_loss(error)
             region = None
         return recorder.regions.setdefault(filename, region)
@@ -120,7 +127,9 @@ class Contexts:
         """Where the instructions of a long code object are marked in the present context."""
         try:
             marks: Marks = self._part(self._long_code_part).room(self._recorder, code)
-        except (OSError, ValueError, OverflowError, MemoryError) as error:
+        except RecursionError:
+            raise
+        except BaseException as error:  # noqa: BLE001
             self._recorder.writer.note_loss(error)
             return None
         return marks
@@ -181,8 +190,8 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     look = contexts.look
     region_of = contexts.region
     regions = recorder.regions
-    mark_outside = recorder.mark_outside
-    get_frame = sys._getframe
+    line_fails = recorder.line_fails
+    fails = recorder.start_fails
     mark = recorder.mark
     # With the code objects, so that an `id` is nobody else's.
     known: dict[int, CodeType] = {}
@@ -190,44 +199,47 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     watch_lines = module.line_watcher(monitoring, tool, recorder, _LONG_LINE_TABLES)
 
     def code_starts(code: "CodeType", _offset: int) -> object:
-        if numbers[0] != contexts._seen:
-            look()
-        if id(code) in known:
-            return again
-        if code.co_name == "__annotate__":
-            return disable
         try:
-            region = region_of(code.co_filename, get_frame(1))
+            if numbers[0] != contexts._seen:
+                look()
+            if id(code) in known:
+                return again
+            if code.co_name == "__annotate__":
+                return disable
+            region = region_of(code.co_filename)
             if region is None:
                 return disable
             watch_lines(code)
-        except RecursionError:
-            return None
-        known[id(code)] = code
+            known[id(code)] = code
+        except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
+            return fails(error, disable)
         return again
 
     def instruction_runs(code: "CodeType", offset: int) -> object:
-        if numbers[0] != contexts._seen:
-            look()
-        marks = instructions.get(code.co_linetable)
-        if marks is None:
-            marks = contexts.instructions(code)
-        if marks is not None:
-            marks[offset] = mark
+        try:
+            if numbers[0] != contexts._seen:
+                look()
+            marks = instructions.get(code.co_linetable)
+            if marks is None:
+                marks = contexts.instructions(code)
+            if marks is not None:
+                marks[offset] = mark
+        except BaseException as error:  # noqa: BLE001
+            return fails(error, disable)
         return disable
 
     def line_runs(code: "CodeType", line: int) -> object:
-        if numbers[0] != contexts._seen:
-            look()
         filename = code.co_filename
-        region = regions.get(filename, _ABSENT)
-        if region is _ABSENT:
-            region = region_of(filename, get_frame(1))
-        if region is not None:
-            try:
+        try:
+            if numbers[0] != contexts._seen:
+                look()
+            region = regions.get(filename, _ABSENT)
+            if region is _ABSENT:
+                region = region_of(filename)
+            if region is not None:
                 region[line] = mark
-            except IndexError:
-                mark_outside(filename, line)
+        except BaseException as error:  # noqa: BLE001
+            return line_fails(filename, line, error, disable)
         return disable
 
     monitoring.register_callback(tool, events.PY_START, code_starts)
@@ -253,32 +265,29 @@ def _arc_monitor(  # noqa: C901 - one class
             again = monitoring.DISABLE if contexts._reader is None else None
             if id(code) in self._codes:
                 return again
-            try:
-                region = contexts.region(code.co_filename, sys._getframe(1))
-            except RecursionError:
-                return None
+            region = contexts.region(code.co_filename)
             found = super()._code_starts(code, offset)
             return found if region is None or found is None else again
 
         def _line_runs(self, code: "CodeType", line: int) -> object:
             contexts.look()
-            if not self._knows(code, sys._getframe(1)):
+            if not self._knows(code):
                 return monitoring.DISABLE
             return super()._line_runs(code, line)
 
         def _code_returns(self, code: "CodeType", offset: int, value: object) -> object:
-            if not self._knows(code, sys._getframe(1)):
+            if not self._knows(code):
                 return monitoring.DISABLE
             return super()._code_returns(code, offset, value)
 
         def _branch_goes(self, code: "CodeType", offset: int, destination: int) -> object:
-            if not self._knows(code, sys._getframe(1)):
+            if not self._knows(code):
                 return monitoring.DISABLE
             return super()._branch_goes(code, offset, destination)
 
-        def _knows(self, code: "CodeType", frame: "FrameType") -> bool:
+        def _knows(self, code: "CodeType") -> bool:
             """Whether code is recorded, also such as was running before its context."""
-            if contexts.region(code.co_filename, frame) is None:
+            if contexts.region(code.co_filename) is None:
                 return False
             if id(code) not in self._codes:
                 self._codes[id(code)] = arcs._CodeArcs(code, self._log(code.co_filename))

@@ -9,6 +9,10 @@ output, and no exception of its own reaches the application.
 
 import sys
 
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType

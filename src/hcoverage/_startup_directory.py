@@ -15,13 +15,13 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Final
 
 from hcoverage import _recorder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import CodeType
 
 COVERAGE_DIRECTORY: Final = "lib"
 # Of what only copies for containers need, see `Settings.names`.
@@ -118,12 +118,12 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
     # PYTHONDONTWRITEBYTECODE is set, no process could keep what it compiled.
     codes = {source.stem: _compile(source) for source in directory.glob("*.py")}
     parts = {
-        name: marshal.dumps(codes[name])
+        name: marshal.dumps(_without_lines(codes[name]))
         for name in _PARTS
         if settings.branch or name != "_hcoverage_recorder_arcs"
     }
     main = directory / _COPIES["hcoverage._process"]
-    codes[main.stem] = _compile(main, f"PARTS = {parts!r}\n")
+    codes[main.stem] = _without_lines(_compile(main, f"PARTS = {parts!r}\n"))
     for name, code in codes.items():
         _write_compiled(directory / f"{name}.py", code)
     _open_to_all(directory)
@@ -139,6 +139,19 @@ def _compile(file: Path, more: str = "") -> CodeType:
     """Compile without docstrings and annotations, which every process would load."""
     tree = _Unannotated().visit(ast.parse(file.read_text(encoding="utf-8") + more))
     return compile(ast.fix_missing_locations(tree), str(file), "exec", optimize=2)
+
+
+def _without_lines(code: CodeType) -> CodeType:
+    """Take out where in the source instructions are: a fifth of what every process loads."""
+    instructions = len(code.co_code) // 2
+    # Entries without a place, each of up to eight instructions (Objects/locations.md of CPython).
+    table = b"\xff" * (instructions // 8)
+    if instructions % 8:
+        table += bytes([0xF8 | (instructions % 8 - 1)])
+    constants = (
+        _without_lines(each) if isinstance(each, CodeType) else each for each in code.co_consts
+    )
+    return code.replace(co_linetable=table, co_consts=tuple(constants))
 
 
 def _open_to_all(directory: Path) -> None:
