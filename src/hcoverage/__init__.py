@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from hcoverage._errors import (
         CombineError,
         DataDirectoryBusyError,
+        DataFileBusyError,
         ForeignHookError,
         ForeignHookWarning,
         HcoverageError,
@@ -98,6 +99,7 @@ __all__ = [
     "CoreChoice",
     "CoreError",
     "DataDirectoryBusyError",
+    "DataFileBusyError",
     "DetachedWatch",
     "Finding",
     "ForeignHookError",
@@ -193,6 +195,7 @@ _NAMES: Final = {
     "_errors": (
         "CombineError",
         "DataDirectoryBusyError",
+        "DataFileBusyError",
         "ForeignHookError",
         "ForeignHookWarning",
         "HcoverageError",
