@@ -40,7 +40,7 @@ def main() -> None:
     environment = dict(os.environ)
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     promises = dict.fromkeys([MEASURE], 1.0) | LIBRARIES
-    starts = {name: ("-c", name) for name in promises}
+    starts: dict[str, tuple[str, ...]] = {name: ("-c", name) for name in promises}
     for name in ["", *hcov.list_commands(hcov.make_context("hcov", ["init"]))]:
         shown = f"hcov {name}".strip()
         promises[shown] = COMMAND

@@ -13,7 +13,7 @@ import click
 
 import hcoverage
 import hdocker
-from hcov import _doctor, _report, _run
+from hcov import _doctor, _run
 from hcov._cli_docker import docker, engine_option, sudo_option
 from hcov._cli_sets import common, diff, only
 from hcov._init import IGNORED, write_rcfile
@@ -279,7 +279,7 @@ def report(
     chosen = hcoverage.read_rcfile(rcfile)
     if live:
         ctx.exit(_run.report_live(data_dir, chosen))
-    ctx.exit(_report.report(data_file, chosen))
+    ctx.exit(_run.report_data(data_file, chosen))
 
 
 main.add_command(diff)
