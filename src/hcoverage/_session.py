@@ -22,7 +22,12 @@ from hcoverage._atomic_write import write_atomically
 from hcoverage._claim import claimed
 from hcoverage._core import Core, CoreChoice, choose_core, worth_skipping
 from hcoverage._environment import SESSION_VARIABLE, session_environment, users_data_file
-from hcoverage._errors import CombineError, DataDirectoryBusyError, RcfileError
+from hcoverage._errors import (
+    CombineError,
+    DataDirectoryBusyError,
+    MissingCoverageError,
+    RcfileError,
+)
 from hcoverage._project_files import project_files
 from hcoverage._project_roots import importing_from_here, roots
 from hcoverage._rcfile import Rcfile, as_rcfile
@@ -204,6 +209,7 @@ def open_session(
         OSError: The rcfile is missing, or the data directory, site-packages or what the rcfile has
             as `data_file` cannot be written.
     """
+    _require_coverage()
     here = Path.cwd()
     with contextlib.ExitStack() as undo:
         private = undo.enter_context(_private_directory.opened(here))
@@ -350,6 +356,15 @@ def _left_by_earlier_runs(here: Path, directory: Path, kept: Path) -> tuple[Path
     _private_directory.tidy_up(here)
     outside = _private_directory.data_of_killed_sessions(here)
     return (*outside, *([] if aside is None else [aside]))
+
+
+def _require_coverage() -> None:
+    """Refuse where this Python has no coverage.py: its processes get the one that is here."""
+    if not _can_be_imported("coverage"):
+        raise MissingCoverageError(
+            f"{sys.executable} cannot import coverage.py: "
+            f"install it with `{sys.executable} -m pip install coverage`"
+        )
 
 
 def _require_sources_and_plugins(rcfile: Rcfile, here: Path) -> None:
