@@ -28,6 +28,7 @@ from coverage.results import should_fail_under
 from coverage.version import __url__
 
 from hcov._messages import tell
+from hcov._report import UNDER_THRESHOLD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
 
     import hcoverage
 
-# coverage.py's own exit statuses.
-FAILED: Final = 1
-UNDER_THRESHOLD: Final = 2
+_FAILED: Final = 1  # as coverage.py's command has it
 
 
 @dataclass(frozen=True)
@@ -154,10 +153,10 @@ class Analysis:
                 page = f"; see {__url__}/messages.html#error-{slug}" if slug else ""
                 text = str(error.args[0])
                 said.write(f"{text.rstrip('.') if page else text}{page}\n")
-                outcome.append(FAILED)
+                outcome.append(_FAILED)
             except Exception as error:  # noqa: BLE001 - of a plugin: what was measured is merged
                 said.write(f"{type(error).__name__}: {error}\n")
-                outcome.append(FAILED)
+                outcome.append(_FAILED)
         for text in dict.fromkeys(str(warning.message) for warning in warned):
             if text not in self._measuring.told:
                 self._measuring.told.add(text)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 import hcoverage
 from hcov._messages import message_of, tell
-from hcov._origins_page import NAME, write_page
 from hcov._summary import short
 
 if TYPE_CHECKING:
@@ -105,6 +104,8 @@ def report_origins(
         quiet: Tell nothing but problems.
     """
     if page_directory is not None:
+        from hcov._origins_page import NAME  # noqa: PLC0415 - most runs write none
+
         # That of an earlier run says nothing of this one, and may not be written anew.
         with contextlib.suppress(OSError):
             (page_directory / NAME).unlink(missing_ok=True)
@@ -128,6 +129,8 @@ def _write_page(
     *,
     quiet: bool,
 ) -> None:
+    from hcov._origins_page import write_page  # noqa: PLC0415 - most runs write none
+
     try:
         path = write_page(origins, files, directory)
     except (hcoverage.MissingExtraError, OSError) as error:

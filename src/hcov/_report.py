@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 FILE_REPORTS: Final = ("html", "xml", "json", "lcov")
 FORMATS: Final = ("text", "markdown", "total")
 
+# coverage.py's own exit status for a total under --fail-under.
+UNDER_THRESHOLD: Final = 2
+
 
 def report(
     analysis: Analysis,

@@ -15,7 +15,7 @@ from hcov._command import NotStartedError, run_command
 from hcov._messages import message_of, tell
 from hcov._origin_table import counted_origins, report_origins
 from hcov._progress_bar import progress_bar
-from hcov._report import report
+from hcov._report import UNDER_THRESHOLD, report
 from hcov._step_summary import append_step_summary
 from hcov._summary import (
     short,
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 DATA_LOST: Final = 3
-UNDER_THRESHOLD: Final = 2  # as coverage.py has it
-SETUP_FAILED: Final = 125  # as env(1), timeout(1) and `docker run` have it
 
 
 @dataclasses.dataclass(frozen=True)

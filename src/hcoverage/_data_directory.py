@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 RCFILE_NAME: Final = ".coveragerc"
-DEFAULT_DATA_DIR: Final = "coverage_data"
 
 _MODE: Final = 0o777
 _DATA_FILE_PREFIX: Final = ".coverage."

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from hcoverage._rcfile import Rcfile
 
+DEFAULT_DATA_DIR: Final = "coverage_data"
+
 DATA_DIR_VARIABLE: Final = "HCOVERAGE_DATA_DIR"
 SESSION_VARIABLE: Final = "HCOVERAGE_SESSION"
 DATA_FILE_VARIABLE: Final = "COVERAGE_FILE"

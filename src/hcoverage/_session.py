@@ -21,7 +21,12 @@ from hcoverage import _data_directory, _guest_settings, _hook, _private_director
 from hcoverage._atomic_write import write_atomically
 from hcoverage._claim import claimed
 from hcoverage._core import Core, CoreChoice, choose_core, worth_skipping
-from hcoverage._environment import SESSION_VARIABLE, session_environment, users_data_file
+from hcoverage._environment import (
+    DEFAULT_DATA_DIR,
+    SESSION_VARIABLE,
+    session_environment,
+    users_data_file,
+)
 from hcoverage._errors import (
     CombineError,
     DataDirectoryBusyError,
@@ -314,7 +319,7 @@ def _opened_data_directory(
     if given is not None:
         undo.enter_context(_held(here / given, here / given))
         return here / given, here / given
-    default = here / _data_directory.DEFAULT_DATA_DIR
+    default = here / DEFAULT_DATA_DIR
     is_left_over = default.is_dir() and _data_directory.is_only_left_over(default)
     # Else somebody has containers write into it.
     if os.path.lexists(default) and not is_left_over:
