@@ -267,7 +267,9 @@ def _read(
         choice = _choice(settings)
         finder = SourceFinder(roots(settings, Path.cwd()), filter(Path.is_dir, sources))
         recordings_file = target.workshop / ".coverage.recordings"
-        recorded = _read_recordings(recordings, recordings_file, settings, finder, reader, choice)
+        recorded = _read_recordings(
+            recordings, recordings_file, settings, finder, reader, choice=choice
+        )
         origins = reader.origins.with_hosts(recorded.of_hosts)
         reader = dataclasses.replace(reader, origins=origins)
         batch = _read_data_files(sources, listed, target.path, reader)
