@@ -342,10 +342,14 @@ class TestADirectoryThatIsInTheProjectAlready:
         assert directory.stat().st_mode & 0o777 == 0o777
         assert (directory / ".coveragerc").exists()
 
-    def test_is_the_data_directory_of_one_run_at_a_time(self, project: Path) -> None:
+    def test_that_is_named_is_the_data_directory_of_one_run_at_a_time(self, project: Path) -> None:
         (project / "coverage_data").mkdir()
+        (project / "other.rc").write_text(f"{RCFILE}data_file = other\n")
         with started() as run:
-            refused = hcov("run", "--", sys.executable, "one.py")
+            refused = hcov(
+                *("run", "--rcfile=other.rc", "--data-dir=coverage_data"),
+                *("--", sys.executable, "one.py"),
+            )
             assert refused.returncode == 125
             assert "another run" in refused.stderr
         assert run.returncode == 1  # of its program, which had no input

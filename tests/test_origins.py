@@ -428,14 +428,16 @@ class TestTable:
         assert "who ran what" not in done.stderr
 
     def test_many_origins_are_counted_instead_of_listed(self) -> None:
-        from hcov._origin_table import origins_of_files, table
+        from hcov._analysis import analysed
+        from hcov._origin_table import counted_origins, table
 
         for number in range(14):
             data_file(f"{number:012x}", 1, [1])
         hcoverage.combine(["data"])
-        origins = hcoverage.read_origins(".coverage")
-        files = origins_of_files(origins, Path(".coverage"), hcoverage.read_rcfile())
-        lines = table(origins, files)
+        with analysed(Path(".coverage"), hcoverage.read_rcfile()) as analysis:
+            counted = counted_origins(Path(".coverage"), analysis)
+            assert counted is not None
+            lines = table(counted.origins, counted.files())
         assert len(lines) == 12
         assert lines[-1] == "and 4 more"
 

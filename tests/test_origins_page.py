@@ -14,7 +14,8 @@ import pytest
 from coverage import CoverageData
 
 import hcoverage
-from hcov._origin_table import OriginsOfFile, report_origins
+from hcov._analysis import analysed
+from hcov._origin_table import OriginsOfFile, counted_origins, report_origins
 from hcov._origins_page import write_page
 from hcov._report import report
 
@@ -79,8 +80,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         _write_project()
         hcoverage.combine(["data"], command=7)
         settings = Path(".coverage"), hcoverage.read_rcfile()
-        assert report(*settings, files=["html"], quiet=True) == 0
-        report_origins(*settings, page_directory=Path("htmlcov"), quiet=True)
+        with analysed(*settings) as analysis:
+            counted = counted_origins(settings[0], analysis)
+            assert report(analysis, files=["html"], quiet=True) == 0
+            report_origins(counted, page_directory=Path("htmlcov"), quiet=True)
     yield project / "htmlcov" / "origins.html"
     shutil.rmtree(project)
 
@@ -312,16 +315,20 @@ class TestWriting:
         assert "&lt;img" in text
 
     def test_without_the_template_engine_it_says_how_to_get_it(
-        self, page: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self,
+        page: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setitem(sys.modules, "jinja2", None)
         project = page.parents[1]
-        report_origins(
-            project / ".coverage",
-            hcoverage.read_rcfile(project / ".coveragerc"),
-            page_directory=page.parent,
-            quiet=True,
-        )
+        settings = project / ".coverage", hcoverage.read_rcfile(project / ".coveragerc")
+        (tmp_path / page.name).touch()
+        with analysed(*settings) as analysis:
+            counted = counted_origins(settings[0], analysis)
+            report_origins(counted, page_directory=tmp_path, quiet=True)
+        assert not (tmp_path / page.name).exists()
         assert "pip install 'hcoverage[html]'" in capsys.readouterr().err
 
     def test_a_page_that_coverage_py_did_not_write_is_no_link(self, tmp_path: Path) -> None:

@@ -174,11 +174,12 @@ def test_a_session_in_a_session_has_only_its_own_doors(
 class TestTwoSessionsInOneEnvironment:
     OPEN = (
         "import hcoverage, subprocess, sys, os\n"
+        "os.environ['COVERAGE_FILE'] = sys.argv[1] + '.merged'\n"
         "with hcoverage.open_session(data_dir=sys.argv[1]) as session:\n"
         "    print('open', flush=True)\n"
         "    sys.stdin.readline()\n"
         "    subprocess.run(sys.argv[2:], env={}, check=True)\n"
-        "    hcoverage.combine(session.data_paths(), data_file=sys.argv[1] + '.merged')\n"
+        "    session.combine(session.data_file)\n"
     )
 
     @pytest.fixture

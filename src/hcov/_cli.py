@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 import hcoverage
-import hdocker
-from hcov import _doctor, _report, _run
 from hcov._cli_docker import docker, engine_option, sudo_option
 from hcov._cli_sets import common, diff, only
-from hcov._init import IGNORED, write_rcfile
 from hcov._messages import message_of, tell
 from hcov._report import FILE_REPORTS, FORMATS
+
+# What the commands do is imported as they do it: a help, or a completion, takes none of it.
+# ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SETUP_FAILED: Final = 125  # as env(1), timeout(1) and `docker run` have it
+CORES: Final = ("auto", "recorder", "coverage")
 _EXISTING: Final = click.Path(path_type=Path)
 # Since click 8.2 a group without arguments raises its help, as an error of usage.
 _HELP_ASKED_FOR: Final = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -36,7 +38,7 @@ _rcfile_option = click.option(
 _data_dir_option = click.option(
     "--data-dir",
     type=_EXISTING,
-    default=Path(hcoverage.DEFAULT_DATA_DIR),
+    default=hcoverage.DEFAULT_DATA_DIR,
     show_default=True,
     metavar="DIR",
     help="Where processes and containers write their data.",
@@ -51,7 +53,7 @@ _data_dir_of_run_option = click.option(
 
 _core_option = click.option(
     "--core",
-    type=click.Choice([core.value for core in hcoverage.Core]),
+    type=click.Choice(CORES),
     help="What measures. [default: HCOVERAGE_CORE, else the rcfile's core, else auto]",
 )
 
@@ -72,7 +74,7 @@ class _Group(click.Group):
                     return super().invoke(ctx)
             except (hcoverage.HcoverageError, ImportError, OSError) as error:
                 tell(f"error: {message_of(error)}")
-                ctx.exit(_run.SETUP_FAILED if ctx.invoked_subcommand == "run" else 1)
+                ctx.exit(SETUP_FAILED if ctx.invoked_subcommand == "run" else 1)
 
 
 @contextlib.contextmanager
@@ -134,9 +136,9 @@ def main() -> None:
 @click.option(
     "--containers/--no-containers",
     default=True,
-    envvar=hdocker.CONTAINERS_VARIABLE,
+    envvar=hcoverage.CONTAINERS_VARIABLE,
     help="Whether what runs in containers is measured. [default: yes, unless "
-    f"{hdocker.CONTAINERS_VARIABLE}=0]",
+    f"{hcoverage.CONTAINERS_VARIABLE}=0]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print problems only, no report.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
@@ -161,6 +163,8 @@ def run(ctx: click.Context, /, command: tuple[str, ...], **options: Any) -> None
       125  hcov could not set up measuring; the command did not run
       126  the command cannot be run      127  there is no such command
     """
+    from hcov import _run
+
     reports = tuple(name for name in FILE_REPORTS if options.pop(name))
     ctx.exit(_run.run(command, _run.Options(reports=reports, **options)))
 
@@ -169,6 +173,8 @@ def run(ctx: click.Context, /, command: tuple[str, ...], **options: Any) -> None
 @click.option("--force", is_flag=True, help="Replace a .coveragerc that is there.")
 def init(*, force: bool) -> None:
     """Write a good .coveragerc for the project that you are in."""
+    from hcov._init import IGNORED, write_rcfile
+
     path = write_rcfile(Path.cwd(), force=force)
     tell(f"wrote {path.name}; now try: hcov run -- python -m pytest")
     tell(f"for .gitignore: {' '.join(IGNORED)}")
@@ -203,7 +209,7 @@ def remove() -> None:
 
 @main.command()
 @_rcfile_option
-@click.option("--data-file", type=_EXISTING, default=Path(".coverage"), show_default=True)
+@click.option("--data-file", type=_EXISTING, default=".coverage", show_default=True)
 @click.option("--append", is_flag=True, help="Add to what is in the data file already.")
 @click.option("--keep", is_flag=True, help="Leave the merged files where they are.")
 @click.argument("paths", nargs=-1, type=click.Path(), metavar="[PATH]...")
@@ -219,6 +225,8 @@ def combine(ctx: click.Context, /, paths: tuple[str, ...], **options: Any) -> No
     What is merged is removed, but for archives and URLs. A file that cannot be merged is left
     alone and named, and the exit status is then 3.
     """
+    from hcov import _run
+
     rcfile = options.pop("rcfile")
     ctx.exit(_run.combine(paths or _places_of_data(), rcfile=rcfile, **options))
 
@@ -249,6 +257,8 @@ def doctor(ctx: click.Context, /, images: tuple[str, ...], **options: Any) -> No
     Exit status:
       0  there is no problem      1  there is one      2  wrong usage
     """
+    from hcov import _doctor
+
     ctx.exit(_doctor.doctor(images, _doctor.Options(**options)))
 
 
@@ -259,7 +269,7 @@ main.add_command(docker)
 @_rcfile_option
 @_data_dir_of_run_option
 @click.option("--live", is_flag=True, help="The coverage so far of a run that is in progress.")
-@click.option("--data-file", type=_EXISTING, default=Path(".coverage"), show_default=True)
+@click.option("--data-file", type=_EXISTING, default=".coverage", show_default=True)
 @click.pass_context
 def report(
     ctx: click.Context,
@@ -276,10 +286,12 @@ def report(
     each run that is in progress here, as often as you like: it does not touch them, and the run's
     own report is the same.
     """
+    from hcov import _run
+
     chosen = hcoverage.read_rcfile(rcfile)
     if live:
         ctx.exit(_run.report_live(data_dir, chosen))
-    ctx.exit(_report.report(data_file, chosen))
+    ctx.exit(_run.report_data(data_file, chosen))
 
 
 main.add_command(diff)
@@ -293,7 +305,7 @@ def commands() -> None:
 
 
 @commands.command("setup")
-@click.option("--rcfile", type=_EXISTING, default=Path(".coveragerc"), show_default=True)
+@click.option("--rcfile", type=_EXISTING, default=".coveragerc", show_default=True)
 @_data_dir_option
 def commands_setup(rcfile: Path, data_dir: Path) -> None:
     """Print the commands that make the data directory and put the rcfile into it."""

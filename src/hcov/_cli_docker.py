@@ -86,7 +86,7 @@ def cmd(arguments: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401 - a
 @_measure_option
 @click.option("-q", "--quiet", is_flag=True, help="Do not show the build's output.")
 @click.argument("image_name")
-@click.argument("dockerfile", type=click.Path(path_type=Path), default=Path("Dockerfile"))
+@click.argument("dockerfile", type=click.Path(path_type=Path), default="Dockerfile")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def build(
     build_args: tuple[str, ...],
@@ -125,7 +125,7 @@ def build(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("compose.coverage.yaml"),
+    default="compose.coverage.yaml",
     show_default=True,
     metavar="FILE",
 )

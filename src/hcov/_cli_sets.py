@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import hcoverage
-from hcov import _set_commands
-from hcov._set_commands import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from hcov._set_commands import Place
+
+# As in `_cli`: what a command does is imported as it does it.
+# ruff: noqa: PLC0415
 
 _PATH = click.Path(path_type=Path)
 
@@ -30,7 +32,7 @@ def _with_place(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--data-file",
             type=_PATH,
-            default=Path(".coverage"),
+            default=".coverage",
             show_default=True,
             help="The merged data file whose origins are meant.",
         ),
@@ -47,9 +49,10 @@ def _with_place(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@contextlib.contextmanager
-def _place(rcfile: Path | None, data_file: Path, output: Path | None) -> Iterator[Place]:
-    yield Place(hcoverage.read_rcfile(rcfile), data_file, output)
+def _place(rcfile: Path | None, data_file: Path, output: Path | None) -> Place:
+    from hcov._set_commands import Place
+
+    return Place(hcoverage.read_rcfile(rcfile), data_file, output)
 
 
 @click.command()
@@ -78,8 +81,9 @@ def diff(
     Lines are statements, as coverage.py's report counts them. A branch is told where its line is in
     both. With -o, what A has and B has not is written.
     """
-    with _place(**place) as where:
-        ctx.exit(_set_commands.diff(first, second, where, fail_on_loss=fail_on_loss))
+    from hcov import _set_commands
+
+    ctx.exit(_set_commands.diff(first, second, _place(**place), fail_on_loss=fail_on_loss))
 
 
 @click.command()
@@ -94,8 +98,9 @@ def only(origin: str, **place: Any) -> None:  # noqa: ANN401
     hcov only shop:1 -o shop.coverage
     coverage html --data-file shop.coverage
     """
-    with _place(**place) as where:
-        _set_commands.only(origin, where)
+    from hcov import _set_commands
+
+    _set_commands.only(origin, _place(**place))
 
 
 @click.command()
@@ -104,5 +109,6 @@ def only(origin: str, **place: Any) -> None:  # noqa: ANN401
 @click.argument("second", metavar="B")
 def common(first: str, second: str, **place: Any) -> None:  # noqa: ANN401
     """Tell what A and B have in common; each is a data file, or origin:NAME of the last run."""
-    with _place(**place) as where:
-        _set_commands.common(first, second, where)
+    from hcov import _set_commands
+
+    _set_commands.common(first, second, _place(**place))

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import sys
 from typing import TYPE_CHECKING, Final
-
-import click
 
 import hcoverage
 
@@ -27,7 +26,8 @@ def tell(message: str) -> None:
     text = "\n".join([f"hcov: {lines[0]}", *lines[1:]])
     write = _WRITE.get()
     if write is None:
-        click.echo(text, err=True)
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
     else:
         write(f"{text}\n")
 

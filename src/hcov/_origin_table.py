@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import hcoverage
 from hcov._messages import message_of, tell
-from hcov._origins_page import write_page
-from hcov._statements import reported_files
 from hcov._summary import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from hcov._analysis import Analysis, ReportedFile
 
 _SHOWN: Final = 10
 HEADINGS: Final = ("origin", "processes", "files", "lines", "only it ran")
@@ -52,50 +53,73 @@ class OriginsOfFile:
         return self.ran.get(origin, frozenset()).difference(*others)
 
 
-def origins_of_files(
-    origins: hcoverage.OriginData, data_file: Path, rcfile: hcoverage.Rcfile
-) -> list[OriginsOfFile]:
-    """Count what each origin ran of each file that coverage.py's reports are about.
+class CountedOrigins:
+    """The origins of a merged data file, and what each ran of each file that reports are about.
 
     Args:
         origins: The origins of the data file.
-        data_file: The data file.
-        rcfile: The rcfile.
+        analysis: The analysis of it; best before anything else is made of that.
     """
-    by_origin = {name: origins.ran(name).by_file() for name in origins.names}
-    counted = []
-    with reported_files(data_file, rcfile) as files:
-        for file in files:
-            lines = {name: found.get(file.measured, ()) for name, found in by_origin.items()}
-            ran = {name: file.statements_in(found) for name, found in lines.items() if found}
-            ran = {name: found for name, found in ran.items() if found}
-            counted.append(OriginsOfFile(file.name, file.page, file.statements, ran))
-    return counted
+
+    def __init__(self, origins: hcoverage.OriginData, analysis: Analysis) -> None:
+        self.origins = origins
+        self._analysis = analysis
+        self._by_origin = {name: origins.ran(name).by_file() for name in origins.names}
+        self._counted: dict[str, OriginsOfFile] = {}
+        analysis.look_with(self._count)
+
+    def files(self) -> list[OriginsOfFile]:
+        """Give what each origin ran of each file, as coverage.py's reports are sorted."""
+        reported = [file.measured for file in self._analysis.files()]
+        return [self._counted[path] for path in reported]
+
+    def _count(self, file: ReportedFile) -> None:
+        lines = {name: found.get(file.measured, ()) for name, found in self._by_origin.items()}
+        ran = {name: file.statements_in(found) for name, found in lines.items() if found}
+        ran = {name: found for name, found in ran.items() if found}
+        self._counted[file.measured] = OriginsOfFile(file.name, file.page, file.statements, ran)
+
+
+def counted_origins(data_file: Path, analysis: Analysis) -> CountedOrigins | None:
+    """Have the origins of a data file counted as it is analysed; None where it does not tell them.
+
+    Args:
+        data_file: The merged data file.
+        analysis: The analysis of it, before anything is made of that.
+    """
+    try:
+        return CountedOrigins(hcoverage.read_origins(data_file), analysis)
+    except hcoverage.OriginsError:
+        return None
 
 
 def report_origins(
-    data_file: Path, rcfile: hcoverage.Rcfile, *, page_directory: Path | None, quiet: bool
+    counted: CountedOrigins | None, *, page_directory: Path | None, quiet: bool
 ) -> None:
     """Tell who ran what, where there is more than one origin, and write the page of it.
 
     Args:
-        data_file: The merged data file.
-        rcfile: The rcfile.
+        counted: The origins, counted; None where the data does not tell them.
         page_directory: Where coverage.py's HTML report is; None for no page.
         quiet: Tell nothing but problems.
     """
-    try:
-        origins = hcoverage.read_origins(data_file)
-    except hcoverage.OriginsError:
+    if page_directory is not None:
+        from hcov._origins_page import NAME  # noqa: PLC0415 - most runs write none
+
+        # That of an earlier run says nothing of this one, and may not be written anew.
+        with contextlib.suppress(OSError):
+            (page_directory / NAME).unlink(missing_ok=True)
+    if counted is None:
         return
-    is_told = not quiet and len(origins.names) > 1
+    is_told = not quiet and len(counted.origins.names) > 1
     if not is_told and page_directory is None:
         return
-    files = origins_of_files(origins, data_file, rcfile)
+    files = counted.files()
     if is_told:
-        tell("\n".join(["who ran what:", *(f"  {row}" for row in table(origins, files))]))
+        rows_shown = table(counted.origins, files)
+        tell("\n".join(["who ran what:", *(f"  {row}" for row in rows_shown)]))
     if page_directory is not None and page_directory.is_dir():
-        _write_page(origins, files, page_directory, quiet=quiet)
+        _write_page(counted.origins, files, page_directory, quiet=quiet)
 
 
 def _write_page(
@@ -105,6 +129,8 @@ def _write_page(
     *,
     quiet: bool,
 ) -> None:
+    from hcov._origins_page import write_page  # noqa: PLC0415 - most runs write none
+
     try:
         path = write_page(origins, files, directory)
     except (hcoverage.MissingExtraError, OSError) as error:

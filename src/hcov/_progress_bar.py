@@ -7,8 +7,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-import click
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -48,8 +46,10 @@ class _Progress:
         if self._bar is None:
             if time.monotonic() - self._started < _PATIENCE or done == total:
                 return
+            from click import progressbar  # noqa: PLC0415 - most merges are over before it is shown
+
             self._bar = self._stack.enter_context(
-                click.progressbar(length=total, label=f"hcov: {self._label}", file=sys.stderr)
+                progressbar(length=total, label=f"hcov: {self._label}", file=sys.stderr)
             )
         self._bar.length = total
         self._bar.update(max(0, done - self._bar.pos))

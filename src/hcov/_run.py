@@ -13,7 +13,7 @@ import hcoverage
 import hdocker
 from hcov._command import NotStartedError, run_command
 from hcov._messages import message_of, tell
-from hcov._origin_table import report_origins
+from hcov._origin_table import counted_origins, report_origins
 from hcov._progress_bar import progress_bar
 from hcov._report import UNDER_THRESHOLD, report
 from hcov._step_summary import append_step_summary
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 DATA_LOST: Final = 3
-SETUP_FAILED: Final = 125  # as env(1), timeout(1) and `docker run` have it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +128,19 @@ def report_live(data_dir: Path | None, rcfile: hcoverage.Rcfile) -> int:
         merged = Path(directory) / ".coverage"
         result = hcoverage.combine(found, coveragerc=rcfile, data_file=merged, keep=True)
         tell_result(result, "so far")
-        return report(merged, rcfile)
+        return report_data(merged, rcfile)
+
+
+def report_data(data_file: Path, rcfile: hcoverage.Rcfile) -> int:
+    """Print coverage.py's report of a merged data file.
+
+    Returns:
+        coverage.py's exit status.
+    """
+    from hcov._analysis import analysed  # noqa: PLC0415 - with most of coverage.py
+
+    with analysed(data_file, rcfile) as analysis:
+        return report(analysis)
 
 
 def environment_of(session: hcoverage.Session, options: Options) -> Mapping[str, str]:
@@ -169,22 +180,33 @@ def finish(
         tell(f"error: {message_of(error)}")
         return DATA_LOST
     result = merged.result
-    reported = report(
-        result.data_file,
-        session.rcfile,
-        layout=options.layout,
-        files=options.reports,
-        fail_under=options.fail_under,
-        printed=options.printed,
-        quiet=options.quiet,
-    )
-    html = Path(session.rcfile.settings.html_dir) if "html" in options.reports else None
-    report_origins(result.data_file, session.rcfile, page_directory=html, quiet=options.quiet)
     problems = [*merged.unmeasured, *what_is_missing(result)]
-    append_step_summary(result.data_file, session.rcfile, problems)
+    reported = _report_all(result.data_file, session.rcfile, options, problems)
     if reported == UNDER_THRESHOLD:
         return UNDER_THRESHOLD
     return DATA_LOST if reported or not is_whole(result) else 0
+
+
+def _report_all(
+    data_file: Path, rcfile: hcoverage.Rcfile, options: Options, problems: Sequence[str]
+) -> int:
+    """Print and write all that was asked for, of one analysis; give coverage.py's exit status."""
+    from hcov._analysis import analysed  # noqa: PLC0415 - with most of coverage.py
+
+    html = Path(rcfile.settings.html_dir) if "html" in options.reports else None
+    with analysed(data_file, rcfile) as analysis:
+        counted = counted_origins(data_file, analysis)
+        reported = report(
+            analysis,
+            layout=options.layout,
+            files=options.reports,
+            fail_under=options.fail_under,
+            printed=options.printed,
+            quiet=options.quiet,
+        )
+        report_origins(counted, page_directory=html, quiet=options.quiet)
+        append_step_summary(analysis, counted, problems)
+    return reported
 
 
 def merge(

@@ -12,11 +12,12 @@ import click
 
 import hcoverage
 from hcov._messages import tell
-from hcov._statements import ReportedFile, reported_files
 from hcov._summary import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from hcov._analysis import ReportedFile
 
 LOSS: Final = 1
 _ORIGIN: Final = "origin:"
@@ -162,6 +163,8 @@ def _compare(
     operands: Iterable[str],
 ) -> list[_File]:
     """Count what both have of each file, by name."""
+    from hcov._analysis import analysed  # noqa: PLC0415 - with most of coverage.py
+
     both = ours.union(theirs)
     had = _Counted(ours), _Counted(theirs)
     measured_at = min(_times(operands), default=0.0)
@@ -169,8 +172,8 @@ def _compare(
     with tempfile.TemporaryDirectory(prefix="hcov-") as directory:
         merged = Path(directory) / "both"
         both.write(merged)
-        with reported_files(merged, place.rcfile) as files:
-            for file in files:
+        with analysed(merged, place.rcfile) as analysis:
+            for file in analysis.files():
                 known.add(file.measured)
                 mine, other = (side.statements(file) for side in had)
                 changed = _changed(file.measured, measured_at)

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 import hcoverage
 from hcov._messages import message_of, tell
-from hcov._origin_table import HEADINGS, origins_of_files, rows
+from hcov._origin_table import HEADINGS, rows
 from hcov._report import report_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
+
+    from hcov._analysis import Analysis
+    from hcov._origin_table import CountedOrigins
 
 VARIABLE: Final = "GITHUB_STEP_SUMMARY"
 _SHOWN: Final = 50
@@ -29,22 +31,24 @@ _MARKUP: Final = re.compile(r"[\\`*_{}\[\]<>#|~&!@$]")
 _MARKUP_OF_NAMES: Final = re.compile(r"(?P<escaped>\\[^\n])|[`\[\]<>&]")
 
 
-def append_step_summary(data_file: Path, rcfile: hcoverage.Rcfile, problems: Sequence[str]) -> None:
+def append_step_summary(
+    analysis: Analysis, counted: CountedOrigins | None, problems: Sequence[str]
+) -> None:
     """Append the summary of a run to the file that `VARIABLE` names, if it names one.
 
     Args:
-        data_file: The merged data file.
-        rcfile: The rcfile.
+        analysis: The analysis of the merged data file.
+        counted: The origins of it, counted; None where the data does not tell them.
         problems: What is missing, in lines for a person.
     """
     path = os.environ.get(VARIABLE)
     if not path:
         return
     blocks = [
-        _total(data_file, rcfile),
+        _total(analysis),
         _list(problems),
-        _origins(data_file, rcfile),
-        _files(data_file, rcfile),
+        _origins(counted),
+        _files(analysis),
     ]
     text = "\n\n".join(block for block in blocks if block)
     try:
@@ -64,8 +68,8 @@ def escaped(text: str) -> str:
     return _MARKUP.sub(r"\\\g<0>", hcoverage.printable(text))
 
 
-def _total(data_file: Path, rcfile: hcoverage.Rcfile) -> str:
-    total = report_text(data_file, rcfile, "total").strip()
+def _total(analysis: Analysis) -> str:
+    total = report_text(analysis, "total").strip()
     return f"## Coverage: {escaped(total)} %" if total else "## Coverage: nothing to report"
 
 
@@ -73,12 +77,10 @@ def _list(problems: Sequence[str]) -> str:
     return "\n".join(f"- {escaped(problem)}" for problem in problems)
 
 
-def _origins(data_file: Path, rcfile: hcoverage.Rcfile) -> str:
-    try:
-        origins = hcoverage.read_origins(data_file)
-    except hcoverage.OriginsError:
+def _origins(counted: CountedOrigins | None) -> str:
+    if counted is None:
         return ""
-    cells = rows(origins, origins_of_files(origins, data_file, rcfile))
+    cells = rows(counted.origins, counted.files())
     rule = ["---", *("---:" for _ in HEADINGS[1:])]
     lines = [_row(HEADINGS), _row(rule), *(_row(map(escaped, row)) for row in cells[:_SHOWN])]
     if cells[_SHOWN:]:
@@ -90,8 +92,8 @@ def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _files(data_file: Path, rcfile: hcoverage.Rcfile) -> str:
-    table = _MARKUP_OF_NAMES.sub(_once_escaped, report_text(data_file, rcfile, "markdown")).strip()
+def _files(analysis: Analysis) -> str:
+    table = _MARKUP_OF_NAMES.sub(_once_escaped, report_text(analysis, "markdown")).strip()
     if len(table.encode()) > _LONGEST_TABLE:
         return "The table of files is too long for a summary: `coverage report` prints it."
     return f"<details><summary>Files</summary>\n\n{table}\n\n</details>" if table else ""

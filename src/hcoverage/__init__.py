@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from hcoverage._commands import combine_commands, coverage_subprocess_commands
     from hcoverage._contexts import ContextError, Contexts
     from hcoverage._core import Core, CoreChoice, CoreError
-    from hcoverage._data_directory import DEFAULT_DATA_DIR, IN_CONTAINER, RCFILE_NAME
+    from hcoverage._data_directory import IN_CONTAINER, RCFILE_NAME
     from hcoverage._default_rcfile import default_rcfile_text
     from hcoverage._detached_watch import DetachedWatch
     from hcoverage._environment import (
         CONTAINERS_VARIABLE,
         CONTEXT_FILE_VARIABLE,
         DATA_DIR_VARIABLE,
+        DEFAULT_DATA_DIR,
         SESSION_VARIABLE,
         VARIABLES,
         unmeasured_environment,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from hcoverage._errors import (
         CombineError,
         DataDirectoryBusyError,
+        DataFileBusyError,
         ForeignHookError,
         ForeignHookWarning,
         HcoverageError,
@@ -101,6 +103,7 @@ __all__ = [
     "CoreChoice",
     "CoreError",
     "DataDirectoryBusyError",
+    "DataFileBusyError",
     "DetachedWatch",
     "Finding",
     "ForeignHookError",
@@ -186,12 +189,13 @@ _NAMES: Final = {
     "_commands": ("combine_commands", "coverage_subprocess_commands"),
     "_contexts": ("ContextError", "Contexts"),
     "_core": ("Core", "CoreChoice", "CoreError"),
-    "_data_directory": ("DEFAULT_DATA_DIR", "IN_CONTAINER", "RCFILE_NAME"),
+    "_data_directory": ("IN_CONTAINER", "RCFILE_NAME"),
     "_default_rcfile": ("default_rcfile_text",),
     "_environment": (
         "CONTAINERS_VARIABLE",
         "CONTEXT_FILE_VARIABLE",
         "DATA_DIR_VARIABLE",
+        "DEFAULT_DATA_DIR",
         "SESSION_VARIABLE",
         "VARIABLES",
         "unmeasured_environment",
@@ -200,6 +204,7 @@ _NAMES: Final = {
     "_errors": (
         "CombineError",
         "DataDirectoryBusyError",
+        "DataFileBusyError",
         "ForeignHookError",
         "ForeignHookWarning",
         "HcoverageError",

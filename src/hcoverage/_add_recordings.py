@@ -46,6 +46,7 @@ def add_to_data(
     local_path: Callable[[str], str] = lambda path: path,
     *,
     known: Mapping[str, Known] | None = None,
+    choice: Choice | None = None,
     is_here: Callable[[Recording], bool] = lambda _: True,
 ) -> Selected:
     """Add recordings to coverage.py data, as coverage.py would have measured them.
@@ -58,6 +59,7 @@ def add_to_data(
         local_path: Says where the source of a recorded path is on this machine. A source that is
             there, and is not what ran, is left out.
         known: What sources were when the run began, by their paths.
+        choice: What counts by `config`, where that is known already.
         is_here: Tells of a recording whether its interpreter is on this machine.
 
     Returns:
@@ -67,7 +69,7 @@ def add_to_data(
         RcfileError: The configuration names a source that is no directory.
     """
     branch = config.branch
-    wanted = _Wanted(Choice(config), Sources(local_path, known or {}), is_here)
+    wanted = _Wanted(choice or Choice(config), Sources(local_path, known or {}), is_here)
     recordings = list(recordings)
     left_out = [each for each in recordings if branch and not each.process.branch]
     if len(left_out) < len(recordings):

@@ -267,7 +267,9 @@ def _read(
         choice = _choice(settings)
         finder = SourceFinder(roots(settings, Path.cwd()), filter(Path.is_dir, sources))
         recordings_file = target.workshop / ".coverage.recordings"
-        recorded = _read_recordings(recordings, recordings_file, settings, finder, reader)
+        recorded = _read_recordings(
+            recordings, recordings_file, settings, finder, reader, choice=choice
+        )
         origins = reader.origins.with_hosts(recorded.of_hosts)
         reader = dataclasses.replace(reader, origins=origins)
         batch = _read_data_files(sources, listed, target.path, reader)
@@ -323,6 +325,8 @@ def _read_recordings(
     settings: CoverageConfig,
     finder: SourceFinder,
     reader: _Reader,
+    *,
+    choice: Choice,
 ) -> RecordedData:
     """Put what was recorded into one data file."""
     if not files:
@@ -339,6 +343,7 @@ def _read_recordings(
         executor=reader.executor,
         progress=reader.progress,
         origins=reader.origins,
+        choice=choice,
     )
 
 

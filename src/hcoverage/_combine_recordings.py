@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from hcoverage._origins import Origins
     from hcoverage._recordings import LostProcess
+    from hcoverage._source_choice import Choice
     from hcoverage._source_finder import SourceFinder
     from hcoverage._source_identity import Known
 
@@ -45,6 +46,7 @@ def write_recorded_data(
     executor: Executor | None = None,
     progress: Callable[[int], object] = int,
     origins: Origins | None = None,
+    choice: Choice | None = None,
 ) -> RecordedData:
     """Write what recordings hold, filtered as coverage.py would have, into a new data file.
 
@@ -58,6 +60,7 @@ def write_recorded_data(
         progress: Told how many files more have been read.
         origins: Tells the origins of processes, which are put before their contexts; None for
             contexts as they are.
+        choice: What counts by the settings, where that is known already.
 
     Returns:
         What is in the data file, and what is not.
@@ -84,6 +87,7 @@ def write_recorded_data(
         data,
         config,
         known=known,
+        choice=choice,
         is_here=lambda recording: _machine_of(recording.process) == here,
     )
     data.close()

@@ -11,7 +11,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._data_directory import DEFAULT_DATA_DIR, RCFILE_NAME
+from hcoverage._data_directory import RCFILE_NAME
+from hcoverage._environment import DEFAULT_DATA_DIR
 from hcoverage._errors import UnknownReportError
 from hcoverage._guest_settings import container_rcfile_text
 from hcoverage._rcfile import read_rcfile

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 RCFILE_NAME: Final = ".coveragerc"
-DEFAULT_DATA_DIR: Final = "coverage_data"
 
 _MODE: Final = 0o777
 _DATA_FILE_PREFIX: Final = ".coverage."
@@ -89,6 +88,25 @@ def put_rcfile(directory: Path, text: str) -> None:
         OSError: It cannot be written.
     """
     write_atomically(directory / RCFILE_NAME, text)
+
+
+def is_locked(directory: Path) -> bool:
+    """Tell whether a run has a directory, such as the data directory, or may have it.
+
+    Args:
+        directory: The directory; whoever has it has locked it (`locked`).
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True  # also where there are no locks: what may be somebody's is left alone
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @contextlib.contextmanager
@@ -195,11 +213,16 @@ def keep(files: Iterable[Path], place: Path) -> dict[Path, Path]:
         Where each was, and where it is now.
     """
     moved: dict[Path, Path] = {}
+    # Another run's, which would merge what lies in it.
+    is_others = is_locked(place)
+    aside = None
     for file in files:
         with contextlib.suppress(OSError, UntrustedDataError):
             make(place)
+            if is_others:
+                aside = aside or _make_aside(place)
             is_taken = os.path.lexists(place / file.name)
-            target = (_make_aside(place) if is_taken else place) / file.name
+            target = (aside or (_make_aside(place) if is_taken else place)) / file.name
             move(file, target)
             moved[file] = target
     return moved

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 
     from hcoverage._rcfile import Rcfile
 
+DEFAULT_DATA_DIR: Final = "coverage_data"
+
 DATA_DIR_VARIABLE: Final = "HCOVERAGE_DATA_DIR"
 SESSION_VARIABLE: Final = "HCOVERAGE_SESSION"
+DATA_FILE_VARIABLE: Final = "COVERAGE_FILE"
 # Set to 0 by users, or by a run for its command, it has hdocker leave containers alone.
 CONTAINERS_VARIABLE: Final = "HCOVERAGE_CONTAINERS"
 # What a process is started for, and the file in the data directory that tells what it is by then.
@@ -23,7 +26,7 @@ CONTEXT_FILE_VARIABLE: Final = "HCOVERAGE_CONTEXT_FILE"
 VARIABLES: Final = (
     "COVERAGE_PROCESS_START",
     "COVERAGE_PROCESS_CONFIG",
-    "COVERAGE_FILE",
+    DATA_FILE_VARIABLE,
     DATA_DIR_VARIABLE,
     SESSION_VARIABLE,
     CONTEXT_VARIABLE,
@@ -58,7 +61,7 @@ def injected_environment(rcfile: Rcfile, data_dir: Path, directory: Path) -> dic
         # children that start in another directory; it has precedence over the rcfile.
         "COVERAGE_PROCESS_CONFIG": for_processes_here(rcfile, directory, data_file).encoded,
         # For multiprocessing's children, which read the rcfile again.
-        "COVERAGE_FILE": str(data_file),
+        DATA_FILE_VARIABLE: str(data_file),
         DATA_DIR_VARIABLE: str(data_dir),
     }
 
@@ -68,6 +71,7 @@ def session_environment(
     startup: Path,
     data_dir: Path,
     for_coverage: Mapping[str, str],
+    data_file: str | None = None,
 ) -> dict[str, str]:
     """Give the whole environment of a command that a session measures.
 
@@ -78,21 +82,34 @@ def session_environment(
         data_dir: The data directory, absolute.
         for_coverage: The variables by which coverage.py's own hook starts it too, where every
             process is measured by it; none where the recorder does, in whose way it would be.
+        data_file: The COVERAGE_FILE of what the command itself measures or merges; None for none.
 
     Returns:
-        The environment. COVERAGE_FILE is not in it: a `coverage combine` that the command runs for
-        a purpose of its own would take it for an order to merge our data.
+        The environment. It says nowhere where our data is: a `coverage combine` that the command
+        runs for a purpose of its own would take it for an order to merge that.
     """
     unmeasured = unmeasured_environment(inherited)
     # Without the startup directory of a session around this one, whose code would be measured.
     python_path = [str(startup), *filter(None, [unmeasured.get("PYTHONPATH")])]
+    own = {} if data_file is None else {DATA_FILE_VARIABLE: data_file}
     return {
         **unmeasured,
+        **own,
         **for_coverage,
         SESSION_VARIABLE: str(startup),
         DATA_DIR_VARIABLE: str(data_dir),
         "PYTHONPATH": os.pathsep.join(python_path),
     }
+
+
+def users_data_file(inherited: Mapping[str, str]) -> str | None:
+    """Give the data file that the user has named by COVERAGE_FILE; None where `inject` did.
+
+    Args:
+        inherited: Any environment, such as `os.environ`.
+    """
+    is_injected = DATA_DIR_VARIABLE in inherited and not inherited.get(SESSION_VARIABLE)
+    return None if is_injected else inherited.get(DATA_FILE_VARIABLE)
 
 
 def unmeasured_environment(inherited: Mapping[str, str]) -> dict[str, str]:

@@ -84,6 +84,10 @@ class DataDirectoryBusyError(HcoverageError):
     """Another run is measuring into the same data directory."""
 
 
+class DataFileBusyError(HcoverageError):
+    """Another run is measuring for the same data file."""
+
+
 class HcoverageWarning(_Explained, UserWarning):
     """Something that does not stop the run, but that its owner would want to know.
 

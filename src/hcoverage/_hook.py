@@ -94,6 +94,7 @@ def install() -> Path:
         ForeignHookError: There is a `coverage.pth` that is neither ours nor coverage.py's line.
         HookPermissionError: No such directory can be written.
     """
+    require_coverage()
     return _install(lambda path: path, temporary=False)
 
 
@@ -105,7 +106,6 @@ def _install(then: Callable[[Path], _T], *, temporary: bool) -> _T:
         temporary: Mark it as there for one run only. A hook that is there already keeps its mark
             if it is a lasting one.
     """
-    require_coverage()
     refusals = []
     for directory in _directories():
         try:
@@ -146,7 +146,8 @@ def remove() -> None:
 def held() -> Iterator[Path]:
     """Have the hook in place for the length of a `with` block, shared with other runs.
 
-    The last one out removes it, unless a lasting hook was there before. Raises as `install` does.
+    The last one out removes it, unless a lasting hook was there before. Raises as `install` does,
+    but for a missing coverage.py: a session has its own for each Python.
     """
     # A signal whose handler raises waits until there is somebody to undo what is begun here.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)

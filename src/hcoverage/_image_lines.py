@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from hcoverage._data_directory import DEFAULT_DATA_DIR, RCFILE_NAME
+from hcoverage._data_directory import RCFILE_NAME
+from hcoverage._environment import DEFAULT_DATA_DIR
 from hcoverage._guest_settings import container_rcfile_text
 from hcoverage._hook import pth_text
 from hcoverage._rcfile import read_rcfile

@@ -10,8 +10,7 @@ import os
 from pathlib import Path
 
 from hcoverage import _hook
-from hcoverage._data_directory import DEFAULT_DATA_DIR
-from hcoverage._environment import injected_environment
+from hcoverage._environment import DEFAULT_DATA_DIR, injected_environment
 from hcoverage._rcfile import explained, read_rcfile
 
 # What `remove` puts back: the values before the first `inject`, and what `inject` made of them.

@@ -65,7 +65,7 @@ def make_data_directory(private: Path) -> Path:
 
 def data_of_running_sessions(project: Path) -> list[Path]:
     """List the data directories outside a project of sessions that are measuring it now."""
-    found = [directory / _DATA for directory in _of(project) if _is_locked(directory)]
+    found = [each / _DATA for each in _of(project) if _data_directory.is_locked(each)]
     return [data for data in found if data.is_dir()]
 
 
@@ -74,15 +74,19 @@ def data_of_killed_sessions(project: Path) -> list[Path]:
 
     Their sessions were killed, or could not move it into the project.
     """
-    ended = [directory / _DATA for directory in _of(project) if not _is_locked(directory)]
-    left = [data for data in ended if data.is_dir() and _data_directory.left_in(data)]
-    return sorted(left, key=lambda data: data.lstat().st_mtime)
+    ended = [each / _DATA for each in _of(project) if not _data_directory.is_locked(each)]
+    left: dict[Path, float] = {}
+    for data in ended:
+        with contextlib.suppress(OSError):  # another run has tidied up meanwhile
+            if _data_directory.left_in(data):
+                left[data] = data.lstat().st_mtime
+    return sorted(left, key=left.__getitem__)
 
 
 def tidy_up(project: Path) -> None:
     """Remove what killed sessions of a project left, but for data."""
     for directory in _of(project):
-        if not _is_locked(directory):
+        if not _data_directory.is_locked(directory):
             _remove(directory)
 
 
@@ -110,20 +114,6 @@ def _note(directory: Path) -> str:
         return ""
 
 
-def _is_locked(directory: Path) -> bool:
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True  # also where there are no locks: what may be somebody's is left alone
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def _remove(directory: Path) -> None:
     """Remove a session's own directory, but for data that is still in it, and its note."""
     data = directory / _DATA
@@ -132,9 +122,10 @@ def _remove(directory: Path) -> None:
     if not data.is_dir():
         shutil.rmtree(directory, ignore_errors=True)
         return
-    for entry in directory.iterdir():
-        if entry.is_dir():
-            if entry != data:
-                shutil.rmtree(entry, ignore_errors=True)
-        elif entry.name != _NOTE:
-            entry.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # another run tidies up, too
+        for entry in list(directory.iterdir()):
+            if entry.is_dir():
+                if entry != data:
+                    shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != _NOTE:
+                entry.unlink(missing_ok=True)

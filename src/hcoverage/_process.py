@@ -170,7 +170,8 @@ def _name_of_container() -> str:
 
 def _told_to_coverage(container: str) -> "dict[str, str]":
     """Give the variables by which coverage.py is told how to measure this process."""
-    wanted = {"COVERAGE_PROCESS_START": RCFILE}
+    # A COVERAGE_FILE that is there is for what the application measures itself.
+    wanted = {"COVERAGE_PROCESS_START": RCFILE, "COVERAGE_FILE": DATA_DIR + "/.coverage"}
     if DATA_FILE:
         wanted["COVERAGE_FILE"] = DATA_FILE + "." + container
     core = ""

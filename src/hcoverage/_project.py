@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage import _data_directory, _private_directory
 from hcoverage._core import CoreChoice, CoreError, choose_core
-from hcoverage._environment import VARIABLES
+from hcoverage._environment import DEFAULT_DATA_DIR, VARIABLES
 from hcoverage._errors import RcfileError
 from hcoverage._rcfile import Rcfile, read_rcfile
 from hcoverage._target import lock_of
@@ -137,7 +137,7 @@ def look_at_project(
     """
     here = Path.cwd()
     rcfile = _look_at_rcfile(here, coveragerc, core)
-    directory = here / (data_dir or _data_directory.DEFAULT_DATA_DIR)
+    directory = here / (data_dir or DEFAULT_DATA_DIR)
     facts = _look_at_data_directory(directory)
     if data_dir is None:
         facts = _as_a_run_chooses(facts, here)

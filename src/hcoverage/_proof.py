@@ -21,6 +21,7 @@ from hcoverage._combine import combine
 from hcoverage._errors import CombineError, NoDataError
 from hcoverage._finding import Finding, Status
 from hcoverage._page import Page
+from hcoverage._rcfile import read_rcfile
 from hcoverage._session import open_session
 from hcoverage._unmeasured import pids_of
 from hcoverage._watch import SeenPython
@@ -230,8 +231,10 @@ def open_proof(facts: RcfileFacts) -> Iterator[Proof]:
         probes.chmod(0o755)
         branch = facts.rcfile is not None and facts.rcfile.settings.branch
         text = _RCFILE.format(directory=probes, container=_CONTAINER_DIRECTORY, branch=branch)
-        rcfile = directory / _data_directory.RCFILE_NAME
-        rcfile.write_text(text, encoding="utf-8")
+        place = directory / _data_directory.RCFILE_NAME
+        place.write_text(text, encoding="utf-8")
+        # Not where COVERAGE_FILE says: a run may be at work for that.
+        rcfile = read_rcfile(place).changed(data_file=str(directory / ".coverage"))
         stack.enter_context(contextlib.chdir(directory))
         core = facts.choice.core if facts.choice else None
         yield Proof(stack.enter_context(open_session(rcfile, core=core)), probes)

@@ -19,9 +19,20 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage import _data_directory, _guest_settings, _hook, _private_directory
 from hcoverage._atomic_write import write_atomically
+from hcoverage._claim import claimed
 from hcoverage._core import Core, CoreChoice, choose_core, worth_skipping
-from hcoverage._environment import SESSION_VARIABLE, session_environment
-from hcoverage._errors import CombineError, RcfileError
+from hcoverage._environment import (
+    DEFAULT_DATA_DIR,
+    SESSION_VARIABLE,
+    session_environment,
+    users_data_file,
+)
+from hcoverage._errors import (
+    CombineError,
+    DataDirectoryBusyError,
+    MissingCoverageError,
+    RcfileError,
+)
 from hcoverage._project_files import project_files
 from hcoverage._project_roots import importing_from_here, roots
 from hcoverage._rcfile import Rcfile, as_rcfile
@@ -39,6 +50,8 @@ if TYPE_CHECKING:
     from hcoverage._watch import SeenPython
 
 _DATA_FILE_NAME: Final = ".coverage"
+# The patches with which coverage.py starts itself in a child, and reads COVERAGE_FILE for that.
+_STARTED_BY_COVERAGE: Final = frozenset({"execv", "fork"})
 # Where containers have our files (`hdocker`).
 _CONTAINER_PLACE: Final = "/opt/hcoverage/*"
 
@@ -175,6 +188,8 @@ def open_session(
 ) -> Iterator[Session]:
     """Set up everything for measuring a command, for the length of a `with` block.
 
+    Several at once are no trouble to each other, as long as each has a data file of its own.
+
     Afterwards the hook is gone, unless somebody injected it or another session holds it, and so is
     the data directory, unless it was there before or there is still data in it. Data that is left
     in one outside the project is moved to `coverage_data` in the current directory.
@@ -183,7 +198,8 @@ def open_session(
         coveragerc: The rcfile, or what was read of it; without one, the one that coverage.py would
             find in the current directory, else its defaults.
         data_dir: The data directory; without one, `coverage_data` in the current directory if
-            somebody has made that, else one of the session's own, outside the project.
+            somebody has made that and no other run has it now, else one of the session's own,
+            outside the project.
         core: `auto`, `recorder` or `coverage`; None for what HCOVERAGE_CORE or the rcfile says.
 
     Yields:
@@ -192,11 +208,13 @@ def open_session(
     Raises:
         RcfileError: The rcfile cannot be used.
         CoreError: There is no such core, or the recorder cannot do what the rcfile wants.
-        DataDirectoryBusyError: Another run has the data directory.
+        DataDirectoryBusyError: Another run has the data directory that is given.
+        DataFileBusyError: Another run will write the data file that this one would write.
         MissingCoverageError: coverage.py cannot be imported by this Python.
         OSError: The rcfile is missing, or the data directory, site-packages or what the rcfile has
             as `data_file` cannot be written.
     """
+    _require_coverage()
     here = Path.cwd()
     with contextlib.ExitStack() as undo:
         private = undo.enter_context(_private_directory.opened(here))
@@ -206,8 +224,9 @@ def open_session(
         data_file = here / rcfile.settings.data_file
         require_place(data_file)
 
-        directory, kept = _choose_data_directory(here, data_dir, private)
-        undo.enter_context(_opened_data_directory(directory, kept))
+        undo.enter_context(claimed(data_file))
+
+        directory, kept = _opened_data_directory(here, data_dir, private, undo)
         previous = _left_by_earlier_runs(here, directory, kept)
         files = [file for file, _ in project_files(roots(rcfile.settings, here), [directory])]
         told = _tell_processes(rcfile, choice, private, directory, files)
@@ -221,7 +240,9 @@ def open_session(
             kept_dir=kept,
             data_file=data_file,
             previous=previous,
-            environment=session_environment(os.environ, told.startup, directory, told.for_coverage),
+            environment=session_environment(
+                os.environ, told.startup, directory, told.for_coverage, told.own_data_file
+            ),
             known=known_now(file for file in files if file.endswith(".py")),
             began=told.began,
         )
@@ -234,11 +255,13 @@ class _Told:
     Attributes:
         startup: The startup directory.
         for_coverage: The variables by which coverage.py's own hook is told the same.
+        own_data_file: The COVERAGE_FILE of what they measure or merge themselves, if any.
         began: When the session began for them, in nanoseconds since the epoch.
     """
 
     startup: Path
     for_coverage: Mapping[str, str]
+    own_data_file: str | None
     began: int
 
 
@@ -269,31 +292,47 @@ def _tell_processes(
         names=names,
     )
     fill_startup_directory(startup, settings)
-    # With plugins of the project coverage.py's own hook would look for them where they are not.
-    asked = choice.core is Core.COVERAGE and not plugins
+    own_data_file = users_data_file(os.environ)
+    if _STARTED_BY_COVERAGE.intersection(rcfile.settings.patch):
+        own_data_file = None
+    # With plugins of the project coverage.py's own hook would look for them where they are not;
+    # and where the variable says, it would put what is ours.
+    asked = choice.core is Core.COVERAGE and not plugins and own_data_file is None
     for_coverage = {
         "COVERAGE_PROCESS_START": str(shared),
         "COVERAGE_PROCESS_CONFIG": for_us.encoded,
     }
-    return _Told(startup, for_coverage if asked else {}, settings.began)
+    return _Told(startup, for_coverage if asked else {}, own_data_file, settings.began)
 
 
-def _choose_data_directory(
-    here: Path, given: str | os.PathLike[str] | None, private: Path
+def _opened_data_directory(
+    here: Path,
+    given: str | os.PathLike[str] | None,
+    private: Path,
+    undo: contextlib.ExitStack,
 ) -> tuple[Path, Path]:
-    """Choose the data directory, and where what cannot be merged is to be kept."""
+    """Choose the data directory, have it until all is undone, and lose nothing of what is in it.
+
+    Returns:
+        The directory, and where what cannot be merged is to be kept.
+    """
     if given is not None:
+        undo.enter_context(_held(here / given, here / given))
         return here / given, here / given
-    default = here / _data_directory.DEFAULT_DATA_DIR
-    if os.path.lexists(default):
-        is_left_over = default.is_dir() and _data_directory.is_only_left_over(default)
-        if not is_left_over:  # somebody has containers write into it
+    default = here / DEFAULT_DATA_DIR
+    is_left_over = default.is_dir() and _data_directory.is_only_left_over(default)
+    # Else somebody has containers write into it.
+    if os.path.lexists(default) and not is_left_over:
+        with contextlib.suppress(DataDirectoryBusyError):  # one that runs beside this one has it
+            undo.enter_context(_held(default, default))
             return default, default
-    return _private_directory.make_data_directory(private), default
+    own = _private_directory.make_data_directory(private)
+    undo.enter_context(_held(own, default))
+    return own, default
 
 
 @contextlib.contextmanager
-def _opened_data_directory(directory: Path, kept: Path) -> Iterator[None]:
+def _held(directory: Path, kept: Path) -> Iterator[None]:
     """Have a data directory for the length of a `with` block, and lose nothing of what is in it."""
     was_there = directory.is_dir()
     _data_directory.make(directory)
@@ -312,12 +351,25 @@ def _opened_data_directory(directory: Path, kept: Path) -> Iterator[None]:
 
 def _left_by_earlier_runs(here: Path, directory: Path, kept: Path) -> tuple[Path, ...]:
     """Get what earlier runs left out of the way of what this one will leave; tell where it is."""
-    aside = _data_directory.set_previous_aside(kept) if kept.is_dir() else None
-    if directory != kept:
-        _data_directory.discard(kept)  # what was in it may have been merged by now
+    aside = None
+    if directory == kept:
+        aside = _data_directory.set_previous_aside(kept)
+    elif kept.is_dir():
+        with contextlib.suppress(DataDirectoryBusyError), _data_directory.locked(kept):
+            aside = _data_directory.set_previous_aside(kept)
+            _data_directory.discard(kept)  # what was in it may have been merged by now
     _private_directory.tidy_up(here)
     outside = _private_directory.data_of_killed_sessions(here)
     return (*outside, *([] if aside is None else [aside]))
+
+
+def _require_coverage() -> None:
+    """Refuse where this Python has no coverage.py: its processes get the one that is here."""
+    if not _can_be_imported("coverage"):
+        raise MissingCoverageError(
+            f"{sys.executable} cannot import coverage.py: "
+            f"install it with `{sys.executable} -m pip install coverage`"
+        )
 
 
 def _require_sources_and_plugins(rcfile: Rcfile, here: Path) -> None:

@@ -6,7 +6,6 @@ this is executed. Every file in it stands alone; their sources are modules of th
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import importlib.util
 import json
@@ -19,9 +18,10 @@ from types import CodeType
 from typing import TYPE_CHECKING, Final
 
 from hcoverage import _recorder
+from hcoverage._guest_code import compiled, placed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 COVERAGE_DIRECTORY: Final = "lib"
 # Of what only copies for containers need, see `Settings.names`.
@@ -49,11 +49,12 @@ _COPIES: Final = {
 }
 # What is compiled together with `_process`, see there.
 _PARTS: Final = (
-    "_hcoverage_recorder",
-    "_hcoverage_recorder_arcs",
-    "_hcoverage_recorder_long_code",
-    "_hcoverage_recorder_seldom",
+    "_hcoverage_recorder.py",
+    "_hcoverage_recorder_arcs.py",
+    "_hcoverage_recorder_long_code.py",
+    "_hcoverage_recorder_seldom.py",
 )
+_PROCESS: Final = _COPIES["hcoverage._process"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,26 +107,27 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
         directory: An empty directory that others may read and not write.
         settings: What the processes are told.
     """
-    for module, name in _COPIES.items():
-        shutil.copyfile(_origin(module), directory / name)
-    with (directory / _COPIES["hcoverage._process"]).open("a", encoding="utf-8") as process:
-        process.write(f"\n\n{settings.text()}{_place()}")
+    sources = {name: Path(_origin(module)).read_bytes() for module, name in _COPIES.items()}
+    for name, source in sources.items():
+        (directory / name).write_bytes(source)
+    told = f"{settings.text()}{_place()}"
+    with (directory / _PROCESS).open("a", encoding="utf-8") as process:
+        process.write(f"\n\n{told}")
     (directory / _NAMES).write_text(json.dumps(settings.names), encoding="utf-8")
     # For an environment without coverage.py: ours, and nothing else of what is beside it.
     (directory / COVERAGE_DIRECTORY).mkdir()
     (directory / COVERAGE_DIRECTORY / "coverage").symlink_to(_directory_of("coverage"))
-    # Now, once, instead of in each process: where the user of a process may not write here, or
+    # Not in each process: where the user of a process may not write here, or
     # PYTHONDONTWRITEBYTECODE is set, no process could keep what it compiled.
-    codes = {source.stem: _compile(source) for source in directory.glob("*.py")}
+    codes = {name: placed(code, str(directory / name)) for name, code in compiled(sources).items()}
     parts = {
-        name: marshal.dumps(_without_lines(codes[name]))
+        Path(name).stem: marshal.dumps(_without_lines(codes[name]))
         for name in _PARTS
-        if settings.branch or name != "_hcoverage_recorder_arcs"
+        if settings.branch or name != "_hcoverage_recorder_arcs.py"
     }
-    main = directory / _COPIES["hcoverage._process"]
-    codes[main.stem] = _without_lines(_compile(main, f"PARTS = {parts!r}\n"))
+    codes[_PROCESS] = _without_lines(_told(codes[_PROCESS], told, parts))
     for name, code in codes.items():
-        _write_compiled(directory / f"{name}.py", code)
+        _write_compiled(directory / name, code)
     _open_to_all(directory)
 
 
@@ -135,10 +137,12 @@ def _place() -> str:
     return f"ROOT = {(root.st_dev, root.st_ino)!r}\nCONTAINER = {container!r}\n"
 
 
-def _compile(file: Path, more: str = "") -> CodeType:
-    """Compile without docstrings and annotations, which every process would load."""
-    tree = _Unannotated().visit(ast.parse(file.read_text(encoding="utf-8") + more))
-    return compile(ast.fix_missing_locations(tree), str(file), "exec", optimize=2)
+def _told(process: CodeType, told: str, parts: Mapping[str, bytes]) -> CodeType:
+    """Compile what follows the text of `_process`, and nothing else of that again."""
+    names = {name: f"part {name}" for name in parts}
+    text = f"exec('process')\n{told}PARTS = {names!r}\n"
+    constants = {"process": process, **{names[name]: code for name, code in parts.items()}}
+    return placed(compile(text, "told", "exec"), process.co_filename, constants)
 
 
 def _without_lines(code: CodeType) -> CodeType:
@@ -172,23 +176,6 @@ def _write_compiled(file: Path, code: CodeType) -> None:
     compiled.write_bytes(importlib.util.MAGIC_NUMBER + unchecked + marshal.dumps(code))
 
 
-class _Unannotated(ast.NodeTransformer):
-    """Takes annotations away."""
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        return self.generic_visit(node)
-
-    def visit_arg(self, node: ast.arg) -> ast.arg:
-        node.annotation = None
-        return node
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
-        if node.value is None:
-            return ast.copy_location(ast.Pass(), node)
-        return ast.copy_location(ast.Assign([node.target], node.value), node)
-
-
 def copy_startup_directory(
     source: Path, target: Path, *, place: str, data_dir: str, rcfile: str
 ) -> None:
@@ -208,7 +195,7 @@ def copy_startup_directory(
         source, target, ignore=shutil.ignore_patterns("__pycache__", COVERAGE_DIRECTORY, _NAMES)
     )
     names = json.loads((source / _NAMES).read_text(encoding="utf-8"))
-    with (target / _COPIES["hcoverage._process"]).open("a", encoding="utf-8") as process:
+    with (target / _PROCESS).open("a", encoding="utf-8") as process:
         process.write(
             f"\n\nROOT = None\nDATA_DIR = {data_dir!r}\nRCFILE = {rcfile!r}\n"
             f"SERIALIZED = PLUGIN_DIRECTORY = ''\nDATA_FILE = {data_dir + '/.coverage'!r}\n"
@@ -283,7 +270,7 @@ def recorder_since(startup: Path) -> tuple[int, int] | None:
     """
     import runpy  # noqa: PLC0415
 
-    told = runpy.run_path(str(startup / _COPIES["hcoverage._process"]))
+    told = runpy.run_path(str(startup / _PROCESS))
     since: tuple[int, int] | None = told["RECORDER_SINCE"]
     return since
 

@@ -12,8 +12,8 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._commands import combine_commands, coverage_subprocess_commands
-from hcoverage._data_directory import DEFAULT_DATA_DIR, RCFILE_NAME
-from hcoverage._environment import unmeasured_environment
+from hcoverage._data_directory import RCFILE_NAME
+from hcoverage._environment import DEFAULT_DATA_DIR, unmeasured_environment
 from hcoverage._errors import StepError
 
 if TYPE_CHECKING:

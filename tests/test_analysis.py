@@ -1,0 +1,132 @@
+"""One analysis of what was measured, whatever a run makes of it; its text is coverage.py's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import coverage.control
+import pytest
+
+import hcoverage
+from hcov._cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RCFILE: Final = "[run]\nparallel = True\nsource = .\n"
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / ".coveragerc").write_text(RCFILE)
+    (tmp_path / "app.py").write_text(
+        "import subprocess, sys\nsubprocess.run([sys.executable, 'child.py'], check=True)\n"
+    )
+    (tmp_path / "child.py").write_text("import sys\nif len(sys.argv) > 9:\n    print()\n")
+    (tmp_path / "not_run.py").write_text("x = [\n    1,\n]\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def hcov(*arguments: str) -> int:
+    """Run hcov here, where what coverage.py does can be counted."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    return int(str(end.value.code))
+
+
+@pytest.fixture
+def analyses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    found: list[str] = []
+    analyse: Callable[..., Any] = vars(coverage.control)["analysis_from_file_reporter"]
+
+    def counted(data: Any, precision: Any, file_reporter: Any, filename: str) -> Any:  # noqa: ANN401
+        found.append(Path(filename).name)
+        return analyse(data, precision, file_reporter, filename)
+
+    monkeypatch.setattr(coverage.control, "analysis_from_file_reporter", counted)
+    return found
+
+
+def test_each_file_is_analysed_once_for_all_reports_tables_and_pages(
+    analyses: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    reports = ("--html", "--xml", "--json", "--lcov")
+    assert hcov("run", *reports, "--", sys.executable, "app.py") == 0
+    out, said = capfd.readouterr()
+    assert sorted(analyses) == ["app.py", "child.py", "not_run.py"]
+    assert "TOTAL" in out
+    assert "who ran what:" in said
+    assert "child.py" in Path("summary.md").read_text()
+    assert "child.py" in Path("htmlcov/origins.html").read_text()
+    assert {"coverage.xml", "coverage.json", "coverage.lcov"} <= {
+        path.name for path in Path().iterdir()
+    }
+
+
+SETTINGS: Final = {
+    "none": "",
+    "branches and missing lines": "[run]\nbranch = True\n[report]\nshow_missing = True\n",
+    "sorted, precise": "[report]\nsort = -miss\nprecision = 2\n",
+    "skipped": "[report]\nskip_covered = True\nskip_empty = True\n",
+    "markdown": "[report]\nformat = markdown\n",
+    "under": "[report]\nfail_under = 90.5\n",
+    "all": "[report]\nfail_under = 100\n",
+    "of nothing": "[report]\ninclude = nothing/*\n",
+    "wrong": "[report]\nfail_under = 101\n",
+    "no source": "[report]\nshow_missing = True\n",
+    "no source, and no matter": "[report]\nignore_errors = True\n",
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_what_is_printed_is_what_the_command_coverage_prints(settings: str) -> None:
+    text = RCFILE + SETTINGS[settings]
+    if "[run]" in SETTINGS[settings]:
+        text = text.replace("[run]\nbranch", "branch")
+    Path(".coveragerc").write_text(text)
+    data = coverage.Coverage(data_file=".coverage").get_data()
+    lines = {str(Path("app.py").absolute()): [1, 2], str(Path("child.py").absolute()): [1, 2]}
+    if "branch" in text:
+        data.add_arcs({path: [(-1, 1), (1, 2), (2, -1)] for path in lines})
+    else:
+        data.add_lines(lines)
+    data.write()
+    if "no source" in settings:
+        Path("app.py").unlink()
+    environment = hcoverage.unmeasured_environment(os.environ)
+    theirs, ours = (
+        subprocess.run(
+            [sys.executable, "-m", module, "report"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for module in ("coverage", "hcov")
+    )
+    assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
+    warned = re.findall(r"CoverageWarning: (.*)", theirs.stderr)
+    assert re.findall(r"coverage\.py: (.*)", ours.stderr) == warned
+
+
+def test_a_plugin_of_the_project_reports_too(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("of_project.py").write_text(
+        "import coverage\nclass P(coverage.CoveragePlugin): pass\n"
+        "def coverage_init(registry, options): registry.add_file_tracer(P())\n"
+    )
+    Path(".coveragerc").write_text(f"{RCFILE}plugins = of_project\n")
+    with contextlib.suppress(KeyError):
+        del sys.modules["of_project"]
+    subprocess.run(
+        [sys.executable, "-m", "hcov", "run", "--", sys.executable, "app.py"], check=True
+    )
+    assert "TOTAL" in capfd.readouterr().out
