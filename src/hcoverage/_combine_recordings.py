@@ -262,7 +262,7 @@ def _losses(
     parts: Iterable[Part], lost: Iterable[LostProcess], origins: Origins | None
 ) -> Iterator[str]:
     for process in lost:
-        reason = os.strerror(process.error)
+        reason = _reason(process.error)
         yield f"process {process.pid} on {process.host} could record nothing: {reason}"
     for part in parts:
         if part.loss is not None:
@@ -270,5 +270,10 @@ def _losses(
             place = (origins and place_of(origins.of_process(who))) or f"on {who.host}"
             yield (
                 f"process {who.pid} {place} could not record {count} sources or "
-                f"lines: {os.strerror(part.loss.error)}"
+                f"lines: {_reason(part.loss.error)}"
             )
+
+
+def _reason(error: int) -> str:
+    """Say why something was not recorded; what has no number is an error of the application's."""
+    return os.strerror(error) if error else "something in the process itself refused it"

@@ -156,6 +156,10 @@ _SELDOM_PART: "Final" = __name__ + "_seldom"
 
 _CONTAINER_ID_LENGTH: "Final" = 64
 _HEXADECIMAL: "Final" = b"0123456789abcdef"
+_A_MILLISECOND: "Final" = 10**6  # nanoseconds
+# `settled_before` allows for file systems that tell time in steps of two seconds; the kernel's
+# clock has steps of up to 10 ms.
+_FINER: "Final" = 2 * 10**9 - 20 * 10**6
 _MOST_LINKS: "Final" = 40  # as the kernel
 _FILE_TYPE: "Final" = 0o170000
 _READABLE: "Final" = 0o444
@@ -206,8 +210,9 @@ def start(
             those of this interpreter. Else ``HCOVERAGE_RECORD_SKIP``, separated by ``os.pathsep``.
         keep: Names of files that are recorded though they are installed: the project's own may be.
         settled_before: When the run began whose end will read what is recorded, on this machine, in
-            nanoseconds since the epoch. A source that nobody has touched since is known again by
-            its size and time; of all others the CRC-32 is told, too, which takes longer.
+            nanoseconds since the epoch, less two seconds. A source that nobody has touched since is
+            known again by its size and time; of all others the CRC-32 is told, too, which takes
+            longer.
         load: Gives a part of the recorder by the name of its module. Without it they are imported.
 
     Returns:
@@ -429,6 +434,7 @@ def _monitor_lines(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
     line_fails = recorder.line_fails
     start_fails = recorder.start_fails
     watch_lines = line_watcher(monitoring, tool, recorder, _LONG_LINE_TABLES)
+    set_local_events = monitoring.set_local_events
     mark = MARK
 
     def code_starts(code: "CodeType", _offset: int) -> object:
@@ -439,6 +445,8 @@ def _monitor_lines(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
         try:
             region: object = region_of(filename, unseen)
             if region is unseen:
+                if filename[:1] != "<":
+                    set_local_events(tool, code, 0)  # not for what Cython compiled: SystemError
                 region = add_source(filename)
             if region is not None:
                 watch_lines(code)
@@ -568,7 +576,9 @@ class _Recorder:
         if isinstance(error, RecursionError):
             # The application is at the edge of its stack: ask again at the next call.
             return None
-        self.writer.note_loss(error)
+        if not (type(error) is SystemError and is_ours(error)):
+            self.writer.note_loss(error)
+        # Else it is code that only pretends to be Python's, as Cython's with `profile` does.
         return disable
 
     def line_fails(self, filename: str, line: int, error: BaseException, disable: object) -> object:
@@ -645,7 +655,10 @@ def _facts(path: str, status: "os.stat_result", settled_before: int) -> int:
     modified = status.st_mtime_ns
     times = (modified & 0xFFFFFFFFFFFFFFFF) << 96
     # What unpacks archives sets the time of modification, but not the other one.
-    if modified < settled_before > status.st_ctime_ns:
+    changed = status.st_ctime_ns
+    if changed % _A_MILLISECOND:
+        settled_before += _FINER  # the file system tells time by the kernel's clock
+    if modified < settled_before > changed:
         return SOURCE_FOUND | status.st_size << 32 | times
     descriptor = open_file(path, O_RDONLY | O_CLOEXEC)
     try:

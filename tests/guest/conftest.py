@@ -92,10 +92,16 @@ class Guests:
 
 
 @pytest.fixture
-def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guests]:
-    """A project of the recorder's in which programs are run bare and measured."""
+def project(tmp_path: Path) -> Path:
+    """The project; a module of tests has one with sources that are older than the run."""
     project = tmp_path / "project"
     project.mkdir()
+    return project
+
+
+@pytest.fixture
+def guests(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guests]:
+    """A project of the recorder's in which programs are run bare and measured."""
     monkeypatch.chdir(project)
     rcfile = project / ".coveragerc"
     rcfile.write_text(RCFILE)

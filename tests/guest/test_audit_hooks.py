@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.guest.conftest import Guests
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
@@ -59,29 +61,31 @@ print(total, seen)
 
 
 @pytest.fixture
-def app(guests: Guests) -> Guests:
-    """The program, and sources that it runs code of."""
-    guests.write("app.py", APP)
+def project(tmp_path: Path) -> Path:
+    """The program, and sources that it runs code of; those that are new would be read."""
+    project = tmp_path / "project"
+    (project / "modules").mkdir(parents=True)
+    (project / "app.py").write_text(APP)
     for number in range(300):
-        guests.write(f"modules/m{number}.py", MODULE)
-    return guests
+        (project / f"modules/m{number}.py").write_text(MODULE)
+    return project
 
 
 @pytest.mark.parametrize("when", ["at once", "fork"])
-def test_a_hook_sees_nothing_of_ours(app: Guests, when: str) -> None:
-    bare, measured = app.both("app.py", "see", "8", when)
+def test_a_hook_sees_nothing_of_ours(guests: Guests, when: str) -> None:
+    bare, measured = guests.both("app.py", "see", "8", when)
     assert bare.status == 0
     assert measured == bare
-    assert app.lines(app.project / "modules/m7.py") == {2}
+    assert guests.lines(guests.project / "modules/m7.py") == {2}
 
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("when", ["at once", "fork"])
-def test_a_hook_may_refuse_us_anything(app: Guests, how: str, when: str) -> None:
+def test_a_hook_may_refuse_us_anything(guests: Guests, how: str, when: str) -> None:
     """Of so many sources that the first file has no room for them."""
     for event in EVENTS:
-        bare, measured = app.both("app.py", how, "300", when, event)
+        bare, measured = guests.both("app.py", how, "300", when, event)
         assert bare.status == 0, event
         assert measured == bare, event
-    losses = [part.loss for each in app.read().recordings for part in each.segments if part.loss]
+    losses = [part.loss for each in guests.read().recordings for part in each.segments if part.loss]
     assert losses
