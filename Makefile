@@ -39,10 +39,11 @@ test-quick: venv ## after each edit: what needs no engine, network or browser an
 	$(PYTHON) $(PYTEST) -q -m 'not (engine or index or browser or thorough)'
 
 .PHONY: lint
-lint: venv ## ruff and mypy
+lint: venv ## ruff, mypy, and that what runs in measured processes calls nothing that can be mocked
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+	$(PYTHON) dev/guest_names.py
 
 .PHONY: test-main
 test-main: venv optional-engine ## every test, under our own command

@@ -40,6 +40,7 @@ from posix import (
     pwrite,
     read,
     readlink,
+    register_at_fork,
     stat,
     uname,
     urandom,
@@ -418,7 +419,9 @@ def _ends_in(filename: str, names: "Collection[str]") -> bool:
     return name in names
 
 
-def _monitor_lines(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
+def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
+    monitoring: "Any", tool: int, recorder: "_Recorder"
+) -> None:
     """Have the interpreter call the recorder.
 
     The callbacks are closures over local variables because they are what a measured process pays
@@ -880,7 +883,7 @@ class _Writer:
         self._facts = _lasting_facts()
         self._identify(forked_from="")
         self._free.append(self._new_segment(0))
-        posix.register_at_fork(after_in_child=self._after_fork)
+        register_at_fork(after_in_child=self._after_fork)
 
     def add_lines(self, source: bytes, first: int, count: int) -> "Marks":
         """Make room to mark lines of a source file.

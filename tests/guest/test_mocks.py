@@ -32,16 +32,20 @@ OFTEN: Final = tuple(
     for modules, names in (
         (
             ("os", "posix"),
-            ("close dup fchmod fspath fstat getcwd getpid getppid lstat open posix_fallocate pwrite "
-            "read readlink register_at_fork rename stat uname unlink urandom write"),
+            (
+                "close dup fchmod fspath fstat getcwd getpid getppid lstat open posix_fallocate "
+                "pwrite read readlink register_at_fork rename stat uname unlink urandom write"
+            ),
         ),
         (("os",), "fsencode fsdecode getenv"),
         (("posixpath",), "abspath basename dirname exists join normpath realpath split"),
         (
             ("builtins",),
-            ("__import__ any bool bytes dict exec filter frozenset getattr globals hasattr id int "
-            "isinstance issubclass iter len list map max memoryview min next open range repr set "
-            "setattr sorted str sum super tuple type vars zip"),
+            (
+                "__import__ any bool bytes dict exec filter frozenset getattr globals hasattr id "
+                "int isinstance issubclass iter len list map max memoryview min next open range "
+                "repr set setattr sorted str sum super tuple type vars zip"
+            ),
         ),
         (("sys",), "_getframe audit exc_info getfilesystemencoding gettrace intern"),
         (("sys.monitoring",), "free_tool_id get_tool set_events set_local_events use_tool_id"),
