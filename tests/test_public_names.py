@@ -55,8 +55,9 @@ def test_importing_it_loads_none_of_them(library: str) -> None:
         [
             sys.executable,
             "-c",
-            f"import {library}, sys; "
-            f"print(*(name for name in sys.modules if name.startswith('{library}.')))",
+            "import sys; __import__(sys.argv[1]); "
+            "print(*(name for name in sys.modules if name.startswith(sys.argv[1] + '.')))",
+            library,
         ],
         text=True,
         env=hcoverage.unmeasured_environment({}),
