@@ -100,4 +100,4 @@ engine-down: ## stop the private engine; its images are kept
 .PHONY: clean
 clean: engine-down ## remove everything that these targets made here
 	rm -rf .venv .venv-docs .venv-oldest .venv-remote .engine .cache .mypy_cache .pytest_cache .ruff_cache
-	rm -rf docs/_build docs/_changes.md coverage_data examples/shop/coverage_data htmlcov .coverage examples/shop/.coverage
+	rm -rf docs/_build docs/_changes.md docs/_readme.md coverage_data examples/shop/coverage_data htmlcov .coverage examples/shop/.coverage

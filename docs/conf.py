@@ -12,7 +12,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 
 # Links to a heading, `combine.md#where-the-code-is`, as GitHub has them.
 myst_heading_anchors = 3
-exclude_patterns = ["_build", "_changes.md"]
+exclude_patterns = ["_build", "_changes.md", "_readme.md"]
 
 # Docstrings have `code` in single backticks.
 default_role = "code"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,16 +11,30 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 
 import hcoverage
 import hdocker
+from hcov._cli import main
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.conftest import Venv
 
 RCFILE = "[run]\nparallel = True\n"
 COMMANDS = ["run", "init", "inject", "remove", "combine", "report", "doctor", "commands", "docker"]
+
+
+def paths(command: click.Command, *above: str) -> Iterator[tuple[str, ...]]:
+    """Each command, by the words that call it."""
+    yield above
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from paths(inner, *above, name)
+
+
+PATHS = list(paths(main, "hcov"))
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +72,23 @@ class TestHelp:
     @pytest.mark.parametrize("command", COMMANDS)
     def test_every_command_has_its_own(self, command: str) -> None:
         assert hcov(command, "--help").stdout.startswith(f"Usage: hcov {command}")
+
+    @pytest.mark.parametrize("path", PATHS, ids=" ".join)
+    def test_is_whole_on_a_terminal_of_80_columns_and_has_an_example(
+        self, path: tuple[str, ...]
+    ) -> None:
+        command: click.Command = main
+        context = click.Context(main, info_name="hcov", terminal_width=80)
+        for name in path[1:]:
+            assert isinstance(command, click.Group)
+            command = command.commands[name]
+            context = click.Context(command, context, info_name=name, terminal_width=80)
+        shown = command.get_help(context)
+        assert max(map(len, shown.splitlines())) <= 80
+        _, usage, described = shown.partition("\n")
+        assert usage
+        assert not re.search(r"…|\w\.\.\.$", described, flags=re.MULTILINE)
+        assert re.search(rf"^  .*{' '.join(path)}", described, flags=re.MULTILINE)
 
     def test_of_run_lists_the_exit_statuses(self) -> None:
         shown = hcov("run", "--help").stdout

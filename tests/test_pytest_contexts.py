@@ -320,3 +320,12 @@ def test_containers_that_a_test_starts_and_one_that_runs_already(
     assert named_in_html(2) == of_tests("first", "third", "container")
     assert named_in_html(5) == of_tests("second")
     assert named_in_html(8) == of_tests("container")
+
+
+@pytest.mark.parametrize("given", [(), ("--hcov",), ("--no-hcov",)], ids=str)
+def test_asked_for_without_measuring_it_says_that_it_does_nothing(given: tuple[str, ...]) -> None:
+    Path("test_one.py").write_text("def test():\n    pass\n")
+    command = [*PYTEST, "-q", "--hcov-context=test", *given, "test_one.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert ("does nothing without --hcov [usage]" in done.stdout) == (not given)

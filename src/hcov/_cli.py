@@ -105,6 +105,11 @@ def main() -> None:
     pytest --hcov                  what `hcov run -- pytest` does, from inside
 
     The other commands are the same steps one by one, for CI scripts.
+
+    Completion in bash, and likewise in zsh and fish:
+
+    \b
+    eval "$(_HCOV_COMPLETE=bash_source hcov)"
     """
 
 
@@ -169,10 +174,16 @@ def run(ctx: click.Context, /, command: tuple[str, ...], **options: Any) -> None
     ctx.exit(_run.run(command, _run.Options(reports=reports, **options)))
 
 
-@main.command()
+@main.command(short_help="Write a .coveragerc for the project that you are in.")
 @click.option("--force", is_flag=True, help="Replace a .coveragerc that is there.")
 def init(*, force: bool) -> None:
-    """Write a good .coveragerc for the project that you are in."""
+    """Write a good .coveragerc for the project that you are in.
+
+    \b
+    cd my-project
+    hcov init
+    hcov run -- python -m pytest
+    """
     from hcov._init import IGNORED, write_rcfile
 
     path = write_rcfile(Path.cwd(), force=force)
@@ -202,7 +213,11 @@ def inject(rcfile: Path | None, data_dir: Path) -> None:
 
 @main.command()
 def remove() -> None:
-    """Remove the start-up hook and print how to unset its variables."""
+    """Remove the start-up hook and print how to unset its variables.
+
+    \b
+    eval "$(hcov remove)"
+    """
     hcoverage.remove()
     click.echo(f"unset {' '.join(hcoverage.VARIABLES)}")
 
@@ -222,6 +237,11 @@ def combine(ctx: click.Context, /, paths: tuple[str, ...], **options: Any) -> No
     .tar.gz, .tar.xz, .tar.bz2); or a URL such as s3://bucket/run-42/, with:
     pip install 'hcoverage[remote]'
 
+    \b
+    hcov combine
+    hcov combine --append coverage_data/previous/run-x1
+    hcov combine --keep shard-1.tar.gz shard-2.tar.gz
+
     What is merged is removed, but for archives and URLs. A file that cannot be merged is left
     alone and named, and the exit status is then 3.
     """
@@ -231,7 +251,7 @@ def combine(ctx: click.Context, /, paths: tuple[str, ...], **options: Any) -> No
     ctx.exit(_run.combine(paths or _places_of_data(), rcfile=rcfile, **options))
 
 
-@main.command()
+@main.command(short_help="Find out why something is not measured.")
 @_rcfile_option
 @_data_dir_of_run_option
 @_core_option
@@ -245,6 +265,10 @@ def combine(ctx: click.Context, /, paths: tuple[str, ...], **options: Any) -> No
 @click.pass_context
 def doctor(ctx: click.Context, /, images: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
     """Find out why something is not measured: check all that measuring needs, and try it.
+
+    \b
+    hcov doctor
+    hcov doctor shop:1 --json
 
     Looks at the rcfile, the data directory, the Pythons on PATH and the engine. Then starts
     processes of each Python, and a container of each IMAGE that your tests use, and tells whether
@@ -282,6 +306,10 @@ def report(
 ) -> None:
     """Print coverage.py's report, also while a run is in progress.
 
+    \b
+    hcov report
+    hcov report --live
+
     With --live, what processes have recorded so far is read from the data directory, by default of
     each run that is in progress here, as often as you like: it does not touch them, and the run's
     own report is the same.
@@ -301,18 +329,27 @@ main.add_command(common)
 
 @main.group()
 def commands() -> None:
-    """Print the steps as shell commands, for CI scripts."""
+    """Print the steps as shell commands, for CI scripts.
+
+    \b
+    hcov commands setup | sh -e
+    hcov commands combine --report xml | sh -e
+    """
 
 
-@commands.command("setup")
+@commands.command("setup", short_help="Print what makes the data directory.")
 @click.option("--rcfile", type=_EXISTING, default=".coveragerc", show_default=True)
 @_data_dir_option
 def commands_setup(rcfile: Path, data_dir: Path) -> None:
-    """Print the commands that make the data directory and put the rcfile into it."""
+    """Print the commands that make the data directory and put the rcfile into it.
+
+    \b
+    hcov commands setup | sh -e
+    """
     _echo_lines(hcoverage.coverage_subprocess_commands(data_dir, rcfile))
 
 
-@commands.command("combine")
+@commands.command("combine", short_help="Print what merges everything, and reports.")
 @_rcfile_option
 @_data_dir_option
 @click.option(
@@ -325,7 +362,11 @@ def commands_setup(rcfile: Path, data_dir: Path) -> None:
     help="Which report to make; may be given several times.",
 )
 def commands_combine(rcfile: Path | None, data_dir: Path, reports: tuple[str, ...]) -> None:
-    """Print the commands that merge everything into .coverage and report on it."""
+    """Print the commands that merge everything into .coverage and report on it.
+
+    \b
+    hcov commands combine --report report --report xml | sh -e
+    """
     _echo_lines(hcoverage.combine_commands(data_dir, rcfile, reports))
 
 

@@ -23,7 +23,7 @@ _measure_option = click.option(
 sudo_option = click.option("--sudo", "use_sudo", is_flag=True, help="Run the engine through sudo.")
 
 
-@click.group()
+@click.group(short_help="Measure containers: build measured images, and run them.")
 def docker() -> None:
     """Measure containers: build images with coverage in them, and run them.
 
@@ -33,7 +33,7 @@ def docker() -> None:
     """
 
 
-@docker.command()
+@docker.command(short_help="Print the start of a measured `docker run` command.")
 @engine_option
 @sudo_option
 @click.option(
@@ -57,6 +57,9 @@ def docker() -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def cmd(arguments: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401 - as click has them
     """Print the start of a `docker run` command whose container is measured.
+
+    \b
+    $(hcov docker cmd) -p 8000:8000 shop:1
 
     ARGUMENTS, such as the image and the container's command, are added at its end.
     """
@@ -95,6 +98,9 @@ def build(
 ) -> None:
     """Build an image with coverage in it, and print its name.
 
+    \b
+    image=$(hcov docker build shop Dockerfile)
+
     Nothing is built where an image of the same content is there. OPTIONS go to the engine's build,
     after `--`; --target, --platform and --build-arg among them count as they do before it.
     """
@@ -103,7 +109,7 @@ def build(
     click.echo(image)
 
 
-@docker.command("compose-override")
+@docker.command("compose-override", short_help="Write a compose file that measures others.")
 @sudo_option
 @click.option(
     "-f",

@@ -55,7 +55,7 @@ def _place(rcfile: Path | None, data_file: Path, output: Path | None) -> Place:
     return Place(hcoverage.read_rcfile(rcfile), data_file, output)
 
 
-@click.command()
+@click.command(short_help="Tell what a change lost and gained, or one origin over another.")
 @_with_place
 @click.option("--fail-on-loss", is_flag=True, help="Exit with 1 if B has not all that A has.")
 @click.argument("first", metavar="A")
@@ -86,7 +86,7 @@ def diff(
     ctx.exit(_set_commands.diff(first, second, _place(**place), fail_on_loss=fail_on_loss))
 
 
-@click.command()
+@click.command(short_help="Tell what one origin ran, such as an image, and nobody else did.")
 @_with_place
 @click.argument("origin")
 def only(origin: str, **place: Any) -> None:  # noqa: ANN401
@@ -103,12 +103,16 @@ def only(origin: str, **place: Any) -> None:  # noqa: ANN401
     _set_commands.only(origin, _place(**place))
 
 
-@click.command()
+@click.command(short_help="Tell what two data files, or origins, have in common.")
 @_with_place
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 def common(first: str, second: str, **place: Any) -> None:  # noqa: ANN401
-    """Tell what A and B have in common; each is a data file, or origin:NAME of the last run."""
+    """Tell what A and B have in common; each is a data file, or origin:NAME of the last run.
+
+    \b
+    hcov common origin:main origin:shop
+    """
     from hcov import _set_commands
 
     _set_commands.common(first, second, _place(**place))

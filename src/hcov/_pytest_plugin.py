@@ -99,6 +99,15 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     return (yield)
 
 
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Tell where an option was given that did nothing, since nothing was measured."""
+    options = config.option
+    if options.hcov_context and not (options.no_hcov or options.hcov or config.getini("hcov")):
+        terminalreporter.write_line("hcov: --hcov-context does nothing without --hcov [usage]")
+
+
 def _is_asked_for(config: pytest.Config) -> bool:
     options = config.known_args_namespace
     if options.no_hcov or any(getattr(options, name, False) for name in _SHOWING):

@@ -12,165 +12,297 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from hcoverage._checkup import Checkup, look_around
-    from hcoverage._combine import combine
-    from hcoverage._combine_result import (
-        CombineResult,
-        FoundTree,
-        OtherVersion,
-        RecordedProcess,
-        SetAside,
-        UnmappedSource,
+    from hcoverage._checkup import (
+        Checkup as Checkup,
     )
-    from hcoverage._commands import combine_commands, coverage_subprocess_commands
-    from hcoverage._contexts import ContextError, Contexts
-    from hcoverage._core import Core, CoreChoice, CoreError
-    from hcoverage._data_directory import IN_CONTAINER, RCFILE_NAME
-    from hcoverage._default_rcfile import default_rcfile_text
-    from hcoverage._detached_watch import DetachedWatch
+    from hcoverage._checkup import (
+        look_around as look_around,
+    )
+    from hcoverage._combine import (
+        combine as combine,
+    )
+    from hcoverage._combine_result import (
+        CombineResult as CombineResult,
+    )
+    from hcoverage._combine_result import (
+        FoundTree as FoundTree,
+    )
+    from hcoverage._combine_result import (
+        OtherVersion as OtherVersion,
+    )
+    from hcoverage._combine_result import (
+        RecordedProcess as RecordedProcess,
+    )
+    from hcoverage._combine_result import (
+        SetAside as SetAside,
+    )
+    from hcoverage._combine_result import (
+        UnmappedSource as UnmappedSource,
+    )
+    from hcoverage._commands import (
+        combine_commands as combine_commands,
+    )
+    from hcoverage._commands import (
+        coverage_subprocess_commands as coverage_subprocess_commands,
+    )
+    from hcoverage._contexts import (
+        ContextError as ContextError,
+    )
+    from hcoverage._contexts import (
+        Contexts as Contexts,
+    )
+    from hcoverage._core import (
+        Core as Core,
+    )
+    from hcoverage._core import (
+        CoreChoice as CoreChoice,
+    )
+    from hcoverage._core import (
+        CoreError as CoreError,
+    )
+    from hcoverage._data_directory import (
+        IN_CONTAINER as IN_CONTAINER,
+    )
+    from hcoverage._data_directory import (
+        RCFILE_NAME as RCFILE_NAME,
+    )
+    from hcoverage._default_rcfile import (
+        default_rcfile_text as default_rcfile_text,
+    )
+    from hcoverage._detached_watch import (
+        DetachedWatch as DetachedWatch,
+    )
     from hcoverage._environment import (
-        CONTAINERS_VARIABLE,
-        CONTEXT_FILE_VARIABLE,
-        DATA_DIR_VARIABLE,
-        DEFAULT_DATA_DIR,
-        SESSION_VARIABLE,
-        VARIABLES,
-        unmeasured_environment,
+        CONTAINERS_VARIABLE as CONTAINERS_VARIABLE,
+    )
+    from hcoverage._environment import (
+        CONTEXT_FILE_VARIABLE as CONTEXT_FILE_VARIABLE,
+    )
+    from hcoverage._environment import (
+        DATA_DIR_VARIABLE as DATA_DIR_VARIABLE,
+    )
+    from hcoverage._environment import (
+        DEFAULT_DATA_DIR as DEFAULT_DATA_DIR,
+    )
+    from hcoverage._environment import (
+        SESSION_VARIABLE as SESSION_VARIABLE,
+    )
+    from hcoverage._environment import (
+        VARIABLES as VARIABLES,
+    )
+    from hcoverage._environment import (
+        unmeasured_environment as unmeasured_environment,
     )
     from hcoverage._errors import (
-        CombineError,
-        DataDirectoryBusyError,
-        DataFileBusyError,
-        ForeignHookError,
-        ForeignHookWarning,
-        HcoverageError,
-        HcoverageWarning,
-        HookPermissionError,
-        MissingCoverageError,
-        MissingExtraError,
-        NoDataError,
-        NoInputError,
-        NoRcfileError,
-        RcfileError,
-        StepError,
-        UnknownReportError,
-        slug_of,
+        CombineError as CombineError,
     )
-    from hcoverage._finding import Finding, Status, problem_of
-    from hcoverage._guest_settings import MADE_BY_US, container_rcfile_text
-    from hcoverage._hook import pth_text
-    from hcoverage._image_lines import generate_coverage_dockerfile
-    from hcoverage._inject import inject, remove
-    from hcoverage._origin_data import OriginData, OriginsError, read_origins
-    from hcoverage._origins import place_of
-    from hcoverage._page import Page, with_slug
-    from hcoverage._printable import printable
-    from hcoverage._private_directory import data_of_killed_sessions, data_of_running_sessions
-    from hcoverage._progress import OnProgress
-    from hcoverage._proof import CameBack, Proof, open_proof
-    from hcoverage._rcfile import Rcfile, as_rcfile, find_rcfile, read_rcfile
-    from hcoverage._session import Session, open_session
-    from hcoverage._set_algebra import Measured, SetAlgebraError, read_measured
+    from hcoverage._errors import (
+        DataDirectoryBusyError as DataDirectoryBusyError,
+    )
+    from hcoverage._errors import (
+        DataFileBusyError as DataFileBusyError,
+    )
+    from hcoverage._errors import (
+        ForeignHookError as ForeignHookError,
+    )
+    from hcoverage._errors import (
+        ForeignHookWarning as ForeignHookWarning,
+    )
+    from hcoverage._errors import (
+        HcoverageError as HcoverageError,
+    )
+    from hcoverage._errors import (
+        HcoverageWarning as HcoverageWarning,
+    )
+    from hcoverage._errors import (
+        HookPermissionError as HookPermissionError,
+    )
+    from hcoverage._errors import (
+        MissingCoverageError as MissingCoverageError,
+    )
+    from hcoverage._errors import (
+        MissingExtraError as MissingExtraError,
+    )
+    from hcoverage._errors import (
+        NoDataError as NoDataError,
+    )
+    from hcoverage._errors import (
+        NoInputError as NoInputError,
+    )
+    from hcoverage._errors import (
+        NoRcfileError as NoRcfileError,
+    )
+    from hcoverage._errors import (
+        RcfileError as RcfileError,
+    )
+    from hcoverage._errors import (
+        StepError as StepError,
+    )
+    from hcoverage._errors import (
+        UnknownReportError as UnknownReportError,
+    )
+    from hcoverage._errors import (
+        slug_of as slug_of,
+    )
+    from hcoverage._finding import (
+        Finding as Finding,
+    )
+    from hcoverage._finding import (
+        Status as Status,
+    )
+    from hcoverage._finding import (
+        problem_of as problem_of,
+    )
+    from hcoverage._guest_settings import (
+        MADE_BY_US as MADE_BY_US,
+    )
+    from hcoverage._guest_settings import (
+        container_rcfile_text as container_rcfile_text,
+    )
+    from hcoverage._hook import (
+        pth_text as pth_text,
+    )
+    from hcoverage._image_lines import (
+        generate_coverage_dockerfile as generate_coverage_dockerfile,
+    )
+    from hcoverage._inject import (
+        inject as inject,
+    )
+    from hcoverage._inject import (
+        remove as remove,
+    )
+    from hcoverage._origin_data import (
+        OriginData as OriginData,
+    )
+    from hcoverage._origin_data import (
+        OriginsError as OriginsError,
+    )
+    from hcoverage._origin_data import (
+        read_origins as read_origins,
+    )
+    from hcoverage._origins import (
+        place_of as place_of,
+    )
+    from hcoverage._page import (
+        Page as Page,
+    )
+    from hcoverage._page import (
+        with_slug as with_slug,
+    )
+    from hcoverage._printable import (
+        printable as printable,
+    )
+    from hcoverage._private_directory import (
+        data_of_killed_sessions as data_of_killed_sessions,
+    )
+    from hcoverage._private_directory import (
+        data_of_running_sessions as data_of_running_sessions,
+    )
+    from hcoverage._progress import (
+        OnProgress as OnProgress,
+    )
+    from hcoverage._proof import (
+        CameBack as CameBack,
+    )
+    from hcoverage._proof import (
+        Proof as Proof,
+    )
+    from hcoverage._proof import (
+        open_proof as open_proof,
+    )
+    from hcoverage._rcfile import (
+        Rcfile as Rcfile,
+    )
+    from hcoverage._rcfile import (
+        as_rcfile as as_rcfile,
+    )
+    from hcoverage._rcfile import (
+        find_rcfile as find_rcfile,
+    )
+    from hcoverage._rcfile import (
+        read_rcfile as read_rcfile,
+    )
+    from hcoverage._session import (
+        Session as Session,
+    )
+    from hcoverage._session import (
+        open_session as open_session,
+    )
+    from hcoverage._set_algebra import (
+        Measured as Measured,
+    )
+    from hcoverage._set_algebra import (
+        SetAlgebraError as SetAlgebraError,
+    )
+    from hcoverage._set_algebra import (
+        read_measured as read_measured,
+    )
     from hcoverage._startup_directory import (
-        add_coverage_for,
-        add_note_for,
-        copy_startup_directory,
-        own_coverage_runs_on,
-        recorder_since,
+        add_coverage_for as add_coverage_for,
     )
-    from hcoverage._steps import coverage_combine, coverage_commands_subprocess
-    from hcoverage._this_process import joined, leave_this_process
-    from hcoverage._unmeasured import Unmeasured
-    from hcoverage._watch import PythonWatch, SeenPython
+    from hcoverage._startup_directory import (
+        add_note_for as add_note_for,
+    )
+    from hcoverage._startup_directory import (
+        copy_startup_directory as copy_startup_directory,
+    )
+    from hcoverage._startup_directory import (
+        own_coverage_runs_on as own_coverage_runs_on,
+    )
+    from hcoverage._startup_directory import (
+        recorder_since as recorder_since,
+    )
+    from hcoverage._steps import (
+        coverage_combine as coverage_combine,
+    )
+    from hcoverage._steps import (
+        coverage_commands_subprocess as coverage_commands_subprocess,
+    )
+    from hcoverage._this_process import (
+        joined as joined,
+    )
+    from hcoverage._this_process import (
+        leave_this_process as leave_this_process,
+    )
+    from hcoverage._unmeasured import (
+        Unmeasured as Unmeasured,
+    )
+    from hcoverage._watch import (
+        PythonWatch as PythonWatch,
+    )
+    from hcoverage._watch import (
+        SeenPython as SeenPython,
+    )
 
+    __version__: str
+
+# What people call, and what is stable. The other names are plumbing for hdocker and hcov.
 __all__ = [
-    "CONTAINERS_VARIABLE",
-    "CONTEXT_FILE_VARIABLE",
-    "DATA_DIR_VARIABLE",
-    "DEFAULT_DATA_DIR",
-    "IN_CONTAINER",
-    "MADE_BY_US",
-    "RCFILE_NAME",
-    "SESSION_VARIABLE",
-    "VARIABLES",
-    "CameBack",
-    "Checkup",
     "CombineError",
     "CombineResult",
-    "ContextError",
-    "Contexts",
     "Core",
-    "CoreChoice",
-    "CoreError",
     "DataDirectoryBusyError",
     "DataFileBusyError",
-    "DetachedWatch",
-    "Finding",
     "ForeignHookError",
-    "ForeignHookWarning",
-    "FoundTree",
     "HcoverageError",
     "HcoverageWarning",
     "HookPermissionError",
-    "Measured",
     "MissingCoverageError",
-    "MissingExtraError",
     "NoDataError",
-    "NoInputError",
     "NoRcfileError",
-    "OnProgress",
-    "OriginData",
-    "OriginsError",
-    "OtherVersion",
-    "Page",
-    "Proof",
-    "PythonWatch",
-    "Rcfile",
     "RcfileError",
-    "RecordedProcess",
-    "SeenPython",
     "Session",
-    "SetAlgebraError",
     "SetAside",
-    "Status",
-    "StepError",
-    "UnknownReportError",
-    "UnmappedSource",
-    "Unmeasured",
-    "add_coverage_for",
-    "add_note_for",
-    "as_rcfile",
+    "__version__",
     "combine",
     "combine_commands",
-    "container_rcfile_text",
-    "copy_startup_directory",
     "coverage_combine",
     "coverage_commands_subprocess",
     "coverage_subprocess_commands",
-    "data_of_killed_sessions",
-    "data_of_running_sessions",
-    "default_rcfile_text",
-    "find_rcfile",
     "generate_coverage_dockerfile",
     "inject",
-    "joined",
-    "leave_this_process",
-    "look_around",
-    "open_proof",
     "open_session",
-    "own_coverage_runs_on",
-    "place_of",
-    "printable",
-    "problem_of",
-    "pth_text",
-    "read_measured",
-    "read_origins",
-    "read_rcfile",
-    "recorder_since",
     "remove",
-    "slug_of",
-    "unmeasured_environment",
-    "with_slug",
 ]
 
 # All together take as long to import as a small merge takes; most who import this want one or two.
@@ -252,6 +384,10 @@ _HOMES: Final = {name: module for module, names in _NAMES.items() for name in na
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib import metadata  # noqa: PLC0415 - most do not ask
+
+            return metadata.version("hcoverage")
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f"hcoverage.{_HOMES[name]}"), name)
