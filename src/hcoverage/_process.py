@@ -64,8 +64,7 @@ def _start_recorder() -> bool:
     global recorder  # noqa: PLW0603 - as above
     load = _load_part if PARTS else None
     recorder = load("_hcoverage_recorder") if load else __import__("_hcoverage_recorder")
-    root = os.stat("/")
-    is_here = (root.st_dev, root.st_ino) == ROOT
+    is_here = _is_here()
     started = recorder.start(
         DATA_DIR,
         branch=BRANCH,
@@ -80,6 +79,11 @@ def _start_recorder() -> bool:
         reader, text = _find_context()
         recorder_contexts().follow(recorder, reader, text)
     return bool(started)
+
+
+def _is_here() -> bool:
+    root = os.stat("/")
+    return (root.st_dev, root.st_ino) == ROOT
 
 
 def recorder_contexts() -> "Any":
@@ -138,7 +142,14 @@ def _start_coverage() -> None:
                 os.environ[name] = value
     import _hcoverage_autosave  # type: ignore[import-not-found]
 
-    _hcoverage_autosave.start(container)
+    is_here = _is_here()
+    recording = {
+        "directory": DATA_DIR,
+        "container": CONTAINER if is_here else None,
+        "settled_before": SETTLED_BEFORE if is_here else 0,
+    }
+    # Which test a line is of is known where it is saved.
+    _hcoverage_autosave.start(container, None if _has_contexts() else recording)
     started = getattr(coverage.process_startup, "coverage", None)
     if started is not None and not started.config.data_file.startswith(DATA_DIR):
         # By `patch = subprocess`: its data is the application's own, and where that wants it.

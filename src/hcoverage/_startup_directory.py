@@ -39,6 +39,7 @@ _COPIES: Final = {
     "hcoverage._autosave": "_hcoverage_autosave.py",
     "hcoverage._context_reader": "_hcoverage_context_reader.py",
     "hcoverage._coverage_contexts": "_hcoverage_coverage_contexts.py",
+    "hcoverage._coverage_marks": "_hcoverage_coverage_marks.py",
     "hcoverage._process": "_hcoverage_process.py",
     "hcoverage._recorder": "_hcoverage_recorder.py",
     "hcoverage._recorder_arcs": "_hcoverage_recorder_arcs.py",
