@@ -63,15 +63,16 @@ class _Trap(int):
     __slots__ = ()
     __hash__ = int.__hash__
 
-    def __eq__(self, other: object) -> "Any":
-        name = _get_frame(1).f_code.co_filename
+    def __eq__(self, other: "Any") -> bool:  # noqa: PYI032 - numbers alone are in such a set
+        code = _get_frame(1).f_code
+        name = code.co_filename
         if name == _OWN_FILE:  # we put traps into a set, or take them out
-            return _int_equals(self, other) if _type(other) is _Trap else False  # type: ignore[operator]
+            return _type(other) is _Trap and _int_equals(self, other)
         source = _sources.get(name)
         if source is None or _type(other) is not _int:
             return False
         try:
-            source.note(other, _get_frame(1))
+            source.note(other, code)
         except RecursionError:
             return False  # The application is at the edge of its stack: the trap stays.
         source.seen.discard(self)
@@ -255,8 +256,8 @@ class _Source:
         seen.difference_update({each for each in seen.copy() if _type(each) is _Trap})
         self._expected = _len(seen)
 
-    def note(self, key: int, frame: "FrameType") -> None:
-        """Record what the tracer is about to put into the set."""
+    def note(self, key: int, _code: "CodeType") -> None:
+        """Record what the tracer is about to put into the set, from a code object."""
         self._record(key)
         if _len(self.seen) != self._expected:
             self.record_rest()
@@ -311,7 +312,7 @@ class _Lines(_Source):
 
     def arm(self) -> None:
         count = _count_lines(self._path) or _last_line(self._code)
-        count = _MOST_LINES if count > _MOST_LINES else count
+        count = min(count, _MOST_LINES)
         if _len(_traps_of_lines) < count:
             known = _len(_traps_of_lines)
             _traps_of_lines.extend([_Trap(line) for line in _range(known + 1, count + 1)])
@@ -345,9 +346,8 @@ class _Arcs(_Source):
             entries += [_packed(-first, line) for _, line in _blocks_of(code) if line is not None]
         self._plant(entries)
 
-    def note(self, key: int, frame: "FrameType") -> None:
-        super().note(key, frame)
-        code = frame.f_code
+    def note(self, key: int, code: "CodeType") -> None:
+        super().note(key, code)
         if key & _FROM_IS_NEGATIVE and id(code) not in self._known:
             codes = self._codes.pop(key & _LINE, [])
             for each in codes if code in codes else [*codes, code]:
@@ -368,7 +368,7 @@ class _Arcs(_Source):
             log.add((_ONE_ARC, first, second))
 
 
-# What there can be ---------------------------------------------------------------------------------
+# What there can be --------------------------------------------------------------------------------
 
 
 def _count_lines(path: str) -> int:
@@ -526,17 +526,18 @@ def _map_without_descriptor(recorder: "Any") -> None:
     except ImportError:
         return
 
-    class Pointer(_ctypes._SimpleCData):  # type: ignore[misc, name-defined]
+    class Pointer(_ctypes._SimpleCData):  # type: ignore[type-arg]
         _type_ = "P"
 
-    class Byte(_ctypes._SimpleCData):  # type: ignore[misc, name-defined]
+    class Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
         _type_ = "c"
 
     try:
-        function = _ctypes.dlsym(_ctypes.dlopen(None, 2), "mmap")  # type: ignore[attr-defined]
+        itself: Any = None
+        function = _ctypes.dlsym(_ctypes.dlopen(itself, 2), "mmap")
     except OSError:
         return
-    call, address_of = _ctypes.call_function, _ctypes.addressof  # type: ignore[attr-defined]
+    call, address_of = _ctypes.call_function, _ctypes.addressof
     new, shared, protection = mmap.mmap, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE
     fixed = 0x10
     otherwise = recorder._map
