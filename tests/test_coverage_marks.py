@@ -68,11 +68,12 @@ pairs = (lambda: {
     1: 2
 })()
 exec(compile("\\n" * 400 + "late = 1\\n", helper.__file__, "exec"))
-if len(sys.argv) > 1:
-    import os
-    os.kill(os.getpid(), 9)
+helper.after()
+end = __import__("os").kill if len(sys.argv) > 1 else max
+end(__import__("os").getpid(), 9)
 """
 HELPER: Final = "def check(x):\n    if x > 2:\n        raise ValueError\n    return x\n"
+HELPER_AFTER: Final = "def after():\n    return 1\n"
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +84,7 @@ def project(
 ) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "app.py").write_text(WORK)
-    (tmp_path / "helper.py").write_text(HELPER)
+    (tmp_path / "helper.py").write_text(HELPER + HELPER_AFTER)
     return tmp_path
 
 
