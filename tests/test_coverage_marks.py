@@ -229,6 +229,37 @@ def test_a_child_with_a_data_file_of_its_own_is_measured(settings: str) -> None:
     assert not list(Path().glob("own*"))
 
 
+SUBINTERPRETER: Final = """\
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+number = interpreters.create()
+interpreters.run_string(number, "import helper; print('inside', flush=True)")
+interpreters.destroy(number)
+print("outside")
+"""
+
+
+def test_a_subinterpreter_prints_nothing_and_is_told_to_be_unmeasured() -> None:
+    Path("app.py").write_text(SUBINTERPRETER)
+    with opened() as session:
+        assert run(session, "-W", "default", "app.py") == "inside\noutside\n"
+        (problem,) = session.data_dir.glob("problem.*")
+        assert problem.read_text().endswith("coverage.py does not measure subinterpreters")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_runs_after_chroot_is_on_record() -> None:
+    Path("app.py").write_text(
+        "import os\nos.mkdir('jail')\nos.chroot('jail')\nos.chdir('/')\n"
+        "def inside():\n    return 1\ninside()\n"
+    )
+    with opened() as session:
+        run(session, "app.py")
+        assert merged(session)["app.py"][0] >= {6, 7}
+
+
 def test_an_error_of_a_signal_handler_is_the_applications() -> None:
     Path("app.py").write_text(
         "import helper, signal\n"

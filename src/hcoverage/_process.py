@@ -112,6 +112,8 @@ def _start_coverage() -> None:
     coverage = _import_coverage()
     if coverage is None:
         return
+    if not _has_tracer() and _is_subinterpreter():
+        raise RuntimeError("coverage.py does not measure subinterpreters")
     container = "" if ROOT else _name_of_container()
     image = os.environ.get("HCOVERAGE_IMAGE")
     if image:
@@ -140,6 +142,10 @@ def _start_coverage() -> None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+        # As an interpreter that begins in this process sees it: coverage.py's own hook would print
+        # there that it cannot measure it.
+        for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+            os.unsetenv(name)
     import _hcoverage_autosave  # type: ignore[import-not-found]
 
     is_here = _is_here()
@@ -257,10 +263,20 @@ def _pass_on(note: str) -> bool:
 
 def _has_tracer() -> bool:
     try:
-        import coverage.tracer  # noqa: F401
+        import coverage.tracer
     except ImportError:
         return False
-    return True
+    return hasattr(coverage.tracer, "CTracer")
+
+
+def _is_subinterpreter() -> bool:
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        try:
+            interpreters = __import__(name)
+        except ImportError:
+            continue
+        return bool(interpreters.get_current() != interpreters.get_main())
+    return False
 
 
 def _note(error: Exception) -> None:
