@@ -52,7 +52,6 @@ _UNIT: "Final" = 2 if sys.version_info >= (3, 10) else 1  # bytes that an argume
 _close, _open, _read, _unlink = os.close, os.open, os.read, os.unlink
 _join = os.path.join
 _READ_ONLY: "Final" = os.O_RDONLY | os.O_CLOEXEC
-_get_frame = sys._getframe
 _int, _len, _range, _set, _type, _abs = int, len, range, set, type, abs
 _int_equals = int.__eq__
 
@@ -64,7 +63,7 @@ class _Trap(int):
     __hash__ = int.__hash__
 
     def __eq__(self, other: "Any") -> bool:  # noqa: PYI032 - numbers alone are in such a set
-        code = _get_frame(1).f_code
+        code = _find_frame().f_back.f_code
         name = code.co_filename
         if name == _OWN_FILE:  # we put traps into a set, or take them out
             return _type(other) is _Trap and _int_equals(self, other)
@@ -80,6 +79,8 @@ class _Trap(int):
         return True  # so the tracer has nothing to add
 
 
+# Gives the frame that calls it (`_recorder`).
+_find_frame: "Any" = sys._getframe
 _OWN_FILE: "Final" = _Trap.__eq__.__code__.co_filename
 # By the names that code objects carry.
 _sources: "dict[str, _Source]" = {}
@@ -109,6 +110,7 @@ def start(
     """
     import coverage
 
+    global _find_frame  # noqa: PLW0603 - one process, one recording
     collector = measuring._collector
     branch = bool(collector.branch)
     if (
@@ -123,6 +125,7 @@ def start(
         return None
     recorder = load("_hcoverage_recorder")
     recorder._part("_hcoverage_recorder_seldom")
+    _find_frame = recorder._frame_finder()
     arcs = load("_hcoverage_recorder_arcs") if branch else None
     if sys.version_info < (3, 13):
         _map_without_descriptor(recorder)

@@ -136,16 +136,7 @@ def _start_coverage() -> None:
         if PLUGIN_DIRECTORY and PLUGIN_DIRECTORY in sys.path:
             # The last one: the application may have one of its own.
             del sys.path[len(sys.path) - 1 - sys.path[::-1].index(PLUGIN_DIRECTORY)]
-        # The environment is the application's; its children find the session by themselves.
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-        # As an interpreter that begins in this process sees it: coverage.py's own hook would print
-        # there that it cannot measure it.
-        for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
-            os.unsetenv(name)
+        _restore_environment(before)
     import _hcoverage_autosave  # type: ignore[import-not-found]
 
     is_here = _is_here()
@@ -167,6 +158,19 @@ def _start_coverage() -> None:
 
         reader, text = _find_context()
         _hcoverage_coverage_contexts.follow(measuring, reader, text, autosave)
+
+
+def _restore_environment(before: "dict[str, str | None]") -> None:
+    """Give the application its environment; its children find the session by themselves."""
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+    # As a subinterpreter of this process sees it: coverage.py's own hook would print there that it
+    # cannot measure it.
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+        os.unsetenv(name)
 
 
 def _name_of_container() -> str:
