@@ -790,7 +790,7 @@ def _real_directory(path: str, real_directories: "dict[str, str]") -> str:
 def _absolute(path: str) -> str:
     if path[:1] != "/":
         path = getcwd() + "/" + path
-    return normpath(path)  # type: ignore[no-any-return]
+    return normpath(path)
 
 
 def _real_path(path: str) -> str:
