@@ -229,6 +229,16 @@ def test_a_child_with_a_data_file_of_its_own_is_measured(settings: str) -> None:
     assert not list(Path().glob("own*"))
 
 
+@pytest.mark.parametrize("settings", SETTINGS[:2])
+def test_it_begins_where_coverages_own_hook_is_not_asked(settings: str) -> None:
+    with opened(settings) as session:
+        told = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+        left = {name: value for name, value in session.environment.items() if name not in told}
+        subprocess.run([sys.executable, "helper.py"], env=left, check=True)
+        assert not list(session.data_dir.glob("problem.*"))
+        assert "helper.py" in merged(session)
+
+
 SUBINTERPRETER: Final = """\
 try:
     import _interpreters as interpreters
