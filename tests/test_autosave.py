@@ -1,4 +1,7 @@
-"""Autosave: exact, whole at every moment, and nothing that the application would notice."""
+"""Autosave: exact, whole at every moment, and nothing that the application would notice.
+
+It is for what `_coverage_marks` cannot record, such as what coverage.py's tracer in Python sees.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ def project(
 
 @contextlib.contextmanager
 def opened(settings: str = "") -> Iterator[hcoverage.Session]:
-    Path(".coveragerc").write_text(f"[run]\nparallel = True\n{settings}")
+    Path(".coveragerc").write_text(f"[run]\nparallel = True\ncore = pytrace\n{settings}")
     with hcoverage.open_session(core="coverage") as session:
         yield session
         for file in session.data_dir.glob(".*.*"):

@@ -295,7 +295,6 @@ if __name__ == "__main__":
 SETTRACE = (
     "the application has taken sys.settrace, and coverage.py has no other way in before Python 3.14"
 )
-HELD = "no other thread runs before the C call lets go of the interpreter"
 
 FAULTS: Final = {
     "normal exit": Fault("work()  # kept"),
@@ -324,7 +323,6 @@ FAULTS: Final = {
         "work()\nprint('ready', flush=True)\nsum(range(1 << 60))  # kept",
         by(signal.SIGKILL),
         -9,
-        lost=HELD,
     ),
     "os.abort": Fault("work()\nready()\nos.abort()", when_told, -6),
     "segmentation fault": Fault("work()\nready()\nctypes.string_at(0)", when_told, -11),
@@ -387,6 +385,15 @@ FAULTS: Final = {
         when_told,
         sigterm=False,
     ),
+    **{
+        f"multiprocessing Pool, ended just after it worked: {method}": Fault(
+            "if __name__ == '__main__':\n"
+            f"    with multiprocessing.get_context('{method}').Pool(2) as pool:\n"
+            "        pool.map(work, range(4))  # kept",
+            sigterm=False,
+        )
+        for method in ("fork", "spawn")
+    },
     "ProcessPoolExecutor": Fault(
         "if __name__ == '__main__':\n    context = multiprocessing.get_context('fork')\n"
         "    with ProcessPoolExecutor(2, mp_context=context) as pool:\n"
@@ -412,6 +419,10 @@ FAULTS: Final = {
     "grandchild of a shell": Fault(
         "work()\ninner = shlex.quote(f'{shlex.quote(python)} inner.py; :')\n"
         "subprocess.run(['sh', '-c', f'sh -c {inner}; :'])  # kept"
+    ),
+    "another COVERAGE_FILE": Fault(
+        "work()\nown = {**os.environ, 'COVERAGE_FILE': 'elsewhere'}\n"
+        "subprocess.run([python, 'inner.py'], env=own)  # kept"
     ),
     "empty environment": Fault("work()\nsubprocess.run([python, 'inner.py'], env={})  # kept"),
     "-I": Fault("work()\nsubprocess.run([python, '-I', 'inner.py'])  # kept"),

@@ -46,23 +46,38 @@ _now, _read, _rename = time.monotonic, os.read, os.rename
 _unlink, _write = os.unlink, os.write
 
 
-def start(container: str = "") -> None:
+def start(container: str = "", recording: "dict[str, Any] | None" = None) -> None:
     """Save the data of the coverage.py that measures this process, from now on; once.
 
     Args:
         container: The name of the container that this is in, where sources have other paths than
             where the data will be read; so it is told what they are.
+        recording: What `_coverage_marks.start` takes; None where it is not to be asked.
     """
     import coverage
 
     measuring = getattr(coverage.process_startup, "coverage", None)
     if measuring is None or hasattr(coverage.process_startup, "hcoverage_autosave"):
         return
-    coverage.process_startup.hcoverage_autosave = _Autosave(measuring, container)  # type: ignore[attr-defined]
+    marks = _start_marks(measuring, recording) if recording else None
+    kind = _Autosave if marks is None else _Recorded
+    coverage.process_startup.hcoverage_autosave = kind(measuring, container, marks)  # type: ignore[attr-defined]
 
 
-class _Autosave:
-    """When to save: every second, and where the process ends without coverage.py's knowledge."""
+def _start_marks(measuring: "Any", recording: "dict[str, Any]") -> "Any":
+    """Have it recorded what coverage.py measures, where that can be done."""
+    if not measuring.config.data_file.startswith(recording["directory"]):
+        return None  # It measures for the application, and saves elsewhere.
+    try:
+        import _hcoverage_coverage_marks  # type: ignore[import-not-found]
+
+        return _hcoverage_coverage_marks.start(measuring, load=__import__, **recording)
+    except (OSError, ImportError, AttributeError, ValueError):
+        return None  # Then it is saved now and then.
+
+
+class _Saving:
+    """What is done where the process ends, with coverage.py's knowledge or without it."""
 
     def __init__(self, measuring: "Any", container: str) -> None:
         self._measuring = measuring
@@ -70,11 +85,119 @@ class _Autosave:
         self._coverage_ends = measuring._atexit
         self._problems = os.getenv("HCOVERAGE_DATA_DIR")
         self._ended = False
-        self._file = _DataFile()
-        self._begin()
-        self._take_over_exit()
+        atexit.unregister(measuring._atexit)
+        measuring._atexit = self.end  # coverage.py's handler of SIGTERM calls it
+        atexit.register(self.end)
+        self._keep_registered()
         for name in ("_exit", "execv", "execve"):
             self._save_before(os, name)
+
+    def save(self, patience: float = _PATIENCE) -> None:
+        """Save what is new, unless another thread is at it for longer than `patience` seconds."""
+        raise NotImplementedError
+
+    def end(self, event: str = "atexit") -> None:
+        """Have coverage.py save what it has; ours is not needed then."""
+        self._ended = True
+        try:
+            self._before_end()
+            if not self._measuring._auto_save:
+                self._note_other()
+            self._note_sources()
+            with _Beside(self._measuring._data):
+                self._coverage_ends(event)
+            self._give_way()
+        except Exception as error:  # noqa: BLE001 - Python would print it
+            self._save_instead()
+            self._note(error)
+        finally:
+            self._close()
+
+    def _before_end(self) -> None:
+        """Do what is to be done before coverage.py saves."""
+
+    def _give_way(self) -> None:
+        """Remove what was saved here: coverage.py has saved it."""
+
+    def _save_instead(self) -> None:
+        """Save what coverage.py could not."""
+
+    def _close(self) -> None:
+        """Leave nothing open."""
+
+    def _keep_registered(self) -> None:
+        clear = atexit._clear
+
+        def _clear() -> None:
+            clear()
+            atexit.register(self.end)
+
+        atexit._clear = _clear
+
+    def _save_before(self, module: "Any", name: str) -> None:
+        real = getattr(module, name)
+
+        def wrapper(*args: "Any", **kwargs: "Any") -> "Any":
+            self.save()
+            return real(*args, **kwargs)
+
+        _replace(module, name, wrapper)
+
+    def _note_sources(self) -> None:
+        if self._sources is not None and self._measuring._collector is not None:
+            self._sources.add([*self._measuring._collector.data], self._measuring._data)
+
+    def _note_other(self) -> None:
+        """Tell that the application has coverage.py measure it, as `coverage run` does."""
+        directory = os.getenv("HCOVERAGE_DATA_DIR")
+        if directory:
+            name = f"itself.{os.uname().nodename}.{_getpid()}.txt"
+            _put(os.path.join(directory, name), b"")
+
+    def _note(self, error: Exception) -> None:
+        """Leave word for the end of the run, once."""
+        directory, self._problems = self._problems, None
+        if not directory:
+            return
+        reason = f"{type(error).__name__}: {error}"
+        text = f"data was not saved while it ran ({reason}); a kill would have lost it"
+        name = f"problem.{os.uname().nodename}.{_getpid()}.txt"
+        try:
+            _put(os.path.join(directory, name), text.encode("utf-8", "replace"))
+        except OSError:
+            pass
+
+
+class _Recorded(_Saving):
+    """Where all that runs is recorded in the moment in which it does (`_coverage_marks`)."""
+
+    def __init__(self, measuring: "Any", container: str, marks: "Any") -> None:
+        super().__init__(measuring, container)
+        self._marks = marks
+
+    def save(self, patience: float = _PATIENCE) -> None:  # noqa: ARG002 - it takes no time
+        """Record what is left to record."""
+        try:
+            self._marks.record_rest()
+        except Exception as error:  # noqa: BLE001 - the application goes on as if we were not there
+            self._marks.writer.note_loss(error)
+
+    def _before_end(self) -> None:
+        self._marks.end()
+
+    def _give_way(self) -> None:
+        measuring = self._measuring
+        if not measuring._auto_save or _exists(measuring._data.data_filename()):
+            self._marks.discard()
+
+
+class _Autosave(_Saving):
+    """Where it is saved each second."""
+
+    def __init__(self, measuring: "Any", container: str, _marks: None = None) -> None:
+        super().__init__(measuring, container)
+        self._file = _DataFile()
+        self._begin()
         for name in ("fork", "forkpty"):
             self._pause_during(os, name)
         os.register_at_fork(
@@ -94,9 +217,18 @@ class _Autosave:
         finally:
             self._saving.release()
 
-    def _note_sources(self) -> None:
-        if self._sources is not None and self._measuring._collector is not None:
-            self._sources.add([*self._measuring._collector.data], self._measuring._data)
+    def _before_end(self) -> None:
+        self._ticker.stop()
+
+    def _give_way(self) -> None:
+        self._file.give_way()
+
+    def _save_instead(self) -> None:
+        self._file.measuring = self._measuring  # that does not measure any more
+        self.save()
+
+    def _close(self) -> None:
+        self._file.close()
 
     def _begin(self) -> None:
         self._control = RLock()
@@ -147,65 +279,40 @@ class _Autosave:
 
         _replace(module, name, wrapper)
 
-    # The end
 
-    def _take_over_exit(self) -> None:
-        measuring = self._measuring
-        atexit.unregister(measuring._atexit)
-        measuring._atexit = self.end  # coverage.py's handler of SIGTERM calls it
-        atexit.register(self.end)
-        clear = atexit._clear
+class _Beside:
+    """Has coverage.py write its data file under another name, until it is whole."""
 
-        def _clear() -> None:
-            clear()
-            atexit.register(self.end)
+    def __init__(self, data: "Any") -> None:
+        self._data = data
 
-        atexit._clear = _clear
-
-    def end(self, event: str = "atexit") -> None:
-        """Have coverage.py save what it has; ours is not needed then."""
-        self._ended = True
-        self._ticker.stop()
-        try:
-            if not self._measuring._auto_save:
-                self._note_other()
-            self._note_sources()
-            self._coverage_ends(event)
-            self._file.give_way()
-        except Exception as error:  # noqa: BLE001 - Python would print it
-            self.save()
-            self._note(error)
-        finally:
-            self._file.close()
-
-    def _save_before(self, module: "Any", name: str) -> None:
-        real = getattr(module, name)
-
-        def wrapper(*args: "Any", **kwargs: "Any") -> "Any":
-            self.save()
-            return real(*args, **kwargs)
-
-        _replace(module, name, wrapper)
-
-    def _note_other(self) -> None:
-        """Tell that the application has coverage.py measure it, as `coverage run` does."""
-        directory = os.getenv("HCOVERAGE_DATA_DIR")
-        if directory:
-            name = f"itself.{os.uname().nodename}.{_getpid()}.txt"
-            _put(os.path.join(directory, name), b"")
-
-    def _note(self, error: Exception) -> None:
-        """Leave word for the end of the run, once."""
-        directory, self._problems = self._problems, None
-        if not directory:
+    def __enter__(self) -> None:
+        data = self._data
+        self._choose: Any = None
+        # What it has written while the process ran is in a file that it has open.
+        if data is None or data._no_disk or data._dbs or _exists(data._filename):
             return
-        reason = f"{type(error).__name__}: {error}"
-        text = f"data was not saved while it ran ({reason}); a kill would have lost it"
-        name = f"problem.{os.uname().nodename}.{_getpid()}.txt"
-        try:
-            _put(os.path.join(directory, name), text.encode("utf-8", "replace"))
-        except OSError:
-            pass
+        self._choose = choose = data._choose_filename
+
+        def choose_beside() -> None:
+            choose()
+            directory, name = os.path.split(data._filename)
+            data._filename = os.path.join(directory, _TEMPORARY + name)
+
+        data._choose_filename = choose_beside
+        choose_beside()
+
+    def __exit__(self, *_: object) -> None:
+        data = self._data
+        if self._choose is None:
+            return
+        del data._choose_filename
+        directory, name = os.path.split(data._filename)
+        if name.startswith(_TEMPORARY):
+            whole = os.path.join(directory, name[len(_TEMPORARY) :])
+            if _exists(data._filename):
+                _rename(data._filename, whole)
+            data._filename = whole
 
 
 class _Ticker:
@@ -284,6 +391,7 @@ class _DataFile:
         import coverage
         from coverage import sqldata
 
+        self.measuring: Any = None
         self._current = coverage.Coverage.current
         self._version = coverage.__version__
         self._numbits = coverage.numbits.nums_to_numbits
@@ -298,7 +406,7 @@ class _DataFile:
 
     def save(self) -> None:
         """Write the file if coverage.py has more than there is in it."""
-        measuring = self._current()
+        measuring = self._current() or self.measuring
         if measuring is None:
             return
         if not measuring._auto_save:  # Another coverage.py measures, and saves elsewhere.

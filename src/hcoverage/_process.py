@@ -64,8 +64,7 @@ def _start_recorder() -> bool:
     global recorder  # noqa: PLW0603 - as above
     load = _load_part if PARTS else None
     recorder = load("_hcoverage_recorder") if load else __import__("_hcoverage_recorder")
-    root = os.stat("/")
-    is_here = (root.st_dev, root.st_ino) == ROOT
+    is_here = _is_here()
     started = recorder.start(
         DATA_DIR,
         branch=BRANCH,
@@ -80,6 +79,11 @@ def _start_recorder() -> bool:
         reader, text = _find_context()
         recorder_contexts().follow(recorder, reader, text)
     return bool(started)
+
+
+def _is_here() -> bool:
+    root = os.stat("/")
+    return (root.st_dev, root.st_ino) == ROOT
 
 
 def recorder_contexts() -> "Any":
@@ -108,6 +112,8 @@ def _start_coverage() -> None:
     coverage = _import_coverage()
     if coverage is None:
         return
+    if not _has_tracer() and _is_subinterpreter():
+        raise RuntimeError("coverage.py does not measure subinterpreters")
     container = "" if ROOT else _name_of_container()
     image = os.environ.get("HCOVERAGE_IMAGE")
     if image:
@@ -130,15 +136,17 @@ def _start_coverage() -> None:
         if PLUGIN_DIRECTORY and PLUGIN_DIRECTORY in sys.path:
             # The last one: the application may have one of its own.
             del sys.path[len(sys.path) - 1 - sys.path[::-1].index(PLUGIN_DIRECTORY)]
-        # The environment is the application's; its children find the session by themselves.
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        _restore_environment(before)
     import _hcoverage_autosave  # type: ignore[import-not-found]
 
-    _hcoverage_autosave.start(container)
+    is_here = _is_here()
+    recording = {
+        "directory": DATA_DIR,
+        "container": CONTAINER if is_here else None,
+        "settled_before": SETTLED_BEFORE if is_here else 0,
+    }
+    # Which test a line is of is known where it is saved.
+    _hcoverage_autosave.start(container, None if _has_contexts() else recording)
     started = getattr(coverage.process_startup, "coverage", None)
     if started is not None and not started.config.data_file.startswith(DATA_DIR):
         # By `patch = subprocess`: its data is the application's own, and where that wants it.
@@ -150,6 +158,19 @@ def _start_coverage() -> None:
 
         reader, text = _find_context()
         _hcoverage_coverage_contexts.follow(measuring, reader, text, autosave)
+
+
+def _restore_environment(before: "dict[str, str | None]") -> None:
+    """Give the application its environment; its children find the session by themselves."""
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+    # As a subinterpreter of this process sees it: coverage.py's own hook would print there that it
+    # cannot measure it.
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+        os.unsetenv(name)
 
 
 def _name_of_container() -> str:
@@ -246,10 +267,20 @@ def _pass_on(note: str) -> bool:
 
 def _has_tracer() -> bool:
     try:
-        import coverage.tracer  # noqa: F401
+        import coverage.tracer
     except ImportError:
         return False
-    return True
+    return hasattr(coverage.tracer, "CTracer")
+
+
+def _is_subinterpreter() -> bool:
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        try:
+            interpreters = __import__(name)
+        except ImportError:
+            continue
+        return bool(interpreters.get_current() != interpreters.get_main())
+    return False
 
 
 def _note(error: Exception) -> None:

@@ -23,6 +23,14 @@ find us calling the replacement (``dev/guest_names.py`` sees to it). On a Python
 import os
 import posix
 import sys
+
+# `signal` itself imports `enum` and more.
+from _signal import (  # type: ignore[import-not-found]
+    SIG_BLOCK,
+    SIG_SETMASK,
+    SIGXFSZ,
+    pthread_sigmask,
+)
 from posix import (
     O_CLOEXEC,
     O_CREAT,
@@ -47,28 +55,20 @@ from posix import (
 )
 from posix import open as open_file
 from sys import _getframe
+from time import time_ns
 
 # Functions look builtins up here: in what they are now, whatever becomes of them.
 if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
     __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 
-if sys.version_info >= (3, 12):
-    # `signal` itself imports `enum` and more.
-    from _signal import (  # type: ignore[import-not-found]
-        SIG_BLOCK,
-        SIG_SETMASK,
-        SIGXFSZ,
-        pthread_sigmask,
-    )
-    from posix import _path_normpath as normpath  # type: ignore[attr-defined]
-    from time import time_ns
+try:
+    import mmap
+    from mmap import mmap as map_file
+except ImportError:  # A minimal build: every mark is a write then.
+    mmap = map_file = None  # type: ignore[assignment, misc]
 
-    try:
-        import mmap
-        from mmap import mmap as map_file
-    except ImportError:  # A minimal build: every mark is a write then.
-        mmap = map_file = None  # type: ignore[assignment, misc]
-
+# Before Python 3.11 it is that of `os.path`, in Python.
+normpath = getattr(posix, "_path_normpath", os.path.normpath)
 _HAS_TRACKFD = sys.version_info >= (3, 13)
 # What not every system has.
 posix_fallocate = getattr(posix, "posix_fallocate", None)
@@ -806,7 +806,7 @@ def _real_directory(path: str, real_directories: "dict[str, str]") -> str:
 def _absolute(path: str) -> str:
     if path[:1] != "/":
         path = getcwd() + "/" + path
-    return normpath(path)  # type: ignore[no-any-return]
+    return normpath(path)
 
 
 def _real_path(path: str) -> str:
@@ -1071,7 +1071,8 @@ def _lasting_facts() -> bytes:
         ("stdlib", _STANDARD_LIBRARY),
         ("image", os.environ.get("HCOVERAGE_IMAGE", "")),
     )
-    arguments = _encoded([("argv", each) for each in sys.orig_argv], keep_empty=True)
+    argv = getattr(sys, "orig_argv", ())  # since Python 3.10
+    arguments = _encoded([("argv", each) for each in argv], keep_empty=True)
     if len(arguments) > _LONGEST_ARGV:
         # Whole arguments only; a command line can have two megabytes.
         arguments = arguments[: arguments.rfind(b"\0", 0, _LONGEST_ARGV) + 1]

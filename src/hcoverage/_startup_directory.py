@@ -39,6 +39,7 @@ _COPIES: Final = {
     "hcoverage._autosave": "_hcoverage_autosave.py",
     "hcoverage._context_reader": "_hcoverage_context_reader.py",
     "hcoverage._coverage_contexts": "_hcoverage_coverage_contexts.py",
+    "hcoverage._coverage_marks": "_hcoverage_coverage_marks.py",
     "hcoverage._process": "_hcoverage_process.py",
     "hcoverage._recorder": "_hcoverage_recorder.py",
     "hcoverage._recorder_arcs": "_hcoverage_recorder_arcs.py",
@@ -146,12 +147,16 @@ def _told(process: CodeType, told: str, parts: Mapping[str, bytes]) -> CodeType:
 
 
 def _without_lines(code: CodeType) -> CodeType:
-    """Take out where in the source instructions are: a fifth of what every process loads."""
+    """Take out where in the source instructions are: a fifth of what every process loads.
+
+    All are in the first line of their function: `inspect.stack`, which coverage.py calls as it
+    starts, fails where a frame is in none.
+    """
     instructions = len(code.co_code) // 2
-    # Entries without a place, each of up to eight instructions (Objects/locations.md of CPython).
-    table = b"\xff" * (instructions // 8)
+    # Entries without columns, each of up to eight instructions (Objects/locations.md of CPython).
+    table = b"\xef\0" * (instructions // 8)
     if instructions % 8:
-        table += bytes([0xF8 | (instructions % 8 - 1)])
+        table += bytes([0xE8 | (instructions % 8 - 1), 0])
     constants = (
         _without_lines(each) if isinstance(each, CodeType) else each for each in code.co_consts
     )

@@ -1,0 +1,382 @@
+"""What coverage.py's C tracer sees is on record at once, and the application notices nothing."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import coverage
+import pytest
+
+import hcoverage
+from hcoverage import _coverage_marks
+from hcoverage._errors import NoDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
+
+# Branches both ways, loops, a generator, exceptions that are caught and passed on, `with`,
+# `finally`, a class, a comprehension, a thread, code compiled anew, lines that have no source.
+WORK: Final = """\
+import sys, threading, helper
+
+class Thing:
+    def turn(self, n):
+        for i in range(n):
+            if i % 2:
+                yield i
+            elif i > 100:
+                raise KeyError
+
+def run(found):
+    for x in Thing().turn(5):
+        try:
+            helper.check(x)
+        except ValueError:
+            pass
+        finally:
+            found.append(x)
+    with threading.Lock():
+        squares = [x * x for x in found if x > 1]
+    while len(squares) < 3:
+        squares.append(0)
+        if len(squares) == 2:
+            continue
+    try:
+        helper.check(9)
+    except (KeyError, ValueError) as error:
+        return str(error) or (
+            squares
+        )
+
+threads = [threading.Thread(target=run, args=([],)) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+pairs = (lambda: {
+    1: 2
+})()
+exec(compile("\\n" * 400 + "late = 1\\n", helper.__file__, "exec"))
+helper.after()
+end = __import__("os").kill if len(sys.argv) > 1 else max
+end(__import__("os").getpid(), 9)
+"""
+HELPER: Final = "def check(x):\n    if x > 2:\n        raise ValueError\n    return x\n"
+HELPER_AFTER: Final = "def after():\n    return 1\n"
+
+
+@pytest.fixture(autouse=True)
+def project(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    clean_environment: None,  # noqa: ARG001 - before a session is opened
+) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.py").write_text(WORK)
+    (tmp_path / "helper.py").write_text(HELPER + HELPER_AFTER)
+    return tmp_path
+
+
+@contextlib.contextmanager
+def opened(settings: str = "") -> Iterator[hcoverage.Session]:
+    Path(".coveragerc").write_text(f"[run]\nparallel = True\n{settings}")
+    with hcoverage.open_session(core="coverage") as session:
+        yield session
+        for file in session.data_dir.glob("*"):
+            file.unlink()
+
+
+def run(session: hcoverage.Session, *arguments: str, status: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=session.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (status, "")
+    return done.stdout
+
+
+def run_bare(session: hcoverage.Session, *arguments: str) -> str:
+    environment = {**session.environment, "HCOVERAGE_SESSION": ""}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def merged(session: hcoverage.Session) -> dict[str, tuple[set[object], dict[int, list[str]]]]:
+    """Merge what is there; give the arcs or lines of each source, and the contexts of each line."""
+    target = Path("merged").absolute()
+    target.unlink(missing_ok=True)
+    assert hcoverage.combine([session.data_dir], data_file=target).set_aside == ()
+    data = coverage.CoverageData(str(target))
+    data.read()
+    found = {
+        Path(name).name: (
+            {*((data.arcs(name) if data.has_arcs() else data.lines(name)) or ())},
+            {line: sorted(who) for line, who in data.contexts_by_lineno(name).items()},
+        )
+        for name in data.measured_files()
+    }
+    data.close(force=True)
+    return found
+
+
+SETTINGS: Final = ["", "branch = True\n", "context = nightly\n"]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_process_that_is_killed_at_once_has_lost_nothing(settings: str) -> None:
+    with opened(settings) as session:
+        run(session, "app.py", "and be killed", status=-9)
+        assert not list(session.data_dir.glob(".coverage.*.*"))
+        killed = merged(session)
+    with opened(settings) as session:
+        run(session, "app.py")
+        last = len(WORK.splitlines())
+        ended = merged(session)
+    for name, (measured, contexts) in killed.items():
+        of_itself = {(line, line) for line in range(500)}
+        expected = ended[name][0] - {(last, -1), *of_itself}
+        assert measured - of_itself == expected
+        assert contexts == {line: who for line, who in ended[name][1].items() if line > 0}
+
+
+def test_what_ends_well_leaves_a_data_file_of_coverage_alone() -> None:
+    with opened() as session:
+        run(session, "helper.py")
+        (file,) = session.data_dir.glob("*[!c]")
+        assert file.name.startswith(".coverage.")
+
+
+LOOKS: Final = {
+    "threads": "import os, threading\nprint(threading.active_count(), threading.enumerate())\n"
+    "print(os.listdir('/proc/self/task') == [str(os.getpid())])\n",
+    "descriptors": "import os\nprint(sorted(os.listdir('/proc/self/fd')))\n",
+    "signals": "import signal\nprint([signal.getsignal(n) for n in sorted(signal.valid_signals())])"
+    "\nprint(signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.sigpending())\n",
+    "fork": "import os\nprint(os.fork, os.forkpty)\n",
+    "a user namespace of its own": "import ctypes\n"
+    "print(ctypes.CDLL(None, use_errno=True).unshare(0x10000000), ctypes.get_errno())\n",
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:2])
+@pytest.mark.parametrize("what", LOOKS)
+def test_the_application_finds_as_without_us(what: str, settings: str) -> None:
+    program = LOOKS[what]
+    Path("looks.py").write_text(program.replace("(threading.enumerate())", "()"))
+    with opened(settings) as session:
+        measured = run(session, "-X", "dev", "looks.py")
+        bare = run_bare(session, "-X", "dev", "looks.py")
+    assert _without_addresses(measured) == _without_addresses(bare)
+
+
+def _without_addresses(text: str) -> list[str]:
+    return [word for word in text.split() if not word.strip("]>)").isdigit() or len(word) < 6]
+
+
+POOL: Final = """\
+import multiprocessing, time
+def work(n):
+    end = time.perf_counter() + 0.001
+    while time.perf_counter() < end:
+        pass
+    return later(n)
+def later(n):
+    first = n
+    return first + 1
+if __name__ == "__main__":
+    with multiprocessing.get_context("{}").Pool(4) as pool:
+        pool.map(work, range(4))
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("settings", SETTINGS[:2])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_that_are_ended_just_after_they_worked_lose_nothing(
+    method: str, settings: str
+) -> None:
+    Path("app.py").write_text(POOL.format(method))
+    for _ in range(50 if FULL else 1):
+        with opened(settings) as session:
+            run(session, "app.py")
+            assert merged(session)["app.py"][1].keys() >= {3, 4, 6, 8, 9}
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:2])
+def test_a_child_with_a_data_file_of_its_own_is_measured(settings: str) -> None:
+    Path("parent.py").write_text(
+        "import os, subprocess, sys\n"
+        "subprocess.run([sys.executable, 'helper.py'], env={**os.environ, 'COVERAGE_FILE': 'own'})"
+    )
+    with opened(settings) as session:
+        run(session, "parent.py")
+        assert "helper.py" in merged(session)
+    assert not list(Path().glob("own*"))
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:2])
+def test_it_begins_where_coverages_own_hook_is_not_asked(settings: str) -> None:
+    with opened(settings) as session:
+        told = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+        left = {name: value for name, value in session.environment.items() if name not in told}
+        subprocess.run([sys.executable, "helper.py"], env=left, check=True)
+        assert not list(session.data_dir.glob("problem.*"))
+        assert "helper.py" in merged(session)
+
+
+SUBINTERPRETER: Final = """\
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+number = interpreters.create()
+interpreters.run_string(number, "import helper; print('inside', flush=True)")
+interpreters.destroy(number)
+print("outside")
+"""
+
+
+def test_a_subinterpreter_prints_nothing_and_is_told_to_be_unmeasured() -> None:
+    Path("app.py").write_text(SUBINTERPRETER)
+    with opened() as session:
+        assert run(session, "-W", "default", "app.py") == "inside\noutside\n"
+        (problem,) = session.data_dir.glob("problem.*")
+        assert problem.read_text().endswith("coverage.py does not measure subinterpreters")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_runs_after_chroot_is_on_record() -> None:
+    Path("app.py").write_text(
+        "import os\nos.mkdir('jail')\nos.chroot('jail')\nos.chdir('/')\n"
+        "def inside():\n    return 1\ninside()\n"
+    )
+    with opened() as session:
+        run(session, "app.py")
+        assert merged(session)["app.py"][0] >= {6, 7}
+
+
+def test_an_error_of_a_signal_handler_is_the_applications() -> None:
+    Path("app.py").write_text(
+        "import helper, signal\n"
+        "class Late(Exception): pass\n"
+        "def stop(*_): raise Late\n"
+        "signal.signal(signal.SIGALRM, stop)\n"
+        "caught = n = 0\n"
+        "while caught < 30:\n"
+        "    signal.setitimer(signal.ITIMER_REAL, 0.002)\n"
+        "    try:\n"
+        "        while True:\n"
+        "            n += 1\n"
+        "            exec(compile('x = 1\\n' * 30, helper.__file__ + str(n), 'exec'))\n"
+        "    except Late:\n"
+        "        caught += 1\n"
+        "print('fine')\n"
+    )
+    with opened() as session:
+        assert run(session, "app.py") == "fine\n"
+
+
+# What a program does where the counting begins.
+BEGIN: Final = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
+
+_TRACE_ME, _CONTINUE, _KILL, _SYSTEM_CALL = 0, 7, 8, 24
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+
+
+def run_and_kill(
+    command: Sequence[str], environment: Mapping[str, str], place: Path, calls: int
+) -> int:
+    """Run a program until it has entered, or left, so many system calls since it began to count.
+
+    Args:
+        command: The program, which executes `BEGIN`.
+        environment: Its environment.
+        place: Its working directory.
+        calls: After how many of them it is killed.
+
+    Returns:
+        How many it made; fewer than `calls` where it has ended before.
+    """
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        cwd=place,
+        preexec_fn=lambda: _ask(_TRACE_ME, 0),  # noqa: PLW1509 - there is one thread
+    )
+    made = 0
+    request = _CONTINUE
+    while True:
+        status = os.waitpid(process.pid, 0)[1]
+        if not os.WIFSTOPPED(status):
+            process.returncode = os.waitstatus_to_exitcode(status)
+            assert request != _CONTINUE, "the program has ended before it began"
+            assert process.returncode in (0, -signal.SIGKILL)
+            return made
+        passed_on = os.WSTOPSIG(status)
+        if passed_on == signal.SIGSTOP:
+            request = _SYSTEM_CALL
+        elif request == _SYSTEM_CALL and passed_on == signal.SIGTRAP:
+            made += 1
+            if made >= calls:
+                process.kill()
+        if passed_on in (signal.SIGSTOP, signal.SIGTRAP):
+            passed_on = 0
+        _ask(request, process.pid, passed_on)
+
+
+def _ask(request: int, pid: int, number: int = 0) -> None:
+    _libc.ptrace(request, pid, None, number)
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(sys.platform != "linux", reason="ptrace")
+@pytest.mark.parametrize("settings", [*SETTINGS[:2], "core = pytrace\n"])
+def test_a_kill_at_each_system_call_of_the_end_loses_nothing(settings: str) -> None:
+    Path("app.py").write_text(f"import helper\nhelper.check(1)\n{BEGIN}\nlast = 1\n")
+    command = [sys.executable, "app.py"]
+    with opened(settings) as session:
+        everything = run_and_kill(command, session.environment, Path(), 1 << 30)
+    keeps_all = "pytrace" not in settings
+    for calls in range(1, everything, 1 if FULL else max(1, everything // 12)):
+        with opened(settings) as session:
+            run_and_kill(command, session.environment, Path(), calls)
+            # What is saved now and then may not be yet; what there is is whole.
+            with contextlib.nullcontext() if keeps_all else contextlib.suppress(NoDataError):
+                found = merged(session)
+            if keeps_all:
+                assert found["app.py"][1].keys() >= {1, 2, 3}, calls
+                assert found["helper.py"][1].keys() >= {1, 2, 4}, calls
+
+
+def test_the_lines_of_real_code_are_all_met_by_traps() -> None:
+    """Each arc that a tracer sees in functions of the standard library is one that can be."""
+    library = Path(sysconfig.get_path("stdlib"))
+    files = [library / name for name in ("textwrap.py", "argparse.py", "json/decoder.py")]
+    for file in files:
+        top = compile(file.read_bytes(), str(file), "exec")
+        for code in _coverage_marks._codes_in(top):
+            lines = {line for _, line in _coverage_marks._blocks_of(code) if line}
+            arcs = {_coverage_marks._unpacked(arc) for arc in _coverage_marks._possible_arcs(code)}
+            assert {first for first, _ in arcs if first > 0} == lines
+            assert len(arcs) < 12 * len(lines) + 12
+
+
+def test_it_reads_on_every_python_that_an_image_may_have() -> None:
+    source = Path(hcoverage.__file__).with_name("_coverage_marks.py").read_text()
+    ast.parse(source, feature_version=(3, 8))
