@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         UnmappedSource,
     )
     from hcoverage._commands import combine_commands, coverage_subprocess_commands
+    from hcoverage._context_file import read_context
     from hcoverage._contexts import ContextError, Contexts
     from hcoverage._core import Core, CoreChoice, CoreError
     from hcoverage._data_directory import IN_CONTAINER, RCFILE_NAME
@@ -163,6 +164,7 @@ __all__ = [
     "printable",
     "problem_of",
     "pth_text",
+    "read_context",
     "read_measured",
     "read_origins",
     "read_rcfile",
@@ -187,6 +189,7 @@ _NAMES: Final = {
         "UnmappedSource",
     ),
     "_commands": ("combine_commands", "coverage_subprocess_commands"),
+    "_context_file": ("read_context",),
     "_contexts": ("ContextError", "Contexts"),
     "_core": ("Core", "CoreChoice", "CoreError"),
     "_data_directory": ("IN_CONTAINER", "RCFILE_NAME"),
