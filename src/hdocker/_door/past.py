@@ -44,8 +44,8 @@ def tell_what_went_past(door: Door, began: float, ended: float) -> None:
     try:
         created, started = _by_events(door.engine, began, ended)
         created |= _by_list(door.engine, began)
-    except (OSError, ValueError):
-        return  # the engine has gone, or is another
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return  # the engine has gone, or is one that says something else
     ours = _ours(door)
     past = [one for identity, one in created.items() if identity not in ours]
     if past:

@@ -56,6 +56,8 @@ _OK: Final = 200
 _STREAM: Final = re.compile(r"/(containers/[^/]+/attach(/ws)?|exec/[^/]+/start|session|grpc)$")
 # What has compose's mark in it.
 _SHOWS_LABELS: Final = re.compile(r"/(containers/(json|[^/]+/json)|events)$")
+_AHEAD: Final = "it came before earlier requests of its connection were answered"
+_TOO_LARGE: Final = "its request is too large"
 _GO_ON: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -248,7 +250,7 @@ class _Connection:
         self._runs_ahead = self._runs_ahead or not self._answers.has_come
         if reader is None or self._runs_ahead or (request.length or 0) > _LARGEST_CREATION:
             if reader is not None:
-                self._tell("its request is too large, or came before earlier ones were answered")
+                self._tell(_AHEAD if self._runs_ahead else _TOO_LARGE)
             self._may_be_stream = request.asks_for_other_protocol or bool(
                 _STREAM.search(request.path)
             )
@@ -319,7 +321,7 @@ class _Connection:
             if body.has_ended:
                 return raw
             if len(raw) > _LARGEST_CREATION:
-                self._tell("its request is too large")
+                self._tell(_TOO_LARGE)
                 return raw
             if not self._receive():
                 return raw
