@@ -26,7 +26,7 @@ AT_START: Final = {
     "_process.py": {
         "start", "_start_recorder", "recorder_contexts", "_start_coverage", "_name_of_container",
         "_told_to_coverage", "_has_contexts", "_find_context", "_import_coverage", "_pass_on",
-        "_has_tracer", "_note", "_leave",
+        "_has_tracer", "_note", "_leave", "_is_here", "_is_subinterpreter", "_restore_environment",
     },
     "_recorder.py": {"start", "_import_part", "_is_measured", "_lasting_facts", "_private"},
     "_recorder_arcs.py": set(),

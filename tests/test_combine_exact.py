@@ -20,8 +20,7 @@ from coverage.config import read_coverage_config
 from coverage.data import combine_parallel_data
 from coverage.exceptions import CoverageException
 from coverage.files import PathAliases, set_relative_directory
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
 import hcoverage

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from click.testing import CliRunner, Result
 from coverage import CoverageData
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import hcoverage
 from hcov._cli import main

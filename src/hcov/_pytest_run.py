@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import hcoverage
+import hdocker
 from hcov import _messages, _pytest_contexts, _run
 from hcov._pytest_beside_cov import DATA_FILE_VARIABLE, MeasuredByPytestCov
 from hcov._pytest_plugin import REPORTS
@@ -95,11 +96,11 @@ class _WholeRun:
             _run.tell_start(self._session, quiet=self._options.quiet or not self.reports)
         self._watch = undo.enter_context(hcoverage.DetachedWatch())
         self._measuring = undo.enter_context(contextlib.ExitStack())
+        environment = self._measuring.enter_context(
+            _run.environment_of(self._session, self._options)
+        )
         self._measuring.enter_context(
-            hcoverage.joined(
-                _run.environment_of(self._session, self._options),
-                measured=self.measures_this_process,
-            )
+            hcoverage.joined(environment, measured=self.measures_this_process)
         )
 
     def at_end(self, call: Callable[[], None]) -> None:
@@ -248,6 +249,7 @@ def _read_options(config: pytest.Config) -> _run.Options:
         rcfile=_path(config, given.hcov_rcfile, "hcov_rcfile"),
         data_dir=_path(config, given.hcov_data_dir, "hcov_data_dir"),
         append=False,
+        containers=os.environ.get(hdocker.CONTAINERS_VARIABLE) != "0",
         fail_under=fail_under,
         reports=tuple(name for name in reports if name not in (_TERM, "")),
         printed=_TERM in reports,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 import signal
@@ -28,7 +29,7 @@ from hcov._summary import (
 from hcoverage import Page, with_slug
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 DATA_LOST: Final = 3
 
@@ -84,7 +85,8 @@ def run(command: Sequence[str], options: Options) -> int:
         with hcoverage.PythonWatch() as watch:
             watch.signal_with(signal.SIGCHLD)
             try:
-                status = run_command(command, environment_of(session, options), watch.look)
+                with environment_of(session, options) as environment:
+                    status = run_command(command, environment, watch.look)
             except NotStartedError as error:
                 tell(f"error: {message_of(error)}")
                 return error.exit_status
@@ -143,11 +145,18 @@ def report_data(data_file: Path, rcfile: hcoverage.Rcfile) -> int:
         return report(analysis)
 
 
-def environment_of(session: hcoverage.Session, options: Options) -> Mapping[str, str]:
-    """Give the whole environment of what a session measures, with what measures containers."""
+@contextlib.contextmanager
+def environment_of(session: hcoverage.Session, options: Options) -> Iterator[Mapping[str, str]]:
+    """Have what measures the containers of a session, in a `with` block.
+
+    Yields:
+        The whole environment of what the session measures.
+    """
     if options.containers:
-        return hdocker.measure_containers(session.environment)
-    return {**session.environment, hdocker.CONTAINERS_VARIABLE: "0"}
+        with hdocker.containers_measured(session.environment) as environment:
+            yield environment
+    else:
+        yield {**session.environment, hdocker.CONTAINERS_VARIABLE: "0"}
 
 
 def finish(

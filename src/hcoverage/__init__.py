@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from hcoverage._checkup import (
         Checkup as Checkup,
-    )
-    from hcoverage._checkup import (
         look_around as look_around,
     )
     from hcoverage._combine import (
@@ -23,47 +21,28 @@ if TYPE_CHECKING:
     )
     from hcoverage._combine_result import (
         CombineResult as CombineResult,
-    )
-    from hcoverage._combine_result import (
         FoundTree as FoundTree,
-    )
-    from hcoverage._combine_result import (
         OtherVersion as OtherVersion,
-    )
-    from hcoverage._combine_result import (
         RecordedProcess as RecordedProcess,
-    )
-    from hcoverage._combine_result import (
         SetAside as SetAside,
-    )
-    from hcoverage._combine_result import (
         UnmappedSource as UnmappedSource,
     )
     from hcoverage._commands import (
         combine_commands as combine_commands,
-    )
-    from hcoverage._commands import (
         coverage_subprocess_commands as coverage_subprocess_commands,
     )
+    from hcoverage._context_file import read_context as read_context
     from hcoverage._contexts import (
         ContextError as ContextError,
-    )
-    from hcoverage._contexts import (
         Contexts as Contexts,
     )
     from hcoverage._core import (
         Core as Core,
-    )
-    from hcoverage._core import (
         CoreChoice as CoreChoice,
-    )
-    from hcoverage._core import (
         CoreError as CoreError,
     )
     from hcoverage._data_directory import (
         IN_CONTAINER as IN_CONTAINER,
-    )
-    from hcoverage._data_directory import (
         RCFILE_NAME as RCFILE_NAME,
     )
     from hcoverage._default_rcfile import (
@@ -74,89 +53,39 @@ if TYPE_CHECKING:
     )
     from hcoverage._environment import (
         CONTAINERS_VARIABLE as CONTAINERS_VARIABLE,
-    )
-    from hcoverage._environment import (
         CONTEXT_FILE_VARIABLE as CONTEXT_FILE_VARIABLE,
-    )
-    from hcoverage._environment import (
         DATA_DIR_VARIABLE as DATA_DIR_VARIABLE,
-    )
-    from hcoverage._environment import (
         DEFAULT_DATA_DIR as DEFAULT_DATA_DIR,
-    )
-    from hcoverage._environment import (
         SESSION_VARIABLE as SESSION_VARIABLE,
-    )
-    from hcoverage._environment import (
         VARIABLES as VARIABLES,
-    )
-    from hcoverage._environment import (
         unmeasured_environment as unmeasured_environment,
     )
     from hcoverage._errors import (
         CombineError as CombineError,
-    )
-    from hcoverage._errors import (
         DataDirectoryBusyError as DataDirectoryBusyError,
-    )
-    from hcoverage._errors import (
         DataFileBusyError as DataFileBusyError,
-    )
-    from hcoverage._errors import (
         ForeignHookError as ForeignHookError,
-    )
-    from hcoverage._errors import (
         ForeignHookWarning as ForeignHookWarning,
-    )
-    from hcoverage._errors import (
         HcoverageError as HcoverageError,
-    )
-    from hcoverage._errors import (
         HcoverageWarning as HcoverageWarning,
-    )
-    from hcoverage._errors import (
         HookPermissionError as HookPermissionError,
-    )
-    from hcoverage._errors import (
         MissingCoverageError as MissingCoverageError,
-    )
-    from hcoverage._errors import (
         MissingExtraError as MissingExtraError,
-    )
-    from hcoverage._errors import (
         NoDataError as NoDataError,
-    )
-    from hcoverage._errors import (
         NoInputError as NoInputError,
-    )
-    from hcoverage._errors import (
         NoRcfileError as NoRcfileError,
-    )
-    from hcoverage._errors import (
         RcfileError as RcfileError,
-    )
-    from hcoverage._errors import (
         StepError as StepError,
-    )
-    from hcoverage._errors import (
         UnknownReportError as UnknownReportError,
-    )
-    from hcoverage._errors import (
         slug_of as slug_of,
     )
     from hcoverage._finding import (
         Finding as Finding,
-    )
-    from hcoverage._finding import (
         Status as Status,
-    )
-    from hcoverage._finding import (
         problem_of as problem_of,
     )
     from hcoverage._guest_settings import (
         MADE_BY_US as MADE_BY_US,
-    )
-    from hcoverage._guest_settings import (
         container_rcfile_text as container_rcfile_text,
     )
     from hcoverage._hook import (
@@ -167,17 +96,11 @@ if TYPE_CHECKING:
     )
     from hcoverage._inject import (
         inject as inject,
-    )
-    from hcoverage._inject import (
         remove as remove,
     )
     from hcoverage._origin_data import (
         OriginData as OriginData,
-    )
-    from hcoverage._origin_data import (
         OriginsError as OriginsError,
-    )
-    from hcoverage._origin_data import (
         read_origins as read_origins,
     )
     from hcoverage._origins import (
@@ -185,8 +108,6 @@ if TYPE_CHECKING:
     )
     from hcoverage._page import (
         Page as Page,
-    )
-    from hcoverage._page import (
         with_slug as with_slug,
     )
     from hcoverage._printable import (
@@ -194,8 +115,6 @@ if TYPE_CHECKING:
     )
     from hcoverage._private_directory import (
         data_of_killed_sessions as data_of_killed_sessions,
-    )
-    from hcoverage._private_directory import (
         data_of_running_sessions as data_of_running_sessions,
     )
     from hcoverage._progress import (
@@ -203,65 +122,37 @@ if TYPE_CHECKING:
     )
     from hcoverage._proof import (
         CameBack as CameBack,
-    )
-    from hcoverage._proof import (
         Proof as Proof,
-    )
-    from hcoverage._proof import (
         open_proof as open_proof,
     )
     from hcoverage._rcfile import (
         Rcfile as Rcfile,
-    )
-    from hcoverage._rcfile import (
         as_rcfile as as_rcfile,
-    )
-    from hcoverage._rcfile import (
         find_rcfile as find_rcfile,
-    )
-    from hcoverage._rcfile import (
         read_rcfile as read_rcfile,
     )
     from hcoverage._session import (
         Session as Session,
-    )
-    from hcoverage._session import (
         open_session as open_session,
     )
     from hcoverage._set_algebra import (
         Measured as Measured,
-    )
-    from hcoverage._set_algebra import (
         SetAlgebraError as SetAlgebraError,
-    )
-    from hcoverage._set_algebra import (
         read_measured as read_measured,
     )
     from hcoverage._startup_directory import (
         add_coverage_for as add_coverage_for,
-    )
-    from hcoverage._startup_directory import (
         add_note_for as add_note_for,
-    )
-    from hcoverage._startup_directory import (
         copy_startup_directory as copy_startup_directory,
-    )
-    from hcoverage._startup_directory import (
         own_coverage_runs_on as own_coverage_runs_on,
-    )
-    from hcoverage._startup_directory import (
         recorder_since as recorder_since,
     )
     from hcoverage._steps import (
         coverage_combine as coverage_combine,
-    )
-    from hcoverage._steps import (
         coverage_commands_subprocess as coverage_commands_subprocess,
     )
     from hcoverage._this_process import (
         joined as joined,
-    )
-    from hcoverage._this_process import (
         leave_this_process as leave_this_process,
     )
     from hcoverage._unmeasured import (
@@ -269,8 +160,6 @@ if TYPE_CHECKING:
     )
     from hcoverage._watch import (
         PythonWatch as PythonWatch,
-    )
-    from hcoverage._watch import (
         SeenPython as SeenPython,
     )
 
@@ -319,6 +208,7 @@ _NAMES: Final = {
         "UnmappedSource",
     ),
     "_commands": ("combine_commands", "coverage_subprocess_commands"),
+    "_context_file": ("read_context",),
     "_contexts": ("ContextError", "Contexts"),
     "_core": ("Core", "CoreChoice", "CoreError"),
     "_data_directory": ("IN_CONTAINER", "RCFILE_NAME"),

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from hcoverage._context_reader import SIZE, TEXT_AT, remainder
+from hcoverage._context_reader import SIZE, TEXT_AT, ContextReader, remainder
 from hcoverage._data_directory import CONTEXT_SUFFIX
 from hcoverage._printable import printable
 
@@ -32,6 +32,15 @@ def context_of(name: str) -> str:
     if len(encoded) <= _LONGEST:
         return text
     return encoded[:_LONGEST].decode(errors="ignore") + _CUT
+
+
+def read_context(path: Path) -> str:
+    """Read what is running now from a file that tells it; nothing where it cannot be told."""
+    try:
+        found = ContextReader(str(path)).read()
+    except (OSError, ValueError):
+        return ""
+    return found[1] if found else ""
 
 
 class ContextFile:

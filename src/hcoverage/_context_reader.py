@@ -7,10 +7,8 @@ it has to have its size and its checksum, and what it says is cut to a length.
 """
 
 import sys
-from mmap import PROT_READ
-from mmap import mmap as map_file
-from posix import O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, close, dup, fstat
-from posix import open as open_file
+from mmap import PROT_READ, mmap as map_file
+from posix import O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, close, dup, fstat, open as open_file
 
 # Functions look builtins up here: in what they are now, whatever becomes of them.
 if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from coverage.exceptions import ConfigError
 from coverage.files import PathAliases, set_relative_directory
-from coverage.sqldata import SCHEMA
-from coverage.sqldata import SCHEMA_VERSION as THEIR_SCHEMA_VERSION
+from coverage.sqldata import SCHEMA, SCHEMA_VERSION as THEIR_SCHEMA_VERSION
 from coverage.version import __version__
 
 from hcoverage._data_directory import host_in_names, process_of

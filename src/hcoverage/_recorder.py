@@ -45,6 +45,7 @@ from posix import (
     getpid,
     getppid,
     lstat,
+    open as open_file,
     pwrite,
     read,
     readlink,
@@ -53,7 +54,6 @@ from posix import (
     uname,
     urandom,
 )
-from posix import open as open_file
 from sys import _getframe
 from time import time_ns
 

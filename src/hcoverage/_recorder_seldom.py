@@ -6,8 +6,18 @@ output, and no exception of its own reaches the application.
 """
 
 from _signal import SIGXFSZ  # type: ignore[import-not-found]  # `signal` imports `enum` and more.
-from posix import O_CLOEXEC, O_NOFOLLOW, O_WRONLY, close, dup, getpid, pwrite, rename, unlink
-from posix import open as open_file
+from posix import (
+    O_CLOEXEC,
+    O_NOFOLLOW,
+    O_WRONLY,
+    close,
+    dup,
+    getpid,
+    open as open_file,
+    pwrite,
+    rename,
+    unlink,
+)
 
 try:
     from _signal import sigtimedwait

@@ -25,8 +25,7 @@ from hcoverage._project_files import project_files
 from hcoverage._untrusted_file import UntrustedDataError, read_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
     from pathlib import Path
 
 # Bounds, as what is looked for comes from anybody.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hdocker._compose import compose_override
     from hdocker._dockerfile import BaseImage, add_coverage
     from hdocker._doctor import look_at_engines, look_at_image, try_image
+    from hdocker._door.opening import containers_measured
     from hdocker._errors import (
         BuildContextError,
         BuildError,
@@ -67,6 +68,7 @@ __all__ = [
     "add_coverage",
     "build_container_image",
     "compose_override",
+    "containers_measured",
     "get_docker_base_cmd",
     "injection_for",
     "look_at_engines",
@@ -89,6 +91,7 @@ _NAMES: Final = {
         "look_at_image",
         "try_image",
     ),
+    "hdocker._door.opening": ("containers_measured",),
     "hdocker._errors": (
         "BuildContextError",
         "BuildError",

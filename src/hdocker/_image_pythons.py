@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from hdocker._errors import CommandError, DataDirectoryError
+from hdocker._shim import OWN_LABEL
 from hdocker._visibility import why_not_seen
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class Look:
             said = self.engine.run(
                 "run",
                 "--rm",
+                *("--label", OWN_LABEL),
                 *("--network", "none"),
                 # What it compiles has to be ours to remove.
                 *("--user", self.engine.own_user()),

@@ -26,7 +26,7 @@ from hdocker._errors import (
     ImageNameError,
 )
 from hdocker._prepared_image import DATA_PLACE, STARTUP_PLACE, PreparedImage, prepare
-from hdocker._shim import Added, variables_of_call
+from hdocker._shim import Added, mount_option, variables_of_call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,14 +70,7 @@ class Mount:
 
     def option(self) -> str:
         """Render it as the value of `--mount`, which is a line of CSV."""
-        fields = ["type=bind", f"source={self.source}", f"target={self.target}"]
-        return ",".join([*map(_csv, fields), *(["readonly"] if self.read_only else [])])
-
-
-def _csv(field: str) -> str:
-    """Quote a field of CSV only where it has to be: a shell would take the quotes away."""
-    doubled = field.replace('"', '""')
-    return f'"{doubled}"' if set(field) & set(',"\r\n') else field
+        return mount_option(str(self.source), self.target, self.read_only)
 
 
 @dataclass(frozen=True)
@@ -173,7 +166,7 @@ def find_out_for_shims(
         return ""
     except EngineError as error:
         reason = f"image {image}: {error}"
-    mounts = [(mount.target, mount.option()) for mount in injection.mounts]
+    mounts = [(str(mount.source), mount.target, mount.read_only) for mount in injection.mounts]
     Added(mounts, injection.environment).save(memory)
     return reason
 

@@ -32,6 +32,8 @@ _COMPOSE: Final = "compose"
 SUBCOMMANDS: Final = ("run", "create", _COMPOSE)
 # Of compose, those that make containers.
 COMPOSE_SUBCOMMANDS: Final = ("up", "create", "run", "scale")
+# Of a container that is none of the application's.
+OWN_LABEL: Final = "hcoverage.own"
 SESSION_VARIABLE: Final = "HCOVERAGE_SESSION"
 IMAGE_VARIABLE: Final = "HCOVERAGE_IMAGE"
 # What the one who starts a container knows of it, and the container has to be told.
@@ -58,18 +60,64 @@ class Added:
     """What is added to each container of an image, kept for the length of a session.
 
     Attributes:
-        mounts: For each mount, where in the container it is and the value of `--mount`; none where
-            there is no Python in the image.
+        mounts: For each mount, where it is here, where in the container, and whether the container
+            may only read it; none where there is no Python in the image.
         environment: Variables; PYTHONPATH has the image's own in it.
     """
 
     __slots__ = ("environment", "mounts")
 
     def __init__(
-        self, mounts: Sequence[tuple[str, str]] = (), environment: Mapping[str, str] | None = None
+        self,
+        mounts: Sequence[tuple[str, str, bool]] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.mounts = mounts
         self.environment = environment or {}
+
+    def mounts_beside(
+        self, targets: Sequence[str], *, shares_volumes: bool
+    ) -> list[tuple[str, str, bool]]:
+        """Give the mounts for a container that has others.
+
+        Args:
+            targets: Where the others are in it.
+            shares_volumes: Whether it has other containers' as well.
+        """
+        # What the user mounts is another file system than the one looked at. To mount a file into
+        # it the engine would make one there, which stays, or fail.
+        return [
+            mount
+            for mount in self.mounts
+            if is_in(mount[1], PLACE)
+            or not (shares_volumes or any(is_in(mount[1], directory) for directory in targets))
+        ]
+
+    def variables_for(
+        self,
+        image: str,
+        users: Mapping[str, str | None],
+        session: str,
+        caller: Mapping[str, str],
+    ) -> dict[str, str]:
+        """Give the variables for a container.
+
+        Args:
+            image: The image, as the user names it.
+            users: The variables that the user sets; None for one that is taken away.
+            session: The session's startup directory.
+            caller: The environment of the one who starts it.
+        """
+        environment = {**self.environment, **variables_of_call(image, caller)}
+        for name in PASSED_ON:
+            if users.get(name) is not None:
+                environment.pop(name, None)
+        if "PYTHONPATH" in users:
+            # Without the session's own, which the user may have passed on from here.
+            entries = (users["PYTHONPATH"] or "").split(":")
+            theirs = [entry for entry in entries if entry not in {session, PLACE}]
+            environment["PYTHONPATH"] = ":".join([PLACE, *theirs] if any(theirs) else [PLACE])
+        return environment
 
     def save(self, path: str) -> None:
         """Write it for the shims of the session."""
@@ -121,6 +169,11 @@ def measured(client: str, session: str, arguments: list[str]) -> list[str]:
     subcommand = _command_line.subcommand_at(arguments, own)
     if subcommand < 0 or arguments[subcommand] not in SUBCOMMANDS:
         return arguments
+    known = settings(session)
+    if known["door"] and os.path.basename(client) == "docker":
+        through_door = _through_door(arguments, own, known["engine"], known["door"])
+        if through_door is not None:
+            return through_door
     if arguments[subcommand] == _COMPOSE:
         return _measured_by_compose(client, session, arguments, subcommand)
     options = options_of(session, client, (arguments[subcommand],))
@@ -130,6 +183,39 @@ def measured(client: str, session: str, arguments: list[str]) -> list[str]:
         return arguments
     ours = _ours(client, session, line)
     return [*arguments[: line.insert_at], *ours, *arguments[line.insert_at :]]
+
+
+def _through_door(
+    arguments: list[str], options: Mapping[str, str], engine: str, door: str
+) -> list[str] | None:
+    """Have the client come through the session's door, where that is of the engine it names.
+
+    Returns:
+        Its arguments; None where it goes to another engine, or otherwise than by a socket.
+    """
+    end, found = _command_line.read_options(arguments, 0, options)
+    chosen = {name: value for name, value in found if name in {"--host", "--context"}}
+    if any(name.startswith("--tls") for name, _ in found):
+        return None
+    from hdocker._door.engine_address import socket_of, socket_of_context
+
+    if "--host" in chosen:
+        named = socket_of({"DOCKER_HOST": chosen["--host"]})
+    elif "--context" in chosen:
+        named = socket_of_context(chosen["--context"], os.environ)
+    else:
+        named = socket_of(os.environ)
+    if os.path.realpath(named) not in map(
+        os.path.realpath, (engine, socket_of({"DOCKER_HOST": door}))
+    ):
+        return None
+    os.environ["DOCKER_HOST"] = door
+    kept = [
+        f"{name}={value}" if value or options[name].endswith("=") else name
+        for name, value in found
+        if name not in chosen
+    ]
+    return [*kept, *arguments[end:]] if chosen else arguments
 
 
 def _ours(client: str, session: str, line: CommandLine) -> list[str]:
@@ -143,7 +229,14 @@ def _ours(client: str, session: str, line: CommandLine) -> list[str]:
     added = _added(client, session, line)
     if added is None or not added.mounts:
         return []
-    return [*_mounts(added, line), *_variables(added, line.image, variables, session)]
+    mounts = added.mounts_beside(
+        line.mount_targets(), shares_volumes=bool(line.values("--volumes-from"))
+    )
+    settings = added.variables_for(line.image, variables, session, os.environ)
+    return [
+        *(word for mount in mounts for word in ("--mount", mount_option(*mount))),
+        *(word for item in settings.items() for word in ("-e", "=".join(item))),
+    ]
 
 
 def variables_of_call(image: str, environment: Mapping[str, str]) -> dict[str, str]:
@@ -155,6 +248,18 @@ def variables_of_call(image: str, environment: Mapping[str, str]) -> dict[str, s
     """
     passed_on = {name: environment[name] for name in PASSED_ON if name in environment}
     return {IMAGE_VARIABLE: image, **passed_on}
+
+
+def mount_option(source: str, target: str, read_only: bool) -> str:  # noqa: FBT001 - as kept
+    """Render a mount as the value of `--mount`, which is a line of CSV."""
+    fields = ["type=bind", f"source={source}", f"target={target}"]
+    return ",".join([*map(_csv, fields), *(["readonly"] if read_only else [])])
+
+
+def _csv(field: str) -> str:
+    """Quote a field of CSV only where it has to be: a shell would take the quotes away."""
+    doubled = field.replace('"', '""')
+    return f'"{doubled}"' if set(field) & set(',"\r\n') else field
 
 
 def memory_of(session: str, kind: str, *key: str) -> str:
@@ -192,35 +297,6 @@ def _has_it_already(line: CommandLine, session: str) -> bool:
                 return True
             raise NotMeasuredError(f"its mount at {target} is in the way of ours at {PLACE}")
     return False
-
-
-def _mounts(added: Added, line: CommandLine) -> list[str]:
-    targets = line.mount_targets()
-    everywhere = bool(line.values("--volumes-from"))
-    kept = [
-        value
-        for target, value in added.mounts
-        # What the user mounts is another file system than the one looked at. To mount a file into
-        # it the engine would make one there, which stays, or fail.
-        if is_in(target, PLACE)
-        or not (everywhere or any(is_in(target, directory) for directory in targets))
-    ]
-    return [word for value in kept for word in ("--mount", value)]
-
-
-def _variables(
-    added: Added, image: str, users: Mapping[str, str | None], session: str
-) -> list[str]:
-    environment = {**added.environment, **variables_of_call(image, os.environ)}
-    for name in PASSED_ON:
-        if users.get(name) is not None:
-            environment.pop(name, None)
-    if "PYTHONPATH" in users:
-        # Without the session's own, which the user may have passed on from here.
-        entries = (users["PYTHONPATH"] or "").split(":")
-        theirs = [entry for entry in entries if entry not in {session, PLACE}]
-        environment["PYTHONPATH"] = ":".join([PLACE, *theirs] if any(theirs) else [PLACE])
-    return [word for item in environment.items() for word in ("-e", "=".join(item))]
 
 
 def _added(client: str, session: str, line: CommandLine) -> Added | None:

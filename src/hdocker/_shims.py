@@ -36,6 +36,7 @@ then
     for _hcov_word do
         case $_hcov_word in
             {subcommands})
+                [ "$_hcov_word" != "$1" ] || [ "${{DOCKER_HOST:-none}}" != {door} ] || break
                 _hcov_set="${{{session_variable}+session}} ${{LC_CTYPE+locale}}"
                 {session_variable}=; export {session_variable}
                 exec {python} -I -S -c {start} {client} {session} "$_hcov_set" "$@" ;;
@@ -57,11 +58,15 @@ main()
 """
 
 
-def measure_containers(environment: Mapping[str, str]) -> dict[str, str]:
-    """Have the containers measured that a command of a session starts.
+def measure_containers(
+    environment: Mapping[str, str], *, engine: str = "", door: str = ""
+) -> dict[str, str]:
+    """Have the containers measured that clients on PATH start, called by their names.
 
     Args:
         environment: The whole environment for the command, as the session has it.
+        engine: The path of the socket of the engine that has a door.
+        door: The address of the door, which shims lead to instead of measuring by themselves.
 
     Returns:
         The environment, with the shims first on PATH if there is a client on it.
@@ -74,22 +79,24 @@ def measure_containers(environment: Mapping[str, str]) -> dict[str, str]:
     search_path = environment.get("PATH", os.defpath)
     clients = {name: shutil.which(name, path=search_path) for name in ENGINES}
     found = {name: os.path.abspath(path) for name, path in clients.items() if path}  # noqa: PTH100
+    here = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100
+    known = {"path": here, "data_dir": environment[DATA_DIR_VARIABLE]}
+    write_settings(session, {**known, "engine": engine, "door": door})
     if not found:
         return dict(environment)
-    here = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100
-    write_settings(session, {"path": here, "data_dir": environment[DATA_DIR_VARIABLE]})
     directory.mkdir(mode=0o755, exist_ok=True)
     for name, client in found.items():
         shim = directory / name
-        shim.write_text(_text(client, session), encoding="utf-8")
+        shim.write_text(_text(client, session, door), encoding="utf-8")
         shim.chmod(0o755)
     return {**environment, "PATH": f"{directory}{os.pathsep}{search_path}"}
 
 
-def _text(client: str, session: str) -> str:
+def _text(client: str, session: str, door: str) -> str:
     words = {
         "client": client,
         "session": session,
+        "door": door if os.path.basename(client) == "docker" else "",  # noqa: PTH119
         "python": sys.executable,
         "start": _START.format(package=os.path.dirname(os.path.abspath(__file__))),  # noqa: PTH100, PTH120
     }

@@ -24,8 +24,7 @@ from hcoverage._add_recordings import Selected, add_to_data
 from hcoverage._recordings import DataDirectory, Recording, read_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
 
     What: TypeAlias = Mapping[str, AbstractSet[int | tuple[int, int]]]
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import pytest
 from coverage import CoverageData
 from coverage.config import CoverageConfig, read_coverage_config
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from hcoverage._add_recordings import add_to_data
 from hcoverage._combine_recordings import write_recorded_data

@@ -353,9 +353,11 @@ class Sessions:
         assert session is not None
         with contextlib.chdir(here):
             command = ["docker", "run", "--rm", *container.words(here)]
-            environment = environment_of(session, _OPTIONS)
             tell_start(session, quiet=False)
-            with subprocess.Popen(command, env=environment) as process:
+            with (
+                environment_of(session, _OPTIONS) as environment,
+                subprocess.Popen(command, env=environment) as process,
+            ):
                 status = process.wait()
             status = status or finish(session, _OPTIONS, process.pid)
         told = captured.readouterr()

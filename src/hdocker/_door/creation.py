@@ -1,0 +1,284 @@
+"""A container's creation, as clients ask the engine's API for it: what it says, and what is added.
+
+Docker's API and podman's own (libpod) describe a container in different words. Names are read as Go
+reads them, in any case and the last one counting, and what comes after the JSON is nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_PATH: Final = re.compile(r"(?:/v[0-9.]+)?(?P<libpod>/libpod)?/containers/create")
+# Numbers other than integers are kept as they were written: Go reads no `1e3` where it wants `1000`
+# and no `1000.0` either.
+_NUMBER: Final = secrets.token_hex(12)
+_NUMBERS: Final = re.compile(f'"{_NUMBER}([^"]*)"')
+
+
+@dataclass(frozen=True)
+class BindMount:
+    """A file or directory of the engine's machine in a container.
+
+    Attributes:
+        source: Where it is there.
+        target: Where it is in the container.
+        read_only: Whether the container may only read it.
+    """
+
+    source: str
+    target: str
+    read_only: bool
+
+
+class Creation(Protocol):
+    """What a container is created from."""
+
+    @property
+    def image(self) -> str:
+        """Its image, as named; empty where there is none."""
+
+    @property
+    def variables(self) -> dict[str, str | None]:
+        """The variables for it; None for one of the image that is taken away."""
+
+    @property
+    def targets(self) -> list[str]:
+        """Where in it something is mounted."""
+
+    @property
+    def sources(self) -> list[str]:
+        """What of the engine's machine is mounted."""
+
+    @property
+    def shares_volumes(self) -> bool:
+        """Whether it has the volumes of other containers as well."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels."""
+
+    def changed(
+        self,
+        mounts: Sequence[BindMount],
+        variables: Mapping[str, str],
+        labels: Mapping[str, str],
+    ) -> bytes:
+        """Give the body with more mounts, and with other values of variables and labels."""
+
+
+def reader_of(method: str, path: str) -> type[DockerCreation | LibpodCreation] | None:
+    """Give what reads the body of a request; None where that creates no container."""
+    found = _PATH.fullmatch(path) if method == "POST" else None
+    if not found:
+        return None
+    return LibpodCreation if found["libpod"] else DockerCreation
+
+
+class DockerCreation:
+    """A container as Docker's API describes it."""
+
+    def __init__(self, body: bytes) -> None:
+        """Read a body.
+
+        Raises:
+            ValueError: The engine would not understand it.
+        """
+        self._model = _read(body)
+        self._host = _field(self._model, "HostConfig", dict)
+        self.image = _field(self._model, "Image", str)
+        self._settings: list[str] = _field(self._model, "Env", list)
+        self.labels: dict[str, str] = _field(self._model, "Labels", dict)
+        self._mounts: list[dict[str, Any]] = _field(self._host, "Mounts", list)
+        self._binds: list[list[str]] = [
+            str(bind).split(":") for bind in _field(self._host, "Binds", list)
+        ]
+
+    @property
+    def variables(self) -> dict[str, str | None]:
+        """The variables for it; None for one of the image that is taken away."""
+        return dict(map(_variable, self._settings))
+
+    @property
+    def targets(self) -> list[str]:
+        """Where in it something is mounted."""
+        found = [
+            *((bind[1:2] or bind)[0] for bind in self._binds),
+            *(_field(mount, "Target", str) for mount in self._mounts),
+            *_field(self._host, "Tmpfs", dict),
+            *_field(self._model, "Volumes", dict),
+        ]
+        return [posixpath.normpath(target) for target in found]
+
+    @property
+    def sources(self) -> list[str]:
+        """What of the engine's machine is mounted."""
+        mounted = (_field(mount, "Source", str) for mount in self._mounts)
+        return [*(bind[0] for bind in self._binds), *mounted]
+
+    @property
+    def shares_volumes(self) -> bool:
+        """Whether it has the volumes of other containers as well."""
+        return bool(_field(self._host, "VolumesFrom", list))
+
+    def changed(
+        self,
+        mounts: Sequence[BindMount],
+        variables: Mapping[str, str],
+        labels: Mapping[str, str],
+    ) -> bytes:
+        """Give the body with more mounts, and with other values of variables and labels."""
+        kept = [each for each in self._settings if _variable(each)[0] not in variables]
+        settings = [*kept, *map("=".join, variables.items())]
+        added = [
+            {
+                "Type": "bind",
+                "Source": mount.source,
+                "Target": mount.target,
+                "ReadOnly": mount.read_only,
+            }
+            for mount in mounts
+        ]
+        host = {**self._host, "Mounts": [*self._mounts, *added]}
+        model = {**self._model, "Env": settings, "HostConfig": host}
+        return _written({**model, "Labels": {**self.labels, **labels}} if labels else model)
+
+
+class LibpodCreation:
+    """A container as podman's own API describes it."""
+
+    def __init__(self, body: bytes) -> None:
+        """Read a body.
+
+        Raises:
+            ValueError: The engine would not understand it.
+        """
+        self._model = _read(body)
+        has_root = _field(self._model, "rootfs", str)
+        self.image = "" if has_root else _field(self._model, "image", str)
+        self._settings: dict[str, str] = _field(self._model, "env", dict)
+        self.labels: dict[str, str] = _field(self._model, "labels", dict)
+        self._mounts: list[dict[str, Any]] = _field(self._model, "mounts", list)
+
+    @property
+    def variables(self) -> dict[str, str | None]:
+        """The variables for it; None for one of the image that is taken away."""
+        taken = dict.fromkeys(_field(self._model, "unsetenv", list))
+        return {**taken, **self._settings}
+
+    @property
+    def targets(self) -> list[str]:
+        """Where in it something is mounted."""
+        volumes = _field(self._model, "volumes", list)
+        overlays = _field(self._model, "overlay_volumes", list)
+        found = [
+            *(_field(mount, "destination", str) for mount in self._mounts),
+            *(_field(volume, "Dest", str) for volume in volumes),
+            *(_field(volume, "destination", str) for volume in overlays),
+        ]
+        return [posixpath.normpath(target) for target in found]
+
+    @property
+    def sources(self) -> list[str]:
+        """What of the engine's machine is mounted."""
+        return [_field(mount, "source", str) for mount in self._mounts]
+
+    @property
+    def shares_volumes(self) -> bool:
+        """Whether it has the volumes of other containers as well."""
+        return bool(_field(self._model, "volumes_from", list))
+
+    def changed(
+        self,
+        mounts: Sequence[BindMount],
+        variables: Mapping[str, str],
+        labels: Mapping[str, str],
+    ) -> bytes:
+        """Give the body with more mounts, and with other values of variables and labels."""
+        added = [
+            {
+                "type": "bind",
+                "source": mount.source,
+                "destination": mount.target,
+                "options": ["rbind", "ro" if mount.read_only else "rw"],
+            }
+            for mount in mounts
+        ]
+        model = {
+            **self._model,
+            "env": {**self._settings, **variables},
+            "mounts": [*self._mounts, *added],
+        }
+        return _written({**model, "labels": {**self.labels, **labels}} if labels else model)
+
+
+def _variable(setting: str) -> tuple[str, str | None]:
+    name, equals, value = setting.partition("=")
+    return name, value if equals else None
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_object,
+        parse_float=lambda text: f"{_NUMBER}{text}",
+        parse_constant=_refuse,
+    )
+    try:
+        model, _ = decoder.raw_decode(body.decode("utf-8").lstrip(" \t\r\n"))
+    except RecursionError as error:
+        raise ValueError("it is too deep") from error
+    if not isinstance(model, dict):
+        raise ValueError("it is no object")  # noqa: TRY004 - as the others
+    return model
+
+
+def _written(model: Mapping[str, Any]) -> bytes:
+    return _NUMBERS.sub(r"\1", json.dumps(model)).encode("ascii")
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        earlier = found.pop(name, None)
+        found[name] = _joined(earlier, value)
+    return found
+
+
+def _joined(earlier: object, value: object) -> object:
+    """Give what a name stands for that an object has twice, as Go fills in a structure."""
+    both = isinstance(earlier, dict) and isinstance(value, dict)
+    return {**earlier, **value} if both else value  # type: ignore[dict-item] # both are
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _field(model: dict[str, Any], name: str, kind: type[Any]) -> Any:  # noqa: ANN401 - of that kind
+    """Give what a name in any case stands for, which from then on is written as here.
+
+    Raises:
+        ValueError: It is of another kind.
+    """
+    if not isinstance(model, dict):
+        raise ValueError("it is no object")  # noqa: TRY004 - as the others
+    value = None
+    for key in list(_alike(model, name)):
+        value = _joined(value, model.pop(key))
+    if value is None:
+        return kind()
+    if not isinstance(value, kind) or (kind is str and str(value).startswith(_NUMBER)):
+        raise ValueError(f"{name} is something else")
+    model[name] = value
+    return value
+
+
+def _alike(model: Mapping[str, Any], name: str) -> Iterator[str]:
+    return (key for key in model if key.casefold() == name.casefold())

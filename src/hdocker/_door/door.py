@@ -1,0 +1,66 @@
+"""What a door is: where it leads, and whose it is."""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LONGEST_NOTE: Final = 1900  # bytes; what is told of a note is less than 2000
+
+
+@dataclass(frozen=True)
+class Door:
+    """What the proxy has to know.
+
+    Attributes:
+        engine: The path of the engine's socket.
+        session: The session's startup directory.
+        data_dir: The session's data directory.
+        owner: The process id of the one who has the session.
+        client: The path of the engine's command-line client; empty where there is none.
+    """
+
+    engine: str
+    session: str
+    data_dir: Path
+    owner: int
+    client: str
+
+    @classmethod
+    def of_words(cls, words: Sequence[str]) -> Door:
+        """Make it of what `words` gives."""
+        engine, session, data_dir, owner, client = words
+        return cls(engine, session, Path(data_dir), int(owner), client)
+
+    @property
+    def words(self) -> list[str]:
+        """All of it, as arguments of a program."""
+        return [self.engine, self.session, str(self.data_dir), str(self.owner), self.client]
+
+    @property
+    def private(self) -> Path:
+        """The session's private directory."""
+        return Path(self.session).parent
+
+    @property
+    def created(self) -> Path:
+        """The file that has the ids of the containers that were created through the door."""
+        return self.private / "created-containers"
+
+    @property
+    def marks(self) -> Path:
+        """The file that has the marks of compose's containers."""
+        return self.private / "compose-marks"
+
+    def note(self, text: str) -> None:
+        """Leave a note of what is not measured, which is told at the end of the run, once."""
+        shown = text.encode(errors="replace")[:_LONGEST_NOTE].decode(errors="ignore")
+        name = f"problem.door-{zlib.crc32(shown.encode())}.txt"
+        with contextlib.suppress(OSError):  # then nobody can be told
+            (self.data_dir / name).write_text(shown, encoding="utf-8")

@@ -1,0 +1,99 @@
+"""What containers of an image are given, found out once and kept for the session.
+
+Finding out takes a container of the image, and the client waits for it inside of a call that it
+gives up after a minute. So it is done by a process of its own, and waited for a while only: the
+container at hand then goes unmeasured, and the next ones need not.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Final
+
+from hdocker._door.api import image_identity
+from hdocker._shim import Added, memory_of, settings
+
+if TYPE_CHECKING:
+    from hdocker._door.door import Door
+
+# docker-py gives up after 60 s.
+PATIENCE: Final = 40.0
+_FIND_OUT: Final = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from hdocker._injection import find_out_for_shims
+image, client, session, data_dir, memory = sys.argv[2:]
+print(find_out_for_shims(image, client, (), session=session, data_dir=data_dir, memory=memory))
+"""
+
+
+class NotInjectedError(Exception):
+    """Nothing can be added to a container, and the user should know why."""
+
+
+class Images:
+    """The images that the session's containers are of."""
+
+    def __init__(self, door: Door) -> None:
+        """Begin, with what an earlier proxy of the session found out."""
+        self._door = door
+        self._lock = threading.Lock()
+        self._searches: dict[str, threading.Thread] = {}
+        self._reasons: dict[str, str] = {}
+
+    def added_to(self, image: str) -> Added | None:
+        """Give what is added to the containers of an image; None if there is no such image.
+
+        Raises:
+            NotInjectedError: It cannot be found out, or takes too long.
+            OSError: The engine does not answer.
+        """
+        identity = image_identity(self._door.engine, image)
+        if not identity:
+            return None
+        memory = memory_of(self._door.session, "injection", "door", identity)
+        if not os.path.exists(memory):  # noqa: PTH110 - as `memory_of` has it
+            self._search(image, identity, memory)
+        return Added.saved(memory)
+
+    def _search(self, image: str, identity: str, memory: str) -> None:
+        with self._lock:
+            search = self._searches.get(identity)
+            if search is None or not search.is_alive():
+                arguments = (image, identity, memory)
+                search = threading.Thread(target=self._find_out, args=arguments, daemon=True)
+                self._searches[identity] = search
+                search.start()
+        search.join(PATIENCE)
+        if search.is_alive():
+            raise NotInjectedError(
+                f"image {image}: looking into it took longer than {PATIENCE:.0f} s; containers of "
+                "it that were created meanwhile are not measured"
+            )
+        if not os.path.exists(memory):  # noqa: PTH110
+            raise NotInjectedError(f"image {image}: {self._reasons.get(identity, '')}")
+        if self._reasons.get(identity):
+            raise NotInjectedError(self._reasons[identity])
+
+    def _find_out(self, image: str, identity: str, memory: str) -> None:
+        door = self._door
+        if not door.client:
+            self._reasons[identity] = "there is no `docker` on PATH to look into it with"
+            return
+        import json  # noqa: PLC0415 - `_shim` keeps the path otherwise
+
+        path = json.dumps(settings(door.session)["path"])
+        words = [image, door.client, door.session, str(door.data_dir), memory]
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _FIND_OUT, path, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        said = done.stdout if done.returncode == 0 else done.stderr
+        self._reasons[identity] = said.strip().rpartition("\n")[2]

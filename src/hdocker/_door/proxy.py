@@ -1,0 +1,500 @@
+"""The proxy: passes on what clients and the engine say to each other, byte for byte.
+
+A client's requests are followed to where each ends, and that of a container's creation is changed.
+What the engine answers is copied unread, but for the status of what may become another protocol.
+Where anything is not understood, the connection is copied unread both ways until it ends.
+
+A creation is sent on a connection of its own, so that its answer can be read: if the engine refuses
+what was changed, the client's own words are sent. A client that sends requests before it has the
+answers to earlier ones would get the answers in another order, and has its creation on its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hcoverage import SESSION_VARIABLE
+from hdocker._door.api import connect
+from hdocker._door.creation import BindMount, reader_of
+from hdocker._door.door import Door
+from hdocker._door.images import Images, NotInjectedError
+from hdocker._door.labels import Marks
+from hdocker._door.peer import caller_of, process_of
+from hdocker._door.requests import (
+    Body,
+    Head,
+    Request,
+    UnknownProtocolError,
+    read_answer,
+    read_request,
+    status_of,
+)
+from hdocker._shim import PLACE, is_in
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hdocker._door.creation import Creation
+
+_SOME: Final = 1 << 18  # bytes
+_LARGEST_CREATION: Final = 1 << 24
+_STACK: Final = 1 << 18
+_CREATED: Final = range(200, 300)
+_REFUSED: Final = 400
+_SWITCHED: Final = 101
+_OK: Final = 200
+# What becomes a stream, also for a client that does not ask for another protocol.
+_STREAM: Final = re.compile(r"/(containers/[^/]+/attach(/ws)?|exec/[^/]+/start|session|grpc)$")
+# What has compose's mark in it.
+_SHOWS_LABELS: Final = re.compile(r"/(containers/(json|[^/]+/json)|events)$")
+_AHEAD: Final = "it came before earlier requests of its connection were answered"
+_TOO_LARGE: Final = "its request is too large"
+_GO_ON: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def serve(listener: int, ending: int, words: Sequence[str]) -> None:
+    """Serve clients until the run ends, and those that are there then until they go.
+
+    Args:
+        listener: The listening socket.
+        ending: What can be read when the run ends.
+        words: The door, as `Door.words` gives it.
+    """
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    threading.stack_size(_STACK)
+    proxy = _Proxy(Door.of_words(words))
+    clients = socket.socket(fileno=listener)
+    clients.settimeout(0)  # another child may have taken the one that was seen
+    waiting = select.poll()
+    waiting.register(listener, select.POLLIN)
+    waiting.register(ending, select.POLLIN)
+    connections: list[threading.Thread] = []
+    while ending not in [descriptor for descriptor, _ in waiting.poll()]:
+        with contextlib.suppress(OSError):
+            client, _ = clients.accept()
+            client.settimeout(None)
+            thread = threading.Thread(target=proxy.pass_on, args=(client,), daemon=True)
+            thread.start()
+            connections = [each for each in connections if each.is_alive()]
+            connections.append(thread)
+    clients.close()
+    proxy.has_ended = True
+    for thread in connections:
+        thread.join()
+
+
+def tell_end(status: int, words: Sequence[str]) -> None:
+    """Tell that the proxy ended before the run did.
+
+    Args:
+        status: How, as `os.waitpid` gives it.
+        words: The door, as `Door.words` gives it.
+    """
+    code = os.waitstatus_to_exitcode(status)
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
+    Door.of_words(words).note(
+        f"the proxy of the engine's API {how}, and clients lost their connections to the engine; "
+        "it was started again"
+    )
+
+
+class _Proxy:
+    """What all connections share."""
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+        self.has_ended = False
+        self.marks = Marks(door.marks)
+        self._images = Images(door)
+        self._created = threading.Lock()
+
+    def pass_on(self, client: socket.socket) -> None:
+        """Serve a client until it goes."""
+        with client:
+            try:
+                engine = connect(self.door.engine)
+            except OSError:
+                return  # as if the engine had ended the connection
+            with engine:
+                _Connection(self, client, engine).serve()
+
+    def changed(self, asked: Creation, client: int) -> bytes | None:
+        """Give the body of a creation that measures; None where it is left as it is.
+
+        Args:
+            asked: What the client asks for.
+            client: Its process id.
+
+        Raises:
+            NotInjectedError: It cannot be measured.
+            OSError: The engine does not answer.
+        """
+        door = self.door
+        caller = caller_of(client, door.owner, door.session, door.data_dir)
+        variables = asked.variables
+        if self.has_ended or caller.wants_none or not asked.image:
+            return None
+        if variables.get(SESSION_VARIABLE) == "" or self._has_it_already(asked):
+            return None
+        added = self._images.added_to(asked.image)
+        if added is None or not added.mounts:
+            return None
+        mounts = added.mounts_beside(asked.targets, shares_volumes=asked.shares_volumes)
+        return asked.changed(
+            [BindMount(*mount) for mount in mounts],
+            added.variables_for(asked.image, variables, door.session, caller.told),
+            self.marks.changed(asked.labels),
+        )
+
+    def remember(self, answer: bytes) -> None:
+        """Remember a container that was created through the door."""
+        try:
+            identity = json.loads(answer)["Id"]
+        except (ValueError, KeyError, TypeError):
+            return
+        with self._created, contextlib.suppress(OSError), self.door.created.open("a") as file:
+            file.write(f"{identity}\n")
+
+    def _has_it_already(self, asked: Creation) -> bool:
+        """Tell whether a stand-in for the client or `get_docker_base_cmd` has been here.
+
+        Raises:
+            NotInjectedError: Something of the user's is in our place.
+        """
+        private = str(self.door.private)
+        for target in asked.targets:
+            if is_in(PLACE, target) or is_in(target, PLACE):
+                if any(is_in(source, private) for source in asked.sources):
+                    return True
+                raise NotInjectedError(
+                    f"image {asked.image}: a container's mount at {target} is in the way of ours "
+                    f"at {PLACE}"
+                )
+        return False
+
+
+class _Connection:
+    """A client's connection, and that to the engine which is its own."""
+
+    def __init__(self, proxy: _Proxy, client: socket.socket, engine: socket.socket) -> None:
+        self._proxy = proxy
+        self._client = client
+        self._engine = engine
+        self._process = process_of(client)
+        self._answers = _Answers(client, engine, proxy.marks)
+        self._received = b""
+        self._may_be_stream = False
+        self._runs_ahead = False
+
+    def serve(self) -> None:
+        """Pass on what the client says, until it says no more."""
+        answers = threading.Thread(target=self._answers.pass_on, daemon=True)
+        answers.start()
+        try:
+            try:
+                while request := self._next_request():
+                    if not self._handle(request):
+                        break
+            except UnknownProtocolError:
+                self._answers.are_stream = True
+                self._pass_on_unread()
+            self._engine.shutdown(socket.SHUT_WR)
+        except OSError:
+            # Whoever has gone, the other one is to know.
+            for connection in (self._client, self._engine):
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        answers.join()
+
+    def _next_request(self) -> Request | None:
+        """Give the next request; None where there is none."""
+        self._runs_ahead = self._runs_ahead or bool(self._received)
+        while True:
+            if self._received and self._may_be_stream:
+                if self._answers.are_stream or not self._answers.status_is_known:
+                    raise UnknownProtocolError
+                self._may_be_stream = False
+            request = read_request(self._received)
+            if request:
+                return request
+            if not self._receive():
+                self._engine.sendall(self._received)
+                return None
+
+    def _receive(self) -> bool:
+        some = self._client.recv(_SOME)
+        self._received += some
+        return bool(some)
+
+    def _handle(self, request: Request) -> bool:
+        """Pass a request on.
+
+        Returns:
+            Whether the client may say more.
+
+        Raises:
+            UnknownProtocolError: Where it ends cannot be told; what is left of it is yet to be
+                passed on.
+        """
+        body = Body(request.length)
+        reader = reader_of(request.method, request.path)
+        self._runs_ahead = self._runs_ahead or not self._answers.has_come
+        if reader is None or self._runs_ahead or (request.length or 0) > _LARGEST_CREATION:
+            if reader is not None:
+                self._tell(_AHEAD if self._runs_ahead else _TOO_LARGE)
+            self._may_be_stream = request.asks_for_other_protocol or bool(
+                _STREAM.search(request.path)
+            )
+            shows_labels = bool(_SHOWS_LABELS.search(request.path))
+            self._answers.expect(may_be_stream=self._may_be_stream, shows_labels=shows_labels)
+            self._forget(len(request.raw))
+            self._engine.sendall(request.raw)
+            return self._pass_on_body(body)
+        return self._create(request)
+
+    def _forget(self, number: int) -> None:
+        self._received = self._received[number:]
+
+    def _pass_on_body(self, body: Body) -> bool:
+        while True:
+            taken = body.take(self._received)
+            if taken:
+                self._engine.sendall(memoryview(self._received)[:taken])
+                self._forget(taken)
+            if body.has_ended:
+                return True
+            if not self._receive():
+                self._engine.sendall(self._received)
+                return False
+
+    def _pass_on_unread(self) -> None:
+        self._engine.sendall(self._received)
+        self._received = b""
+        while some := self._client.recv(_SOME):
+            self._engine.sendall(some)
+
+    def _create(self, request: Request) -> bool:
+        """Have a container created that measures, or else as it is asked for."""
+        body = Body(request.length, keep=True)
+        self._forget(len(request.raw))
+        if request.waits_to_continue and not self._received:
+            self._answers.send(_GO_ON)
+        raw = self._collect(request, body)
+        if not body.has_ended:
+            self._engine.sendall(request.raw + raw)
+            return self._pass_on_body(body)
+        content = bytes(body.content)
+        original = request.with_body(content) if request.waits_to_continue else request.raw + raw
+        changed = self._changed(request, content)
+        if self._has_gone():
+            return False
+        answer = self._answer_to(original, request.with_body(changed) if changed else b"")
+        if answer.status in _CREATED:
+            self._proxy.remember(answer.content)
+        self._answers.send(answer.raw)
+        if request.ends_connection or not answer.leaves_connection:
+            self._engine.shutdown(socket.SHUT_WR)
+            self._client.shutdown(socket.SHUT_WR)
+            return False
+        return True
+
+    def _collect(self, request: Request, body: Body) -> bytes:
+        """Give a body as it was sent, as far as it came, or is of a bearable size."""
+        raw = b""
+        while True:
+            try:
+                taken = body.take(self._received)
+            except UnknownProtocolError:
+                self._received = request.raw + raw + self._received
+                raise
+            raw += self._received[:taken]
+            self._forget(taken)
+            if body.has_ended:
+                return raw
+            if len(raw) > _LARGEST_CREATION:
+                self._tell(_TOO_LARGE)
+                return raw
+            if not self._receive():
+                return raw
+
+    def _answer_to(self, original: bytes, changed: bytes) -> _Answer:
+        """Ask for what measures, if there is something, and for what was asked for otherwise."""
+        engine = self._proxy.door.engine
+        if not changed:
+            return _asked(engine, original)
+        answer = _asked(engine, changed)
+        if answer.status and answer.status < _REFUSED:
+            return answer
+        refused, answer = answer, _asked(engine, original)
+        if answer.status in _CREATED:
+            self._tell(f"the engine refused what measures it: {refused.told}")
+        return answer
+
+    def _changed(self, request: Request, content: bytes) -> bytes | None:
+        reader = reader_of(request.method, request.path)
+        if reader is None:
+            return None
+        try:
+            return self._proxy.changed(reader(content), self._process)
+        except ValueError:
+            return None  # the engine will tell what is wrong with it
+        except NotInjectedError as reason:
+            self._proxy.door.note(str(reason))
+        except Exception as error:  # noqa: BLE001 - the application must not notice
+            self._tell(f"{type(error).__name__}: {error}")
+        return None
+
+    def _has_gone(self) -> bool:
+        """Tell whether the client has given up: what it would not get to know is not made."""
+        waiting = select.poll()
+        waiting.register(self._client, 0)
+        return any(event & (select.POLLHUP | select.POLLERR) for _, event in waiting.poll(0))
+
+    def _tell(self, reason: str) -> None:
+        command = ""
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{self._process}/cmdline").read_bytes().split(b"\0")[:-1]
+            command = f" (`{b' '.join(words).decode(errors='replace')}`)" if words else ""
+        self._proxy.door.note(
+            f"a container that was created by the engine's API: {reason}{command}"
+        )
+
+
+class _Answers:
+    """What the engine says to a client.
+
+    Attributes:
+        has_come: Whether something has come since the last request; or there was none.
+        are_stream: Whether what comes is no HTTP any more.
+        status_is_known: Whether it is known by now if the answer is a stream.
+    """
+
+    def __init__(self, client: socket.socket, engine: socket.socket, marks: Marks) -> None:
+        self.has_come = True
+        self.are_stream = False
+        self.status_is_known = True
+        self._client = client
+        self._engine = engine
+        self._marks = marks
+        self._sending = threading.Lock()
+        self._shows_labels = False
+        self._head = b""
+
+    def expect(self, *, may_be_stream: bool, shows_labels: bool) -> None:
+        """Prepare for the answer to a request that is about to be passed on."""
+        self._head = b""
+        self._shows_labels = shows_labels
+        self.status_is_known = not may_be_stream
+        self.has_come = False
+
+    def send(self, what: bytes) -> None:
+        """Send something to the client, in between."""
+        with self._sending:
+            self._client.sendall(what)
+
+    def pass_on(self) -> None:
+        """Pass on all that the engine says, until it says no more."""
+        rest = b""
+        try:
+            while some := self._engine.recv(_SOME):
+                self._look_at(some)
+                if self._shows_labels and not self.are_stream:
+                    some, rest = self._marks.restored(rest + some)
+                elif rest:
+                    some, rest = rest + some, b""
+                self.has_come = True
+                self.send(some)
+            self.send(rest)
+            self._client.shutdown(socket.SHUT_WR)
+        except OSError:
+            for connection in (self._client, self._engine):
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def _look_at(self, some: bytes) -> None:
+        """Find out whether the answer is the beginning of a stream."""
+        if self.status_is_known:
+            return
+        self._head += some
+        try:
+            head = read_answer(self._head)
+        except UnknownProtocolError:
+            head = Head(b"", b"", ())
+            self.are_stream = True
+        if head is None:
+            return
+        status = status_of(head)
+        if status == _SWITCHED or (status == _OK and not head.has_length):
+            self.are_stream = True
+        elif status < _OK:
+            self._head = self._head[len(head.raw) :]
+            return
+        self._head = b""
+        self.status_is_known = True
+
+
+class _Answer:
+    """What the engine answered to a request of its own connection.
+
+    Attributes:
+        raw: All of it, as it came.
+        content: What it says.
+    """
+
+    def __init__(self, raw: bytes, head: Head | None, content: bytes) -> None:
+        self.raw = raw
+        self.content = content
+        self._head = head
+
+    @property
+    def status(self) -> int:
+        """Its status; 0 where the engine ended the connection instead."""
+        return status_of(self._head) if self._head else 0
+
+    @property
+    def leaves_connection(self) -> bool:
+        """Whether there may be another request after it."""
+        head = self._head
+        return bool(head and head.has_length and b"close" not in head.values(b"connection"))
+
+    @property
+    def told(self) -> str:
+        """What it says of what was wrong."""
+        try:
+            return str(json.loads(self.content)["message"])
+        except (ValueError, KeyError, TypeError):
+            return self.content.decode(errors="replace")
+
+
+def _asked(engine: str, request: bytes) -> _Answer:
+    """Send a request on a connection of its own, and wait for the answer as long as it takes."""
+    received = b""
+    try:
+        with connect(engine) as connection:
+            connection.sendall(request)
+            while True:
+                head = read_answer(received)
+                if head and status_of(head) in range(100, _OK):
+                    received = received[len(head.raw) :]  # the client has been told by us
+                    continue
+                if head and head.has_length:
+                    body = Body(head.length, keep=True)
+                    body.take(received[len(head.raw) :])
+                    if body.has_ended:
+                        return _Answer(received, head, bytes(body.content))
+                some = connection.recv(_SOME)
+                if not some:
+                    content = received[len(head.raw) :] if head else b""
+                    return _Answer(received, head, content)
+                received += some
+    except (OSError, UnknownProtocolError):
+        return _Answer(received, None, b"")

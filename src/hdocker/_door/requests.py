@@ -1,0 +1,244 @@
+"""Where a request of HTTP/1 ends, and what it says of itself: no more is read of it.
+
+What is read is what was sent, byte for byte: nothing is normalised, and what is not understood is
+told to be so, for then the connection is passed on unread.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+_REQUEST_LINE: Final = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.([01])")
+_DIGITS: Final = re.compile(rb"[0-9]{1,15}")
+_HEXADECIMAL: Final = re.compile(rb"[0-9A-Fa-f]{1,12}")
+_LONGEST_HEAD: Final = 1 << 20  # bytes, as Go's server has it
+_LONGEST_CHUNK_LINE: Final = 4096
+
+
+class UnknownProtocolError(Exception):
+    """What a client sends is no request of HTTP/1, or where it ends cannot be told for sure."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A message's first line and fields.
+
+    Attributes:
+        raw: Its bytes, the empty line included.
+        first_line: The first line, without its end.
+        fields: The fields in their order, the names in lower case.
+    """
+
+    raw: bytes
+    first_line: bytes
+    fields: tuple[tuple[bytes, bytes], ...]
+
+    def values(self, name: bytes) -> list[bytes]:
+        """List what a field says; an item each, in lower case, where it lists several."""
+        said = (value for key, value in self.fields if key == name)
+        return [item.strip().lower() for value in said for item in value.split(b",")]
+
+    @property
+    def length(self) -> int | None:
+        """How many bytes the body has; None where it is in chunks.
+
+        Raises:
+            UnknownProtocolError: It says neither, or both, or several things.
+        """
+        encodings, lengths = self.values(b"transfer-encoding"), self.values(b"content-length")
+        if encodings == [b"chunked"] and not lengths:
+            return None
+        if encodings or len(set(lengths)) > 1 or not all(map(_DIGITS.fullmatch, lengths)):
+            raise UnknownProtocolError
+        return int(lengths[0]) if lengths else 0
+
+    @property
+    def has_length(self) -> bool:
+        """Whether it says where the body ends."""
+        return bool(self.values(b"transfer-encoding") or self.values(b"content-length"))
+
+
+@dataclass(frozen=True)
+class Request(Head):
+    """What a request says of itself."""
+
+    @property
+    def method(self) -> str:
+        """Its method."""
+        return self.first_line.split(b" ")[0].decode("ascii")
+
+    @property
+    def path(self) -> str:
+        """Its path, as the engine reads it: `%63reate` is `create`."""
+        target = self.first_line.split(b" ")[1].decode("ascii")
+        try:
+            return unquote(urlsplit(target).path)
+        except ValueError:
+            return ""
+
+    @property
+    def waits_to_continue(self) -> bool:
+        """Whether the client wants to be told to go on before it sends the body."""
+        return b"100-continue" in self.values(b"expect")
+
+    @property
+    def asks_for_other_protocol(self) -> bool:
+        """Whether what comes after the answer may be no HTTP any more."""
+        return b"upgrade" in self.values(b"connection") or bool(self.values(b"upgrade"))
+
+    @property
+    def ends_connection(self) -> bool:
+        """Whether there is no other request after it on its connection."""
+        said = self.values(b"connection")
+        is_old = self.first_line.endswith(b"1.0")
+        return b"close" in said or (is_old and b"keep-alive" not in said)
+
+    def with_body(self, body: bytes) -> bytes:
+        """Give the whole request with another body; its fields are otherwise as they were."""
+        lines = self.raw.split(b"\n")
+        told = (b"content-length", b"transfer-encoding", b"expect", b"trailer")
+        kept = [lines[0], *(line for line in lines[1:-2] if _name(line) not in told)]
+        end = b"\r\n" if lines[0].endswith(b"\r") else b"\n"
+        length = b"Content-Length: %d" % len(body)
+        return b"\n".join(kept) + b"\n" + length + end + end + body
+
+
+def read_request(received: bytes) -> Request | None:
+    """Read a request's head from what has come so far.
+
+    Returns:
+        The head; None where it is not complete.
+
+    Raises:
+        UnknownProtocolError: It is something else.
+    """
+    line, end, _ = received.partition(b"\n")
+    if end and not _REQUEST_LINE.fullmatch(line.removesuffix(b"\r")):
+        raise UnknownProtocolError
+    head = _head(received)
+    return None if head is None else Request(head.raw, head.first_line, head.fields)
+
+
+def read_answer(received: bytes) -> Head | None:
+    """Read an answer's head from what has come so far; None where it is not complete.
+
+    Raises:
+        UnknownProtocolError: It is something else.
+    """
+    if not b"HTTP/1.".startswith(received[:7]):
+        raise UnknownProtocolError
+    return _head(received)
+
+
+def status_of(answer: Head) -> int:
+    """Give the status of an answer; 0 where it tells none."""
+    words = answer.first_line.split(b" ")
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+
+
+class Body:
+    """Follows a body to its end.
+
+    Attributes:
+        has_ended: Whether all of it has come.
+        content: What it says, without what chunks have around them; kept where that is asked for.
+    """
+
+    def __init__(self, length: int | None, *, keep: bool = False) -> None:
+        """Begin.
+
+        Args:
+            length: As `Head.length` gives it.
+            keep: Whether to keep the content.
+        """
+        self.has_ended = length == 0
+        self.content = bytearray()
+        self._keep = keep
+        self._in_chunks = length is None
+        self._left = length or 0
+        self._state = self._chunk_size if self._in_chunks else self._data
+
+    def take(self, received: bytes) -> int:
+        """Take what has come.
+
+        Returns:
+            How many of the bytes belong to the body, or are of use once more have come.
+
+        Raises:
+            UnknownProtocolError: The chunks are none.
+        """
+        at = 0
+        while not self.has_ended:
+            taken = self._state(received, at)
+            if not taken:
+                break
+            at += taken
+        return at
+
+    def _data(self, received: bytes, at: int) -> int:
+        taken = min(self._left, len(received) - at)
+        if self._keep:
+            self.content += received[at : at + taken]
+        self._left -= taken
+        if not self._left:
+            self.has_ended = not self._in_chunks
+            self._state = self._chunk_end
+        return taken
+
+    def _chunk_size(self, received: bytes, at: int) -> int:
+        line = _line(received, at)
+        if line is None:
+            return 0
+        size = line.split(b";")[0].strip()
+        if not _HEXADECIMAL.fullmatch(size):
+            raise UnknownProtocolError
+        self._left = int(size, 16)
+        self._state = self._data if self._left else self._trailer
+        return len(line)
+
+    def _chunk_end(self, received: bytes, at: int) -> int:
+        line = _line(received, at)
+        if line is None:
+            return 0
+        if line.strip():
+            raise UnknownProtocolError
+        self._state = self._chunk_size
+        return len(line)
+
+    def _trailer(self, received: bytes, at: int) -> int:
+        line = _line(received, at)
+        if line is None:
+            return 0
+        self.has_ended = not line.strip()
+        return len(line)
+
+
+def _line(received: bytes, at: int) -> bytes | None:
+    """Give a line with its end; None where it is not complete."""
+    end = received.find(b"\n", at, at + _LONGEST_CHUNK_LINE)
+    if end >= 0:
+        return received[at : end + 1]
+    if len(received) - at >= _LONGEST_CHUNK_LINE:
+        raise UnknownProtocolError
+    return None
+
+
+def _head(received: bytes) -> Head | None:
+    end = re.search(rb"\n\r?\n", received)
+    if not end:
+        if len(received) > _LONGEST_HEAD:
+            raise UnknownProtocolError
+        return None
+    raw = received[: end.end()]
+    first, *lines = raw.split(b"\n")[:-2]
+    if any(line[:1] in b" \t" or b":" not in line for line in lines):
+        raise UnknownProtocolError
+    fields = tuple((_name(line), line.partition(b":")[2].strip()) for line in lines)
+    return Head(raw, first.removesuffix(b"\r"), fields)
+
+
+def _name(line: bytes) -> bytes:
+    return line.partition(b":")[0].lower()

@@ -1,0 +1,330 @@
+"""Clients that no stand-in on PATH sees come through the door: measured, and none the wiser.
+
+Each is used twice, through the door and with the engine itself. It has to say and end the same, and
+what its containers ran is in the merged report under the path that the code has here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from coverage import CoverageData
+
+import hcoverage
+import hdocker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.usefixtures("clean_environment"),
+    pytest.mark.xdist_group("door-clients"),  # one session looks into the image once
+    pytest.mark.skipif(sys.version_info < (3, 12), reason="its Python is the image's"),
+    pytest.mark.skipif(sys.platform != "linux", reason="the engine has the door's socket here"),
+]
+
+RCFILE: Final = "[run]\nsource = .\n"
+APP: Final = """\
+import sys
+print("ran", *sys.argv[1:], flush=True)
+sys.stderr.write("told\\n")
+sys.exit(3)
+"""
+RAN: Final = {1, 2, 3, 4}
+STATUS: Final = 3
+COMPOSE: Final = """\
+services:
+  app:
+    image: {image}
+    command: sh -c "python3 /app/app.py up; touch /tmp/up; sleep 600"
+    init: true
+    volumes: ["./app.py:/app/app.py:ro"]
+    labels: ["{label}"]
+"""
+OPTIONS: Final = '-v "$PWD/app.py:/app/app.py:ro" --label "$LABEL"'
+RUN: Final = f'run --rm {OPTIONS} "$IMAGE" python3 /app/app.py one "two words"'
+SHELLS: Final = {
+    "by its path": f'"$CLIENT" {RUN}',
+    "by the path of another": f'"$OTHER_CLIENT" {RUN}',
+    "by its name": f"docker {RUN}",
+    "by its name, for the engine": f'docker -H "$ENGINE" {RUN}',
+    "a login shell": f"""bash -lc 'docker {RUN.replace("'", "")}'""",
+    "a cleared environment": f'env -i DOCKER_HOST="$DOCKER_HOST" "$CLIENT" {RUN}',
+    "python -I": f'"$CLIENT" {RUN.replace("python3", "python3 -I")}',
+    "create, start, exec": f"""
+        "$CLIENT" create --name "$NAME" --init {OPTIONS} "$IMAGE" sleep 600 >/dev/null
+        "$CLIENT" start "$NAME" >/dev/null
+        "$CLIENT" exec "$NAME" python3 /app/app.py executed; status=$?
+        "$CLIENT" rm --force "$NAME" >/dev/null
+        exit $status""",
+    "a terminal": f"""script -qec '"$CLIENT" run -it --rm {OPTIONS} "$IMAGE" \
+        python3 /app/app.py one' /dev/null""",
+}
+DOCKER_PY: Final = """\
+import os, sys
+sys.path.insert(0, os.environ["PACKAGES"])
+import docker
+client = docker.from_env()
+volumes = {os.getcwd() + "/app.py": {"bind": "/app/app.py", "mode": "ro"}}
+label, _, value = os.environ["LABEL"].partition("=")
+options = dict(image=os.environ["IMAGE"], volumes=volumes, labels={label: value})
+way = sys.argv[1]
+command = ["python3", "/app/app.py", way]
+if way == "run":
+    try:
+        client.containers.run(command=command, remove=True, **options)
+    except docker.errors.ContainerError as error:
+        print(error.stderr, error.exit_status)
+elif way == "exec_run":
+    container = client.containers.run(command="sleep 600", init=True, detach=True, **options)
+    print(container.exec_run(command, demux=True))
+    print(list(container.exec_run(command, stream=True).output))
+    container.remove(force=True)
+elif way == "attach":
+    container = client.containers.create(command=command, **options)
+    output = container.attach(stream=True, logs=True)
+    container.start()
+    print(sorted(b"".join(output).split()), container.wait(), container.labels == {label: value})
+    container.remove()
+elif way == "API 1.30":
+    client = docker.APIClient(base_url=os.environ["DOCKER_HOST"], version="1.30")
+    host = client.create_host_config(binds=volumes)
+    made = client.create_container(options["image"], command, labels=[label], host_config=host,
+                                   volumes=["/app/app.py"])
+    client.start(made)
+    print(client.wait(made), sorted(client.logs(made).split()))
+    client.remove_container(made)
+"""
+TESTCONTAINERS: Final = """\
+import os, sys
+sys.path.insert(0, os.environ["PACKAGES"])
+from testcontainers.core.container import DockerContainer
+label, _, value = os.environ["LABEL"].partition("=")
+container = DockerContainer(os.environ["IMAGE"], labels={label: value})
+container.with_volume_mapping(os.getcwd() + "/app.py", "/app/app.py", "ro")
+with container.with_command("sleep 600") as started:
+    print(started.exec(["python3", "/app/app.py", "one"]))
+"""
+PROGRAMS: Final = {
+    **{f"docker-py, {way}": (DOCKER_PY, way) for way in ("run", "exec_run", "attach", "API 1.30")},
+    "testcontainers": (TESTCONTAINERS, ""),
+}
+
+
+@dataclass(frozen=True)
+class Ways:
+    """The environments for the same command.
+
+    Attributes:
+        session: The session.
+        through: With the door.
+        direct: With the engine itself.
+    """
+
+    session: hcoverage.Session
+    through: dict[str, str]
+    direct: dict[str, str]
+
+    def both(self, *command: str) -> list[subprocess.CompletedProcess[str]]:
+        return [
+            subprocess.run(command, env=each, check=False, text=True, capture_output=True)
+            for each in (self.through, self.direct)
+        ]
+
+
+@pytest.fixture(scope="module")
+def module_ways(
+    python_image: str, container_label: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ways]:
+    project = tmp_path_factory.mktemp("project")
+    (project / ".coveragerc").write_text(RCFILE)
+    (project / "app.py").write_text(APP)
+    text = COMPOSE.format(image=python_image, label=container_label)
+    (project / "compose.yaml").write_text(text)
+    clients = [found for name in ("/usr/bin/docker", "docker") if (found := shutil.which(name))]
+    with contextlib.chdir(project), hcoverage.open_session() as session:
+        engine = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+        shared = {
+            **session.environment,
+            "IMAGE": python_image,
+            "LABEL": container_label,
+            "CLIENT": clients[0],
+            "OTHER_CLIENT": clients[-1],
+            "ENGINE": engine,
+            "TESTCONTAINERS_RYUK_DISABLED": "true",
+        }
+        direct = {**shared, "DOCKER_HOST": engine, hdocker.CONTAINERS_VARIABLE: "0"}
+        with hdocker.containers_measured(shared) as through:
+            yield Ways(session, through, direct)
+
+
+@pytest.fixture
+def ways(module_ways: Ways, container_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ways]:
+    monkeypatch.chdir(module_ways.session.data_file.parent)
+    more = {"NAME": container_name}
+    if "DOCKER_CONFIG" in os.environ:
+        more["DOCKER_CONFIG"] = os.environ["DOCKER_CONFIG"]
+    yield Ways(module_ways.session, {**module_ways.through, **more}, {**module_ways.direct, **more})
+    data_dir = module_ways.session.data_dir
+    for left in [*data_dir.glob("*.hcrec"), *data_dir.glob("problem*")]:
+        left.unlink()
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where docker-py and testcontainers are installed."""
+    directory = tmp_path_factory.mktemp("packages")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command = [*pip, "--target", str(directory), "docker", "testcontainers"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+def measured(session: hcoverage.Session) -> set[int]:
+    result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
+    data = CoverageData(basename=str(result.data_file))
+    data.read()
+    return set(data.lines(str(Path.cwd() / "app.py")) or ())
+
+
+@pytest.mark.parametrize("client", SHELLS)
+def test_a_client_on_a_command_line(ways: Ways, client: str) -> None:
+    ours, plain = ways.both("sh", "-c", SHELLS[client])
+    assert (ours.returncode, ours.stdout, ours.stderr) == (
+        plain.returncode,
+        plain.stdout,
+        plain.stderr,
+    )
+    assert ours.returncode == STATUS
+    assert "ran one" in ours.stdout or "ran executed" in ours.stdout
+    assert measured(ways.session) == RAN
+    assert not ways.session.problems()
+
+
+@pytest.mark.index
+@pytest.mark.parametrize("client", PROGRAMS)
+def test_a_client_in_python(ways: Ways, packages: Path, client: str) -> None:
+    program, way = PROGRAMS[client]
+    for environment in (ways.through, ways.direct):
+        environment["PACKAGES"] = str(packages)
+    ours, plain = ways.both(sys.executable, "-c", program, way)
+    assert (ours.returncode, ours.stdout) == (plain.returncode, plain.stdout)
+    assert ours.returncode == 0, ours.stderr
+    assert "told" in ours.stdout
+    assert measured(ways.session) == RAN
+    assert not ways.session.problems()
+
+
+LIFE: Final = """\
+"$CLIENT" compose up -d
+"$CLIENT" compose up -d
+"$CLIENT" compose exec -T app sh -c 'until [ -e /tmp/up ]; do sleep 0.05; done'
+"$CLIENT" compose exec -T app python3 /app/app.py executed; echo $?
+"$CLIENT" compose run --rm -T app python3 /app/app.py one-off; echo $?
+"$CLIENT" compose logs --no-log-prefix
+"$CLIENT" compose down --timeout 0
+"""
+
+
+@pytest.mark.usefixtures("compose")
+def test_compose_leaves_its_containers_alone_and_says_what_it_would(ways: Ways) -> None:
+    name = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
+    for environment in (ways.through, ways.direct):
+        environment["COMPOSE_PROJECT_NAME"] = name
+    ours, plain = ways.both("sh", "-c", LIFE)
+    assert sorted(ours.stdout.splitlines()) == sorted(plain.stdout.splitlines())
+    assert sorted(ours.stderr.splitlines()) == sorted(plain.stderr.splitlines())
+    assert "Recreate" not in ours.stderr
+    assert measured(ways.session) == RAN
+
+
+@pytest.mark.usefixtures("compose")
+def test_what_outlives_the_run_compose_makes_anew(
+    python_image: str, container_label: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", name)
+    text = COMPOSE.format(image=python_image, label=container_label)
+    Path("compose.yaml").write_text(text)
+    Path("app.py").write_text(APP)
+    Path(".coveragerc").write_text(RCFILE)
+    client = shutil.which("docker") or ""
+    up = [client, "compose", "up", "-d"]
+    try:
+        for command in ([sys.executable, "-m", "hcov", "run", "--", *up], up):
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            assert done.returncode == 0 or "hcov" in command, done.stderr
+            assert f"Container {name}-app-1" in done.stderr
+    finally:
+        down = [client, "compose", "down", "--timeout", "0"]
+        subprocess.run(down, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param([sys.executable, "-m", "hcov", "run", "--"], id="hcov run"),
+        pytest.param([sys.executable, "-m", "hcov", "run", "--no-containers", "--"], id="without"),
+        pytest.param(["--hcov"], id="pytest --hcov"),
+    ],
+)
+def test_a_suite_whose_tests_start_containers_by_the_clients_path(
+    python_image: str,
+    container_label: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("app.py").write_text(APP)
+    Path(".coveragerc").write_text(f"{RCFILE}omit = test_*\n")
+    client = shutil.which("docker")
+    mount = f"{tmp_path}/app.py:/app/app.py:ro"
+    command = [client, "run", "--rm", "--label", container_label, "-v", mount, python_image]
+    Path("test_it.py").write_text(
+        "import subprocess\ndef test_it():\n"
+        f"    assert subprocess.call({[*command, 'python3', '/app/app.py']!r}) == 3\n"
+    )
+    pytest_words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    whole = [*pytest_words, *words] if words == ["--hcov"] else [*words, *pytest_words]
+    done = subprocess.run(whole, check=False, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    is_measured = "--no-containers" not in words
+    assert bool(re.search(r"^app\.py +4 +0 +100%", done.stdout, re.MULTILINE)) == is_measured, said
+    assert "past hcoverage's door" not in said
+
+
+def test_what_goes_past_the_door_is_told(
+    python_image: str, container_label: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("app.py").write_text(APP)
+    Path("unit.py").write_text("import sys; sys.exit(0)\n")
+    Path(".coveragerc").write_text(RCFILE)
+    engine = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    client = f"{shutil.which('docker')} -H {engine}"
+    mount = f"-v {tmp_path}/app.py:/app/app.py:ro --label {container_label}"
+    script = (
+        f"{sys.executable} unit.py; {client} run --rm --name $NAME {mount} {python_image} "
+        "python3 /app/app.py; exit 0"
+    )
+    name = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
+    monkeypatch.setenv("NAME", name)
+    command = [sys.executable, "-m", "hcov", "run", "--", "sh", "-c", script]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "past hcoverage's door to the engine" in done.stderr
+    assert f"{name} ({python_image})" in done.stderr
