@@ -307,6 +307,8 @@ def is_ours(error: BaseException) -> bool:
                 return _is_audit_hook(frame)
             trace = trace.tb_next
     except BaseException as refusal:  # looking at a frame is audited
+        if type(refusal) is type(error):
+            return True  # a hook that refuses all
         if not isinstance(refusal, Exception):
             raise
     # What another thread raises here (`PyThreadState_SetAsyncExc`) is a class of its own.
