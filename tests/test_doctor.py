@@ -463,10 +463,14 @@ class TestInterpreters:
     )
     def test_a_hook_where_isolated_pythons_do_not_look(self, tmp_path: Path) -> None:
         python = os.path.realpath(sys.executable)
+        # Who is not root cannot write into any other.
+        (tmp_path / "sitecustomize.py").write_text(
+            "import site\nsite.getsitepackages = lambda: []\n"
+        )
         environment = {
             **os.environ,
             "PYTHONUSERBASE": str(tmp_path / "user"),
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)]),
         }
         report = examine(python, proof=True, env=environment)
         shut = {one["check"]: one for one in report.not_ok()}
