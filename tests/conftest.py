@@ -323,9 +323,11 @@ def _usual_signals() -> None:
 def _restored_environment() -> Iterator[None]:
     """Whatever a test does to the environment, as `inject` does, ends with it.
 
-    A pytest that a test starts does not load Hypothesis, which takes it a second and more.
+    A pytest that a test starts does not load Hypothesis, which takes it a second and more. And
+    tests that run beside each other share an engine.
     """
-    with mock.patch.dict(os.environ, PYTEST_ADDOPTS="-p no:hypothesispytest"):
+    changed = {"PYTEST_ADDOPTS": "-p no:hypothesispytest", "HCOVERAGE_SHARED_ENGINE": "1"}
+    with mock.patch.dict(os.environ, changed):
         yield
 
 

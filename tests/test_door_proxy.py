@@ -230,6 +230,7 @@ def opened(project: Path) -> Iterator[Door]:
         engine = Engine(str(short / "engine.sock"))
         undo = around.enter_context(contextlib.ExitStack())
         environment = {**session.environment, "DOCKER_HOST": f"unix://{engine.path}"}
+        environment.pop("HCOVERAGE_SHARED_ENGINE", None)  # it is this test's own
         ours = undo.enter_context(hdocker.containers_measured(environment))
         startup = session.environment["HCOVERAGE_SESSION"]
         added = Added([("/here", PLACE, True)], {"PYTHONPATH": PLACE})
