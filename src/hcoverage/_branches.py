@@ -27,7 +27,7 @@ Arc = tuple[int, int]
 
 _OUTSIDE: Final = -1
 # What has no line between two that have: a compiler makes some ten in a row.
-_LONGEST_WALK: Final = 1000  # instructions
+_LONGEST_WALK: Final = 256  # instructions
 
 
 def opcodes_of(python: str) -> Opcodes | None:

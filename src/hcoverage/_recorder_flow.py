@@ -32,7 +32,7 @@ UNKNOWN: "Final" = -1
 
 # More are not looked at: what they lead to is taken for unknown.
 _LONGEST_CHAIN: "Final" = 200
-_MOST_SOURCES: "Final" = 1000
+_MOST_SOURCES: "Final" = 128
 
 
 class Opcodes:
