@@ -15,8 +15,7 @@ from hcoverage._source_choice import Choice
 from hcoverage._source_identity import Sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
 
     from coverage import CoverageData
     from coverage.config import CoverageConfig

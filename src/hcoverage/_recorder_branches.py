@@ -119,7 +119,7 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
     region_of = branches.region_of
     codes_get, plain_get, usual = branches.codes.get, branches.plain.get, branches.usual
     instructions_of = branches.instructions
-    watch = branches.watch
+    watch, set_local_events = branches.watch, monitoring.set_local_events
     watched: set[int] = _set()
     absent = object()
 
@@ -130,7 +130,10 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
                 return again
             if code.co_name == "__annotate__":
                 return disable
-            if region_of(code.co_filename) is None:
+            filename = code.co_filename
+            if filename not in regions and filename[:1] != "<":
+                set_local_events(tool, code, 0)  # not for what Cython compiled: SystemError
+            if region_of(filename) is None:
                 return disable
             watch(code)
             if again is None:
