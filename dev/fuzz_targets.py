@@ -28,7 +28,7 @@ def recording(content: bytes) -> None:
         if any(len(source.lines) > _MOST_LINES for source in segment.sources):
             raise AssertionError("more lines than any file has")
     damage: list[str] = []
-    for kind in (b"LINE", b"CODE", b"ARCS"):
+    for kind in (b"LINE", b"CODE", b"BRCH", b"ARCS"):
         _recording_format.parse_record(kind + content.ljust(64, b"\0"), 0, len(content), damage)
 
 

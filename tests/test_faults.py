@@ -32,7 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 PLAIN: Final = os.environ.get("HCOVERAGE_FAULTS") == "plain"
-CORES: Final = ("coverage",) if PLAIN or sys.version_info < (3, 12) else ("recorder", "coverage")
+# The recorder is here twice, without and with branches; with, of all faults only by
+# HCOVERAGE_CORPUS=full.
+CORES: Final = (
+    ("coverage",) if PLAIN or sys.version_info < (3, 12) else ("recorder", "branches", "coverage")
+)
+FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 RCFILE: Final = "[run]\nparallel = True\n"
 PLAIN_RCFILE: Final = RCFILE + "patch = subprocess, _exit, execv\n"
 # Of coverage.py alone, which does not save while a program runs: seconds.
@@ -505,8 +510,9 @@ def run(
 
 @contextlib.contextmanager
 def _session_run(project: Path, core: str, fault: Fault) -> Iterator[Run]:
-    (project / ".coveragerc").write_text(f"{RCFILE}sigterm = {fault.sigterm}\n")
-    with hcoverage.open_session(core=core) as session:
+    branch = core == "branches"
+    (project / ".coveragerc").write_text(f"{RCFILE}sigterm = {fault.sigterm}\nbranch = {branch}\n")
+    with hcoverage.open_session(core="recorder" if branch else core) as session:
         is_hopeless = core == "coverage" and bool(fault.lost)
         yield Run(project, session.environment, session.data_dir, is_hopeless=is_hopeless)
 
@@ -525,7 +531,12 @@ def _plain_run(project: Path, fault: Fault) -> Iterator[Run]:
 
 @pytest.mark.parametrize(
     ("core", "fault"),
-    [_cell(name, fault, core) for core in CORES for name, fault in FAULTS.items()],
+    [
+        _cell(name, fault, core)
+        for core in CORES
+        for name, fault in FAULTS.items()
+        if FULL or core != "branches" or name in FIRST
+    ],
 )
 def test_what_ran_is_kept(run: Run, fault: Fault) -> None:
     functions = [text for name, text in (("work", WORK), ("hang", HANG)) if name in fault.program]

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from hcoverage._branches import arcs_after_definitions, arcs_of, lines_that_ran, opcodes_of
 from hcoverage._source_choice import Choice
 from hcoverage._source_identity import Sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
 
     from coverage import CoverageData
     from coverage.config import CoverageConfig
 
+    from hcoverage._recorder_flow import Opcodes
     from hcoverage._recording_format import SourceLines
     from hcoverage._recordings import Recording
     from hcoverage._source_identity import Known
+
+
+# Of an arc that only tells that a line ran: of no branch, as entering code is none.
+_START: Final = -1
 
 
 @dataclass(frozen=True)
@@ -113,21 +119,50 @@ class _Wanted:
     def lines(self, recording: Recording) -> dict[str, set[int]]:
         """The lines that ran, by file."""
         found: dict[str, set[int]] = {}
+        opcodes = opcodes_of(recording.process.python)
         for source in self._wanted(recording):
-            found.setdefault(source.path, set()).update(source.lines)
+            lines = found.setdefault(source.path, set())
+            lines.update(source.lines)
+            if source.branching and opcodes:
+                lines.update(lines_that_ran(source.branching, opcodes))
         return found
 
     def arcs(self, recording: Recording) -> dict[str, set[tuple[int, int]]]:
         """The arcs of coverage.py's `sysmon` core: each line to itself, and what followed what."""
         found: dict[str, set[tuple[int, int]]] = {}
+        opcodes = opcodes_of(recording.process.python)
+        told: dict[str, list[SourceLines]] = {}
         for source in self._wanted(recording):
+            if source.branching or source.raised:
+                told.setdefault(source.path, []).append(source)
             arcs = found.setdefault(source.path, set())
-            arcs.update((line, line) for line in source.lines)
+            # The C tracer has an arc from a line to itself only where it took one.
+            arcs.update((line if opcodes is None else _START, line) for line in source.lines)
             arcs.update(source.arcs)
             if source.trails:
                 statements = self._sources.statements(source.path)
                 resolved = (trail.arc(statements) for trail in source.trails)
                 arcs.update(arc for arc in resolved if arc is not None)
+        if opcodes is not None:
+            for path, arcs in found.items():
+                arcs.update(self._told_by_bytecode(path, arcs, told.get(path, ()), opcodes))
+        return found
+
+    def _told_by_bytecode(
+        self,
+        path: str,
+        arcs: AbstractSet[tuple[int, int]],
+        sources: Iterable[SourceLines],
+        opcodes: Opcodes,
+    ) -> set[tuple[int, int]]:
+        """Give the arcs of a source of which the places in the bytecode are told."""
+        codes = [code for source in sources for code in source.branching]
+        raised = [each for source in sources for each in source.raised]
+        found = {(_START, line) for line in lines_that_ran(codes, opcodes)}
+        found.update(arcs_of(codes, raised, opcodes))
+        ran = {line for arc in (*arcs, *found) for line in arc}
+        definitions = self._sources.definitions(path)
+        found.update(arcs_after_definitions(definitions, ran, codes, opcodes))
         return found
 
     def _wanted(self, recording: Recording) -> Iterator[SourceLines]:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 CORE_VARIABLE: Final = "HCOVERAGE_CORE"
 
 _MONITORING_SINCE: Final = (3, 12)  # PEP 669, sys.monitoring
-_BRANCHES_SINCE: Final = (3, 14)  # BRANCH_LEFT and BRANCH_RIGHT
 
 
 class Core(enum.StrEnum):
@@ -76,10 +75,9 @@ def choose_core(
     if name == Core.COVERAGE:
         return CoreChoice(Core.COVERAGE, "it was asked for")
     obstacle = _obstacle(rcfile)
-    since = _BRANCHES_SINCE if rcfile.settings.branch else _MONITORING_SINCE
     if obstacle is None:
         reason = "it was asked for" if name == Core.RECORDER else "it is exact for this rcfile"
-        return CoreChoice(Core.RECORDER, reason, since)
+        return CoreChoice(Core.RECORDER, reason, _MONITORING_SINCE)
     if name == Core.RECORDER:
         raise CoreError(f"the recorder cannot measure this: {obstacle}; use `core = auto`")
     return CoreChoice(Core.COVERAGE, obstacle)
@@ -110,8 +108,6 @@ def _obstacle(rcfile: Rcfile) -> str | None:
         )
     if settings.dynamic_context and settings.dynamic_context != "none":
         return "the rcfile has a dynamic_context, which only coverage.py follows"
-    if settings.branch and sys.version_info < _BRANCHES_SINCE:
-        return f"branches are recorded from Python 3.14 on, and this is {version}"
     if sys.version_info < _MONITORING_SINCE:
         return f"the recorder needs Python 3.12, and this is {version}"
     return None

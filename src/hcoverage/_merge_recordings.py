@@ -27,15 +27,15 @@ from hcoverage._recording_format import (
     ProcessIdentity,
     RecordingError,
     SourceLines,
-    Trail,
     checked_length,
-    code_length,
     context_of,
     in_context,
+    more_length,
     parse_entries,
     parse_header,
     parse_record,
     parse_segment,
+    with_entries,
 )
 from hcoverage._recordings import Unreadable
 from hcoverage._untrusted_file import UntrustedDataError, read_regular
@@ -308,8 +308,8 @@ class _Reader:
             # Where the marks are; what is wrong with these numbers shows in the checksum.
             path, module = names(content, position + _NAMES_AT)
             start = position + RECORD_FIXED + path + module
-            if content.startswith(b"CODE", position):
-                start += code_length(content, start)
+            if content.startswith((b"CODE", b"BRCH"), position):
+                start += more_length(content, position, start)
             head = content[position:start]
             facts = get(head) or self._check(head, content, position)
             if facts is None:
@@ -343,7 +343,7 @@ class _Reader:
         parse_record(head, 0, len(head), damage)
         if damage:
             raise _Damaged
-        has_marks = head.startswith((b"LINE", b"CODE"))
+        has_marks = head.startswith((b"LINE", b"CODE", b"BRCH"))
         ones = int.from_bytes(bytes([1]) * count, "little") if has_marks else 0
         self._heads[head] = facts = (length, count, ones)
         return facts
@@ -419,12 +419,7 @@ def _with_lines(head: _Head, marks: int) -> SourceLines:
 
 
 def _with_arcs(head: _Head, entries: set[bytes]) -> SourceLines:
-    read = list(parse_entries(b"".join(entries), "", []))
-    return dataclasses.replace(
-        _source(head),
-        arcs=frozenset(entry for entry in read if not isinstance(entry, Trail)),
-        trails=frozenset(entry for entry in read if isinstance(entry, Trail)),
-    )
+    return with_entries(_source(head), parse_entries(b"".join(entries), "", []))
 
 
 def _expect(condition: bool) -> None:  # noqa: FBT001

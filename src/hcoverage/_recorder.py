@@ -84,7 +84,7 @@ if TYPE_CHECKING:
 
 # The format, as told in docs/recording-format.md.
 MAGIC: "Final" = b"\x89HCOV\r\n\x1a"
-FORMAT_VERSION: "Final" = 3
+FORMAT_VERSION: "Final" = 4
 SUFFIX: "Final" = ".hcrec"
 HEADER_FIXED: "Final" = 64
 LINES_KIND: "Final" = b"LINE"
@@ -152,6 +152,8 @@ _LONG_LINE_TABLES: "Final" = (600, 1 << 12) if sys.version_info < (3, 14) else (
 _BYTES_OF_A_NAME: "Final" = 3
 
 _ARCS_PART: "Final" = __name__ + "_arcs"
+_BRANCHES_PART: "Final" = __name__ + "_branches"
+_FLOW_PART: "Final" = __name__ + "_flow"
 _LONG_CODE_PART: "Final" = __name__ + "_long_code"
 _SELDOM_PART: "Final" = __name__ + "_seldom"
 
@@ -204,7 +206,7 @@ def start(
 
     Args:
         data_directory: Where the recording is made; it must exist. Else ``HCOVERAGE_RECORD``.
-        branch: Whether to record arcs, which needs Python 3.14. Else ``HCOVERAGE_RECORD_BRANCH=1``.
+        branch: Whether to record what branches depend on. Else ``HCOVERAGE_RECORD_BRANCH=1``.
         context: coverage.py's static context. Else ``HCOVERAGE_RECORD_CONTEXT``.
         container: The id of the container this is in, or an empty string. Else it is found out.
         skip: Directories whose code is not recorded; ``stdlib`` and ``site-packages`` stand for
@@ -227,8 +229,6 @@ def start(
     monitoring = _private(monitoring)
     if branch is None:
         branch = os.environ.get(_ENV_BRANCH) == "1"
-    if branch and sys.version_info < (3, 14):
-        return False  # Which way a branch went is not told before BRANCH_LEFT and BRANCH_RIGHT.
     tool = _tool_taker(monitoring)()
     if tool is None:
         return False
@@ -244,7 +244,7 @@ def start(
         writer = _Writer(_absolute(directory), context, container, branch=branch)
         recorder = _Recorder(writer, _skipper(skip, keep), settled_before)
         if branch:
-            _part(_ARCS_PART).monitor(monitoring, tool, recorder)
+            _monitor_branches(monitoring, tool, recorder)
         else:
             _monitor_lines(monitoring, tool, recorder)
     except (OSError, ImportError, ValueError, MemoryError):
@@ -419,6 +419,14 @@ def _ends_in(filename: str, names: "Collection[str]") -> bool:
     if name.startswith("__"):
         name = above.rpartition("/")[2] + "/" + name
     return name in names
+
+
+def _monitor_branches(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
+    """Have the interpreter call the part for branches: BRANCH_LEFT and BRANCH_RIGHT are of 3.14."""
+    if sys.version_info < (3, 14):
+        _part(_BRANCHES_PART).monitor(globals(), monitoring, tool, recorder)
+    else:
+        _part(_ARCS_PART).monitor(monitoring, tool, recorder)
 
 
 def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.

@@ -67,7 +67,10 @@ class Contexts:
         self._arcs: Any = None
         self._take_segment: Callable[[int], Segment] = recorder.writer._take_segment
         recorder.writer._take_segment = self._segment_in_context
-        if recorder.writer._branch:
+        if recorder.writer._branch and sys.version_info < (3, 14):
+            part = module._part(module._BRANCHES_PART)
+            self._arcs = part.monitor(module.__dict__, monitoring, tool, recorder, self)
+        elif recorder.writer._branch:
             self._arcs = _arc_monitor(self, module._part(module._ARCS_PART), monitoring, tool)
             self._arcs.start()
         else:
@@ -102,7 +105,9 @@ class Contexts:
         recorder._overflow.clear()
         recorder.instructions.clear()
         if self._arcs is not None:
-            self._arcs.begin_anew()
+            before = self._arcs.begin_anew()
+            if _KEEPS_DESCRIPTORS:
+                self._kept.extend(before)
         self._monitoring.restart_events()
 
     def region(self, filename: str) -> "Marks | None":
@@ -253,12 +258,13 @@ def _arc_monitor(  # noqa: C901 - one class
     """Have the interpreter call here for arcs, as `_recorder_arcs` does."""
 
     class ArcMonitor(arcs._ArcMonitor):  # type: ignore[misc]
-        def begin_anew(self) -> None:
+        def begin_anew(self) -> "list[object]":
             """Write all that is seen again, as seen in another context."""
             for log in list(self._logs.values()):
                 log.begin_anew()
             for known in list(self._codes.values()):
                 known.last_line = None
+            return []
 
         def _code_starts(self, code: "CodeType", offset: int) -> object:
             contexts.look()

@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
 
 from hcoverage._line_tables import lines_of_instructions
 from hcoverage._printable import printable
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 MAGIC: Final = b"\x89HCOV\r\n\x1a"
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
+# Since the last but one, kinds of records were added, and nothing else.
+READABLE_VERSIONS: Final = (3, 4)
 MARK: Final = 0xA5
 RECORD_FIXED: Final = 52  # bytes, before the names
 
@@ -33,15 +35,21 @@ _HEADER_FIXED: Final = 64
 _LINES_KIND: Final = b"LINE"
 _CODE_KIND: Final = b"CODE"
 _ARCS_KIND: Final = b"ARCS"
+_BRANCHES_KIND: Final = b"BRCH"
 _CONTEXT_KIND: Final = b"CTXT"
 _CODE_FIXED: Final = 8
 _CHECKSUM_PRIME: Final = 1073741789
 _ENTRY_PRIME: Final = 65521
-_KINDS: Final = re.compile(b"LINE|CODE|ARCS|CTXT")
+_KINDS: Final = re.compile(b"LINE|CODE|BRCH|ARCS|CTXT")
 _ONE_ARC: Final = 1
 _ONE_ARC_NUMBERS: Final = 2
 _TRAIL: Final = 2
 _TRAIL_NUMBERS: Final = 3
+_RAISED: Final = 3
+_RAISED_NUMBERS: Final = 4
+_BRANCHES_FIXED: Final = 16
+_BY_INSTRUCTION: Final = 1
+_MARKS_OF_A_UNIT: Final = 3
 _SOURCE_FOUND: Final = 1
 _SOURCE_READ: Final = 2
 _ALIGNMENT: Final = 8
@@ -118,6 +126,59 @@ class Trail:
 
 
 @dataclass(frozen=True)
+class Raised:
+    """An exception that was handled in a code object with branches, or left it.
+
+    Attributes:
+        first: The first line of the code object.
+        name: The checksum of what is told of it, by which it is known among others.
+        place: Where it came from, in code units.
+        handler: Where it was handled, or -1 where it left the code.
+    """
+
+    first: int
+    name: int
+    place: int
+    handler: int
+
+
+@dataclass(frozen=True)
+class BranchingCode:
+    """What a code object with branches did, by the places in its bytecode.
+
+    Attributes:
+        first: Its first line.
+        name: The checksum of what is told of it.
+        by_instruction: Whether `started` tells each instruction, and not where lines start.
+        content: Its bytecode.
+        line_table: Its line table.
+        exception_table: Its exception table.
+        started: Where lines started, in code units.
+        left: Jumps, returns and instructions that ran, and branches that jumped.
+        ran_on: Branches that did not jump.
+    """
+
+    first: int
+    name: int
+    by_instruction: bool
+    content: bytes
+    line_table: bytes
+    exception_table: bytes
+    started: frozenset[int]
+    left: frozenset[int]
+    ran_on: frozenset[int]
+
+    def with_marks_of(self, other: BranchingCode) -> BranchingCode:
+        """Give what it did together with what it did elsewhere."""
+        return replace(
+            self,
+            started=self.started | other.started,
+            left=self.left | other.left,
+            ran_on=self.ran_on | other.ran_on,
+        )
+
+
+@dataclass(frozen=True)
 class SourceLines:
     """The lines of one source file that one process ran, or some of them.
 
@@ -130,6 +191,8 @@ class SourceLines:
         lines: The numbers of the lines that ran.
         arcs: Pairs of lines that ran one after the other, where branches are recorded.
         trails: Branches that were taken.
+        branching: What code with branches did, where Python tells no arcs (3.12 and 3.13).
+        raised: Exceptions in such code.
         context: What ran meanwhile, such as a test, or an empty string.
     """
 
@@ -141,7 +204,13 @@ class SourceLines:
     lines: frozenset[int]
     arcs: frozenset[tuple[int, int]] = frozenset()
     trails: frozenset[Trail] = frozenset()
+    branching: tuple[BranchingCode, ...] = ()
+    raised: frozenset[Raised] = frozenset()
     context: str = ""
+
+
+# What an arcs record has.
+Entry: TypeAlias = Trail | Raised | tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -258,7 +327,7 @@ def parse_header(content: bytes) -> tuple[ProcessIdentity, int, int, int]:
         msg = "cut off in the header"
         raise RecordingError(msg)
     version = _integer(content, 8, 2)
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         msg = f"format version {version}; this is a reader of version {FORMAT_VERSION}"
         raise RecordingError(msg)
     length = _integer(content, 12, 4)
@@ -366,12 +435,13 @@ def checked_length(content: bytes, position: int) -> int | None:
     module = _integer(content, position + 48, 4)
     length = _integer(content, position + 4, 4)
     marks = RECORD_FIXED + path + module
-    if kind == _CODE_KIND:
-        marks += code_length(content, position + marks)
+    marks += more_length(content, position, position + marks)
     if path > _LONGEST_NAME or module > _LONGEST_NAME or position + marks > len(content):
         return None
     count = _integer(content, position + 16, 4)
-    if _align(marks + count) != length or (kind == _CODE_KIND and count > _MOST_INSTRUCTIONS):
+    if _align(marks + count) != length:
+        return None
+    if kind in (_CODE_KIND, _BRANCHES_KIND) and count > _MOST_INSTRUCTIONS:
         return None
     checked = content[position : position + 8] + content[position + 12 : position + marks]
     checksum = _checksum(checked)
@@ -387,12 +457,17 @@ def parse_record(content: bytes, position: int, length: int, damage: list[str]) 
     if position + length > len(content):
         damage.append(f"cut off in what {path!r} ran")
     lines: frozenset[int] = frozenset()
-    entries: list[Trail | tuple[int, int]] = []
+    entries: list[Entry] = []
+    branching: tuple[BranchingCode, ...] = ()
     kind = content[position : position + 4]
     if kind == _LINES_KIND:
         lines = _parse_marks(content[start : start + count], first, path, damage)
     elif kind == _CODE_KIND:
         lines = _parse_code(content[start : position + length], first, count, path, damage)
+    elif kind == _BRANCHES_KIND:
+        branching = tuple(
+            _parse_branching(content[start : position + length], first, count, path, damage)
+        )
     elif kind == _ARCS_KIND:
         entries.extend(parse_entries(content[start : start + count], path, damage))
     known = _integer(content, position + 20, 4)
@@ -404,9 +479,31 @@ def parse_record(content: bytes, position: int, length: int, damage: list[str]) 
         checksum=_integer(content, position + 40, 4) if known & _SOURCE_READ else None,
         modified=_integer(content, position + 32, 8, signed=True) if was_found else None,
         lines=lines,
-        arcs=frozenset(entry for entry in entries if not isinstance(entry, Trail)),
-        trails=frozenset(entry for entry in entries if isinstance(entry, Trail)),
+        branching=branching,
+        **_by_kind(entries),
     )
+
+
+class _Entries(TypedDict):
+    """What arcs records have, as `SourceLines` has it."""
+
+    arcs: frozenset[tuple[int, int]]
+    trails: frozenset[Trail]
+    raised: frozenset[Raised]
+
+
+def _by_kind(entries: Iterable[Entry]) -> _Entries:
+    found = [*entries]
+    return {
+        "arcs": frozenset(entry for entry in found if isinstance(entry, tuple)),
+        "trails": frozenset(entry for entry in found if isinstance(entry, Trail)),
+        "raised": frozenset(entry for entry in found if isinstance(entry, Raised)),
+    }
+
+
+def with_entries(source: SourceLines, entries: Iterable[Entry]) -> SourceLines:
+    """Give a source the entries of its arcs records."""
+    return replace(source, **_by_kind(entries))
 
 
 def _parse_marks(marks: bytes, first: int, path: str, damage: list[str]) -> frozenset[int]:
@@ -423,6 +520,22 @@ def _parse_marks(marks: bytes, first: int, path: str, damage: list[str]) -> froz
 def code_length(content: bytes, start: int) -> int:
     """How many bytes of a record of a code object are between its names and its marks."""
     return _CODE_FIXED + _integer(content, start, 4) + 4 * _integer(content, start + 4, 4)
+
+
+def more_length(content: bytes, position: int, start: int) -> int:
+    """How many bytes of a record are between its names and its marks or entries.
+
+    Args:
+        content: What it is in.
+        position: Where it begins.
+        start: Where its names end.
+    """
+    kind = content[position : position + 4]
+    if kind == _CODE_KIND:
+        return code_length(content, start)
+    if kind == _BRANCHES_KIND:
+        return _BRANCHES_FIXED + sum(_integer(content, start + at, 4) for at in (4, 8, 12))
+    return 0
 
 
 def _parse_code(
@@ -460,8 +573,48 @@ def _parse_code(
     return frozenset(line for line in ran if line is not None)
 
 
-def parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Trail | tuple[int, int]]:
-    """Read arcs and trails up to the first that is not whole, or is of no line that can be."""
+def _parse_branching(
+    content: bytes, first: int, count: int, path: str, damage: list[str]
+) -> Iterator[BranchingCode]:
+    """Read what a code object with branches did.
+
+    Args:
+        content: What follows the names: flags, three lengths, what they are of, marks.
+        first: The first line of the code object.
+        count: How many bytes of marks it has.
+        path: Its source.
+        damage: What is wrong is added here.
+    """
+    flags, *lengths = (_integer(content, at, 4) for at in range(0, _BRANCHES_FIXED, 4))
+    start = _BRANCHES_FIXED + sum(lengths)
+    units, odd = divmod(lengths[0], 2)
+    if odd or not units or count != _MARKS_OF_A_UNIT * units:
+        damage.append(f"branches of {path!r} cannot be read")
+        return
+    marks = content[start : start + count].ljust(count, b"\0")
+    unreadable = count - marks.count(0) - marks.count(MARK)
+    if unreadable:
+        damage.append(f"{unreadable} marks of branches in {path!r} cannot be read")
+    started, left, ran_on = (
+        frozenset(compress(range(units), marks[at : at + units].translate(_MARK_TO_TRUE)))
+        for at in range(0, count, units)
+    )
+    tables = start - lengths[2]
+    yield BranchingCode(
+        first=first,
+        name=_checksum(content[:start]),
+        by_instruction=bool(flags & _BY_INSTRUCTION),
+        content=content[_BRANCHES_FIXED : _BRANCHES_FIXED + lengths[0]],
+        line_table=content[tables - lengths[1] : tables],
+        exception_table=content[tables:start],
+        started=started,
+        left=left,
+        ran_on=ran_on,
+    )
+
+
+def parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Entry]:
+    """Read entries up to the first that is not whole, or is of no line that can be."""
     position = 0
     while position + 4 <= len(body) and any(body[position : position + 4]):
         kind, count = body[position], body[position + 1]
@@ -469,7 +622,7 @@ def parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Trail |
         numbers = [_integer(content, at, 4, signed=True) for at in range(0, len(content), 4)]
         checksum = _checksum(content, _ENTRY_PRIME)
         whole = len(numbers) == count and checksum == _integer(body, position + 2, 2)
-        farthest = max(map(abs, numbers), default=0)
+        farthest = 0 if kind == _RAISED else max(map(abs, numbers), default=0)
         if whole and farthest > _MOST_LINES:
             damage.append(f"line {farthest} of {path!r} is more than can be right")
             return
@@ -478,6 +631,8 @@ def parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Trail |
         elif whole and kind == _TRAIL and count >= _TRAIL_NUMBERS:
             line, destination, leaves, *lines = numbers
             yield Trail(line, destination or None, leaves or None, tuple(lines))
+        elif whole and kind == _RAISED and count == _RAISED_NUMBERS:
+            yield Raised(*numbers)
         else:
             damage.append(f"arcs of {path!r} cannot be read from entry at {position} on")
             return

@@ -14,10 +14,11 @@ from binascii import crc32
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from hcoverage._definitions import Definition, definitions_in
 from hcoverage._untrusted_file import UntrustedDataError, open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from hcoverage._recording_format import SourceLines
 
@@ -35,6 +36,7 @@ class Sources:
         self._known = known
         self._present = functools.cache(size_and_checksum)
         self._statements: dict[str, Mapping[int, int]] = {}
+        self._definitions: dict[str, Sequence[Definition]] = {}
         self._current: dict[tuple[str, int | None, int | None, int | None], bool] = {}
 
     def is_current(self, source: SourceLines) -> bool:
@@ -72,6 +74,14 @@ class Sources:
             is_file = os.path.isfile(local)  # noqa: PTH113 - a name with NUL is no error here
             self._statements[path] = compute_multiline_map(local) if is_file else {}
         return self._statements[path]
+
+    def definitions(self, path: str) -> Sequence[Definition]:
+        """The functions and classes in one line."""
+        if path not in self._definitions:
+            local = self._local_path(path)
+            is_file = os.path.isfile(local)  # noqa: PTH113 - a name with NUL is no error here
+            self._definitions[path] = definitions_in(local) if is_file else ()
+        return self._definitions[path]
 
 
 def known_now(paths: Iterable[str]) -> dict[str, Known]:

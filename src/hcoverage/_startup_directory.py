@@ -43,15 +43,23 @@ _COPIES: Final = {
     "hcoverage._process": "_hcoverage_process.py",
     "hcoverage._recorder": "_hcoverage_recorder.py",
     "hcoverage._recorder_arcs": "_hcoverage_recorder_arcs.py",
+    "hcoverage._recorder_branches": "_hcoverage_recorder_branches.py",
     "hcoverage._recorder_contexts": "_hcoverage_recorder_contexts.py",
+    "hcoverage._recorder_flow": "_hcoverage_recorder_flow.py",
     "hcoverage._recorder_long_code": "_hcoverage_recorder_long_code.py",
     "hcoverage._recorder_seldom": "_hcoverage_recorder_seldom.py",
     "hcoverage._sitecustomize": "sitecustomize.py",
 }
+# What only branches need.
+_BRANCH_PARTS: Final = (
+    "_hcoverage_recorder_arcs.py",
+    "_hcoverage_recorder_branches.py",
+    "_hcoverage_recorder_flow.py",
+)
 # What is compiled together with `_process`, see there.
 _PARTS: Final = (
     "_hcoverage_recorder.py",
-    "_hcoverage_recorder_arcs.py",
+    *_BRANCH_PARTS,
     "_hcoverage_recorder_long_code.py",
     "_hcoverage_recorder_seldom.py",
 )
@@ -124,7 +132,7 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
     parts = {
         Path(name).stem: marshal.dumps(_without_lines(codes[name]))
         for name in _PARTS
-        if settings.branch or name != "_hcoverage_recorder_arcs.py"
+        if settings.branch or name not in _BRANCH_PARTS
     }
     codes[_PROCESS] = _without_lines(_told(codes[_PROCESS], told, parts))
     for name, code in codes.items():

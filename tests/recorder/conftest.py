@@ -185,7 +185,9 @@ def make_bench() -> MakeBench:
         for part in (
             "recorder",
             "recorder_arcs",
+            "recorder_branches",
             "recorder_contexts",
+            "recorder_flow",
             "recorder_long_code",
             "recorder_seldom",
             "context_reader",

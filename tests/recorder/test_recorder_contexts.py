@@ -50,9 +50,6 @@ for line in iter(input, "end"):
 """
 
 
-needs_branches = pytest.mark.skipif(sys.version_info < (3, 14), reason="branches need 3.14")
-
-
 needs_lines_looked_up = pytest.mark.skipif(
     sys.version_info >= (3, 14), reason="LINE events are fast from Python 3.14 on"
 )
@@ -62,7 +59,7 @@ needs_lines_looked_up = pytest.mark.skipif(
     params=[
         "lines",
         pytest.param("instructions before", marks=needs_lines_looked_up),
-        pytest.param("branches", marks=needs_branches),
+        "branches",
     ]
 )
 def bench(bench: Bench, request: pytest.FixtureRequest) -> Bench:

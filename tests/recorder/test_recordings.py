@@ -167,7 +167,7 @@ def test_goes_on_after_a_damaged_record(recorded: Bench, tmp_path: Path) -> None
         (bytes(4) + MAGIC[4:] + bytes(90) + b"LINE", "not a recording"),
         (b"SQLite format 3\0" * 9, "not a recording"),
         (MAGIC, "cut off in the header"),
-        (MAGIC + b"\x02" + bytes(90), "format version 2; this is a reader of version 3"),
+        (MAGIC + b"\x02" + bytes(90), "format version 2; this is a reader of version 4"),
         (MAGIC + b"\x03\0\0\0" + b"\xff" * 80, "cut off in the header"),
         (MAGIC + b"\x03" + bytes(90), "the header is damaged"),
     ],
