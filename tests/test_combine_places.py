@@ -90,10 +90,10 @@ def record_elsewhere(
     python: str | Path = sys.executable,
 ) -> Path:
     """Record main.py at a place that is gone afterwards; give the directory with the recordings."""
-    write(place, files)
     kept = Path("data").absolute()
     kept.mkdir(exist_ok=True)
     with hcoverage.open_session() as session:
+        write(place, files)  # now: what was here before is not read, since it is known here
         command = [python, *(arguments or ("main.py",))]
         subprocess.run(command, cwd=place, env=session.environment, check=True)
         for file in session.data_dir.glob("*.hcrec"):
@@ -378,9 +378,9 @@ def test_installed_packages_are_the_projects_if_the_rcfile_says_so(
     monkeypatch.syspath_prepend(str(project))
     venv.create(place, symlinks=True)
     (packages,) = place.glob("lib/python*/site-packages")
-    write(packages, FILES)
+    files = {str((packages / name).relative_to(place)): text for name, text in FILES.items()}
     program = "import shop.cart, shop.stock"
-    data = record_elsewhere(place, "-c", program, files={}, python=place / "bin" / "python")
+    data = record_elsewhere(place, "-c", program, files=files, python=place / "bin" / "python")
     hcoverage.combine([data])
     assert {name for name, lines in merged().items() if lines} == names
 

@@ -52,7 +52,7 @@ print(json.dumps([
 ]))
 """
 # They run in processes that are measured, and never reach a person as an exception.
-INSIDE: Final = {"_autosave.py", "_sitecustomize.py", "_startup_directory.py"}
+INSIDE: Final = {"_autosave.py", "_recorder.py", "_sitecustomize.py", "_startup_directory.py"}
 
 
 @pytest.fixture(scope="module")
