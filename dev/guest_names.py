@@ -30,7 +30,9 @@ AT_START: Final = {
     },
     "_recorder.py": {"start", "_import_part", "_is_measured", "_lasting_facts", "_private"},
     "_recorder_arcs.py": set(),
+    "_recorder_branches.py": set(),
     "_recorder_contexts.py": set(),
+    "_recorder_flow.py": set(),
     "_recorder_long_code.py": set(),
     "_recorder_seldom.py": set(),
 }  # fmt: skip
