@@ -191,14 +191,15 @@ def _measured(result: hcoverage.CombineResult) -> str:
 
 def _recorded(result: hcoverage.CombineResult) -> Iterator[str]:
     by_origin = collections.Counter(
-        (_place(process.origin), process.python) for process in result.recorded
+        (_place(process.origin), process.python) for process in result.recorded if not process.core
     )
     for (place, python), number in by_origin.most_common(_SHOWN):
         yield f"recorder: {_count(number, 'process', 'processes')} {place}, Python {python}"
 
 
 def _saved(result: hcoverage.CombineResult) -> Iterator[str]:
-    by_place = collections.Counter(map(_place, result.saved))
+    of_kills = [process.origin for process in result.recorded if process.core]
+    by_place = collections.Counter(map(_place, [*result.saved, *of_kills]))
     for place, number in by_place.most_common(_SHOWN):
         yield f"coverage.py: {_count(number, 'process', 'processes')} {place}"
 

@@ -253,6 +253,7 @@ def _processes(parts: Iterable[Part], origins: Origins | None) -> list[RecordedP
             who.argv,
             origins.of_process(who) if origins else "",
             contexts[who.token],
+            who.core,
         )
         for who in started
     ]

@@ -29,7 +29,7 @@ class SetAside:
 
 @dataclasses.dataclass(frozen=True)
 class RecordedProcess:
-    """A process that the recorder measured.
+    """A process that left a recording.
 
     Attributes:
         host: The name of its host or container.
@@ -38,6 +38,7 @@ class RecordedProcess:
         argv: Its command line, as Python saw it.
         origin: What it belongs to: `main`, `subprocesses`, an image.
         contexts: The dynamic contexts in which it ran something, with an empty one for none.
+        core: `coverage` where coverage.py measured it, and it ended too early to save; else empty.
     """
 
     host: str
@@ -46,6 +47,7 @@ class RecordedProcess:
     argv: tuple[str, ...]
     origin: str = ""
     contexts: frozenset[str] = frozenset()
+    core: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

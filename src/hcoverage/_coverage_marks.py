@@ -131,8 +131,9 @@ def start(
         _map_without_descriptor(recorder)
     recorder.own_files.add(_OWN_FILE)
     recorder.own_globals(globals())
+    context = collector.static_context or ""
     writer = recorder._Writer(
-        os.path.abspath(directory), collector.static_context or "", container, branch=branch
+        os.path.abspath(directory), context, container, branch=branch, core="coverage"
     )
     return Marks(collector, recorder, arcs, writer, settled_before)
 

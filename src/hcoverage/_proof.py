@@ -164,7 +164,7 @@ class Proof:
         lines = {
             Path(name).name: frozenset(data.lines(name) or ()) for name in data.measured_files()
         }
-        words = (word for process in result.recorded for word in process.argv)
+        words = (word for process in result.recorded if not process.core for word in process.argv)
         return CameBack(lines, frozenset(Path(word).name for word in words if word.endswith(".py")))
 
     def _run(self, interpreter: Interpreter, way: Way) -> _Started:

@@ -879,12 +879,13 @@ class _Writer:
     """
 
     def __init__(
-        self, directory: str, context: str, container: "str | None", *, branch: bool
+        self, directory: str, context: str, container: "str | None", *, branch: bool, core: str = ""
     ) -> None:
         self._directory = directory
         self._context = context
         self._container = _container_id() if container is None else container
         self._branch = branch
+        self._core = core
         self._free: list[Segment] = []
         self._told: Segment | None = None
         self._metadata = b""
@@ -1064,6 +1065,7 @@ class _Writer:
             ("container", self._container),
             ("context", self._context),
             ("branch", "1" if self._branch else ""),
+            ("core", self._core),
             ("forked_from", forked_from),
             ("root_pid", str(self._root_pid) if forked_from else ""),
         )

@@ -230,6 +230,7 @@ class ProcessIdentity:
         image: The name of the container's image, or an empty string.
         context: coverage.py's static context, or an empty string.
         branch: Whether arcs are recorded.
+        core: ``coverage`` where coverage.py's tracer saw what ran, or an empty string.
         python: The version of Python, such as ``3.13.0``.
         implementation: The cache tag, such as ``cpython-313``.
         executable: The interpreter.
@@ -251,6 +252,7 @@ class ProcessIdentity:
     image: str
     context: str
     branch: bool
+    core: str
     python: str
     implementation: str
     executable: str
@@ -363,6 +365,7 @@ def _parse_process(content: bytes, metadata: bytes) -> ProcessIdentity:
         image=facts.get("image", ""),
         context=context_of(facts.get("context", "")),
         branch=facts.get("branch") == "1",
+        core=facts.get("core", ""),
         python=facts.get("python", ""),
         implementation=facts.get("implementation", ""),
         executable=facts.get("executable", ""),
