@@ -90,7 +90,9 @@ def given_to_others(session: hcoverage.Session) -> list[Path]:
     )
     hcoverage.add_coverage_for(sys.version_info[:2], copy)
     hooks = [session.hook, *session.hook.parent.glob("*coverage_hook.py")]
-    hooks += session.hook.with_name("coverage.sessions").rglob("*")
+    sessions = session.hook.with_name("coverage.sessions")
+    # Other sessions may use this environment, too, and end now.
+    hooks += [sessions, *sessions.glob(f"{os.getpid()}-*")]
     places = (startup.parent, startup, copy, session.data_dir)
     found = [path for place in places for path in (place, *place.rglob("*"))]
     assert {"sitecustomize.py", ".coveragerc", "__pycache__"} <= {path.name for path in found}

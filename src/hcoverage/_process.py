@@ -145,8 +145,9 @@ def _start_coverage() -> None:
         "container": CONTAINER if is_here else None,
         "settled_before": SETTLED_BEFORE if is_here else 0,
     }
-    # Which test a line is of is known where it is saved.
-    _hcoverage_autosave.start(container, None if _has_contexts() else recording)
+    # Which test a line is of is known where it is saved; and what failed once is not tried again.
+    is_asked = recorder is None and not _has_contexts()
+    _hcoverage_autosave.start(container, recording if is_asked else None)
     started = getattr(coverage.process_startup, "coverage", None)
     if started is not None and not started.config.data_file.startswith(DATA_DIR):
         # By `patch = subprocess`: its data is the application's own, and where that wants it.

@@ -132,7 +132,10 @@ class Bench:
         """Turn the recordings into coverage.py data."""
         config = read_coverage_config(str(rcfile) if rcfile else False, warn=pytest.fail)
         data = CoverageData(no_disk=True)
-        return add_to_data(self.read().recordings, data, config), _take(data)
+        try:
+            return add_to_data(self.read().recordings, data, config), _take(data)
+        finally:
+            data.close(force=True)
 
     def measured_by_coverage(self) -> Measured:
         """Read the data file that a program in `coverage_env` left, and remove it."""

@@ -198,6 +198,7 @@ def test_merging_gives_what_reading_one_by_one_gives(
         merged = CoverageData(basename=str(directory / "merged"))
         merged.read()
         assert _content(merged) == _content(expected)
+        expected.close(force=True)
     assert set(told.stale) == selected.stale
     # One that was only begun holds nothing, and is no fault.
     unreadable = {item.file: item.reason for item in found.unreadable if item.reason != "empty"}
