@@ -44,6 +44,7 @@ _ENGINE_REQUIRED: Final = (
 _WITHOUT_ENGINE: Final = "no container engine: "
 _ANSWER_LIMIT: Final = 30.0  # seconds
 _SLOW: Final = ("index", "engine")  # the slower ones first
+_LONG: Final = ("xdist_group", "index")
 # What is copied into virtual environments.
 _OURS: Final = ("coverage", "click", "dockerfile-parse", "hcoverage")
 _PYTEST: Final = ("pytest", "iniconfig", "packaging", "pluggy", "pygments")
@@ -98,7 +99,11 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
-    """Hold the marker and the fixture `engine` together, and put the quick tests first."""
+    """Hold the marker and the fixture `engine` together, and put the quick tests first.
+
+    On several processes those come first that one of them has to run one after the other, and other
+    people's suites: begun last, they would run alone at the end.
+    """
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
@@ -110,6 +115,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
         if getattr(item, "callspec", None) and item.callspec.params.get("core") == "coverage":
             item.add_marker(pytest.mark.thorough)
     items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in _SLOW])
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: [not item.get_closest_marker(name) for name in _LONG])
     yield
     for item in items:
         # pytest-xdist tells a test's group by its id, and 3.8 writes that where pytest 9.2 does not

@@ -221,8 +221,7 @@ def test_a_tool_outside_of_a_run(
     assert not Path("coverage_data").exists()
 
 
-@pytest.mark.parametrize("join", ["spaces", "quoted"])
-@pytest.mark.parametrize("way", ["hcov run", "pytest --hcov"])
+@pytest.mark.parametrize(("way", "join"), [("hcov run", "spaces"), ("pytest --hcov", "quoted")])
 def test_a_tool_in_a_run(
     python_image: str, image_without_python: str, project: Path, join: str, way: str
 ) -> None:
