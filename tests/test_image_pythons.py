@@ -155,11 +155,12 @@ class Run:
         return Ended(process.returncode, said + rest, errors)
 
     def _wait_until_saved(self, name: str, process: subprocess.Popen[str]) -> None:
-        """Wait for what coverage.py, other than the recorder, gives to the disk once a second."""
+        """Wait for what is not on record at once, as where coverage.py has no C tracer."""
+        data = self.session.data_dir
         while process.poll() is None:
-            if any(
-                MARKED in lines_of(file, name) for file in self.session.data_dir.glob(".coverage.*")
-            ):
+            if any(name.encode() in file.read_bytes() for file in data.glob("*.hcrec")):
+                return
+            if any(MARKED in lines_of(file, name) for file in data.glob(".coverage.*")):
                 return
             time.sleep(0.05)
 
