@@ -350,6 +350,16 @@ def clean_environment() -> None:
 
 
 @pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A TMPDIR of the test's own, on the file system of the project."""
+    directory = tmp_path / "tmp"
+    directory.mkdir()
+    monkeypatch.setenv("TMPDIR", str(directory))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # asked once by a process, and kept
+    return directory
+
+
+@pytest.fixture
 def open_tmp_path(tmp_path: Path) -> Path:
     """`tmp_path`, for processes of another user: they may enter what pytest makes for one alone."""
     top = Path(tempfile.gettempdir()).resolve()

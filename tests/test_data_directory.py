@@ -28,7 +28,11 @@ pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    temporary: Path,  # noqa: ARG001 - before a session is opened
+) -> Path:
     """A project with an rcfile and a program; the current directory."""
     directory = tmp_path / "project"
     directory.mkdir()
@@ -36,16 +40,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (directory / "one.py").write_text("a = 1\n")
     (directory / "waits.py").write_text(WAITS)
     monkeypatch.chdir(directory)
-    return directory
-
-
-@pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A TMPDIR of the test's own, on the file system of the project."""
-    directory = tmp_path / "tmp"
-    directory.mkdir()
-    monkeypatch.setenv("TMPDIR", str(directory))
-    monkeypatch.setattr(tempfile, "tempdir", None)  # asked once by a process, and kept
     return directory
 
 
