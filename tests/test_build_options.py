@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import hdocker
-from hdocker._build_options import BuildOptions, read_options
+from hdocker._bake.build_options import BuildOptions, read_options
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hdocker import _command_line
+from hdocker._shim import command_line as _command_line
 
 if TYPE_CHECKING:
     from pathlib import Path

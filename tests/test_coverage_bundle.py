@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import hcoverage
-from hdocker._coverage_bundle import coverage_bundle
 from hdocker._errors import BundleError
-from hdocker._image_pythons import Interpreter
+from hdocker._inject.coverage_bundle import coverage_bundle
+from hdocker._inject.image_pythons import Interpreter
 
 if TYPE_CHECKING:
     from pathlib import Path

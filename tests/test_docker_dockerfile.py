@@ -18,9 +18,9 @@ import pytest
 from dockerfile_parse import DockerfileParser
 
 import hdocker
-from hdocker._build import _Recipe
-from hdocker._context import digest_of, ignore_file_of
-from hdocker._dockerfile import bases_of, parse_stages
+from hdocker._bake.build import _Recipe
+from hdocker._bake.build_context import digest_of, ignore_file_of
+from hdocker._bake.dockerfile import bases_of, parse_stages
 
 if TYPE_CHECKING:
     from pathlib import Path

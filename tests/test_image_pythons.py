@@ -26,8 +26,8 @@ from coverage.numbits import numbits_to_nums
 
 import hcoverage
 import hdocker
-from hdocker._engine import Engine
-from hdocker._injection import prepared_image
+from hdocker._engine.engine import Engine
+from hdocker._inject.injection import prepared_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -27,7 +27,7 @@ from coverage import CoverageData
 
 import hcoverage
 import hdocker
-from hdocker._shim import PLACE, SESSION_VARIABLE
+from hdocker._shim.main import PLACE, SESSION_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

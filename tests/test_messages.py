@@ -36,7 +36,7 @@ def make(kind):
 def state(error):
     return type(error).__name__, error.slug, str(error), vars(error)
 
-left_out = {"hcov.__main__", "hcoverage._sitecustomize", "hdocker._look_inside"}
+left_out = {"hcov.__main__", "hcoverage._sitecustomize", "hdocker._inside.look_inside"}
 for package in (hcoverage, hdocker, hcov):
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         if module.name not in left_out and "_recorder" not in module.name:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from hcoverage import CONTAINERS_VARIABLE
-    from hdocker._build import build_container_image
-    from hdocker._compose import compose_override
-    from hdocker._dockerfile import BaseImage, add_coverage
+    from hdocker._bake.build import build_container_image
+    from hdocker._bake.dockerfile import BaseImage, add_coverage
     from hdocker._doctor import look_at_engines, look_at_image, try_image
     from hdocker._door.opening import containers_measured
     from hdocker._errors import (
@@ -38,9 +37,10 @@ if TYPE_CHECKING:
         PathMappingWarning,
         ServiceWarning,
     )
-    from hdocker._injection import Injection, Mount
+    from hdocker._inject.compose import compose_override
+    from hdocker._inject.injection import Injection, Mount
     from hdocker._run import get_docker_base_cmd, injection_for
-    from hdocker._shims import measure_containers
+    from hdocker._shim.install import measure_containers
 
 __all__ = [
     "CONTAINERS_VARIABLE",
@@ -80,9 +80,9 @@ __all__ = [
 # As in hcoverage: PEP 562, and a test holds this and what mypy reads above alike.
 _NAMES: Final = {
     "hcoverage": ("CONTAINERS_VARIABLE",),
-    "hdocker._build": ("build_container_image",),
-    "hdocker._compose": ("compose_override",),
-    "hdocker._dockerfile": (
+    "hdocker._bake.build": ("build_container_image",),
+    "hdocker._inject.compose": ("compose_override",),
+    "hdocker._bake.dockerfile": (
         "BaseImage",
         "add_coverage",
     ),
@@ -112,7 +112,7 @@ _NAMES: Final = {
         "PathMappingWarning",
         "ServiceWarning",
     ),
-    "hdocker._injection": (
+    "hdocker._inject.injection": (
         "Injection",
         "Mount",
     ),
@@ -120,7 +120,7 @@ _NAMES: Final = {
         "get_docker_base_cmd",
         "injection_for",
     ),
-    "hdocker._shims": ("measure_containers",),
+    "hdocker._shim.install": ("measure_containers",),
 }
 _HOMES: Final = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -26,11 +26,11 @@ from hcoverage import (
     problem_of,
     slug_of,
 )
-from hdocker._engine import ENGINES, Engine
+from hdocker._engine.engine import ENGINES, Engine
+from hdocker._engine.visibility import require_visible
 from hdocker._errors import EngineError, EngineNotFoundError, PathMappingWarning
-from hdocker._injection import prepared_image
+from hdocker._inject.injection import prepared_image
 from hdocker._run import get_docker_base_cmd
-from hdocker._visibility import require_visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +43,7 @@ _VERSION: Final = {
 }
 _HOSTS: Final = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}
 _OLDEST: Final = (3, 8)
-_MOST_PYTHONS: Final = 10  # as in _try_pythons
+_MOST_PYTHONS: Final = 10  # as in _inside.try_pythons
 
 
 def look_at_engines(
@@ -172,9 +172,11 @@ def _try_pythons(image: str, proof: Proof, engine: Engine) -> list[dict[str, str
         start = get_docker_base_cmd(
             engine.use_sudo, engine=engine.name, image=image, options=options
         )
-    source = importlib.resources.files("hdocker").joinpath("_try_pythons.py").read_text("utf-8")
+    program = importlib.resources.files("hdocker").joinpath("_inside", "try_pythons.py")
+    source = program.read_text("utf-8")
     arguments = start[len(engine.argv()) :]
     return _parse(engine.run(*arguments, image, "-c", source, proof.container_directory, *able))
+    )
 
 
 def _parse(said: str) -> list[dict[str, str]]:

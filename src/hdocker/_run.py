@@ -26,12 +26,12 @@ from hcoverage import (
     container_rcfile_text,
     read_rcfile,
 )
-from hdocker._engine import Engine
+from hdocker._engine.engine import Engine
+from hdocker._engine.visibility import require_visible_once
 from hdocker._errors import DataDirectoryError, EngineError, PathMappingWarning
-from hdocker._injection import Injection, inject_into
+from hdocker._inject.injection import Injection, inject_into
 from hdocker._measure import is_measured
-from hdocker._shim import PASSED_ON
-from hdocker._visibility import require_visible_once
+from hdocker._shim.main import PASSED_ON
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from hdocker._door.api import image_identity
-from hdocker._shim import Added, memory_of, settings
+from hdocker._shim.main import Added, memory_of, settings
 
 if TYPE_CHECKING:
     from hdocker._door.door import Door
@@ -24,7 +24,7 @@ PATIENCE: Final = 40.0
 _FIND_OUT: Final = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
-from hdocker._injection import find_out_for_shims
+from hdocker._inject.injection import find_out_for_shims
 image, client, session, data_dir, memory = sys.argv[2:]
 print(find_out_for_shims(image, client, (), session=session, data_dir=data_dir, memory=memory))
 """

@@ -25,7 +25,7 @@ from hdocker._door.api import answers
 from hdocker._door.door import Door
 from hdocker._door.engine_address import socket_of
 from hdocker._door.past import tell_what_went_past
-from hdocker._shims import measure_containers
+from hdocker._shim.install import measure_containers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

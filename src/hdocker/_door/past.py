@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from hdocker._door.api import ask, ask_for_object
-from hdocker._shim import OWN_LABEL
+from hdocker._shim.main import OWN_LABEL
 
 if TYPE_CHECKING:
     from hdocker._door.door import Door

@@ -38,7 +38,7 @@ from hdocker._door.requests import (
     read_request,
     status_of,
 )
-from hdocker._shim import PLACE, is_in
+from hdocker._shim.main import PLACE, is_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage import DATA_DIR_VARIABLE, MADE_BY_US, RCFILE_NAME, container_rcfile_text, read_rcfile
-from hdocker._build_options import read_options
-from hdocker._context import digest_of, ignore_file_of
-from hdocker._dockerfile import (
+from hdocker._bake.build_context import digest_of, ignore_file_of
+from hdocker._bake.build_options import read_options
+from hdocker._bake.dockerfile import (
     BaseImage,
     Stage,
     add_coverage,
@@ -34,7 +34,7 @@ from hdocker._dockerfile import (
     find_stage,
     parse_stages,
 )
-from hdocker._engine import Engine
+from hdocker._engine.engine import Engine
 from hdocker._errors import (
     BuildContextError,
     BuildError,
@@ -69,9 +69,9 @@ _TAG_LENGTH: Final = 128
 # Go's names of what Python's `platform.machine` tells.
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
-# What `_find_python.sh` and `_bake.py` begin their last words with.
+# What `find_python.sh` and `bake.py` begin their last words with.
 _REASON: Final = "hdocker: "
-# Builders name a failed command in full; ours is all of `_find_python.sh` and `_bake.py`.
+# Builders name a failed command in full; ours is all of `find_python.sh` and `bake.py`.
 _PROGRAM_BEGINS: Final = "/bin/sh -c umask 022"
 _PROGRAM_ENDS: Final = "main(["
 _SHOWN_WIDTH: Final = 200

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage import CONTAINERS_VARIABLE, DATA_DIR_VARIABLE, SESSION_VARIABLE
-from hdocker._engine import ENGINES
-from hdocker._shim import SUBCOMMANDS, write_settings
+from hdocker._engine.engine import ENGINES
+from hdocker._shim.main import SUBCOMMANDS, write_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,13 +47,14 @@ then
 fi
 exec {client} "$@"
 """
+_PACKAGE: Final = str(Path(os.path.abspath(__file__)).parents[1])  # noqa: PTH100
 # The package without its `__init__`, which takes longer to load than a container to be made.
 _START: Final = """\
 import sys
 package = type(sys)("hdocker")
 package.__path__ = [{package!r}]
 sys.modules["hdocker"] = package
-from hdocker._shim import main
+from hdocker._shim.main import main
 main()
 """
 
@@ -98,7 +99,7 @@ def _text(client: str, session: str, door: str) -> str:
         "session": session,
         "door": door if os.path.basename(client) == "docker" else "",  # noqa: PTH119
         "python": sys.executable,
-        "start": _START.format(package=os.path.dirname(os.path.abspath(__file__))),  # noqa: PTH100, PTH120
+        "start": _START.format(package=_PACKAGE),
     }
     return _TEXT.format(
         containers=CONTAINERS_VARIABLE,

@@ -2,7 +2,7 @@
 
 A bundle is one wheel, unpacked: the newest release that runs on that Python, for its libc and
 machine. pip fetches it from wherever it is set up to fetch from, and takes it by its hash alone
-(`_coverage_wheels.toml`, which `dev/pin-coverage` writes). It is made once and stays in the user's
+(`coverage_wheels.toml`, which `dev/pin-coverage` writes). It is made once and stays in the user's
 cache directory, where only we write: what a container compiles is a copy.
 """
 
@@ -27,7 +27,7 @@ from hdocker._errors import BundleError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hdocker._image_pythons import Interpreter
+    from hdocker._inject.image_pythons import Interpreter
 
 # What CPython calls its extension modules. Before 3.11 musl was not told from glibc in it.
 _SOABI: Final = re.compile(r"cpython-3[0-9]+-(?P<machine>x86_64|aarch64)-linux-(gnu|musl)")
@@ -87,7 +87,7 @@ def _machine(python: Interpreter) -> str:
 
 @functools.cache
 def _releases() -> dict[str, Any]:
-    file = importlib.resources.files("hdocker").joinpath("_coverage_wheels.toml")
+    file = importlib.resources.files("hdocker").joinpath("_inject", "coverage_wheels.toml")
     return tomllib.loads(file.read_text("utf-8"))
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from hdocker._errors import CommandError, DataDirectoryError, EngineError
 
 if TYPE_CHECKING:
-    from hdocker._engine import Engine
+    from hdocker._engine.engine import Engine
 
 # `.invalid` is nobody's, by RFC 2606.
 _NO_IMAGE: Final = "hcoverage.invalid/none"

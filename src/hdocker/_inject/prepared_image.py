@@ -23,17 +23,17 @@ from hcoverage import (
     own_coverage_runs_on,
     recorder_since,
 )
-from hdocker._coverage_bundle import coverage_bundle
+from hdocker._engine.visibility import require_visible
 from hdocker._errors import BundleError
-from hdocker._image_pythons import Interpreter, Look
-from hdocker._shim import PLACE
-from hdocker._visibility import require_visible
+from hdocker._inject.coverage_bundle import coverage_bundle
+from hdocker._inject.image_pythons import Interpreter, Look
+from hdocker._shim.main import PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hdocker._engine import Engine
-    from hdocker._image_pythons import ImagePythons
+    from hdocker._engine.engine import Engine
+    from hdocker._inject.image_pythons import ImagePythons
 
 STARTUP_PLACE: Final = PLACE
 _DATA_NAME: Final = "data"

@@ -2,7 +2,7 @@
 
 Pure: no file and no engine is touched. What cannot be known from the text, the base image's user
 and command, is handed in as a `BaseImage`; what can only be known in the image, where its Python is
-and how that gets packages, is found out there, by `_find_python.sh` and `_bake.py`.
+and how that gets packages, is found out there, by `find_python.sh` and `bake.py`.
 
 All that is added is in exec form, which the builders do not hand to the Dockerfile's SHELL, and
 without heredocs, which the classic builder does not know.
@@ -417,7 +417,7 @@ def _bake_instructions(
     rcfile: str, *, words: Sequence[str], requirements: Sequence[str], escape: str
 ) -> list[str]:
     program = (
-        f"{_source('_bake.py')}main({[*requirements]!r}, {pth_text()!r}, {_CONTAINER_RCFILE!r})"
+        f"{_source('bake.py')}main({[*requirements]!r}, {pth_text()!r}, {_CONTAINER_RCFILE!r})"
     )
     make = f"mkdir -p {CONTAINER_DATA_DIR} && chmod 777 {CONTAINER_DATA_DIR}"
     # In one step: where a VOLUME covers it, the classic builder has forgotten it by the next.
@@ -425,7 +425,7 @@ def _bake_instructions(
     head = ["/bin/sh", "-c", f"{make} && {write}", "rcfile"]
     return [
         _run_with_text(head, rcfile, escape),
-        _run_program(_source("_find_python.sh"), program, words, escape),
+        _run_program(_source("find_python.sh"), program, words, escape),
     ]
 
 
@@ -451,7 +451,7 @@ def _spread(text: str, escape: str) -> str:
 def _source(name: str) -> str:
     # Builders take a line that starts with `#` for a comment, even inside of a string, and older
     # ones do not let an empty line be.
-    text = resources.files("hdocker").joinpath(name).read_text(encoding="utf-8")
+    text = resources.files("hdocker").joinpath("_inside", name).read_text(encoding="utf-8")
     kept = (line for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#")
     return "\n".join(kept) + "\n"
 

@@ -1,6 +1,6 @@
 """Which Pythons an image has, found out by looking into it once.
 
-A throw-away container of the image, without a network, runs `_look_inside` in the image's own
+A throw-away container of the image, without a network, runs `look_inside` in the image's own
 Python. That also compiles the startup directory for each Python of the image, and shows whether
 the engine sees this machine's files at all. What the container says is believed only as far as it
 is a list of plausible paths and versions.
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from hdocker._engine.visibility import why_not_seen
 from hdocker._errors import CommandError, DataDirectoryError
-from hdocker._shim import OWN_LABEL
-from hdocker._visibility import why_not_seen
+from hdocker._shim.main import OWN_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from hdocker._engine import Engine
+    from hdocker._engine.engine import Engine
 
 # What `--mount`, with its comma-separated fields, and a `.pth` take without quoting.
 _PLAIN_PATH: Final = re.compile(r"/[\w.+@/-]{1,4000}")
@@ -157,17 +157,17 @@ def _commands(words: Sequence[str], program: str) -> Iterator[list[str]]:
     named = [word for word in words if _PYTHON_NAME.fullmatch(PurePosixPath(word).name)]
     for python in dict.fromkeys([*named, "python3", "python"]):
         yield [python, "-I", "-c", program]
-    yield ["sh", "-c", _source("_find_python.sh"), "sh", program, *words, *_OTHER_NAMES]
+    yield ["sh", "-c", _source("find_python.sh"), "sh", program, *words, *_OTHER_NAMES]
 
 
 def _program(place: str, *interpreters: str) -> str:
     # With its arguments in it: the shell hands on none.
-    arguments = ["_look_inside", place, *interpreters]
-    return f"import sys; sys.argv = {arguments!r}\n{_source('_look_inside.py')}"
+    arguments = ["look_inside", place, *interpreters]
+    return f"import sys; sys.argv = {arguments!r}\n{_source('look_inside.py')}"
 
 
 def _source(name: str) -> str:
-    return importlib.resources.files("hdocker").joinpath(name).read_text("utf-8")
+    return importlib.resources.files("hdocker").joinpath("_inside", name).read_text("utf-8")
 
 
 def _parse(said: str) -> dict[str, Any]:

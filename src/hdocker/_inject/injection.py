@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage import CONTAINERS_VARIABLE, DATA_DIR_VARIABLE, SESSION_VARIABLE
-from hdocker._engine import Engine
+from hdocker._engine.engine import Engine
 from hdocker._errors import (
     EngineError,
     EnginePermissionError,
     EngineUnreachableError,
     ImageNameError,
 )
-from hdocker._prepared_image import DATA_PLACE, STARTUP_PLACE, PreparedImage, prepare
-from hdocker._shim import Added, mount_option, variables_of_call
+from hdocker._inject.prepared_image import DATA_PLACE, STARTUP_PLACE, PreparedImage, prepare
+from hdocker._shim.main import Added, mount_option, variables_of_call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

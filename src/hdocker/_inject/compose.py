@@ -18,20 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage import SESSION_VARIABLE
-from hdocker._engine import Engine
+from hdocker._engine.engine import Engine
 from hdocker._errors import (
     CommandError,
     ComposeError,
     ComposeNotFoundError,
     ServiceWarning,
 )
-from hdocker._injection import Injection, inject_into
-from hdocker._shim import PASSED_ON, PLACE, is_in
+from hdocker._inject.injection import Injection, inject_into
+from hdocker._shim.main import PASSED_ON, PLACE, is_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from hdocker._injection import Mount
+    from hdocker._inject.injection import Mount
 
 _HOW_TO_INSTALL: Final = (
     "`sudo apt-get install docker-compose-v2` on Ubuntu, or "

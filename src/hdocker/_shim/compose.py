@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hdocker import _command_line, _shim
-from hdocker._compose import Compose, Project, override, render, why_not_measured
-from hdocker._engine import Engine
+from hdocker._engine.engine import Engine
 from hdocker._errors import (
     CommandError,
     ComposeError,
@@ -29,7 +27,9 @@ from hdocker._errors import (
     EngineUnreachableError,
     ImageNameError,
 )
-from hdocker._injection import inject_into
+from hdocker._inject.compose import Compose, Project, override, render, why_not_measured
+from hdocker._inject.injection import inject_into
+from hdocker._shim import command_line as _command_line, main as _shim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

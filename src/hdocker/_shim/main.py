@@ -16,15 +16,15 @@ import marshal
 import os
 import sys
 
-from hdocker import _command_line
-from hdocker._image_identity import identity_by_socket
+from hdocker._shim import command_line as _command_line
+from hdocker._shim.image_identity import identity_by_socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Final, NoReturn
 
-    from hdocker._command_line import CommandLine
+    from hdocker._shim.command_line import CommandLine
 
 # Beside what images use: /opt is for add-on packages by the file system hierarchy standard.
 PLACE: Final = "/opt/hcoverage"
@@ -324,14 +324,14 @@ def _measured_by_compose(
     if not set(arguments[compose_at:]).intersection(COMPOSE_SUBCOMMANDS):
         return arguments
     _load_package(session)
-    from hdocker import _shim_compose
+    from hdocker._shim import compose as _shim_compose
 
     return _shim_compose.measured(client, session, arguments, compose_at)
 
 
 def _find_out(client: str, session: str, line: CommandLine, memory: str) -> None:
     _load_package(session)
-    from hdocker import _injection
+    from hdocker._inject import injection as _injection
 
     reason = _injection.find_out_for_shims(
         line.image,

@@ -1,0 +1,1 @@
+"""Images with measuring baked in when they are built."""

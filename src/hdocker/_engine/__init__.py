@@ -1,0 +1,1 @@
+"""The engine: its client's commands, and what it sees of this machine."""

@@ -1,0 +1,1 @@
+"""What runs inside containers and builds, of whatever image: programs of their own."""

@@ -1,0 +1,1 @@
+"""A client first on the measured command's PATH, for engines that no other door leads to."""
