@@ -176,7 +176,6 @@ def _try_pythons(image: str, proof: Proof, engine: Engine) -> list[dict[str, str
     source = program.read_text("utf-8")
     arguments = start[len(engine.argv()) :]
     return _parse(engine.run(*arguments, image, "-c", source, proof.container_directory, *able))
-    )
 
 
 def _parse(said: str) -> list[dict[str, str]]:
