@@ -244,6 +244,37 @@ def test_what_source_names_outside_the_directory_stays(tmp_path: Path, data: Pat
     assert merged_files() == {str(library / "two.py"), str(Path("one.py").absolute())}
 
 
+@pytest.mark.parametrize(
+    "pattern", ["{}/*", "../library/*", "{}/deep/t?o.py", "{}/*/two.py", "{}/deep/two.py"]
+)
+def test_what_include_names_outside_the_directory_stays(
+    tmp_path: Path, data: Path, pattern: str
+) -> None:
+    library = tmp_path / "library"
+    two = library / "deep" / "two.py"
+    two.parent.mkdir(parents=True)
+    two.write_text("a = 1\n")
+    Path(".coveragerc").write_text(RCFILE.format(f"include = {pattern.format(library)}\n"))
+    data_file(data / BAD_NAME, str(two), str(tmp_path / "secret.py"))
+    hcoverage.combine([data])
+    assert merged_files() == {str(two)}
+
+
+def test_what_a_pattern_of_include_fits_stays_where_packages_are_installed_and_nowhere_else(
+    tmp_path: Path, data: Path
+) -> None:
+    import click
+
+    elsewhere = tmp_path / "click" / "core.py"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text("a = 1\n")
+    Path(".coveragerc").write_text(RCFILE.format("include = */click/*\n"))
+    data_file(data / BAD_NAME, click.__file__, str(elsewhere), "/etc/passwd")
+    result = hcoverage.combine([data])
+    assert merged_files() == {click.__file__}
+    assert result.outside == (str(elsewhere),)
+
+
 def test_data_that_only_we_can_have_written_is_merged_as_coverage_does(tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.mkdir(mode=0o700)

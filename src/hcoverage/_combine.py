@@ -34,7 +34,7 @@ from hcoverage._merge_data_files import Batch, ReadFile, Refusal, read_batch
 from hcoverage._origins import NOT_KNOWN, Origins, origins_here
 from hcoverage._part import Kind, Part
 from hcoverage._paths_suggestion import suggest_paths
-from hcoverage._project_roots import of_unknown_plugins, outside, roots
+from hcoverage._project_roots import of_unknown_plugins, outside, reportable, roots
 from hcoverage._rcfile import as_rcfile
 from hcoverage._source_finder import Ran, SourceFinder
 from hcoverage._target import held
@@ -482,7 +482,9 @@ def _untrusted(
     if inputs.is_trusted:
         return (), {}
     here = Path.cwd()
-    found = outside(part.paths, roots(settings, here), here, foreign=inputs.foreign_directories)
+    found = outside(
+        part.paths, reportable(settings, here), here, foreign=inputs.foreign_directories
+    )
     inside = {path: plugin for path, plugin in part.tracers.items() if path not in found}
     return tuple(sorted(found)), of_unknown_plugins(inside, settings)
 

@@ -12,11 +12,15 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import stat
 import sys
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+# What coverage.py's patterns have: `*`, `**` and `?`.
+_WILDCARD: Final = re.compile(r"[*?]")
 _OWN_PACKAGES: Final = ("hcov", "hcoverage", "hdocker")
 
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def roots(config: CoverageConfig, here: Path) -> tuple[Path, ...]:
-    """List the places whose files may be reported on.
+    """List the places whose files are the project's.
 
     Args:
         config: The rcfile's settings: `source`, `source_pkgs`, `source_dirs` and `[paths]`.
@@ -44,6 +48,26 @@ def roots(config: CoverageConfig, here: Path) -> tuple[Path, ...]:
     for package in config.source_pkgs or ():
         found.update(_package(package))
     return tuple(sorted({Path(os.path.realpath(path)) for path in found}))
+
+
+def reportable(config: CoverageConfig, here: Path) -> tuple[Path, ...]:
+    """List the places whose files may be reported on.
+
+    Those are the project's, and what `include` names outside of it: a directory, or by a pattern
+    that begins with `*` what is installed for this interpreter. Nobody keeps a secret there.
+
+    Args:
+        config: The rcfile's settings.
+        here: The current directory, where coverage.py reports from.
+
+    Returns:
+        Real paths of directories, and of modules that are one file.
+    """
+    found = set(roots(config, here))
+    for pattern in config.run_include or ():
+        named = _WILDCARD.split(pattern, maxsplit=1)[0]
+        found.update(_named_by(named, here) if named else _installed_places())
+    return tuple(sorted(found))
 
 
 def own_packages(settings: CoverageConfig) -> tuple[str, ...]:
@@ -148,6 +172,19 @@ def _with_the_text(place: str) -> str:
 
 def _is_in(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _named_by(start: str, here: Path) -> Iterator[Path]:
+    """Where a pattern looks that begins so: its last directory without a wildcard."""
+    directory = Path(os.path.realpath(here / start.rpartition("/")[0]))
+    if directory != Path(directory.anchor):
+        yield directory
+
+
+def _installed_places() -> Iterator[Path]:
+    """Where packages are installed for this interpreter."""
+    for scheme_path in ("purelib", "platlib"):
+        yield Path(os.path.realpath(sysconfig.get_path(scheme_path)))
 
 
 def _package(name: str) -> Iterator[Path]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from hcoverage._errors import HcoverageError
 from hcoverage._part import Kind, Part, arc_of
-from hcoverage._project_roots import outside, roots
+from hcoverage._project_roots import outside, reportable
 from hcoverage._rcfile import as_rcfile
 from hcoverage._target import held
 
@@ -196,7 +196,7 @@ def read_measured(
 
 def _outside(part: Part, settings: CoverageConfig) -> frozenset[str]:
     here = Path.cwd()
-    return outside(part.paths, roots(settings, here), here)
+    return outside(part.paths, reportable(settings, here), here)
 
 
 def _used(
