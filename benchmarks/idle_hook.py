@@ -21,7 +21,7 @@ from pathlib import Path
 import coverage
 
 import hcoverage
-from hcoverage._hook import _installed_pth_text
+from hcoverage._session.hook import _installed_pth_text
 
 PROMISE = 1.03
 ROUNDS = 200

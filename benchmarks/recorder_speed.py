@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Final
 import coverage
 
 import hcoverage
-from hcoverage._hook import _installed_pth_text
+from hcoverage._session.hook import _installed_pth_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -25,7 +25,7 @@ PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 WAYS: Final = {
     "pytest": PYTEST,
     "pytest --cov": (*PYTEST, "-p", "pytest_cov", "--cov"),
-    "pytest --hcov": (*PYTEST, "-p", "hcov._pytest_plugin", "--hcov"),
+    "pytest --hcov": (*PYTEST, "-p", "hcov._pytest.plugin", "--hcov"),
     "hcov run": (sys.executable, "-m", "hcov", "run", "--", *PYTEST),
 }
 

@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Final
 
-from hcov._cli import main as hcov
+from hcov._cli.main import main as hcov
 
 ROUNDS: Final = 15
 MEASURE: Final = "import click"

@@ -12,8 +12,10 @@ from typing import Final
 import atheris
 
 with atheris.instrument_imports(include=["hcoverage", "zipfile", "tarfile"]):
-    from hcoverage import _archives, _recording_format, _untrusted_database
-    from hcoverage._untrusted_file import UntrustedDataError
+    from hcoverage._combine import archives
+    from hcoverage._read import recording_format
+    from hcoverage._untrusted import database as _untrusted_database
+    from hcoverage._untrusted.file import UntrustedDataError
 
 from coverage import CoverageData
 
@@ -23,13 +25,13 @@ _TABLES: Final = ("file", "context", "line_bits", "arc", "tracer", "meta")
 
 def recording(content: bytes) -> None:
     """Read a recording; checksums are behind the fuzzer's back, so records are read as well."""
-    with contextlib.suppress(_recording_format.RecordingError):
-        segment = _recording_format.parse_segment(Path("x.hcrec"), content)
+    with contextlib.suppress(recording_format.RecordingError):
+        segment = recording_format.parse_segment(Path("x.hcrec"), content)
         if any(len(source.lines) > _MOST_LINES for source in segment.sources):
             raise AssertionError("more lines than any file has")
     damage: list[str] = []
     for kind in (b"LINE", b"CODE", b"BRCH", b"ARCS"):
-        _recording_format.parse_record(kind + content.ljust(64, b"\0"), 0, len(content), damage)
+        recording_format.parse_record(kind + content.ljust(64, b"\0"), 0, len(content), damage)
 
 
 def data_file(content: bytes) -> None:
@@ -52,7 +54,7 @@ def archive(content: bytes) -> None:
             inside.mkdir()
             packed = Path(directory, f"x{suffix}")
             packed.write_bytes(content)
-            _archives.unpack(packed, inside)
+            archives.unpack(packed, inside)
             if {path.name for path in Path(directory).iterdir()} != {"inside", packed.name}:
                 raise AssertionError("something was written elsewhere")
 

@@ -19,22 +19,22 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SOURCES: Final = Path(__file__).parents[1] / "src" / "hcoverage"
+_SOURCES: Final = Path(__file__).parents[1] / "src" / "hcoverage" / "_inside"
 # What runs at the start of a process alone, before the application does.
 AT_START: Final = {
-    "_context_reader.py": {"_map"},
-    "_process.py": {
+    "context_reader.py": {"_map"},
+    "process.py": {
         "start", "_start_recorder", "recorder_contexts", "_start_coverage", "_name_of_container",
         "_told_to_coverage", "_has_contexts", "_find_context", "_import_coverage", "_pass_on",
         "_has_tracer", "_note", "_leave", "_is_here", "_is_subinterpreter", "_restore_environment",
     },
-    "_recorder.py": {"start", "_import_part", "_is_measured", "_lasting_facts", "_private"},
-    "_recorder_arcs.py": set(),
-    "_recorder_branches.py": set(),
-    "_recorder_contexts.py": set(),
-    "_recorder_flow.py": set(),
-    "_recorder_long_code.py": set(),
-    "_recorder_seldom.py": set(),
+    "recorder.py": {"start", "_import_part", "_is_measured", "_lasting_facts", "_private"},
+    "recorder_arcs.py": set(),
+    "recorder_branches.py": set(),
+    "recorder_contexts.py": set(),
+    "recorder_flow.py": set(),
+    "recorder_long_code.py": set(),
+    "recorder_seldom.py": set(),
 }  # fmt: skip
 # Written in C, so that they call nothing else by its name.
 _IN_C: Final = frozenset(
@@ -56,7 +56,7 @@ def check(text: str, name: str) -> list[str]:  # noqa: C901 - one rule after the
         name: Its name, by which is known what runs at the start alone.
 
     Returns:
-        Lines such as `_recorder.py:12: …`.
+        Lines such as `recorder.py:12: …`.
     """
     tree = ast.parse(text)
     top = [*_without_type_checking(tree.body)]

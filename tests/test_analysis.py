@@ -14,7 +14,7 @@ import coverage.control
 import pytest
 
 import hcoverage
-from hcov._cli import main
+from hcov._cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable

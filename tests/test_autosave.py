@@ -1,6 +1,7 @@
 """Autosave: exact, whole at every moment, and nothing that the application would notice.
 
-It is for what `_coverage_marks` cannot record, such as what coverage.py's tracer in Python sees.
+It is for what `_inside.coverage_marks` cannot record, such as what coverage.py's tracer in Python
+sees.
 """
 
 from __future__ import annotations
@@ -372,5 +373,5 @@ def test_the_signal_that_ends_it_is_the_one_that_was_sent() -> None:
 
 
 def test_it_reads_on_every_python_that_an_image_may_have() -> None:
-    source = Path(hcoverage.__file__).with_name("_autosave.py").read_text()
+    source = Path(hcoverage.__file__).with_name("_inside").joinpath("autosave.py").read_text()
     ast.parse(source, feature_version=(3, 8))

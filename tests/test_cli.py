@@ -16,7 +16,7 @@ import pytest
 
 import hcoverage
 import hdocker
-from hcov._cli import main
+from hcov._cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -212,8 +212,8 @@ def test_an_unreadable_file_says_how_to_take_it_over(data: Path) -> None:
     if os.geteuid() == 0:
         # Root reads everything, so it takes somebody else to see it.
         program = (
-            "import os, sys; from hcoverage._merge_data_files import reason\n"
-            "from hcoverage._untrusted_database import open_untrusted\n"
+            "import os, sys; from hcoverage._read.data_file_batch import reason\n"
+            "from hcoverage._untrusted.database import open_untrusted\n"
             "fd = os.open('coverage_data', os.O_RDONLY); os.fchdir(fd); os.setuid(65534)\n"
             "try: open_untrusted('.coverage.h.pid2.Xb')\n"
             "except OSError as error: print(reason(error))\n"

@@ -22,10 +22,10 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.recorder.test_recordings_merge import arcs_record, segment
 
 import hcoverage
-from hcoverage._recording_format import RecordingError
-from hcoverage._recordings import read_segment
-from hcoverage._untrusted_database import open_untrusted
-from hcoverage._untrusted_file import UntrustedDataError
+from hcoverage._read.recording_files import read_segment
+from hcoverage._read.recording_format import RecordingError
+from hcoverage._untrusted.database import open_untrusted
+from hcoverage._untrusted.file import UntrustedDataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ import pytest
 from coverage import CoverageData
 
 import hcoverage
-from hcoverage import _archives
+from hcoverage._combine import archives
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,7 +171,7 @@ def test_a_name_that_leads_out_is_refused(
 def test_a_bomb_is_refused_and_what_came_before_it_is_merged(
     project: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_archives, "_LARGEST_TOTAL", 4 << 20)
+    monkeypatch.setattr(archives, "_LARGEST_TOTAL", 4 << 20)
     good = content(tmp_path, 1)
     archive = tmp_path / f"ci{suffix}"
     if suffix == ".zip":
@@ -201,7 +201,7 @@ def test_a_header_that_claims_gigabytes_takes_no_memory(tmp_path: Path) -> None:
 def test_too_many_members_are_refused_after_the_first(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_archives, "_MOST_MEMBERS", 3)
+    monkeypatch.setattr(archives, "_MOST_MEMBERS", 3)
     members = {FIRST: content(tmp_path, 1)} | {f"other-{n}": b"" for n in range(10)}
     (item,) = hcoverage.combine([zipped(tmp_path / "ci.zip", members)]).set_aside
     assert item.reason == "only 1 of its files: it has more than 3 members"
@@ -265,8 +265,8 @@ def test_a_url_that_nothing_reads_is_an_error_of_one_line() -> None:
 
 
 COUNTED: Final = """\
-from hcov import _progress_bar
-from hcov._progress_bar import progress_bar
+from hcov._tell import progress_bar as _progress_bar
+from hcov._tell.progress_bar import progress_bar
 _progress_bar._PATIENCE = {patience}
 with progress_bar("merging") as on_progress:
     if on_progress is None:

@@ -26,7 +26,8 @@ LATER: Final = 9  # a line that only a process that ends later runs
 KILLED_EVERYWHERE: Final = """\
 import json, os, shutil, signal, sys
 from coverage import CoverageData
-import hcoverage, hcoverage._merge, hcoverage._merge_data_files, hcoverage._worker_pool
+import hcoverage, hcoverage._read.data_file_batch, hcoverage._read.worker_pool
+import hcoverage._result.merged
 
 WATCHED = ("open", "os.", "sqlite3.", "shutil.", "tempfile.", "fcntl.")
 
@@ -145,7 +146,7 @@ def test_what_another_wrote_while_this_one_waited_stays(project: Path) -> None:
         (project / name).mkdir()
     data_file(project / "other" / ".coverage.h.pid1.Xabcdefx", 1)
     data_file(project / "data" / ".coverage.h.pid2.Xabcdefx", 2)
-    from hcoverage._target import held
+    from hcoverage._result.target import held
 
     with held(project / ".coverage") as target:
         waiting = subprocess.Popen(
@@ -177,7 +178,7 @@ def test_what_is_written_to_while_it_is_merged_stays(
     (project / "data").mkdir()
     file = project / "data" / ".coverage.h.pid1.Xabcdefx"
     data_file(file, 1)
-    from hcoverage._merge import Merged
+    from hcoverage._result.merged import Merged
 
     write = Merged.write
 

@@ -17,8 +17,8 @@ import coverage
 import pytest
 
 import hcoverage
-from hcoverage import _coverage_marks
 from hcoverage._errors import NoDataError
+from hcoverage._inside import coverage_marks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -371,13 +371,13 @@ def test_the_lines_of_real_code_are_all_met_by_traps() -> None:
     files = [library / name for name in ("textwrap.py", "argparse.py", "json/decoder.py")]
     for file in files:
         top = compile(file.read_bytes(), str(file), "exec")
-        for code in _coverage_marks._codes_in(top):
-            lines = {line for _, line in _coverage_marks._blocks_of(code) if line}
-            arcs = {_coverage_marks._unpacked(arc) for arc in _coverage_marks._possible_arcs(code)}
+        for code in coverage_marks._codes_in(top):
+            lines = {line for _, line in coverage_marks._blocks_of(code) if line}
+            arcs = {coverage_marks._unpacked(arc) for arc in coverage_marks._possible_arcs(code)}
             assert {first for first, _ in arcs if first > 0} == lines
             assert len(arcs) < 12 * len(lines) + 12
 
 
 def test_it_reads_on_every_python_that_an_image_may_have() -> None:
-    source = Path(hcoverage.__file__).with_name("_coverage_marks.py").read_text()
+    source = Path(hcoverage.__file__).with_name("_inside").joinpath("coverage_marks.py").read_text()
     ast.parse(source, feature_version=(3, 8))

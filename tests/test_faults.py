@@ -26,7 +26,7 @@ import pytest
 from coverage.exceptions import CoverageException
 
 import hcoverage
-from hcoverage._recordings import read_directory
+from hcoverage._read.recording_files import read_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from hcoverage import _guest_code
+from hcoverage._session import guest_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def answer() -> int:
     module: dict[str, Callable[[int], int]] = {}
-    exec(_guest_code.compiled(SOURCES)["one.py"], module)  # noqa: S102 - our own
+    exec(guest_code.compiled(SOURCES)["one.py"], module)  # noqa: S102 - our own
     assert module["f"].__doc__ is None
     assert module["f"].__annotations__ == {}
     return module["f"](1)
@@ -114,5 +114,5 @@ def test_where_nothing_can_be_kept_it_is_compiled_each_time(
 
 def test_few_are_kept(cache: Path) -> None:
     for number in range(12):
-        _guest_code.compiled({"one.py": f"x = {number}\n".encode()})
+        guest_code.compiled({"one.py": f"x = {number}\n".encode()})
     assert len(list(cache.iterdir())) <= 8

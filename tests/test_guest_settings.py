@@ -9,7 +9,12 @@ import pytest
 from coverage.config import CoverageConfig, read_coverage_config
 
 import hcoverage
-from hcoverage._guest_settings import GuestSettings, ends_of, for_containers, for_processes_here
+from hcoverage._session.guest_settings import (
+    GuestSettings,
+    ends_of,
+    for_containers,
+    for_processes_here,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

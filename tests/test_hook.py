@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import hcoverage
-from hcoverage import _hook
+from hcoverage._session import hook
 
 if TYPE_CHECKING:
     from tests.conftest import Venv
@@ -105,14 +105,14 @@ class TestInjecting:
         ]
         assert [process.wait() for process in processes] == [0] * 8
         sessions = hook_of(venv).with_suffix(".sessions")
-        assert hook_of(venv).read_text() == _hook._installed_pth_text(sessions)
+        assert hook_of(venv).read_text() == hook._installed_pth_text(sessions)
         assert [p.name for p in venv.site_packages.glob("*coverage.pth.*")] == []
 
     def test_it_is_held_from_when_it_is_there_until_it_is_not(self, venv: Venv) -> None:
         call(
             venv,
             "from pathlib import Path\n"
-            "from hcoverage import _hook\n"
+            "from hcoverage._session import hook as _hook\n"
             f"directory = Path({str(venv.site_packages)!r})\n"
             "assert not _hook.is_held(directory)\n"
             "with _hook.held() as hook:\n"
@@ -176,7 +176,7 @@ class TestWhatItRaises:
 import os, pathlib, sys, warnings
 from coverage.config import CoverageConfig
 import hcoverage
-from hcoverage import _hook
+from hcoverage._session import hook as _hook
 _hook.require_coverage = lambda: None
 warnings.simplefilter("ignore")  # of regular expressions
 tried = refused = 0
@@ -353,7 +353,7 @@ class TestTakingOver:
     # In one process for all: each way to have the hook, and each way to be rid of it.
     WAYS = """
 import os, pathlib, signal, stat, sys
-from hcoverage import _documented_hook, _hook
+from hcoverage._session import documented_hook as _documented_hook, hook as _hook
 _hook.require_coverage = lambda: None
 path = pathlib.Path(sys.argv[1], sys.argv[2])
 content = bytes.fromhex(sys.argv[3])
@@ -435,7 +435,7 @@ for way in (injected, held, held_after_a_kill, removed_after_a_kill, injected_af
         theirs = venv.site_packages / "coverage.start"
         theirs.write_text("other:start\n")
         call(venv, "hcoverage.inject(); hcoverage.remove()")  # it does not count yet
-        since_now = "from hcoverage import _hook; _hook._START_FILE_COUNTS_SINCE = (3,); "
+        since_now = "from hcoverage._session import hook; hook._START_FILE_COUNTS_SINCE = (3,); "
         done = python(venv, "-c", since_now + inject_except("FileExistsError"))
         assert done.stderr.startswith("ForeignHookError: "), done.stderr
         assert theirs.read_text() == "other:start\n"
@@ -530,7 +530,7 @@ class TestNobodyNotices:
         assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
 
     def test_the_text_is_one_that_python_3_8_reads(self) -> None:
-        comment, line, end = _hook.pth_text().split("\n")
+        comment, line, end = hook.pth_text().split("\n")
         assert comment.startswith("#")
         assert line.startswith("import os; ")
         assert end == ""
@@ -540,7 +540,7 @@ class TestNobodyNotices:
 class TestWherePthImportLinesAreSilent:
     """Python 3.18 and later (PEP 829): a .start file names what is run, and where it is."""
 
-    SINCE_NOW = "from hcoverage import _hook; _hook._START_FILE_SINCE = (3,); "
+    SINCE_NOW = "from hcoverage._session import hook as _hook; _hook._START_FILE_SINCE = (3,); "
 
     def test_the_hook_has_a_twin_that_measures(self, venv: Venv, program: Path) -> None:
         call(venv, f"{self.SINCE_NOW} hcoverage.inject()")
@@ -563,7 +563,10 @@ class TestWherePthImportLinesAreSilent:
 class TestHolding:
     """What `hcov run` does for its own length, alone and beside others."""
 
-    HOLD = "from hcoverage import _hook\nwith _hook.held(): print('held', flush=True); input()\n"
+    HOLD = (
+        "from hcoverage._session.hook import held\n"
+        "with held(): print('held', flush=True); input()\n"
+    )
 
     def hold(self, venv: Venv) -> subprocess.Popen[str]:
         process = subprocess.Popen(

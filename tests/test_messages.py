@@ -36,10 +36,10 @@ def make(kind):
 def state(error):
     return type(error).__name__, error.slug, str(error), vars(error)
 
-left_out = {"hcov.__main__", "hcoverage._sitecustomize", "hdocker._inside.look_inside"}
+left_out = {"hcov.__main__", "hcoverage._inside.sitecustomize", "hdocker._inside.look_inside"}
 for package in (hcoverage, hdocker, hcov):
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        if module.name not in left_out and "_recorder" not in module.name:
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if module.name not in left_out and ".recorder" not in module.name:
             importlib.import_module(module.name)
 found = [*{*kinds(hcoverage.HcoverageError)}, *{*kinds(hcoverage.HcoverageWarning)}]
 print(json.dumps([
@@ -52,7 +52,7 @@ print(json.dumps([
 ]))
 """
 # They run in processes that are measured, and never reach a person as an exception.
-INSIDE: Final = {"_autosave.py", "_recorder.py", "_sitecustomize.py", "_startup_directory.py"}
+INSIDE: Final = {"autosave.py", "recorder.py", "sitecustomize.py", "startup_directory.py"}
 
 
 @pytest.fixture(scope="module")

@@ -77,8 +77,8 @@ def lines_by_origin() -> dict[str, set[int]]:
 
 def forge_origins(result: Path, path: str, *, origin: str = "main") -> None:
     """Write into a data file that an origin ran a file."""
-    from hcoverage._origin_data import write_origins
-    from hcoverage._part import Part
+    from hcoverage._read.part import Part
+    from hcoverage._result.origin_data import write_origins
 
     forged = Part({path: ("", 0)}, {origin: origin}, {(path, origin): 2})
     write_origins(forged, {}, result)
@@ -428,8 +428,8 @@ class TestTable:
         assert "who ran what" not in done.stderr
 
     def test_many_origins_are_counted_instead_of_listed(self) -> None:
-        from hcov._analysis import analysed
-        from hcov._origin_table import counted_origins, table
+        from hcov._tell.analysis import analysed
+        from hcov._tell.origin_table import counted_origins, table
 
         for number in range(14):
             data_file(f"{number:012x}", 1, [1])

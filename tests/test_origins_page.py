@@ -14,10 +14,10 @@ import pytest
 from coverage import CoverageData
 
 import hcoverage
-from hcov._analysis import analysed
-from hcov._origin_table import OriginsOfFile, counted_origins, report_origins
-from hcov._origins_page import write_page
-from hcov._report import report
+from hcov._tell.analysis import analysed
+from hcov._tell.origin_table import OriginsOfFile, counted_origins, report_origins
+from hcov._tell.origins_page import write_page
+from hcov._tell.report import report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -291,7 +291,7 @@ class TestInABrowser:
 
 
 def _large() -> tuple[hcoverage.OriginData, list[OriginsOfFile]]:
-    from hcoverage._part import Part
+    from hcoverage._read.part import Part
 
     origins = [f"image service-{number}" for number in range(12)]
     ran = {name: frozenset(range(number, 300, 2)) for number, name in enumerate(origins)}

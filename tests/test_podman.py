@@ -27,7 +27,7 @@ from tests.waiting_app import (
 
 import hcoverage
 import hdocker
-from hcoverage._recordings import read_directory
+from hcoverage._read.recording_files import read_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

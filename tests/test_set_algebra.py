@@ -12,7 +12,7 @@ from coverage import CoverageData
 from hypothesis import given, strategies as st
 
 import hcoverage
-from hcov._cli import main
+from hcov._cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -248,7 +248,7 @@ class TestBadInputs:
 def _measured(
     found: dict[tuple[str, str], set[int]], *, arcs: bool
 ) -> tuple[hcoverage.Measured, dict[str, set[int]]]:
-    from hcoverage._part import Part
+    from hcoverage._read.part import Part
 
     part = Part(
         paths={path: ("", 0) for path, _ in found}, contexts={name: name for _, name in found}

@@ -13,7 +13,7 @@ import pytest
 from tests.test_unmeasured import STARTS
 
 import hcoverage
-from hcov._step_summary import escaped
+from hcov._tell.step_summary import escaped
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 

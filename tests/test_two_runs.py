@@ -32,7 +32,7 @@ if __name__ == "__main__":
     test_waits()
 """
 PYTEST: Final = (sys.executable, "-m", "pytest", "-sq", "-pno:cacheprovider")
-PLUGIN: Final = ("-p", "hcov._pytest_plugin", "--hcov")
+PLUGIN: Final = ("-p", "hcov._pytest.plugin", "--hcov")
 HCOV_RUN: Final = (sys.executable, "-m", "hcov", "run", "--")
 WAYS: Final = {
     "hcov run": (*HCOV_RUN, sys.executable, "test_waits.py"),

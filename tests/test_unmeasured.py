@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import hcoverage
-from hcoverage._unmeasured import interpreter_options
+from hcoverage._watch.unmeasured import interpreter_options
 
 if TYPE_CHECKING:
     from tests.conftest import MakeVenv

@@ -1,6 +1,6 @@
 """`python -m hcov`, for where the `hcov` script is not on PATH."""
 
-from hcov._cli import main
+from hcov._cli.main import main
 
 if __name__ == "__main__":
     main(prog_name="hcov")

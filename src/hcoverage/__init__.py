@@ -12,53 +12,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from hcoverage._checkup import (
+    from hcoverage._checkup.checkup import (
         Checkup as Checkup,
         look_around as look_around,
     )
-    from hcoverage._combine import (
+    from hcoverage._checkup.finding import (
+        Finding as Finding,
+        Status as Status,
+        problem_of as problem_of,
+    )
+    from hcoverage._checkup.proof import (
+        CameBack as CameBack,
+        Proof as Proof,
+        open_proof as open_proof,
+    )
+    from hcoverage._combine.combine import (
         combine as combine,
     )
-    from hcoverage._combine_result import (
-        CombineResult as CombineResult,
-        FoundTree as FoundTree,
-        OtherVersion as OtherVersion,
-        RecordedProcess as RecordedProcess,
-        SetAside as SetAside,
-        UnmappedSource as UnmappedSource,
-    )
-    from hcoverage._commands import (
-        combine_commands as combine_commands,
-        coverage_subprocess_commands as coverage_subprocess_commands,
-    )
-    from hcoverage._context_file import read_context as read_context
-    from hcoverage._contexts import (
-        ContextError as ContextError,
-        Contexts as Contexts,
-    )
-    from hcoverage._core import (
-        Core as Core,
-        CoreChoice as CoreChoice,
-        CoreError as CoreError,
-    )
-    from hcoverage._data_directory import (
+    from hcoverage._data_directory.directory import (
         IN_CONTAINER as IN_CONTAINER,
         RCFILE_NAME as RCFILE_NAME,
-    )
-    from hcoverage._default_rcfile import (
-        default_rcfile_text as default_rcfile_text,
-    )
-    from hcoverage._detached_watch import (
-        DetachedWatch as DetachedWatch,
-    )
-    from hcoverage._environment import (
-        CONTAINERS_VARIABLE as CONTAINERS_VARIABLE,
-        CONTEXT_FILE_VARIABLE as CONTEXT_FILE_VARIABLE,
-        DATA_DIR_VARIABLE as DATA_DIR_VARIABLE,
-        DEFAULT_DATA_DIR as DEFAULT_DATA_DIR,
-        SESSION_VARIABLE as SESSION_VARIABLE,
-        VARIABLES as VARIABLES,
-        unmeasured_environment as unmeasured_environment,
     )
     from hcoverage._errors import (
         CombineError as CombineError,
@@ -79,33 +52,6 @@ if TYPE_CHECKING:
         UnknownReportError as UnknownReportError,
         slug_of as slug_of,
     )
-    from hcoverage._finding import (
-        Finding as Finding,
-        Status as Status,
-        problem_of as problem_of,
-    )
-    from hcoverage._guest_settings import (
-        MADE_BY_US as MADE_BY_US,
-        container_rcfile_text as container_rcfile_text,
-    )
-    from hcoverage._hook import (
-        pth_text as pth_text,
-    )
-    from hcoverage._image_lines import (
-        generate_coverage_dockerfile as generate_coverage_dockerfile,
-    )
-    from hcoverage._inject import (
-        inject as inject,
-        remove as remove,
-    )
-    from hcoverage._origin_data import (
-        OriginData as OriginData,
-        OriginsError as OriginsError,
-        read_origins as read_origins,
-    )
-    from hcoverage._origins import (
-        place_of as place_of,
-    )
     from hcoverage._page import (
         Page as Page,
         with_slug as with_slug,
@@ -113,52 +59,106 @@ if TYPE_CHECKING:
     from hcoverage._printable import (
         printable as printable,
     )
-    from hcoverage._private_directory import (
-        data_of_killed_sessions as data_of_killed_sessions,
-        data_of_running_sessions as data_of_running_sessions,
-    )
     from hcoverage._progress import (
         OnProgress as OnProgress,
     )
-    from hcoverage._proof import (
-        CameBack as CameBack,
-        Proof as Proof,
-        open_proof as open_proof,
+    from hcoverage._read.origins import (
+        place_of as place_of,
     )
-    from hcoverage._rcfile import (
-        Rcfile as Rcfile,
-        as_rcfile as as_rcfile,
-        find_rcfile as find_rcfile,
-        read_rcfile as read_rcfile,
+    from hcoverage._result.origin_data import (
+        OriginData as OriginData,
+        OriginsError as OriginsError,
+        read_origins as read_origins,
     )
-    from hcoverage._session import (
-        Session as Session,
-        open_session as open_session,
+    from hcoverage._result.outcome import (
+        CombineResult as CombineResult,
+        FoundTree as FoundTree,
+        OtherVersion as OtherVersion,
+        RecordedProcess as RecordedProcess,
+        SetAside as SetAside,
+        UnmappedSource as UnmappedSource,
     )
-    from hcoverage._set_algebra import (
+    from hcoverage._result.set_algebra import (
         Measured as Measured,
         SetAlgebraError as SetAlgebraError,
         read_measured as read_measured,
     )
-    from hcoverage._startup_directory import (
+    from hcoverage._session.commands import (
+        combine_commands as combine_commands,
+        coverage_subprocess_commands as coverage_subprocess_commands,
+    )
+    from hcoverage._session.context_file import read_context as read_context
+    from hcoverage._session.contexts import (
+        ContextError as ContextError,
+        Contexts as Contexts,
+    )
+    from hcoverage._session.core import (
+        Core as Core,
+        CoreChoice as CoreChoice,
+        CoreError as CoreError,
+    )
+    from hcoverage._session.guest_settings import (
+        MADE_BY_US as MADE_BY_US,
+        container_rcfile_text as container_rcfile_text,
+    )
+    from hcoverage._session.hook import (
+        pth_text as pth_text,
+    )
+    from hcoverage._session.image_lines import (
+        generate_coverage_dockerfile as generate_coverage_dockerfile,
+    )
+    from hcoverage._session.inject import (
+        inject as inject,
+        remove as remove,
+    )
+    from hcoverage._session.private_directory import (
+        data_of_killed_sessions as data_of_killed_sessions,
+        data_of_running_sessions as data_of_running_sessions,
+    )
+    from hcoverage._session.session import (
+        Session as Session,
+        open_session as open_session,
+    )
+    from hcoverage._session.startup_directory import (
         add_coverage_for as add_coverage_for,
         add_note_for as add_note_for,
         copy_startup_directory as copy_startup_directory,
         own_coverage_runs_on as own_coverage_runs_on,
         recorder_since as recorder_since,
     )
-    from hcoverage._steps import (
+    from hcoverage._session.steps import (
         coverage_combine as coverage_combine,
         coverage_commands_subprocess as coverage_commands_subprocess,
     )
-    from hcoverage._this_process import (
+    from hcoverage._session.this_process import (
         joined as joined,
         leave_this_process as leave_this_process,
     )
-    from hcoverage._unmeasured import (
+    from hcoverage._settings.default_rcfile import (
+        default_rcfile_text as default_rcfile_text,
+    )
+    from hcoverage._settings.environment import (
+        CONTAINERS_VARIABLE as CONTAINERS_VARIABLE,
+        CONTEXT_FILE_VARIABLE as CONTEXT_FILE_VARIABLE,
+        DATA_DIR_VARIABLE as DATA_DIR_VARIABLE,
+        DEFAULT_DATA_DIR as DEFAULT_DATA_DIR,
+        SESSION_VARIABLE as SESSION_VARIABLE,
+        VARIABLES as VARIABLES,
+        unmeasured_environment as unmeasured_environment,
+    )
+    from hcoverage._settings.rcfile import (
+        Rcfile as Rcfile,
+        as_rcfile as as_rcfile,
+        find_rcfile as find_rcfile,
+        read_rcfile as read_rcfile,
+    )
+    from hcoverage._watch.detached import (
+        DetachedWatch as DetachedWatch,
+    )
+    from hcoverage._watch.unmeasured import (
         Unmeasured as Unmeasured,
     )
-    from hcoverage._watch import (
+    from hcoverage._watch.watch import (
         PythonWatch as PythonWatch,
         SeenPython as SeenPython,
     )
@@ -197,9 +197,9 @@ __all__ = [
 # All together take as long to import as a small merge takes; most who import this want one or two.
 # PEP 562; mypy reads the imports above, and a test holds both alike.
 _NAMES: Final = {
-    "_checkup": ("Checkup", "look_around"),
-    "_combine": ("combine",),
-    "_combine_result": (
+    "_checkup.checkup": ("Checkup", "look_around"),
+    "_combine.combine": ("combine",),
+    "_result.outcome": (
         "CombineResult",
         "FoundTree",
         "OtherVersion",
@@ -207,13 +207,13 @@ _NAMES: Final = {
         "SetAside",
         "UnmappedSource",
     ),
-    "_commands": ("combine_commands", "coverage_subprocess_commands"),
-    "_context_file": ("read_context",),
-    "_contexts": ("ContextError", "Contexts"),
-    "_core": ("Core", "CoreChoice", "CoreError"),
-    "_data_directory": ("IN_CONTAINER", "RCFILE_NAME"),
-    "_default_rcfile": ("default_rcfile_text",),
-    "_environment": (
+    "_session.commands": ("combine_commands", "coverage_subprocess_commands"),
+    "_session.context_file": ("read_context",),
+    "_session.contexts": ("ContextError", "Contexts"),
+    "_session.core": ("Core", "CoreChoice", "CoreError"),
+    "_data_directory.directory": ("IN_CONTAINER", "RCFILE_NAME"),
+    "_settings.default_rcfile": ("default_rcfile_text",),
+    "_settings.environment": (
         "CONTAINERS_VARIABLE",
         "CONTEXT_FILE_VARIABLE",
         "DATA_DIR_VARIABLE",
@@ -222,7 +222,7 @@ _NAMES: Final = {
         "VARIABLES",
         "unmeasured_environment",
     ),
-    "_detached_watch": ("DetachedWatch",),
+    "_watch.detached": ("DetachedWatch",),
     "_errors": (
         "CombineError",
         "DataDirectoryBusyError",
@@ -242,32 +242,32 @@ _NAMES: Final = {
         "UnknownReportError",
         "slug_of",
     ),
-    "_guest_settings": ("MADE_BY_US", "container_rcfile_text"),
-    "_finding": ("Finding", "Status", "problem_of"),
-    "_hook": ("pth_text",),
-    "_image_lines": ("generate_coverage_dockerfile",),
-    "_inject": ("inject", "remove"),
-    "_origin_data": ("OriginData", "OriginsError", "read_origins"),
-    "_origins": ("place_of",),
+    "_session.guest_settings": ("MADE_BY_US", "container_rcfile_text"),
+    "_checkup.finding": ("Finding", "Status", "problem_of"),
+    "_session.hook": ("pth_text",),
+    "_session.image_lines": ("generate_coverage_dockerfile",),
+    "_session.inject": ("inject", "remove"),
+    "_result.origin_data": ("OriginData", "OriginsError", "read_origins"),
+    "_read.origins": ("place_of",),
     "_page": ("Page", "with_slug"),
     "_printable": ("printable",),
-    "_private_directory": ("data_of_killed_sessions", "data_of_running_sessions"),
+    "_session.private_directory": ("data_of_killed_sessions", "data_of_running_sessions"),
     "_progress": ("OnProgress",),
-    "_proof": ("CameBack", "Proof", "open_proof"),
-    "_rcfile": ("Rcfile", "as_rcfile", "find_rcfile", "read_rcfile"),
-    "_session": ("Session", "open_session"),
-    "_set_algebra": ("Measured", "SetAlgebraError", "read_measured"),
-    "_startup_directory": (
+    "_checkup.proof": ("CameBack", "Proof", "open_proof"),
+    "_settings.rcfile": ("Rcfile", "as_rcfile", "find_rcfile", "read_rcfile"),
+    "_session.session": ("Session", "open_session"),
+    "_result.set_algebra": ("Measured", "SetAlgebraError", "read_measured"),
+    "_session.startup_directory": (
         "add_coverage_for",
         "add_note_for",
         "copy_startup_directory",
         "own_coverage_runs_on",
         "recorder_since",
     ),
-    "_steps": ("coverage_combine", "coverage_commands_subprocess"),
-    "_this_process": ("joined", "leave_this_process"),
-    "_unmeasured": ("Unmeasured",),
-    "_watch": ("PythonWatch", "SeenPython"),
+    "_session.steps": ("coverage_combine", "coverage_commands_subprocess"),
+    "_session.this_process": ("joined", "leave_this_process"),
+    "_watch.unmeasured": ("Unmeasured",),
+    "_watch.watch": ("PythonWatch", "SeenPython"),
 }
 _HOMES: Final = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import hcoverage
-from hcoverage._recordings import DataDirectory, read_directory
+from hcoverage._read.recording_files import DataDirectory, read_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

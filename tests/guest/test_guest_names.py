@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 RULE: Final[dict[str, Any]] = runpy.run_path(str(Path(__file__).parents[2] / "dev/guest_names.py"))
-SOURCES: Final = Path(__file__).parents[2] / "src/hcoverage"
+SOURCES: Final = Path(__file__).parents[2] / "src/hcoverage/_inside"
 BOUND: Final = "__builtins__ = {**__builtins__}\n"
 
 

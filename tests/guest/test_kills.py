@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import hcoverage
-from hcoverage._recordings import read_directory
+from hcoverage._read.recording_files import read_directory
 
 if TYPE_CHECKING:
     from tests.guest.conftest import Guests

@@ -20,15 +20,15 @@ from coverage import CoverageData
 from coverage.config import read_coverage_config
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from hcoverage._add_recordings import Selected, add_to_data
-from hcoverage._recordings import DataDirectory, Recording, read_directory
+from hcoverage._combine.add_recordings import Selected, add_to_data
+from hcoverage._read.recording_files import DataDirectory, Recording, read_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
 
     What: TypeAlias = Mapping[str, AbstractSet[int | tuple[int, int]]]
 
-_SOURCES: Final = Path(__file__).parents[2] / "src" / "hcoverage"
+_SOURCES: Final = Path(__file__).parents[2] / "src" / "hcoverage" / "_inside"
 # Of a test that hangs; the machine may be busy.
 _RUN_LIMIT: Final = 120.0  # seconds
 
@@ -195,7 +195,7 @@ def make_bench() -> MakeBench:
             "recorder_seldom",
             "context_reader",
         ):
-            shutil.copy(_SOURCES / f"_{part}.py", site / f"hc{part}.py")
+            shutil.copy(_SOURCES / f"{part}.py", site / f"hc{part}.py")
         # A session around these tests has its hook in this interpreter, and finds the programs even
         # without its variables. This is a session that leaves them alone.
         (site / "_hcoverage_process.py").write_text("def start():\n    pass\n")

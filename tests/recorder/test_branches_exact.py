@@ -25,8 +25,8 @@ from coverage import CoverageData
 from coverage.config import read_coverage_config
 from tests.recorder.branch_programs import construct_programs, random_programs
 
-from hcoverage._add_recordings import add_to_data
-from hcoverage._recorder_flow import OPCODES, Opcodes
+from hcoverage._combine.add_recordings import add_to_data
+from hcoverage._inside.recorder_flow import OPCODES, Opcodes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

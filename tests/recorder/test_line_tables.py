@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hcoverage._line_tables import lines_of_instructions
+from hcoverage._read.line_tables import lines_of_instructions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

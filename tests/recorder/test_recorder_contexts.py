@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from hcoverage._context_file import ContextFile
+from hcoverage._session.context_file import ContextFile
 
 if TYPE_CHECKING:
     import subprocess

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from hcoverage import _recorder_long_code
+from hcoverage._inside import recorder_long_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -285,7 +285,7 @@ def test_tricky_programs(bench: Bench, name: str, core: str) -> None:
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="used before Python 3.14")
 def test_instructions_without_lines_are_those_of_this_python() -> None:
     names = ("RESUME", "END_FOR", "END_SEND", "END_ASYNC_FOR")
-    assert tuple(dis.opmap[name] for name in names) == _recorder_long_code._NO_LINE_STARTS
+    assert tuple(dis.opmap[name] for name in names) == recorder_long_code._NO_LINE_STARTS
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="used before Python 3.14")

@@ -15,11 +15,11 @@ import pytest
 from coverage import CoverageData
 from coverage.config import read_coverage_config
 
-from hcoverage import _recorder
-from hcoverage._add_recordings import add_to_data
-from hcoverage._recording_format import MAGIC, RecordingError, Segment
-from hcoverage._recordings import read_directory, read_segment
-from hcoverage._source_identity import with_checksum
+from hcoverage._combine.add_recordings import add_to_data
+from hcoverage._inside import recorder
+from hcoverage._read.recording_files import read_directory, read_segment
+from hcoverage._read.recording_format import MAGIC, RecordingError, Segment
+from hcoverage._sources.identity import with_checksum
 
 if TYPE_CHECKING:
     from tests.recorder.conftest import Bench, MakeBench
@@ -319,17 +319,17 @@ def test_a_source_that_is_written_while_the_run_goes_on_has_a_checksum(bench: Be
 def test_checksum_of_a_source_is_crc_32_without_a_library(
     monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
-    monkeypatch.setattr(_recorder, "_compiled_crc32", None)
-    monkeypatch.setattr(_recorder, "_crc_room", 1000)
+    monkeypatch.setattr(recorder, "_compiled_crc32", None)
+    monkeypatch.setattr(recorder, "_crc_room", 1000)
     content = random.Random(length).randbytes(length)  # noqa: S311 - no secret
-    assert _recorder.crc32(content) == crc32(content)
-    assert _recorder._compiled_crc32 is None
+    assert recorder.crc32(content) == crc32(content)
+    assert recorder._compiled_crc32 is None
 
 
 def test_checksum_of_a_large_source_is_crc_32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_recorder, "_compiled_crc32", None)
-    monkeypatch.setattr(_recorder, "_crc_room", 1000)
-    assert _recorder.crc32(bytes(1001)) == crc32(bytes(1001))
+    monkeypatch.setattr(recorder, "_compiled_crc32", None)
+    monkeypatch.setattr(recorder, "_crc_room", 1000)
+    assert recorder.crc32(bytes(1001)) == crc32(bytes(1001))
     # It is looked for where `mmap` is; Debian's Pythons have one of the two built in.
     is_library = {"mmap", "binascii"}.isdisjoint(sys.builtin_module_names)
-    assert (_recorder._compiled_crc32 is not None) == is_library
+    assert (recorder._compiled_crc32 is not None) == is_library

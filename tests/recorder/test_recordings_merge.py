@@ -13,10 +13,10 @@ from coverage import CoverageData
 from coverage.config import CoverageConfig, read_coverage_config
 from hypothesis import given, settings, strategies as st
 
-from hcoverage._add_recordings import add_to_data
-from hcoverage._combine_recordings import write_recorded_data
-from hcoverage._recordings import read_files
-from hcoverage._worker_pool import WorkerPool
+from hcoverage._combine.add_recordings import add_to_data
+from hcoverage._combine.recorded_data import write_recorded_data
+from hcoverage._read.recording_files import read_files
+from hcoverage._read.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import hcoverage
 import hdocker
-from hcov._run import Options, environment_of, finish, tell_start
+from hcov._commands.run import Options, environment_of, finish, tell_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

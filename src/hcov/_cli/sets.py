@@ -1,0 +1,118 @@
+"""The command line of `hcov diff`, `hcov only` and `hcov common`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import hcoverage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hcov._commands.sets import Place
+
+# As in `main`: what a command does is imported as it does it.
+# ruff: noqa: PLC0415
+
+_PATH = click.Path(path_type=Path)
+
+
+def _with_place(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where to read and write."""
+    options = (
+        click.option(
+            "--rcfile",
+            type=_PATH,
+            metavar="FILE",
+            help="coverage.py configuration. [default: the one that coverage.py finds]",
+        ),
+        click.option(
+            "--data-file",
+            type=_PATH,
+            default=".coverage",
+            show_default=True,
+            help="The merged data file whose origins are meant.",
+        ),
+        click.option(
+            "-o",
+            "--output",
+            type=_PATH,
+            metavar="FILE",
+            help="Also write it as a data file, which every coverage.py report reads.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _place(rcfile: Path | None, data_file: Path, output: Path | None) -> Place:
+    from hcov._commands.sets import Place
+
+    return Place(hcoverage.read_rcfile(rcfile), data_file, output)
+
+
+@click.command(short_help="Tell what a change lost and gained, or one origin over another.")
+@_with_place
+@click.option("--fail-on-loss", is_flag=True, help="Exit with 1 if B has not all that A has.")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.pass_context
+def diff(
+    ctx: click.Context,
+    /,
+    first: str,
+    second: str,
+    *,
+    fail_on_loss: bool,
+    **place: Any,  # noqa: ANN401 - as click passes it
+) -> None:
+    """Tell what A has and B has not, and the other way round: what a change lost and gained.
+
+    A and B are data files, or origins of the last run: origin:main, origin:NAME.
+
+    \b
+    hcov diff main.coverage .coverage --fail-on-loss
+    hcov diff origin:main origin:shop -o unit-only.coverage
+
+    Lines are statements, as coverage.py's report counts them. A branch is told where its line is in
+    both. With -o, what A has and B has not is written.
+    """
+    from hcov._commands import sets
+
+    ctx.exit(sets.diff(first, second, _place(**place), fail_on_loss=fail_on_loss))
+
+
+@click.command(short_help="Tell what one origin ran, such as an image, and nobody else did.")
+@_with_place
+@click.argument("origin")
+def only(origin: str, **place: Any) -> None:  # noqa: ANN401
+    """Tell what ORIGIN ran and nobody else did: what the container tests add over the unit tests.
+
+    ORIGIN is a name in the table that `hcov run` ends with, or a part of it that no other has.
+
+    \b
+    hcov only shop:1 -o shop.coverage
+    coverage html --data-file shop.coverage
+    """
+    from hcov._commands import sets
+
+    sets.only(origin, _place(**place))
+
+
+@click.command(short_help="Tell what two data files, or origins, have in common.")
+@_with_place
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+def common(first: str, second: str, **place: Any) -> None:  # noqa: ANN401
+    """Tell what A and B have in common; each is a data file, or origin:NAME of the last run.
+
+    \b
+    hcov common origin:main origin:shop
+    """
+    from hcov._commands import sets
+
+    sets.common(first, second, _place(**place))

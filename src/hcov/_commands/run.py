@@ -1,0 +1,281 @@
+"""`hcov run`: set up, run, merge, report, clean up; and what it tells about each."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shlex
+import signal
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import hcoverage
+import hdocker
+from hcov._commands.child import NotStartedError, run_command
+from hcov._tell.messages import message_of, tell
+from hcov._tell.origin_table import counted_origins, report_origins
+from hcov._tell.progress_bar import progress_bar
+from hcov._tell.report import UNDER_THRESHOLD, report
+from hcov._tell.step_summary import append_step_summary
+from hcov._tell.summary import (
+    short,
+    tell_result,
+    tell_unattributed,
+    tell_what_is_missing,
+    what_is_missing,
+    what_is_unmeasured,
+)
+from hcoverage import Page, with_slug
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+DATA_LOST: Final = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What `hcov run` was asked for, see its help; and `pytest --hcov`.
+
+    Attributes:
+        contexts: Whether what runs is to be attributed to tests.
+        result_name: What to call the data file, where its path means nothing to anybody.
+        layout: The format of the printed report; None for the rcfile's own.
+    """
+
+    rcfile: Path | hcoverage.Rcfile | None
+    data_dir: Path | None
+    append: bool
+    fail_under: float | None
+    reports: tuple[str, ...]
+    quiet: bool
+    core: str | None = None
+    containers: bool = True
+    printed: bool = True
+    contexts: bool = False
+    result_name: str | None = None
+    layout: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Merged:
+    """What came of a session.
+
+    Attributes:
+        result: What the combine did.
+        unmeasured: What ran and was not measured, in lines for a person.
+    """
+
+    result: hcoverage.CombineResult
+    unmeasured: list[str]
+
+
+def run(command: Sequence[str], options: Options) -> int:
+    """Run a command from start to end in a session of its own.
+
+    Returns:
+        The exit status for hcov; see `hcov run --help`.
+
+    Raises:
+        HcoverageError, ImportError, OSError: Measuring cannot be set up; nothing has been run.
+    """
+    with hcoverage.open_session(options.rcfile, options.data_dir, options.core) as session:
+        tell_start(session, quiet=options.quiet)
+        with hcoverage.PythonWatch() as watch:
+            watch.signal_with(signal.SIGCHLD)
+            try:
+                with environment_of(session, options) as environment:
+                    status = run_command(command, environment, watch.look)
+            except NotStartedError as error:
+                tell(f"error: {message_of(error)}")
+                return error.exit_status
+        own_status = finish(session, options, watch.root, watch.seen())
+    return status or own_status
+
+
+def combine(paths: Sequence[str | Path], *, rcfile: Path | None, **options: Any) -> int:  # noqa: ANN401
+    """Merge data files and recordings, and tell what came of it.
+
+    Returns:
+        `DATA_LOST` if something was left out, else 0.
+
+    Raises:
+        HcoverageError, OSError: As `hcoverage.combine` does.
+    """
+    with progress_bar("reading") as on_progress:
+        result = hcoverage.combine(paths, coveragerc=rcfile, on_progress=on_progress, **options)
+    tell_result(result, "merged")
+    tell_what_is_missing(result)
+    return 0 if is_whole(result) else DATA_LOST
+
+
+def report_live(data_dir: Path | None, rcfile: hcoverage.Rcfile) -> int:
+    """Print the coverage so far of a run that is in progress, leaving all as it is.
+
+    Args:
+        data_dir: Its data directory; without one, those of all that are in progress here.
+        rcfile: What to report by.
+
+    Returns:
+        coverage.py's exit status.
+
+    Raises:
+        NoDataError: Nothing has been recorded yet.
+        OSError: There is no such data directory.
+    """
+    running = [data_dir] if data_dir else hcoverage.data_of_running_sessions(Path.cwd())
+    found = running or [Path(hcoverage.DEFAULT_DATA_DIR)]
+    with tempfile.TemporaryDirectory(prefix="hcov-") as directory:
+        merged = Path(directory) / ".coverage"
+        result = hcoverage.combine(found, coveragerc=rcfile, data_file=merged, keep=True)
+        tell_result(result, "so far")
+        return report_data(merged, rcfile)
+
+
+def report_data(data_file: Path, rcfile: hcoverage.Rcfile) -> int:
+    """Print coverage.py's report of a merged data file.
+
+    Returns:
+        coverage.py's exit status.
+    """
+    from hcov._tell.analysis import analysed  # noqa: PLC0415 - with most of coverage.py
+
+    with analysed(data_file, rcfile) as analysis:
+        return report(analysis)
+
+
+@contextlib.contextmanager
+def environment_of(session: hcoverage.Session, options: Options) -> Iterator[Mapping[str, str]]:
+    """Have what measures the containers of a session, in a `with` block.
+
+    Yields:
+        The whole environment of what the session measures.
+    """
+    if options.containers:
+        with hdocker.containers_measured(session.environment) as environment:
+            yield environment
+    else:
+        yield {**session.environment, hdocker.CONTAINERS_VARIABLE: "0"}
+
+
+def finish(
+    session: hcoverage.Session,
+    options: Options,
+    command: int,
+    seen: Iterable[hcoverage.SeenPython] = (),
+) -> int:
+    """Merge and report what the command left.
+
+    Args:
+        session: The session.
+        options: What was asked for.
+        command: The process id of the command.
+        seen: The Pythons that were seen to be started.
+
+    Returns:
+        hcov's own exit status: 0 if all went well, `UNDER_THRESHOLD`, or `DATA_LOST`.
+    """
+    try:
+        merged = merge(session, session.data_file, options, command, seen)
+    except hcoverage.NoDataError:
+        error = hcoverage.NoDataError(
+            f"nothing was measured: the command started no Python that reads {session.hook}, "
+            "or none of them has ended yet"
+        )
+        tell(f"error: {message_of(error)}")
+        return DATA_LOST
+    except (hcoverage.CombineError, OSError) as error:
+        tell(f"error: {message_of(error)}")
+        return DATA_LOST
+    result = merged.result
+    problems = [*merged.unmeasured, *what_is_missing(result)]
+    reported = _report_all(result.data_file, session.rcfile, options, problems)
+    if reported == UNDER_THRESHOLD:
+        return UNDER_THRESHOLD
+    return DATA_LOST if reported or not is_whole(result) else 0
+
+
+def _report_all(
+    data_file: Path, rcfile: hcoverage.Rcfile, options: Options, problems: Sequence[str]
+) -> int:
+    """Print and write all that was asked for, of one analysis; give coverage.py's exit status."""
+    from hcov._tell.analysis import analysed  # noqa: PLC0415 - with most of coverage.py
+
+    html = Path(rcfile.settings.html_dir) if "html" in options.reports else None
+    with analysed(data_file, rcfile) as analysis:
+        counted = counted_origins(data_file, analysis)
+        reported = report(
+            analysis,
+            layout=options.layout,
+            files=options.reports,
+            fail_under=options.fail_under,
+            printed=options.printed,
+            quiet=options.quiet,
+        )
+        report_origins(counted, page_directory=html, quiet=options.quiet)
+        append_step_summary(analysis, counted, problems)
+    return reported
+
+
+def merge(
+    session: hcoverage.Session,
+    data_file: Path,
+    options: Options,
+    command: int,
+    seen: Iterable[hcoverage.SeenPython] = (),
+) -> Merged:
+    """Merge what the processes of a session left, and tell what came of it.
+
+    Args:
+        session: The session.
+        data_file: Where the result goes.
+        options: What was asked for.
+        command: The process id of the command.
+        seen: The Pythons that were seen to be started.
+
+    Raises:
+        HcoverageError, OSError: As `hcoverage.combine` does.
+    """
+    problems = session.problems()
+    try:
+        with progress_bar("merging") as on_progress:
+            result = session.combine(
+                data_file,
+                append=options.append,
+                command=command,
+                on_progress=None if options.quiet else on_progress,
+            )
+    except (hcoverage.HcoverageError, OSError):
+        _tell_each(what_is_unmeasured(problems, session.unmeasured(seen)))
+        raise
+    unmeasured = what_is_unmeasured(problems, session.unmeasured(seen, result.merged))
+    _tell_each(unmeasured)
+    if not options.quiet:
+        tell_result(result, "merged", session.core, options.result_name)
+    tell_what_is_missing(result)
+    tell_unattributed(result, asked_for=options.contexts)
+    return Merged(result, unmeasured)
+
+
+def is_whole(result: hcoverage.CombineResult) -> bool:
+    """Tell whether all that there was is in a result."""
+    return not (result.set_aside or result.losses)
+
+
+def tell_start(session: hcoverage.Session, *, quiet: bool) -> None:
+    """Tell what a session found, and what it does without."""
+    for previous in session.previous:
+        text = (
+            f"data of an earlier run was left unmerged; it is in {short(previous)}: "
+            f"`hcov combine --append {shlex.quote(short(previous))}` merges it"
+        )
+        tell(with_slug(text, Page.LEFT_OVER))
+    if session.rcfile.path is None and not quiet:
+        text = "no coverage.py configuration here, so its defaults are used; `hcov init` writes one"
+        tell(with_slug(text, Page.NO_RCFILE))
+
+
+def _tell_each(lines: Iterable[str]) -> None:
+    for line in lines:
+        tell(line)

@@ -1,0 +1,1 @@
+"""The pytest plugin: what `--hcov` does, from inside of pytest."""

@@ -1,0 +1,94 @@
+"""`--hcov-context=test`: tell all processes of a run which test is running."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import hcoverage
+from hcov._pytest.plugin import CONTEXTS
+from hcov._pytest.usage import usage_error
+from hcov._tell.messages import message_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+
+def begin(
+    config: pytest.Config,
+    at_end: Callable[[Callable[[], None]], object],
+    *,
+    with_this_process: bool,
+) -> None:
+    """Have tests as contexts, in a session, where that is asked for.
+
+    Args:
+        config: pytest's configuration, as far as it is there.
+        at_end: Takes what is to be called at the end.
+        with_this_process: Whether this process is ours to measure.
+
+    Raises:
+        UsageError: It cannot be done.
+    """
+    if not _is_wanted(config):
+        return
+    try:
+        contexts = _TestContexts(with_this_process=with_this_process)
+    except (hcoverage.ContextError, OSError) as error:
+        raise pytest.UsageError(f"--hcov-context: {message_of(error)}") from error
+    at_end(contexts.end)
+    config.pluginmanager.register(contexts, "hcov-contexts")
+
+
+def _is_wanted(config: pytest.Config) -> bool:
+    """Tell whether the tests that this process runs are to be contexts.
+
+    Not in pytest-xdist's main process, as each of its workers runs tests of its own, nor in a
+    pytest that a test runs: what it runs is that test's.
+    """
+    options = config.known_args_namespace
+    wanted = options.hcov_context or config.getini("hcov_context")
+    if wanted and wanted not in CONTEXTS:
+        raise usage_error(f"hcov_context: no such context: {wanted!r}; there is 'test'")
+    # With `-n0` the other options of pytest-xdist mean nothing.
+    processes = getattr(options, "numprocesses", None)
+    distributes = bool(getattr(options, "tx", None) if processes is None else processes)
+    is_inner = hcoverage.CONTEXT_FILE_VARIABLE in os.environ
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    return bool(wanted) and not is_inner and (is_worker or not distributes)
+
+
+class _TestContexts:
+    """Has each test's node id as the context of what is run for it."""
+
+    def __init__(self, *, with_this_process: bool) -> None:
+        """Begin, in a session.
+
+        Args:
+            with_this_process: Whether this process is ours to measure.
+
+        Raises:
+            ContextError: What runs in this process cannot be attributed.
+            OSError: The data directory cannot be written.
+        """
+        data_dir = Path(os.environ[hcoverage.DATA_DIR_VARIABLE])
+        self._contexts = hcoverage.Contexts(data_dir, with_this_process=with_this_process)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        """Have what runs from here to the next test attributed to this one."""
+        self._contexts.switch(item.nodeid)
+        try:
+            return (yield)
+        finally:
+            if nextitem is None:
+                self._contexts.switch("")
+
+    def end(self) -> None:
+        """Have nothing more attributed."""
+        self._contexts.end()

@@ -1,0 +1,45 @@
+"""`pytest --hcov` where a session is around it already: it takes part, and begins none.
+
+That is so under `hcov run`, in pytest-xdist's workers, and in a pytest that a test starts. Whoever
+began the session merges and reports.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def join(config: pytest.Config, *, beside_pytest_cov: bool) -> None:
+    """Take part in the session that is around this process.
+
+    Args:
+        config: pytest's configuration, as far as it is there.
+        beside_pytest_cov: Whether pytest-cov measures this process.
+    """
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    if is_worker and beside_pytest_cov:
+        import hcoverage  # noqa: PLC0415 - most need it not
+
+        hcoverage.leave_this_process()
+    if beside_pytest_cov:
+        from hcov._pytest.beside_cov import MeasuredByPytestCov  # noqa: PLC0415 - with hcoverage
+
+        config.pluginmanager.register(MeasuredByPytestCov(), "hcov-beside-cov")
+    if not is_worker:
+        config.pluginmanager.register(_Inside(), "hcov-inside")
+    if config.known_args_namespace.hcov_context or config.getini("hcov_context"):
+        from hcov._pytest.contexts import begin  # noqa: PLC0415 - with hcoverage
+
+        begin(config, config.add_cleanup, with_this_process=not beside_pytest_cov)
+
+
+class _Inside:
+    """Tells of the session that is around a run."""
+
+    def pytest_report_header(self) -> str:
+        """Tell why there will be no report."""
+        return "hcov: a session is around this run; who began it reports"

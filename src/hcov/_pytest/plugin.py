@@ -1,0 +1,121 @@
+"""The pytest plugin's options: all of it that a run without `--hcov` loads.
+
+pytest imports this file wherever hcoverage is installed, so it imports nothing that pytest has not
+imported itself. What `--hcov` then does is in `run`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+# Beside these, coverage.py's file reports: `hcov._tell.report.FILE_REPORTS`.
+REPORTS: Final = ("term", "html", "xml", "json", "lcov", "")
+CORES: Final = ("auto", "recorder", "coverage")
+CONTEXTS: Final = ("test",)
+
+# With these pytest shows something and runs no test.
+_SHOWING: Final = (
+    "help",
+    "version",
+    "collectonly",
+    "markers",
+    "showfixtures",
+    "show_fixtures_per_test",
+    "cacheshow",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options, each of them also for the configuration file."""
+    group = parser.getgroup("hcov", "coverage of all processes and containers (hcoverage)")
+    group.addoption(
+        "--hcov",
+        action="store_true",
+        default=None,
+        help="Measure this process, its subprocesses and containers, and report at the end. With "
+        "--cov: add subprocesses and containers to pytest-cov's report.",
+    )
+    group.addoption("--no-hcov", action="store_true", help="Measure nothing, whatever else says.")
+    group.addoption(
+        "--hcov-report",
+        action="append",
+        choices=REPORTS,
+        metavar="KIND",
+        help="term (the default), html, xml, json or lcov; may be given several times. "
+        "`--hcov-report=` for none.",
+    )
+    group.addoption(
+        "--hcov-fail-under",
+        type=float,
+        metavar="PERCENT",
+        help="Fail if the total is less. [default: the rcfile's fail_under]",
+    )
+    group.addoption("--hcov-core", choices=CORES, help="What measures. [default: auto]")
+    group.addoption(
+        "--hcov-context",
+        choices=CONTEXTS,
+        help="test: coverage.py's context of all that is run for a test is its node id, also in "
+        "subprocesses and containers.",
+    )
+    group.addoption(
+        "--hcov-rcfile",
+        metavar="FILE",
+        help="coverage.py configuration. [default: the one that coverage.py finds]",
+    )
+    group.addoption(
+        "--hcov-data-dir",
+        metavar="DIR",
+        help="Where processes and containers write their data. [default: coverage_data, if that is "
+        "there; else a directory of the run's own, below TMPDIR]",
+    )
+    parser.addini("hcov", "As --hcov.", "bool", default=None)
+    parser.addini("hcov_report", "As --hcov-report; a list.", "args", default=None)
+    parser.addini("hcov_fail_under", "As --hcov-fail-under.", "float", default=None)
+    for name in ("core", "rcfile", "data_dir", "context"):
+        option = name.replace("_", "-")
+        parser.addini(f"hcov_{name}", f"As --hcov-{option}.", "string", default=None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+    """Begin before the first conftest.py, where that is asked for."""
+    if _is_asked_for(early_config):
+        beside_pytest_cov = _is_pytest_cov_asked_for(early_config)
+        # Imported here: asleep unless asked.
+        if os.environ.get("HCOVERAGE_SESSION"):
+            from hcov._pytest.inside import join  # noqa: PLC0415
+
+            join(early_config, beside_pytest_cov=beside_pytest_cov)
+        else:
+            from hcov._pytest.run import begin  # noqa: PLC0415
+
+            begin(early_config, beside_pytest_cov=beside_pytest_cov)
+    return (yield)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Tell where an option was given that did nothing, since nothing was measured."""
+    options = config.option
+    if options.hcov_context and not (options.no_hcov or options.hcov or config.getini("hcov")):
+        terminalreporter.write_line("hcov: --hcov-context does nothing without --hcov [usage]")
+
+
+def _is_asked_for(config: pytest.Config) -> bool:
+    options = config.known_args_namespace
+    if options.no_hcov or any(getattr(options, name, False) for name in _SHOWING):
+        return False
+    return bool(options.hcov or config.getini("hcov"))
+
+
+def _is_pytest_cov_asked_for(config: pytest.Config) -> bool:
+    options = config.known_args_namespace
+    is_there = config.pluginmanager.hasplugin("pytest_cov")
+    return is_there and bool(getattr(options, "cov_source", None)) and not options.no_cov

@@ -1,0 +1,1 @@
+"""What is told: messages, reports, tables, pages."""

@@ -1,0 +1,76 @@
+"""Reports: coverage.py's own, printed or written."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from hcov._tell.messages import writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hcov._tell.analysis import Analysis
+
+FILE_REPORTS: Final = ("html", "xml", "json", "lcov")
+FORMATS: Final = ("text", "markdown", "total")
+
+# coverage.py's own exit status for a total under --fail-under.
+UNDER_THRESHOLD: Final = 2
+
+
+def report(
+    analysis: Analysis,
+    *,
+    layout: str | None = None,
+    files: Iterable[str] = (),
+    fail_under: float | None = None,
+    printed: bool = True,
+    quiet: bool = False,
+) -> int:
+    """Print coverage.py's report, and write the others that are asked for.
+
+    Args:
+        analysis: The analysis of the merged data file.
+        layout: Which of `FORMATS` to print; None for the rcfile's own.
+        files: Which of `FILE_REPORTS` to write, to where the rcfile or coverage.py says.
+        fail_under: The total, in percent, under which the status is 2; None for the rcfile's own.
+        printed: Print the report; the status is the same without.
+        quiet: Print nothing at all.
+
+    Returns:
+        The first exit status of coverage.py that is not 0, else 0.
+    """
+    said = analysis.report(layout, fail_under)
+    if printed and not quiet:
+        _print(said.text)
+    statuses = [said.status]
+    for name in files:
+        # The threshold is for the printed report alone; each of the others would repeat it.
+        said = analysis.write(name)
+        if not quiet:
+            _print(said.text)
+        statuses.append(said.status)
+    return next((status for status in statuses if status), 0)
+
+
+def report_text(analysis: Analysis, layout: str) -> str:
+    """Give coverage.py's report as text; empty if it has nothing to report.
+
+    Args:
+        analysis: The analysis of the merged data file.
+        layout: Which of `FORMATS`.
+    """
+    said = analysis.report(layout, fail_under=0)
+    return "" if said.status else said.text
+
+
+def _print(text: str) -> None:
+    write = writer()
+    if write is not None:
+        write(text)
+        return
+    # A name may hold what is no character at all.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()

@@ -1,0 +1,103 @@
+"""The summary of a job on GitHub: Markdown, appended to the file that a step of it is given.
+
+The table of files is coverage.py's own. What else is shown comes from data that anybody may have
+written, so that nothing in it is Markdown, or HTML, to whoever renders the summary.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Final
+
+import hcoverage
+from hcov._tell.messages import message_of, tell
+from hcov._tell.origin_table import HEADINGS, rows
+from hcov._tell.report import report_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from hcov._tell.analysis import Analysis
+    from hcov._tell.origin_table import CountedOrigins
+
+VARIABLE: Final = "GITHUB_STEP_SUMMARY"
+_SHOWN: Final = 50
+# Of 1 MiB that GitHub takes from a step; it shows nothing at all of more.
+_LONGEST_TABLE: Final = 500_000
+_MARKUP: Final = re.compile(r"[\\`*_{}\[\]<>#|~&!@$]")
+# What coverage.py's table does not have of itself, and the name of a file may. Its newer versions
+# escape that; a backslash before theirs would undo it.
+_MARKUP_OF_NAMES: Final = re.compile(r"(?P<escaped>\\[^\n])|[`\[\]<>&]")
+
+
+def append_step_summary(
+    analysis: Analysis, counted: CountedOrigins | None, problems: Sequence[str]
+) -> None:
+    """Append the summary of a run to the file that `VARIABLE` names, if it names one.
+
+    Args:
+        analysis: The analysis of the merged data file.
+        counted: The origins of it, counted; None where the data does not tell them.
+        problems: What is missing, in lines for a person.
+    """
+    path = os.environ.get(VARIABLE)
+    if not path:
+        return
+    blocks = [
+        _total(analysis),
+        _list(problems),
+        _origins(counted),
+        _files(analysis),
+    ]
+    text = "\n\n".join(block for block in blocks if block)
+    try:
+        # A blank line first: what is there may end in a paragraph, or a table.
+        with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - a name, of any kind
+            file.write(f"\n{text}\n")
+    except OSError as error:
+        tell(f"warning: {VARIABLE}: the summary cannot be written: {message_of(error)}")
+
+
+def escaped(text: str) -> str:
+    r"""Write text so that it is itself in Markdown, in a cell of a table too: `\|`, `\<`, `` \` ``.
+
+    Args:
+        text: Text that may come from anywhere.
+    """
+    return _MARKUP.sub(r"\\\g<0>", hcoverage.printable(text))
+
+
+def _total(analysis: Analysis) -> str:
+    total = report_text(analysis, "total").strip()
+    return f"## Coverage: {escaped(total)} %" if total else "## Coverage: nothing to report"
+
+
+def _list(problems: Sequence[str]) -> str:
+    return "\n".join(f"- {escaped(problem)}" for problem in problems)
+
+
+def _origins(counted: CountedOrigins | None) -> str:
+    if counted is None:
+        return ""
+    cells = rows(counted.origins, counted.files())
+    rule = ["---", *("---:" for _ in HEADINGS[1:])]
+    lines = [_row(HEADINGS), _row(rule), *(_row(map(escaped, row)) for row in cells[:_SHOWN])]
+    if cells[_SHOWN:]:
+        lines += ["", f"and {len(cells) - _SHOWN} more"]
+    return "\n".join(lines)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _files(analysis: Analysis) -> str:
+    table = _MARKUP_OF_NAMES.sub(_once_escaped, report_text(analysis, "markdown")).strip()
+    if len(table.encode()) > _LONGEST_TABLE:
+        return "The table of files is too long for a summary: `coverage report` prints it."
+    return f"<details><summary>Files</summary>\n\n{table}\n\n</details>" if table else ""
+
+
+def _once_escaped(found: re.Match[str]) -> str:
+    return found["escaped"] or f"\\{found[0]}"

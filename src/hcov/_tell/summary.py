@@ -1,0 +1,212 @@
+"""What `hcov` tells of a combine: how much, who ran it, by which core, and what is missing."""
+
+from __future__ import annotations
+
+import collections
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import hcoverage
+from hcov._tell.messages import tell
+from hcoverage import Page, with_slug
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_SHOWN: Final = 10
+_UNATTRIBUTED_SHOWN: Final = 3
+_LONGEST_COMMAND: Final = 200
+
+
+def tell_result(
+    result: hcoverage.CombineResult,
+    opening: str,
+    core: hcoverage.CoreChoice | None = None,
+    into: str | None = None,
+) -> None:
+    """Tell what was merged, and which processes were measured by which core.
+
+    Args:
+        result: What the combine did.
+        opening: What to call it: `merged`, `so far`.
+        core: The core of the run, to tell why it was chosen.
+        into: What to call the data file. [default: its path]
+    """
+    tell(f"{opening}: {_measured(result)}, into {into or short(result.data_file)}")
+    for line in [*_recorded(result), *_saved(result), *_found(result)]:
+        tell(f"  {_one_line(line)}")
+    if core is not None:
+        tell(f"core: {core.core}, since {core.reason}")
+
+
+def tell_what_is_missing(result: hcoverage.CombineResult) -> None:
+    """Tell what is not in the result, and what to do about it."""
+    for line in what_is_missing(result):
+        tell(line)
+    if result.paths_suggestion.text:
+        _tell_unmapped(result)
+
+
+def what_is_missing(result: hcoverage.CombineResult) -> list[str]:
+    """Give what is not in the result, and what to do about it, in a few lines."""
+    missing = list(_missing(result))
+    more = [f"and {len(missing) - _SHOWN} more such files"] if missing[_SHOWN:] else []
+    return [*(with_slug(_one_line(text), page) for text, page in missing[:_SHOWN]), *more]
+
+
+def tell_unattributed(result: hcoverage.CombineResult, *, asked_for: bool) -> None:
+    """Tell which processes ran something and nothing of it for a test, where others did.
+
+    Args:
+        result: What the combine did.
+        asked_for: Whether contexts were asked for, so that there should have been others.
+    """
+    found = result.attribution.without_context
+    if found and (asked_for or result.attribution.with_context):
+        shown = ", ".join(found[:_UNATTRIBUTED_SHOWN])
+        more = (
+            f", and {len(found) - _UNATTRIBUTED_SHOWN} more" if found[_UNATTRIBUTED_SHOWN:] else ""
+        )
+        text = (
+            f"{_count(len(found), 'process', 'processes')} ran without a test's context, started "
+            f"outside of one or without the environment: {_one_line(shown)}{more}"
+        )
+        tell(with_slug(text, Page.WITHOUT_CONTEXT))
+
+
+def what_is_unmeasured(
+    problems: Sequence[str], unmeasured: Sequence[hcoverage.Unmeasured]
+) -> list[str]:
+    """Give what ran and was not measured, why, and what to do about it, in a few lines.
+
+    Args:
+        problems: What processes and images told themselves.
+        unmeasured: Processes that were seen and left nothing; those alike are told in one line.
+    """
+    alike = collections.defaultdict(list)
+    for process in unmeasured:
+        alike[process.argv[0], process.cause].append(process)
+    lines = [*problems, *(_unmeasured(processes) for processes in alike.values())]
+    more = [f"and {len(lines) - _SHOWN} more like these"] if lines[_SHOWN:] else []
+    return [
+        with_slug(f"not measured: {line}", Page.NOT_MEASURED)
+        for line in [*map(_one_line, lines[:_SHOWN]), *more]
+    ]
+
+
+def short(path: str | Path) -> str:
+    """Give a path as a person here would type it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here) if Path(path).is_relative_to(here) else path)
+
+
+def _missing(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
+    for loss in result.losses:
+        yield f"not recorded: {loss}", Page.NOT_RECORDED
+    for source in _changed(result):
+        yield f"left out: {short(source)} has changed since it ran", Page.CHANGED_SOURCE
+    for other in result.other_versions:
+        text = (
+            f"left out: another version of {short(other.path)} ran in a container, as "
+            f"{other.there}: build its image anew"
+        )
+        yield text, Page.OTHER_VERSION
+    for source in result.outside:
+        text = (
+            f"left out: {short(source)} is outside the project: name its directory in `source` "
+            "of the rcfile if it is to be reported"
+        )
+        yield text, Page.OUTSIDE_PROJECT
+    if result.not_here:
+        yield _not_here(result.not_here, "ran"), Page.NOT_HERE
+    only_there = [source.path for source in result.unmapped if not source.candidates]
+    if only_there:
+        yield _not_here(only_there, "ran in a container"), Page.NOT_HERE
+    for source, plugin in result.unknown_plugins.items():
+        text = (
+            f"left out: {short(source)} was measured by {plugin!r}, which is no plugin here: "
+            "name its module in `plugins` of the rcfile, and have it installed"
+        )
+        yield text, Page.UNKNOWN_PLUGIN
+    for item in result.set_aside:
+        yield f"not merged: {short(item.path)}: {item.reason}", Page.NOT_MERGED
+
+
+def _not_here(paths: Sequence[str], what: str) -> str:
+    shown = ", ".join(short(path) for path in paths[:_SHOWN])
+    more = f" and {len(paths) - _SHOWN} more" if paths[_SHOWN:] else ""
+    have = "has" if len(paths) == 1 else "have"
+    return f"left out: {shown}{more} {what}, but {have} no source here that a report could show"
+
+
+def _tell_unmapped(result: hcoverage.CombineResult) -> None:
+    """Tell which sources of containers were not found here, and what to write into the rcfile."""
+    first, *others = [source for source in result.unmapped if source.candidates]
+    places = " or ".join(short(place) for place in first.candidates[:_SHOWN])
+    more = f" (and {_count(len(others), 'more source')})" if others else ""
+    suggestion = result.paths_suggestion
+    text = (
+        f"{first.path!r} of a container may be {places} here{more}. If it is, paste this into "
+        f"{suggestion.place}:\n{suggestion.text}"
+    )
+    tell(with_slug(text, Page.UNMAPPED))
+
+
+def _changed(result: hcoverage.CombineResult) -> list[str]:
+    """The stale sources that ran here."""
+    elsewhere = {source.path for source in result.other_versions}
+    return [source for source in result.stale if source not in elsewhere]
+
+
+def _found(result: hcoverage.CombineResult) -> Iterator[str]:
+    for tree in result.mapped[:_SHOWN]:
+        how = "content" if tree.by_content else "names and lines"
+        sources = _count(tree.sources, "source")
+        yield f"{tree.there} of containers is {short(tree.here)} here: {sources} alike by {how}"
+
+
+def _one_line(text: str) -> str:
+    """Keep a name that holds a newline from looking like a message of ours."""
+    return hcoverage.printable(text)
+
+
+def _unmeasured(processes: Sequence[hcoverage.Unmeasured]) -> str:
+    first, *others = processes
+    command = shlex.join(first.argv)
+    if len(command) > _LONGEST_COMMAND:
+        command = f"{command[:_LONGEST_COMMAND]}…"
+    more = f" and {len(others)} like it" if others else ""
+    return f"process {first.pid}{more}, `{command}`: {first.cause}; {first.remedy}"
+
+
+def _measured(result: hcoverage.CombineResult) -> str:
+    counts = []
+    if result.recorded:
+        counts.append(_count(len(result.recorded), "recorded process", "recorded processes"))
+    if result.data_files:
+        counts.append(f"{_count(len(result.data_files), 'data file')} of coverage.py")
+    return " and ".join(counts) or "nothing"
+
+
+def _recorded(result: hcoverage.CombineResult) -> Iterator[str]:
+    by_origin = collections.Counter(
+        (_place(process.origin), process.python) for process in result.recorded if not process.core
+    )
+    for (place, python), number in by_origin.most_common(_SHOWN):
+        yield f"recorder: {_count(number, 'process', 'processes')} {place}, Python {python}"
+
+
+def _saved(result: hcoverage.CombineResult) -> Iterator[str]:
+    of_kills = [process.origin for process in result.recorded if process.core]
+    by_place = collections.Counter(map(_place, [*result.saved, *of_kills]))
+    for place, number in by_place.most_common(_SHOWN):
+        yield f"coverage.py: {_count(number, 'process', 'processes')} {place}"
+
+
+def _place(origin: str) -> str:
+    return hcoverage.place_of(origin) or "on this host"
+
+
+def _count(number: int, noun: str, nouns: str | None = None) -> str:
+    return f"{number} {noun if number == 1 else nouns or noun + 's'}"

@@ -1,0 +1,1 @@
+"""After the run: gathers what processes left, selects, and merges it."""

@@ -1,0 +1,97 @@
+"""Which processes ran something for a test, and which ran what they did for nobody.
+
+Works on the contexts that `_read.recording_batch` and `_read.data_file_batch` found in what
+processes left. A process has no context of its own if it was started outside of a test, or could
+not get to know which one is running, as with an empty environment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._data_directory.directory import host_in_names, process_of
+from hcoverage._read.origins import place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from coverage.config import CoverageConfig
+
+    from hcoverage._read.data_file_batch import ReadFile
+    from hcoverage._result.outcome import RecordedProcess
+
+_LONGEST_COMMAND: Final = 80  # characters
+
+
+@dataclasses.dataclass(frozen=True)
+class Attribution:
+    """Who ran something in a dynamic context, and who did not.
+
+    Attributes:
+        with_context: How many processes did.
+        without_context: Those that did not, in words for a person.
+    """
+
+    with_context: int = 0
+    without_context: tuple[str, ...] = ()
+
+
+NOBODY: Final = Attribution()
+
+
+def attribution(
+    recorded: Iterable[RecordedProcess],
+    files: Iterable[ReadFile],
+    settings: CoverageConfig,
+    command: int | None,
+) -> Attribution:
+    """Tell which processes ran something in a dynamic context.
+
+    Args:
+        recorded: Those that the recorder measured.
+        files: What coverage.py wrote for others.
+        settings: What the rcfile says; where it has dynamic contexts of its own, nothing is told.
+        command: The process id of the command, which need not have one; None if that is not known.
+    """
+    if settings.dynamic_context not in (None, "none"):
+        return NOBODY
+    here = host_in_names(os.uname().nodename)
+    places: dict[tuple[str, int], str] = {}
+    contexts: dict[tuple[str, int], set[str]] = {}
+    commands: dict[tuple[str, int], str] = {}
+    for process in recorded:
+        who = (host_in_names(process.host), process.pid)
+        contexts.setdefault(who, set()).update(process.contexts)
+        commands[who] = shlex.join(process.argv)
+        places[who] = place_of(process.origin)
+    for who, origin, found in _of_files(files):
+        places.setdefault(who, place_of(origin))
+        contexts.setdefault(who, set()).update(found)
+    static = {"", settings.context or ""}
+    without = [who for who, found in contexts.items() if found and found <= static]
+    return Attribution(
+        with_context=sum(not found <= static for found in contexts.values()),
+        without_context=tuple(
+            _in_words(who[1], places[who], commands.get(who, ""))
+            for who in without
+            if who != (here, command)
+        ),
+    )
+
+
+def _of_files(
+    files: Iterable[ReadFile],
+) -> Iterator[tuple[tuple[str, int], str, frozenset[str]]]:
+    for file in files:
+        who = process_of(os.path.basename(file.path))  # noqa: PTH119
+        if who is not None:
+            yield who, file.origin, file.contexts
+
+
+def _in_words(pid: int, place: str, command: str) -> str:
+    if len(command) > _LONGEST_COMMAND:
+        command = f"{command[:_LONGEST_COMMAND]}…"
+    return " ".join(filter(None, [str(pid), place, f"(`{command}`)" if command else ""]))

@@ -1,0 +1,139 @@
+"""What is given to combine, as files on this machine: directories, files, archives and URLs.
+
+Archives are unpacked and URLs fetched into a private directory that lives as long as the merge. A
+file that came from one is not ours to delete, and is told by the name it has there.
+
+Left to others: which files of a directory count (`_data_directory`), and everything inside files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hcoverage._combine.archives import is_archive, unpack
+from hcoverage._combine.remote import fetch, is_url
+from hcoverage._errors import NoInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from hcoverage._result.outcome import SetAside
+
+
+@dataclasses.dataclass
+class Inputs:
+    """What is to be combined.
+
+    Attributes:
+        paths: Directories and files on this machine, absolute; archives and URLs are the files
+            that were in them.
+        set_aside: What of archives and URLs is not among them, and why.
+        origins: For files that are copies, what to call them.
+        is_trusted: Whether nobody but we can have written what is in the directories.
+    """
+
+    paths: list[Path] = dataclasses.field(default_factory=list)
+    set_aside: list[SetAside] = dataclasses.field(default_factory=list)
+    origins: dict[Path, Path] = dataclasses.field(default_factory=dict)
+    is_trusted: bool = True
+
+    def shown(self, path: Path) -> Path:
+        """Give what to call a file."""
+        return self.origins.get(path, path)
+
+    def may_be_removed(self, path: Path) -> bool:
+        """Tell whether a file is the one that was given, and not a copy of what was."""
+        return path not in self.origins
+
+    @property
+    def foreign_directories(self) -> list[Path]:
+        """The directories that others can write to."""
+        return [path for path in self.paths if path.is_dir() and _others_write_to(path)]
+
+
+@contextlib.contextmanager
+def opened(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Inputs]:
+    """Have everything that is to be combined on this machine, for the length of a `with` block.
+
+    Args:
+        paths: Directories, data files, recordings, archives, and URLs for fsspec.
+
+    Raises:
+        NoInputError: One of them is not there.
+        MissingExtraError: A URL needs the extra `hcoverage[remote]`.
+        CombineError: A URL cannot be read.
+    """
+    inputs = Inputs()
+    with contextlib.ExitStack() as stack:
+        for given in paths:
+            name = os.fspath(given)
+            if is_url(name):
+                _add_url(inputs, name, _private_directory(stack))
+            else:
+                _add_path(inputs, Path(name).absolute(), stack)
+        yield inputs
+
+
+def _add_url(inputs: Inputs, url: str, directory: Path) -> None:
+    inputs.is_trusted = False
+    fetched = fetch(url, directory)
+    inputs.set_aside += fetched.set_aside
+    for number, (file, name) in enumerate(fetched.files.items()):
+        if is_archive(file):
+            inside = directory / f"unpacked-{number}"
+            inside.mkdir()
+            _add_archive(inputs, file, Path(name), inside)
+        else:
+            inputs.paths.append(file)
+            inputs.origins[file] = Path(name)
+
+
+def _add_path(inputs: Inputs, path: Path, stack: contextlib.ExitStack) -> None:
+    if not os.path.lexists(path):
+        raise NoInputError(f"nothing to combine at {path}: there is no such file or directory")
+    if path.is_dir():
+        inputs.paths.append(path)
+        inputs.is_trusted = inputs.is_trusted and not _others_write_to(path)
+    elif is_archive(path):
+        inputs.is_trusted = False
+        _add_archive(inputs, path, path, _private_directory(stack))
+    else:
+        inputs.paths.append(path)
+        inputs.is_trusted = inputs.is_trusted and not _others_write_to(path.parent)
+
+
+def _add_archive(inputs: Inputs, archive: Path, name: Path, directory: Path) -> None:
+    unpacked = unpack(archive, directory)
+    for item in unpacked.set_aside:
+        inside = item.path.relative_to(archive)
+        inputs.set_aside.append(dataclasses.replace(item, path=name / inside))
+    for file, member in unpacked.files.items():
+        inputs.paths.append(file)
+        inputs.origins[file] = name / member.lstrip("/")
+
+
+def _private_directory(stack: contextlib.ExitStack) -> Path:
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hcov-inputs-")))
+
+
+def _others_write_to(directory: Path) -> bool:
+    try:
+        return is_open_to_all(directory) or directory.stat().st_uid != os.geteuid()
+    except OSError:
+        return True
+
+
+def is_open_to_all(directory: Path) -> bool:
+    """Tell whether anybody can write into a directory, as containers can into a data directory.
+
+    Raises:
+        OSError: It is not there.
+    """
+    # Not the group: with the usual umask of 002 it is each user's own.
+    return bool(directory.stat().st_mode & stat.S_IWOTH)

@@ -1,0 +1,287 @@
+"""Turn recordings into one data file that coverage.py can combine with all others."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coverage import CoverageData
+from coverage.files import TreeMatcher
+
+from hcoverage._combine.add_recordings import add_to_data
+from hcoverage._read.origins import images_of, label, place_of
+from hcoverage._read.recording_batch import (
+    GroupKey,
+    Machine,
+    Part,
+    Recorded,
+    read_batch,
+    this_machine,
+)
+from hcoverage._read.recording_files import Recording, Unreadable, read_files
+from hcoverage._read.recording_format import ProcessIdentity, Segment, SourceLines
+from hcoverage._read.worker_pool import run_batches
+from hcoverage._result.merged import PathMap
+from hcoverage._result.outcome import OtherVersion, RecordedData, RecordedProcess, SetAside
+from hcoverage._sources.choice import installed_places
+from hcoverage._sources.finder import Ran
+from hcoverage._sources.identity import size_and_checksum, with_checksum
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
+
+    from coverage.config import CoverageConfig
+
+    from hcoverage._read.origins import Origins
+    from hcoverage._read.recording_files import LostProcess
+    from hcoverage._sources.choice import Choice
+    from hcoverage._sources.finder import SourceFinder
+    from hcoverage._sources.identity import Known
+
+
+def write_recorded_data(
+    files: Iterable[Path],
+    config: CoverageConfig,
+    data_file: Path,
+    *,
+    finder: SourceFinder | None = None,
+    known: Mapping[str, Known] | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[int], object] = int,
+    origins: Origins | None = None,
+    choice: Choice | None = None,
+) -> RecordedData:
+    """Write what recordings hold, filtered as coverage.py would have, into a new data file.
+
+    Args:
+        files: The recorder's files.
+        config: The rcfile's settings.
+        data_file: The data file to write; there is none if nothing was recorded.
+        finder: Finds what containers ran, where `[paths]` says nothing of it; None for not looking.
+        known: What sources were when the run began, by their paths.
+        executor: Who reads them; None for doing it here.
+        progress: Told how many files more have been read.
+        origins: Tells the origins of processes, which are put before their contexts; None for
+            contexts as they are.
+        choice: What counts by the settings, where that is known already.
+
+    Returns:
+        What is in the data file, and what is not.
+    """
+    files = list(files)
+    notes = read_files(file for file in files if not _is_segment(file)).lost
+    here = this_machine()  # once: it reads the mounts
+    read = functools.partial(read_batch, here=here, origins=origins)
+    found = _read([file for file in files if _is_segment(file)], read, executor, progress)
+    if not (found.parts or notes or found.unreadable or found.empty):
+        return RecordedData()
+    of_hosts = images_of(part.process for part in found.parts)
+    # Now that all processes have told what they know.
+    origins = origins and origins.with_hosts(of_hosts)
+    sources = {key: tuple(found.sources(key)) for key in found.processes}
+    moved = _moved(found, sources, config, finder, here)
+    groups = {
+        key: _as_recording(_labelled(process, origins), sources[key], moved[key])
+        for key, process in found.processes.items()
+    }
+    data = CoverageData(basename=str(data_file))
+    selected = add_to_data(
+        groups.values(),
+        data,
+        config,
+        known=known,
+        choice=choice,
+        is_here=lambda recording: _machine_of(recording.process) == here,
+    )
+    data.close()
+    left_out = {id(recording) for recording in selected.without_branches}
+    used = {key for key, recording in groups.items() if id(recording) not in left_out}
+    whole = [part for part in found.parts if part.key in used and not part.damage]
+    return RecordedData(
+        merged=(
+            *(Path(file) for file in [*(part.file for part in whole), *found.empty]),
+            *(lost.file for lost in notes),
+        ),
+        set_aside=tuple(_set_aside(found, used)),
+        processes=tuple(_processes((part for part in found.parts if part.key in used), origins)),
+        stale=tuple(sorted(selected.stale)),
+        losses=tuple(_losses(found.parts, notes, origins)),
+        other_versions=tuple(_other_versions(selected.stale, moved.values())),
+        of_hosts=of_hosts,
+    )
+
+
+def _is_segment(file: Path) -> bool:
+    return ".hcrec.lost-" not in file.name
+
+
+def _read(
+    files: list[Path],
+    read: Callable[[Sequence[str]], Recorded],
+    executor: Executor | None,
+    progress: Callable[[int], object],
+) -> Recorded:
+    found = Recorded()
+
+    def lost(file: str) -> None:
+        reason = "reading it ends the process that does"
+        found.unreadable.append(Unreadable(Path(file), reason))
+
+    for batch in run_batches(read, [str(file) for file in files], executor, lost):
+        progress(len(batch.parts) + len(batch.unreadable) + len(batch.empty))
+        found.add(batch)
+    return found
+
+
+def _moved(
+    found: Recorded,
+    sources: Mapping[GroupKey, Iterable[SourceLines]],
+    config: CoverageConfig,
+    finder: SourceFinder | None,
+    here: Machine,
+) -> dict[GroupKey, dict[Ran, str]]:
+    """Say where the sources of each group are here, if that is elsewhere than where they ran.
+
+    A source has to be there before coverage.py decides whether it is wanted: `source`, `include`
+    and `omit` are about the files of this machine. What the rcfile's `[paths]` says comes first.
+    """
+    by_rcfile = functools.cache(_by_rcfile(config))
+    moved: dict[GroupKey, dict[Ran, str]] = {}
+    unknown: dict[GroupKey, set[Ran]] = {}
+    for key, process in found.processes.items():
+        ran = {_ran(source) for source in sources[key]}
+        moved[key] = {each: place for each in ran if (place := by_rcfile(each.path))}
+        if finder is not None and _machine_of(process) != here:
+            is_installed = TreeMatcher(installed_places(process), "installed")
+            left = ran - moved[key].keys()
+            unknown[key] = {each for each in left if not _is_same(each, each.path)}
+            finder.installed.update(each.path for each in left if is_installed.match(each.path))
+    if finder is not None and any(unknown.values()):
+        distinct = {each for left in unknown.values() for each in left}
+        ordered = sorted(distinct, key=lambda each: (each.path, each.checksum or 0))
+        places = finder.find_recorded(ordered)
+        for key, left in unknown.items():
+            moved[key].update({each: places[each] for each in left if each in places})
+    return moved
+
+
+def _by_rcfile(config: CoverageConfig) -> Callable[[str], str]:
+    """Give what says where `[paths]` has a source, an empty string where it has it nowhere else."""
+    map_path = PathMap(config)
+
+    def place(path: str) -> str:
+        here = os.path.abspath(map_path(path))  # noqa: PTH100 - relative_files
+        return here if here != path and os.path.isfile(here) else ""  # noqa: PTH113 - may hold a NUL
+
+    return place
+
+
+def _machine_of(process: ProcessIdentity) -> Machine:
+    return process.host, process.container
+
+
+def _is_same(ran: Ran, place: str) -> bool:
+    """Tell whether a source that ran elsewhere is the one in a place here."""
+    present = size_and_checksum(place)
+    return present is not None and (ran.checksum is None or present == (ran.size, ran.checksum))
+
+
+def _ran(source: SourceLines) -> Ran:
+    return Ran(source.path, source.size, source.checksum)
+
+
+def _labelled(process: ProcessIdentity, origins: Origins | None) -> ProcessIdentity:
+    """Put the origin of a process before its context."""
+    if origins is None:
+        return process
+    labelled = label(origins.of_process(process), process.context)
+    return dataclasses.replace(process, context=labelled)
+
+
+def _as_recording(
+    process: ProcessIdentity, sources: Iterable[SourceLines], moved: Mapping[Ran, str]
+) -> Recording:
+    """What the processes of a group recorded, as if one of them had done it all."""
+    here = tuple(
+        dataclasses.replace(with_checksum(source), path=moved[ran])
+        if (ran := _ran(source)) in moved
+        else source
+        for source in sources
+    )
+    return Recording(process, (Segment(Path(), process, 1, here, None, ()),))
+
+
+def _other_versions(
+    stale: Collection[str], moved: Iterable[Mapping[Ran, str]]
+) -> list[OtherVersion]:
+    """Which of the stale sources ran elsewhere, and where that was."""
+    elsewhere = {
+        OtherVersion(here, ran.path)
+        for places in moved
+        for ran, here in places.items()
+        if here in stale and not _is_same(ran, here)
+    }
+    return sorted(elsewhere, key=lambda source: (source.path, source.there))
+
+
+def _set_aside(found: Recorded, used: set[GroupKey]) -> Iterator[SetAside]:
+    for unreadable in found.unreadable:
+        yield SetAside(unreadable.file, unreadable.reason)
+    for part in found.parts:
+        if part.key not in used:
+            yield SetAside(Path(part.file), "it has line data, but the rcfile wants branches")
+        elif part.damage:
+            yield SetAside(Path(part.file), f"only in part: {_damage(part)}")
+
+
+def _damage(part: Part) -> str:
+    first, *others = part.damage
+    return f"{first} (and {len(others)} more)" if others else first
+
+
+def _processes(parts: Iterable[Part], origins: Origins | None) -> list[RecordedProcess]:
+    """Who recorded, in the order they started; a process may have written several segments."""
+    by_token: dict[str, ProcessIdentity] = {}
+    contexts: dict[str, frozenset[str]] = {}
+    for part in parts:
+        token = part.process.token
+        by_token.setdefault(token, part.process)
+        contexts[token] = part.contexts | contexts.get(token, frozenset())
+    started = sorted(by_token.values(), key=lambda process: process.started)
+    return [
+        RecordedProcess(
+            who.host,
+            who.pid,
+            who.python,
+            who.argv,
+            origins.of_process(who) if origins else "",
+            contexts[who.token],
+            who.core,
+        )
+        for who in started
+    ]
+
+
+def _losses(
+    parts: Iterable[Part], lost: Iterable[LostProcess], origins: Origins | None
+) -> Iterator[str]:
+    for process in lost:
+        reason = _reason(process.error)
+        yield f"process {process.pid} on {process.host} could record nothing: {reason}"
+    for part in parts:
+        if part.loss is not None:
+            who, count = part.process, part.loss.count
+            place = (origins and place_of(origins.of_process(who))) or f"on {who.host}"
+            yield (
+                f"process {who.pid} {place} could not record {count} sources or "
+                f"lines: {_reason(part.loss.error)}"
+            )
+
+
+def _reason(error: int) -> str:
+    """Say why something was not recorded; what has no number is an error of the application's."""
+    return os.strerror(error) if error else "something in the process itself refused it"

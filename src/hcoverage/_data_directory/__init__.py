@@ -1,0 +1,1 @@
+"""The data directory: the one place that processes and containers write into."""

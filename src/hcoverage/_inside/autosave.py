@@ -1,0 +1,647 @@
+"""Autosave: what coverage.py has measured reaches the disk while the process still runs.
+
+coverage.py writes at exit, so a process that is killed loses everything. Here a thread looks once a
+second at what coverage.py has in memory and, if there is more than before, puts all of it into a
+data file of its own. coverage.py's data is only read: its own way to save empties what it saved
+while the application may just be adding to it. Nor is its file touched, which a kill in the middle
+of writing would leave broken; ours is renamed into place when it is whole, and removed when
+coverage.py has saved at the end. `os._exit`, `os.exec…` and `atexit._clear` do without that end, so
+they save first.
+
+`startup` runs this file in whatever Python was asked to measure, from a copy: it needs no more
+than the standard library and the coverage.py that is running, and nothing newer than Python 3.8.
+It is to be compiled under a name in angle brackets, as coverage.py measures no such source.
+"""
+
+import atexit
+import os
+import sys
+import time
+from _signal import (  # type: ignore[import-not-found]
+    SIG_BLOCK,
+    SIG_SETMASK,
+    pthread_sigmask,
+    valid_signals,
+)
+from _thread import RLock, allocate_lock, get_native_id, start_new_thread
+from zlib import crc32
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+_FIRST = 0.1  # seconds until the first look, for processes that are killed soon
+_INTERVAL = 1.0  # seconds between looks
+_PATIENCE = 5.0  # seconds to wait for a save that another thread is at; a disk can hang
+_THREAD_GONE = 1000  # looks at /proc; it takes the kernel some microseconds
+_SCHEMA = 7  # coverage.py's schema of data files that is written here, see its docs/dbschema.rst
+_STATEMENT = 200_000  # characters; SQLite takes a million
+_TEMPORARY = ".autosave."
+
+# The application may replace these, with mocks for example, and must not find us calling them.
+_close, _exists, _getpid, _open = os.close, os.path.exists, os.getpid, os.open
+_now, _read, _rename = time.monotonic, os.read, os.rename
+_unlink, _write = os.unlink, os.write
+
+
+def start(container: str = "", recording: "dict[str, Any] | None" = None) -> None:
+    """Save the data of the coverage.py that measures this process, from now on; once.
+
+    Args:
+        container: The name of the container that this is in, where sources have other paths than
+            where the data will be read; so it is told what they are.
+        recording: What `coverage_marks.start` takes; None where it is not to be asked.
+    """
+    import coverage
+
+    measuring = getattr(coverage.process_startup, "coverage", None)
+    if measuring is None or hasattr(coverage.process_startup, "hcoverage_autosave"):
+        return
+    marks = _start_marks(measuring, recording) if recording else None
+    kind = _Autosave if marks is None else _Recorded
+    coverage.process_startup.hcoverage_autosave = kind(measuring, container, marks)  # type: ignore[attr-defined]
+
+
+def _start_marks(measuring: "Any", recording: "dict[str, Any]") -> "Any":
+    """Have it recorded what coverage.py measures, where that can be done."""
+    if not measuring.config.data_file.startswith(recording["directory"]):
+        return None  # It measures for the application, and saves elsewhere.
+    try:
+        import _hcoverage_coverage_marks  # type: ignore[import-not-found]
+
+        return _hcoverage_coverage_marks.start(measuring, load=__import__, **recording)
+    except (OSError, ImportError, AttributeError, ValueError):
+        return None  # Then it is saved now and then.
+
+
+class _Saving:
+    """What is done where the process ends, with coverage.py's knowledge or without it."""
+
+    def __init__(self, measuring: "Any", container: str) -> None:
+        self._measuring = measuring
+        self._sources = _SourcesNote(container) if container else None
+        self._coverage_ends = measuring._atexit
+        self._problems = os.getenv("HCOVERAGE_DATA_DIR")
+        self._ended = False
+        atexit.unregister(measuring._atexit)
+        measuring._atexit = self.end  # coverage.py's handler of SIGTERM calls it
+        atexit.register(self.end)
+        self._keep_registered()
+        for name in ("_exit", "execv", "execve"):
+            self._save_before(os, name)
+
+    def save(self, patience: float = _PATIENCE) -> None:
+        """Save what is new, unless another thread is at it for longer than `patience` seconds."""
+        raise NotImplementedError
+
+    def end(self, event: str = "atexit") -> None:
+        """Have coverage.py save what it has; ours is not needed then."""
+        self._ended = True
+        try:
+            self._before_end()
+            if not self._measuring._auto_save:
+                self._note_other()
+            self._note_sources()
+            with _Beside(self._measuring._data):
+                self._coverage_ends(event)
+            self._give_way()
+        except Exception as error:  # noqa: BLE001 - Python would print it
+            self._save_instead()
+            self._note(error)
+        finally:
+            self._close()
+
+    def _before_end(self) -> None:
+        """Do what is to be done before coverage.py saves."""
+
+    def _give_way(self) -> None:
+        """Remove what was saved here: coverage.py has saved it."""
+
+    def _save_instead(self) -> None:
+        """Save what coverage.py could not."""
+
+    def _close(self) -> None:
+        """Leave nothing open."""
+
+    def _keep_registered(self) -> None:
+        clear = atexit._clear
+
+        def _clear() -> None:
+            clear()
+            atexit.register(self.end)
+
+        atexit._clear = _clear
+
+    def _save_before(self, module: "Any", name: str) -> None:
+        real = getattr(module, name)
+
+        def wrapper(*args: "Any", **kwargs: "Any") -> "Any":
+            self.save()
+            return real(*args, **kwargs)
+
+        _replace(module, name, wrapper)
+
+    def _note_sources(self) -> None:
+        if self._sources is not None and self._measuring._collector is not None:
+            self._sources.add([*self._measuring._collector.data], self._measuring._data)
+
+    def _note_other(self) -> None:
+        """Tell that the application has coverage.py measure it, as `coverage run` does."""
+        directory = os.getenv("HCOVERAGE_DATA_DIR")
+        if directory:
+            name = f"itself.{os.uname().nodename}.{_getpid()}.txt"
+            _put(os.path.join(directory, name), b"")
+
+    def _note(self, error: Exception) -> None:
+        """Leave word for the end of the run, once."""
+        directory, self._problems = self._problems, None
+        if not directory:
+            return
+        reason = f"{type(error).__name__}: {error}"
+        text = f"data was not saved while it ran ({reason}); a kill would have lost it"
+        name = f"problem.{os.uname().nodename}.{_getpid()}.txt"
+        try:
+            _put(os.path.join(directory, name), text.encode("utf-8", "replace"))
+        except OSError:
+            pass
+
+
+class _Recorded(_Saving):
+    """Where all that runs is recorded in the moment in which it does (`coverage_marks`)."""
+
+    def __init__(self, measuring: "Any", container: str, marks: "Any") -> None:
+        super().__init__(measuring, container)
+        self._marks = marks
+
+    def save(self, patience: float = _PATIENCE) -> None:  # noqa: ARG002 - it takes no time
+        """Record what is left to record."""
+        try:
+            self._marks.record_rest()
+        except Exception as error:  # noqa: BLE001 - the application goes on as if we were not there
+            self._marks.writer.note_loss(error)
+
+    def _before_end(self) -> None:
+        self._marks.end()
+
+    def _give_way(self) -> None:
+        measuring = self._measuring
+        if not measuring._auto_save or _exists(measuring._data.data_filename()):
+            self._marks.discard()
+
+
+class _Autosave(_Saving):
+    """Where it is saved each second."""
+
+    def __init__(self, measuring: "Any", container: str, _marks: None = None) -> None:
+        super().__init__(measuring, container)
+        self._file = _DataFile()
+        self._begin()
+        for name in ("fork", "forkpty"):
+            self._pause_during(os, name)
+        os.register_at_fork(
+            before=self._pause, after_in_parent=self._go_on, after_in_child=self._begin_in_child
+        )
+
+    def save(self, patience: float = _PATIENCE) -> None:
+        """Save what is new, unless another thread is at it for longer than `patience` seconds."""
+        # Reentrant, for a signal handler that ends the process while the same thread is saving.
+        if not self._saving.acquire(patience > 0, patience if patience > 0 else -1):
+            return
+        try:
+            self._note_sources()
+            self._file.save()
+        except Exception as error:  # noqa: BLE001 - application and coverage.py go on as if we were not there
+            self._note(error)
+        finally:
+            self._saving.release()
+
+    def _before_end(self) -> None:
+        self._ticker.stop()
+
+    def _give_way(self) -> None:
+        self._file.give_way()
+
+    def _save_instead(self) -> None:
+        self._file.measuring = self._measuring  # that does not measure any more
+        self.save()
+
+    def _close(self) -> None:
+        self._file.close()
+
+    def _begin(self) -> None:
+        self._control = RLock()
+        self._saving = RLock()
+        self._pauses = 0
+        self._due = _now() + _FIRST
+        self._ticker = _Ticker(self._tick, _FIRST)
+
+    def _tick(self) -> float:
+        self.save(patience=0)
+        self._due = _now() + _INTERVAL
+        return _INTERVAL
+
+    # Fork: no thread of ours is anywhere in the middle of anything, SQLite's locks least of all;
+    # and Python 3.12 and later warn of a fork where there are threads.
+
+    def _pause(self) -> None:
+        with self._control:
+            self._pauses += 1
+            self._ticker.stop()
+
+    def _go_on(self) -> None:
+        with self._control:
+            self._pauses = max(self._pauses - 1, 0)
+            if not self._pauses and not self._ended:
+                # When it would have been without us; or it would never be, with many forks.
+                self._ticker = _Ticker(self._tick, max(self._due - _now(), 0))
+
+    def _begin_in_child(self) -> None:
+        self._file.begin_anew()
+        if not self._ended:
+            self._begin()
+
+    def _pause_during(self, module: "Any", name: str) -> None:
+        """Pause for longer than the handlers do: Python 3.13 counts threads after they have run."""
+        real = getattr(module, name)
+
+        def wrapper() -> "Any":
+            in_child = False
+            try:
+                self._pause()  # a signal handler of the application may raise in it
+                result = real()
+                in_child = not (result[0] if isinstance(result, tuple) else result)
+                return result
+            finally:
+                if not in_child:
+                    self._go_on()
+
+        _replace(module, name, wrapper)
+
+
+class _Beside:
+    """Has coverage.py write its data file under another name, until it is whole."""
+
+    def __init__(self, data: "Any") -> None:
+        self._data = data
+
+    def __enter__(self) -> None:
+        data = self._data
+        self._choose: Any = None
+        # What it has written while the process ran is in a file that it has open.
+        if data is None or data._no_disk or data._dbs or _exists(data._filename):
+            return
+        self._choose = choose = data._choose_filename
+
+        def choose_beside() -> None:
+            choose()
+            directory, name = os.path.split(data._filename)
+            data._filename = os.path.join(directory, _TEMPORARY + name)
+
+        data._choose_filename = choose_beside
+        choose_beside()
+
+    def __exit__(self, *_: object) -> None:
+        data = self._data
+        if self._choose is None:
+            return
+        del data._choose_filename
+        directory, name = os.path.split(data._filename)
+        if name.startswith(_TEMPORARY):
+            whole = os.path.join(directory, name[len(_TEMPORARY) :])
+            if _exists(data._filename):
+                _rename(data._filename, whole)
+            data._filename = whole
+
+
+class _Ticker:
+    """A thread that works now and then; unknown to `threading`, and no signal is handled in it."""
+
+    def __init__(self, work: "Callable[[], float]", pause: float) -> None:
+        """Call `work` after a pause, and then after as long as it says, in seconds."""
+        self._work = work
+        self._pause = pause
+        self._native_id = 0
+        self._stop = allocate_lock()
+        self._stop.acquire()
+        self._gone = allocate_lock()
+        # A thread starts with the mask of the one that starts it. Signals that the application has
+        # blocked in order to wait for them would come to our thread otherwise.
+        mask = pthread_sigmask(SIG_BLOCK, valid_signals())
+        try:
+            self._gone.acquire()
+            start_new_thread(self._run, ())
+        except RuntimeError:  # no more threads; exit and exec save all the same
+            self._gone.release()
+        finally:
+            pthread_sigmask(SIG_SETMASK, mask)
+
+    def stop(self) -> None:
+        """End the thread, and wait until it has ended; again is no error."""
+        try:
+            self._stop.release()
+        except RuntimeError:
+            pass  # somebody has, and the thread has not seen it yet
+        if not self._gone.acquire(True, _PATIENCE):
+            return
+        self._gone.release()
+        # Gone for Python, but Python 3.12 and later ask the kernel before they warn of a fork.
+        task = f"/proc/self/task/{self._native_id}"
+        for _ in range(_THREAD_GONE if sys.version_info >= (3, 12) else 0):
+            if not _exists(task):
+                break
+
+    def _run(self) -> None:
+        try:
+            self._native_id = get_native_id()
+            while not self._stop.acquire(True, self._pause):
+                self._pause = self._work()
+        finally:
+            self._gone.release()
+
+
+class _SourcesNote:
+    """What the sources are that a process ran, which its data does not tell.
+
+    By that they are found where the data is read (`_sources.finder`), whatever their paths there.
+    """
+
+    def __init__(self, container: str) -> None:
+        self._container = container
+        self._told: dict[str, str] = {}
+
+    def add(self, names: "list[str]", data: "Any") -> None:
+        """Tell of sources too that were not told yet, beside the data."""
+        new = [name for name in names if name not in self._told and _is_text(name)]
+        for name in new:
+            self._told[name] = _identity(name)
+        if new:
+            directory = os.path.dirname(data.base_filename())
+            note = f"sources.{self._container}.{_getpid()}.txt"
+            _put(os.path.join(directory, note), "".join(self._told.values()).encode())
+
+
+class _DataFile:
+    """A data file with all that coverage.py has measured in this process so far."""
+
+    def __init__(self) -> None:
+        import sqlite3
+
+        import coverage
+        from coverage import sqldata
+
+        self.measuring: Any = None
+        self._current = coverage.Coverage.current
+        self._version = coverage.__version__
+        self._numbits = coverage.numbits.nums_to_numbits
+        self._schema = sqldata.SCHEMA
+        if sqldata.SCHEMA_VERSION != _SCHEMA:
+            raise RuntimeError(f"coverage.py {coverage.__version__} has another schema")
+        self._connect = sqlite3.connect
+        self._coverage: Any = None
+        self._database: sqlite3.Connection | None = None
+        self.begin_anew()
+        self._forget()
+
+    def save(self) -> None:
+        """Write the file if coverage.py has more than there is in it."""
+        measuring = self._current() or self.measuring
+        if measuring is None:
+            return
+        if not measuring._auto_save:  # Another coverage.py measures, and saves elsewhere.
+            self.give_way()
+            return
+        if measuring is not self._coverage:
+            self.begin_anew()
+            self._forget()
+            self._coverage = measuring
+        if self._gather(measuring._collector):
+            self._unwritten = True
+        if self._unwritten:
+            self._publish(measuring)
+            self._unwritten = False
+
+    def begin_anew(self) -> None:
+        """Go on in another file, with what is new from here on."""
+        self.close()
+        self._path: str | None = None
+        self._unwritten = False
+        self._ids: dict[tuple[str, str | None], int] = {}
+
+    def give_way(self) -> None:
+        """Remove the file if coverage.py has its own, or wants none."""
+        measuring = self._coverage
+        if self._path is None or measuring is None:
+            return
+        if measuring._auto_save and not _exists(measuring._data.data_filename()):
+            return
+        try:
+            _unlink(self._path)
+        except OSError:
+            pass
+        self._path = None
+
+    def close(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    def _forget(self) -> None:
+        self._seen: dict[tuple[str, str], set[Any]] = {}
+        self._lengths: dict[str, int] = {}
+        self._context: str | None = None
+        self._names: dict[str, str] = {}
+
+    def _gather(self, collector: "Any") -> bool:
+        """Take over what is new; tell whether there was anything.
+
+        Every call into SQLite lets the application's threads run, and it takes 5 ms to get a turn
+        again while they are busy. So it is a few calls, however much there is to take over.
+        """
+        context = getattr(collector.covdata, "_current_context", None) or ""
+        if context != self._context or collector.should_start_context:
+            # Whenever the context changes, coverage.py empties what it has counted.
+            self._lengths.clear()
+            self._context = context
+        rows = []
+        files = []
+        # In one step each, as the application's threads add to them.
+        for name, measured in list(collector.data.items()):
+            if len(measured) == self._lengths.get(name, 0):
+                continue
+            measured = set(measured)  # noqa: PLW2901
+            self._lengths[name] = len(measured)
+            seen = self._seen.setdefault((context, name), set())
+            new = measured - seen
+            if not new or not _is_text(name):
+                continue
+            seen |= new
+            files.append(name)
+            rows += self._rows(collector, self._id(name), self._id("", context), seen, new)
+        if not rows:
+            return False
+        self._add(collector, files, context, rows)
+        return True
+
+    def _rows(
+        self,
+        collector: "Any",
+        file_id: int,
+        context_id: int,
+        seen: "set[Any]",
+        new: "Iterable[Any]",
+    ) -> "list[str]":
+        key = f"({file_id},{context_id},"
+        if not collector.branch:
+            return [key + "x'" + bytes(self._numbits(seen)).hex() + "')"]
+        if getattr(getattr(collector, "core", collector), "packed_arcs", False):
+            new = map(_unpacked, new)
+        return [key + "{},{})".format(*arc) for arc in new]
+
+    def _add(self, collector: "Any", files: "list[str]", context: str, rows: "list[str]") -> None:
+        database = self._database
+        if database is None:
+            database = self._open(collector.branch)
+        insert = "INSERT OR REPLACE INTO {} VALUES "
+        tracers = [
+            f"({self._id(name)},{_quoted(collector.file_tracers[name])})"
+            for name in files
+            if collector.file_tracers.get(name)
+        ]
+        names = [f"({self._id(name)},{_quoted(self._name(name))})" for name in files]
+        contexts = ["({},{})".format(self._id("", context), _quoted(context))]
+        _execute(database, insert.format("file"), names)
+        _execute(database, insert.format("context"), contexts)
+        _execute(database, insert.format("tracer"), tracers)
+        _execute(database, insert.format("arc" if collector.branch else "line_bits"), rows)
+
+    def _open(self, branch: bool) -> "sqlite3.Connection":
+        database = self._connect(
+            ":memory:", check_same_thread=False, isolation_level=None, cached_statements=0
+        )
+        meta = {
+            "version": self._version,
+            "has_arcs": str(int(branch)),
+            "sys_argv": str(getattr(sys, "argv", None)),
+        }
+        rows = [f"({_quoted(key)},{_quoted(meta[key])})" for key in meta]
+        database.executescript(
+            self._schema
+            + f"INSERT INTO coverage_schema VALUES ({_SCHEMA});"
+            + "INSERT INTO meta VALUES {};".format(",".join(rows))
+        )
+        self._database = database
+        return database
+
+    def _publish(self, measuring: "Any") -> None:
+        database = self._database
+        if database is None:
+            return
+        base = measuring._data.base_filename()
+        if self._path is None:
+            self._path = "{}.{}.pid{}.X{}x".format(
+                base, os.uname().nodename.replace(".", "_"), _getpid(), os.urandom(3).hex()
+            )
+        directory, name = os.path.split(self._path)
+        temporary = os.path.join(directory, _TEMPORARY + name)
+        try:
+            if hasattr(database, "serialize"):
+                _put(temporary, database.serialize())
+            else:  # before Python 3.11
+                database.execute("VACUUM INTO ?", (temporary,))
+            _rename(temporary, self._path)
+        except Exception:
+            try:
+                _unlink(temporary)
+            except OSError:
+                pass
+            raise
+
+    def _id(self, name: str, context: "str | None" = None) -> int:
+        # Files and contexts need numbers of their own kind only; sharing one count does no harm.
+        return self._ids.setdefault((name, context), len(self._ids) + 1)
+
+    def _name(self, name: str) -> str:
+        if name not in self._names:
+            # Names are canonical already, and making them so again asks the file system a lot.
+            maps = self._coverage.config.relative_files or self._coverage._collector.file_tracers
+            self._names[name] = self._coverage._file_mapper(name) if maps else name
+        return self._names[name]
+
+
+def _replace(module: "Any", name: str, wrapper: "Callable[..., Any]") -> None:
+    wrapper.__name__ = wrapper.__qualname__ = name
+    wrapper.__doc__ = getattr(module, name).__doc__
+    setattr(module, name, wrapper)
+
+
+def _put(path: str, content: bytes) -> None:
+    """Write a file; a descriptor is open for no longer than that, for we are not alone."""
+    try:
+        from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit
+
+        limit = getrlimit(RLIMIT_FSIZE)[0]
+    except ImportError:
+        pass
+    else:
+        if limit != RLIM_INFINITY and len(content) > limit:  # a signal would come of it
+            raise OSError(f"the limit on the size of files is {limit} bytes")
+    descriptor = _open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[_write(descriptor, rest) :]
+    finally:
+        _close(descriptor)
+
+
+def _identity(path: str) -> str:
+    content = b""
+    try:
+        descriptor = _open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while part := _read(descriptor, 1 << 20):
+                content += part
+        finally:
+            _close(descriptor)
+    except (OSError, ValueError):
+        return ""
+    return f"{len(content)} {crc32(content)} {path}\n"
+
+
+def _execute(database: "sqlite3.Connection", insert: str, rows: "Iterable[str]") -> None:
+    """Insert rows by as few statements as SQLite takes them in."""
+    statement: list[str] = []
+    size = 0
+    for row in rows:
+        if size + len(row) > _STATEMENT and statement:
+            database.execute(insert + ",".join(statement))
+            statement = []
+            size = 0
+        statement.append(row)
+        size += len(row) + 1
+    if statement:
+        database.execute(insert + ",".join(statement))
+
+
+def _unpacked(packed: int) -> "tuple[int, int]":
+    """Give the two line numbers that coverage.py's C tracer packs into one, see its tracer.c."""
+    first = packed & 0xFFFFFFF
+    second = (packed >> 28) & 0xFFFFFFF
+    return (
+        -first if packed & (1 << 56) else first,
+        -second if packed & (1 << 57) else second,
+    )
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False  # SQLite has no place for it, and coverage.py none either
+    return True
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.encode("utf-8", "replace").decode().replace("'", "''").replace("\0", "") + "'"

@@ -1,0 +1,561 @@
+"""Records what coverage.py's C tracer sees in the moment in which it sees it.
+
+The tracer keeps a set of lines, or of arcs, for each source, in memory; a process that is killed
+takes them along. It adds to such a set at each line, and a set asks what it has whether that equals
+what comes. So the sets hold *traps* here, one for each line, or arc, that there can be: numbers
+with the hash of what they stand for. When a line runs for the first time, its trap is asked; it
+marks the line in a recording (`recorder`), and makes place for the plain number. From then on the
+line costs what it costs without us. The kernel has the mark, so nothing needs to happen when the
+process ends, no thread has to look now and then, and nothing is flushed.
+
+Which arcs there can be the bytecode of a function tells when it first starts (`_possible_arcs`).
+What no trap stands for, such as a line that its source does not have, is found by the size of the
+set, and recorded with the next that a trap stands for, and where the process ends by itself.
+
+Before coverage.py reads its sets the traps are taken out of them.
+
+Loaded by `autosave`, from beside it, and it needs `recorder` and its parts there. Like these it
+is a guest: no lock, no output, and no exception of its own reaches the application. Nothing in it
+is newer than Python 3.8, and it is to be compiled under a name that no other code has.
+"""
+
+import dis
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import CodeType, FrameType, ModuleType
+    from typing import Any, Final, Optional
+
+_OLDEST_COVERAGE: "Final" = 7  # its tracers had dictionaries before
+
+# How coverage.py packs an arc into one number, see its tracer.c.
+_LINE: "Final" = (1 << 28) - 1
+_FROM_IS_NEGATIVE: "Final" = 1 << 56
+_TO_IS_NEGATIVE: "Final" = 1 << 57
+
+_MOST_LINES: "Final" = 1 << 17  # of a source, that get traps
+_LARGEST_SOURCE: "Final" = 1 << 23  # bytes, of one whose lines are counted
+_ONE_ARC: "Final" = 1  # a kind of entry, see `recorder_arcs`
+_CACHE: "Final" = 0
+_EXTENDED_ARG: "Final" = dis.EXTENDED_ARG
+_JUMPS: "Final" = frozenset((*dis.hasjrel, *dis.hasjabs))
+_IS_JUMP: "Final" = bytes(operation in _JUMPS for operation in range(256))
+_ABSOLUTE: "Final" = frozenset(dis.hasjabs)
+_BACKWARD: "Final" = frozenset(code for code in _JUMPS if "BACKWARD" in dis.opname[code])
+_PROTECTS: "Final" = frozenset(code for code in _JUMPS if dis.opname[code].startswith("SETUP_"))
+_UNIT: "Final" = 2 if sys.version_info >= (3, 10) else 1  # bytes that an argument of a jump counts
+
+# The application may replace these, with mocks for example, and must not find us calling them.
+_close, _open, _read, _unlink = os.close, os.open, os.read, os.unlink
+_join = os.path.join
+_READ_ONLY: "Final" = os.O_RDONLY | os.O_CLOEXEC
+_int, _len, _range, _set, _type, _abs = int, len, range, set, type, abs
+_int_equals = int.__eq__
+
+
+class _Trap(int):
+    """Stands in a set for a line, or an arc, that has not run yet."""
+
+    __slots__ = ()
+    __hash__ = int.__hash__
+
+    def __eq__(self, other: "Any") -> bool:  # noqa: PYI032 - numbers alone are in such a set
+        code = _find_frame().f_back.f_code
+        name = code.co_filename
+        if name == _OWN_FILE:  # we put traps into a set, or take them out
+            return _type(other) is _Trap and _int_equals(self, other)
+        source = _sources.get(name)
+        if source is None or _type(other) is not _int:
+            return False
+        try:
+            source.note(other, code)
+        except RecursionError:
+            return False  # The application is at the edge of its stack: the trap stays.
+        source.seen.discard(self)
+        source.seen.add(other)
+        return True  # so the tracer has nothing to add
+
+
+# Gives the frame that calls it (`recorder`).
+_find_frame: "Any" = sys._getframe
+_OWN_FILE: "Final" = _Trap.__eq__.__code__.co_filename
+# By the names that code objects carry.
+_sources: "dict[str, _Source]" = {}
+# Of lines, from 1 on; one stands for its line in the sets of all sources.
+_traps_of_lines: "list[_Trap]" = []
+
+
+def start(
+    measuring: "Any",
+    directory: str,
+    *,
+    container: "Optional[str]",
+    settled_before: int,
+    load: "Callable[[str], Any]",
+) -> "Optional[Marks]":
+    """Record what a coverage.py measures from now on, if that can be done by traps.
+
+    Args:
+        measuring: The coverage.py that measures this process.
+        directory: Where the recording is made.
+        container: As `recorder.start` takes it.
+        settled_before: As `recorder.start` takes it.
+        load: Imports a module from beside this one.
+
+    Returns:
+        What records, or None where nothing does.
+    """
+    import coverage
+
+    global _find_frame  # noqa: PLW0603 - one process, one recording
+    collector = measuring._collector
+    branch = bool(collector.branch)
+    if (
+        sys.implementation.name != "cpython"
+        or not getattr(sys, "_is_gil_enabled", bool(1).__bool__)()
+        or coverage.version_info[0] < _OLDEST_COVERAGE
+        or not all(_type(tracer).__name__ == "CTracer" for tracer in collector.tracers)
+        or measuring._plugins.file_tracers
+        or collector.should_start_context is not None
+        or (branch and not getattr(getattr(collector, "core", collector), "packed_arcs", True))
+    ):
+        return None
+    recorder = load("_hcoverage_recorder")
+    recorder._part("_hcoverage_recorder_seldom")
+    _find_frame = recorder._frame_finder()
+    arcs = load("_hcoverage_recorder_arcs") if branch else None
+    if sys.version_info < (3, 13):
+        _map_without_descriptor(recorder)
+    recorder.own_files.add(_OWN_FILE)
+    recorder.own_globals(globals())
+    context = collector.static_context or ""
+    writer = recorder._Writer(
+        os.path.abspath(directory), context, container, branch=branch, core="coverage"
+    )
+    return Marks(collector, recorder, arcs, writer, settled_before)
+
+
+class Marks:
+    """What records the sources that coverage.py's tracers meet."""
+
+    def __init__(
+        self,
+        collector: "Any",
+        recorder: "Any",
+        arcs: "Optional[ModuleType]",
+        writer: "Any",
+        settled_before: int,
+    ) -> None:
+        self.writer = writer
+        self.recorder = recorder
+        self.arcs = arcs
+        self._collector = collector
+        self._settled_before = settled_before
+        self._directories: dict[str, str] = {}
+        self._by_path: dict[str, _Source] = {}
+        self._should_trace = collector.should_trace
+        self._flush = collector.flush_data
+        self._ended = False
+        collector.flush_data = self._flush_data
+        collector.should_trace = self._meet
+        for tracer in collector.tracers:
+            tracer.should_trace = self._meet
+        os.register_at_fork(after_in_child=self._begin_in_child)
+
+    def record_rest(self) -> None:
+        """Record what no trap stood for."""
+        for source in [*self._by_path.values()]:
+            source.record_rest()
+
+    def end(self) -> None:
+        """Have no traps any more: coverage.py is about to save all that there is."""
+        self._ended = True
+        self.record_rest()
+
+    def discard(self) -> None:
+        """Remove the recording: coverage.py has saved what is in it."""
+        writer = self.writer
+        for part in _range(1, writer._part + 1):
+            name = "%s.%d%s" % (writer._stem, part, self.recorder.SUFFIX)
+            try:
+                _unlink(_join(writer._directory, name))
+            except OSError:
+                pass
+
+    def _meet(self, filename: str, frame: "FrameType") -> "Any":
+        """Take coverage.py's question whether a source is measured, and arm what is."""
+        disposition = self._should_trace(filename, frame)
+        try:
+            if disposition.trace and not disposition.file_tracer and not self._ended:
+                self._add(filename, disposition.source_filename, frame)
+        except UnicodeError:
+            pass  # No name of a file.
+        except Exception as error:  # noqa: BLE001 - or coverage.py's measuring would end
+            self.writer.note_loss(error)
+        return disposition
+
+    def _add(self, filename: str, path: str, frame: "FrameType") -> None:
+        source = self._by_path.get(path)
+        if source is None:
+            find, describe = self.recorder._find_source, self.recorder.describe_source
+            real, module = find(filename, frame.f_globals, self._directories)
+            described = describe(real, module, self._settled_before)
+            seen = self._collector.data.setdefault(path, _set())
+            kind = _Lines if self.arcs is None else _Arcs
+            source = kind(self, described, seen, path, frame.f_code)
+            source = self._by_path.setdefault(path, source)
+            source.arm()
+        _sources[filename] = source
+
+    def _flush_data(self) -> "Any":
+        for source in self._by_path.values():
+            source.disarm()
+        try:
+            return self._flush()
+        finally:
+            if not self._ended:
+                for source in self._by_path.values():
+                    source.arm()
+
+    def _begin_in_child(self) -> None:
+        for source in self._by_path.values():
+            source.begin_anew()
+
+
+class _Source:
+    """What ran of one source.
+
+    Attributes:
+        seen: coverage.py's set.
+    """
+
+    def __init__(
+        self, marks: "Marks", described: bytes, seen: "set[Any]", path: str, code: "CodeType"
+    ) -> None:
+        self.seen = seen
+        self._marks = marks
+        self._described = described
+        self._path = path
+        self._code = code
+        self._expected = _len(seen)
+        self._blocks: dict[int, Any] = {}
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Go on in the recording of a forked child."""
+        self._region: Any = None
+        self._blocks.clear()
+
+    def arm(self) -> None:
+        """Put traps into the set for what has not run."""
+        raise NotImplementedError
+
+    def disarm(self) -> None:
+        """Take all traps out of the set."""
+        seen = self.seen
+        self.record_rest()
+        seen.difference_update({each for each in seen.copy() if _type(each) is _Trap})
+        self._expected = _len(seen)
+
+    def note(self, key: int, _code: "CodeType") -> None:
+        """Record what the tracer is about to put into the set, from a code object."""
+        self._record(key)
+        if _len(self.seen) != self._expected:
+            self.record_rest()
+
+    def record_rest(self) -> None:
+        """Record what is in the set that no trap stood for."""
+        seen = self.seen
+        if _len(seen) == self._expected:
+            return
+        self._expected = _len(seen)
+        for key in seen.copy():
+            if _type(key) is _int:
+                self._record(key)
+
+    def _record(self, key: int) -> None:
+        raise NotImplementedError
+
+    def _plant(self, keys: "Iterable[int]") -> None:
+        seen = self.seen
+        before = _len(seen)
+        seen.update([_Trap(key) for key in keys if key not in seen])
+        self._expected += _len(seen) - before
+
+    def _mark(self, line: int) -> None:
+        region = self._region
+        recorder = self._marks.recorder
+        try:
+            if region is None:
+                room = recorder.line_room(self._described)
+                region = self._region = self._marks.writer.add_lines(self._described, 0, room)
+            try:
+                region[line] = recorder.MARK
+            except IndexError:
+                self._mark_outside(line)
+        except (OSError, ValueError, MemoryError) as error:
+            self._marks.writer.note_loss(error)
+
+    def _mark_outside(self, line: int) -> None:
+        recorder = self._marks.recorder
+        count = recorder._OVERFLOW_LINES
+        number = line // count
+        block = self._blocks.get(number)
+        if block is None:
+            first = number * count
+            block = self._marks.writer.add_lines(self._described, first, count)
+            self._blocks[number] = block
+        block[line - number * count] = recorder.MARK
+
+
+class _Lines(_Source):
+    """Where lines are measured."""
+
+    def arm(self) -> None:
+        count = _count_lines(self._path) or _last_line(self._code)
+        count = min(count, _MOST_LINES)
+        if _len(_traps_of_lines) < count:
+            known = _len(_traps_of_lines)
+            _traps_of_lines.extend([_Trap(line) for line in _range(known + 1, count + 1)])
+        seen = self.seen
+        before = _len(seen)
+        if before:
+            self._plant(_range(1, count + 1))
+        else:
+            seen.update(_traps_of_lines[:count])
+            self._expected += _len(seen) - before
+
+    def _record(self, key: int) -> None:
+        self._mark(key)
+
+
+class _Arcs(_Source):
+    """Where arcs are measured."""
+
+    def begin_anew(self) -> None:
+        super().begin_anew()
+        self._log: Any = None
+
+    def arm(self) -> None:
+        # By their first lines; which arcs are in a function is looked at when it starts.
+        self._codes: dict[int, list[CodeType]] = {}
+        self._known: dict[int, CodeType] = {}
+        entries = []
+        for code in _codes_in(self._code):
+            first = code.co_firstlineno
+            self._codes.setdefault(first, []).append(code)
+            entries += [_packed(-first, line) for _, line in _blocks_of(code) if line is not None]
+        self._plant(entries)
+
+    def note(self, key: int, code: "CodeType") -> None:
+        super().note(key, code)
+        if key & _FROM_IS_NEGATIVE and id(code) not in self._known:
+            codes = self._codes.pop(key & _LINE, [])
+            for each in codes if code in codes else [*codes, code]:
+                self._known[id(each)] = each
+                self._plant(_possible_arcs(each))
+
+    def _record(self, key: int) -> None:
+        first, second = _unpacked(key)
+        if first > 0:
+            self._mark(first)
+        if second > 0:
+            self._mark(second)
+        if first != second:
+            log = self._log
+            if log is None:
+                arcs: Any = self._marks.arcs
+                log = self._log = arcs._ArcLog(self._marks.writer, self._described)
+            log.add((_ONE_ARC, first, second))
+
+
+# What there can be --------------------------------------------------------------------------------
+
+
+def _count_lines(path: str) -> int:
+    """Count the lines of a source; 0 where it cannot be read."""
+    try:
+        descriptor = _open(path, _READ_ONLY)
+        try:
+            content = _read(descriptor, _LARGEST_SOURCE)
+        finally:
+            _close(descriptor)
+    except (OSError, ValueError):
+        return 0
+    return content.count(b"\n") + content.count(b"\r") + 1
+
+
+def _last_line(code: "CodeType") -> int:
+    lines = [line for each in _codes_in(code) for _, line in _blocks_of(each) if line is not None]
+    return max(lines, default=0)
+
+
+def _codes_in(code: "CodeType") -> "Iterator[CodeType]":
+    """Give a code object and all that are in it."""
+    found = [code]
+    while found:
+        code = found.pop()
+        yield code
+        found += [constant for constant in code.co_consts if _type(constant) is _type(code)]
+
+
+def _blocks_of(code: "CodeType") -> "list[tuple[int, Optional[int]]]":
+    """Give where in the instructions of a code object each line begins, and which it is."""
+    if sys.version_info < (3, 10):
+        return [*dis.findlinestarts(code)]
+    return [(start, line) for start, _, line in code.co_lines()]
+
+
+def _possible_arcs(code: "CodeType") -> "set[int]":
+    """Give all arcs that can be in a code object, packed, and others that cannot."""
+    blocks = _blocks_of(code)
+    numbers = _numbers_of_blocks(blocks, _len(code.co_code))
+    following: list[set[int]] = [{number + 1} for number in _range(_len(blocks))]
+    if following:
+        following[-1] = _set()
+    for origin, end, target in _jumps_in(code):
+        if target >= _len(numbers) or not blocks:
+            continue
+        for number in _range(numbers[origin], numbers[min(end, _len(numbers) - 1)] + 1):
+            following[number].add(numbers[target])
+    first = code.co_firstlineno
+    arcs = _set()
+    for number, (_, line) in enumerate(blocks):
+        if line is None:
+            continue
+        arcs |= {_packed(line, -first), _packed(-first, line)}
+        arcs |= {_packed(line, to) for to in _lines_reached(blocks, following, number)}
+    return arcs
+
+
+def _lines_reached(
+    blocks: "list[tuple[int, Optional[int]]]", following: "list[set[int]]", number: int
+) -> "set[int]":
+    """Give the lines of the blocks after one, past those that are of no line or of its own."""
+    lines = _set()
+    own = blocks[number][1]
+    past = {number}
+    left = [*following[number]]
+    while left:
+        each = left.pop()
+        line = blocks[each][1]
+        if line is not None:
+            lines.add(line)
+        if (line is None or line == own) and each not in past:
+            past.add(each)
+            left += following[each]
+    return lines
+
+
+def _numbers_of_blocks(blocks: "list[tuple[int, Optional[int]]]", size: int) -> "list[int]":
+    """Give for each instruction, by its offset, the number of its block."""
+    numbers: list[int] = []
+    ends = [start for start, _ in blocks[1:]] + [size]
+    for number, end in enumerate(ends):
+        numbers += [number] * (end - _len(numbers))
+    return numbers
+
+
+def _jumps_in(code: "CodeType") -> "Iterator[tuple[int, int, int]]":
+    """Give from where to where it can be that instructions are gone on with at an offset."""
+    content = code.co_code
+    operations = content[::2].translate(_IS_JUMP)
+    at = operations.find(1)
+    while at >= 0:
+        offset = 2 * at
+        target = _target(content, offset)
+        end = target - 2 if content[offset] in _PROTECTS else offset
+        yield offset, end, target
+        at = operations.find(1, at + 1)
+    table = getattr(code, "co_exceptiontable", b"")
+    numbers = _numbers_in(table)
+    for start in numbers:
+        length, target, _ = next(numbers), next(numbers), next(numbers)
+        yield 2 * start, 2 * (start + length - 1), 2 * target
+
+
+def _target(content: bytes, offset: int) -> int:
+    """Give the offset that a jump leads to."""
+    operation = content[offset]
+    argument = content[offset + 1]
+    shift, before = 8, offset - 2
+    while before >= 0 and content[before] == _EXTENDED_ARG:
+        argument |= content[before + 1] << shift
+        shift, before = shift + 8, before - 2
+    if operation in _ABSOLUTE:
+        return argument * _UNIT
+    following = offset + 2
+    while following < _len(content) and content[following] == _CACHE:
+        following += 2  # distances count from after the inline caches
+    return following - 2 * argument if operation in _BACKWARD else following + argument * _UNIT
+
+
+def _numbers_in(table: bytes) -> "Iterator[int]":
+    """Read a table of exceptions, see `Objects/exception_handling_notes.txt` of CPython."""
+    number = 0
+    for byte in table:
+        number = number << 6 | byte & 63
+        if not byte & 64:
+            yield number
+            number = 0
+
+
+def _packed(first: int, second: int) -> int:
+    packed = _abs(first) | _abs(second) << 28
+    if first < 0:
+        packed |= _FROM_IS_NEGATIVE
+    return packed | _TO_IS_NEGATIVE if second < 0 else packed
+
+
+def _unpacked(packed: int) -> "tuple[int, int]":
+    first, second = packed & _LINE, packed >> 28 & _LINE
+    return (
+        -first if packed & _FROM_IS_NEGATIVE else first,
+        -second if packed & _TO_IS_NEGATIVE else second,
+    )
+
+
+def _map_without_descriptor(recorder: "Any") -> None:
+    """Have the recorder's mappings keep no descriptor, as they do from Python 3.13 on.
+
+    Before that `mmap` keeps a duplicate, which the application would find. Memory of no file needs
+    none; what it maps is put in its place.
+    """
+    try:
+        import _ctypes
+        import mmap
+    except ImportError:
+        return
+
+    class Pointer(_ctypes._SimpleCData):  # type: ignore[type-arg]
+        _type_ = "P"
+
+    class Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
+        _type_ = "c"
+
+    try:
+        itself: Any = None
+        function = _ctypes.dlsym(_ctypes.dlopen(itself, 2), "mmap")
+    except OSError:
+        return
+    call, address_of = _ctypes.call_function, _ctypes.addressof
+    new, shared, protection = mmap.mmap, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE
+    fixed = 0x10
+    otherwise = recorder._map
+
+    def map_file(descriptor: int, size: int) -> "Any":
+        try:
+            memory = new(-1, size)
+            address = address_of(Byte.from_buffer(memory))
+            flags = shared | fixed
+            place = Pointer(address), Pointer(size), protection, flags, descriptor, Pointer(0)
+            if call(function, place) == -1:
+                return otherwise(descriptor, size)
+        except (OSError, ValueError):
+            return None
+        return memoryview(memory)
+
+    recorder._map = map_file

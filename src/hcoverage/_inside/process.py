@@ -1,0 +1,297 @@
+"""Start measuring in one process of a session: the recorder where it can, coverage.py elsewhere.
+
+Runs in whatever Python the measured command starts, from a copy in the session's private directory
+(`_session.startup_directory`) beside both cores. So it stands alone, nothing in it is
+newer than Python 3.8, and no error of its own reaches the application.
+"""
+
+import os
+import sys
+from marshal import loads
+
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# What the session says is appended to the copy, see `Settings`: a module of its own would cost each
+# start another file to find and load.
+RECORDER_SINCE: "tuple[int, int] | None" = None
+DATA_DIR = CONTEXT = ""
+# What coverage.py is told where it measures: a `.coveragerc`, and the same as JSON, which loses
+# nothing, for each that is new enough to take it (`CoverageConfig.serialize`, 7.10).
+RCFILE = SERIALIZED = ""
+# Where plugins may be that are the project's own.
+PLUGIN_DIRECTORY = ""
+# Where the rcfile does not say it, as in containers.
+DATA_FILE = ""
+BRANCH = False
+SKIP: "tuple[str, ...]" = ()
+KEEP: "frozenset[str]" = frozenset()
+# As the recorder takes it, where the session will find the same sources.
+SETTLED_BEFORE = 0
+# The session's own root directory and container. The kernel takes as long to tell a process its
+# mounts as to make it a recording.
+ROOT: "tuple[int, int] | None" = None
+CONTAINER = ""
+# Compiled modules of the recorder, which are appended where this one is compiled, see
+# `_session.startup_directory`: a process reads one file.
+PARTS: "dict[str, bytes]" = {}
+
+_started = False
+recorder: "Any" = None
+
+
+def start() -> None:
+    """Start measuring this process, once, whichever door was first to ask for it."""
+    global _started  # noqa: PLW0603 - one process, one measuring
+    if _started:
+        return
+    _started = True
+    try:
+        if not _start_recorder():
+            _start_coverage()
+    except Exception as error:  # noqa: BLE001 - site would print it on the application's stderr
+        _note(error)
+
+
+def _start_recorder() -> bool:
+    if RECORDER_SINCE is None or sys.version_info < RECORDER_SINCE:
+        return False
+    global recorder  # noqa: PLW0603 - as above
+    load = _load_part if PARTS else None
+    recorder = load("_hcoverage_recorder") if load else __import__("_hcoverage_recorder")
+    is_here = _is_here()
+    started = recorder.start(
+        DATA_DIR,
+        branch=BRANCH,
+        context=CONTEXT,
+        container=CONTAINER if is_here else None,
+        skip=SKIP,
+        keep=KEEP,
+        settled_before=SETTLED_BEFORE if is_here else 0,
+        load=load,
+    )
+    if started and _has_contexts():
+        reader, text = _find_context()
+        recorder_contexts().follow(recorder, reader, text)
+    return bool(started)
+
+
+def _is_here() -> bool:
+    root = os.stat("/")
+    return (root.st_dev, root.st_ino) == ROOT
+
+
+def recorder_contexts() -> "Any":
+    """Load what attributes what is recorded."""
+    directory = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, directory)
+    try:
+        import _hcoverage_recorder_contexts  # type: ignore[import-not-found]
+    finally:
+        sys.path.remove(directory)
+    return _hcoverage_recorder_contexts
+
+
+def _load_part(name: str) -> "Any":
+    code = loads(PARTS[name])
+    module = type(sys)(name)
+    module.__file__ = code.co_filename
+    module.__builtins__ = __builtins__  # type: ignore[attr-defined] # one copy for all
+    exec(code, module.__dict__)
+    return module
+
+
+def _start_coverage() -> None:
+    import warnings
+
+    coverage = _import_coverage()
+    if coverage is None:
+        return
+    if not _has_tracer() and _is_subinterpreter():
+        raise RuntimeError("coverage.py does not measure subinterpreters")
+    container = "" if ROOT else _name_of_container()
+    image = os.environ.get("HCOVERAGE_IMAGE")
+    if image:
+        # A data file tells nothing but the container; of a coverage.py that is in the image, and
+        # has begun before us, by the name that `IN_CONTAINER` in `_data_directory` gives it.
+        has_begun = getattr(coverage.process_startup, "coverage", None) is not None
+        host = "in-container-" + os.uname().nodename.replace(".", "_")
+        _leave("image.%s.txt" % (host if has_begun else container), image)
+    wanted = _told_to_coverage(container)
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    if PLUGIN_DIRECTORY:
+        sys.path.append(PLUGIN_DIRECTORY)
+    try:
+        with warnings.catch_warnings():
+            # An older coverage.py does not know every option of the rcfile, and would say so.
+            warnings.simplefilter("ignore")
+            coverage.process_startup()
+    finally:
+        if PLUGIN_DIRECTORY and PLUGIN_DIRECTORY in sys.path:
+            # The last one: the application may have one of its own.
+            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(PLUGIN_DIRECTORY)]
+        _restore_environment(before)
+    import _hcoverage_autosave  # type: ignore[import-not-found]
+
+    is_here = _is_here()
+    recording = {
+        "directory": DATA_DIR,
+        "container": CONTAINER if is_here else None,
+        "settled_before": SETTLED_BEFORE if is_here else 0,
+    }
+    # Which test a line is of is known where it is saved; and what failed once is not tried again.
+    is_asked = recorder is None and not _has_contexts()
+    _hcoverage_autosave.start(container, recording if is_asked else None)
+    started = getattr(coverage.process_startup, "coverage", None)
+    if started is not None and not started.config.data_file.startswith(DATA_DIR):
+        # By `patch = subprocess`: its data is the application's own, and where that wants it.
+        _leave("itself.%s.%d.txt" % (os.uname().nodename, os.getpid()), "")
+    measuring = getattr(coverage.process_startup, "coverage", None)
+    autosave = getattr(coverage.process_startup, "hcoverage_autosave", None)
+    if _has_contexts() and measuring is not None:
+        import _hcoverage_coverage_contexts  # type: ignore[import-not-found]
+
+        reader, text = _find_context()
+        _hcoverage_coverage_contexts.follow(measuring, reader, text, autosave)
+
+
+def _restore_environment(before: "dict[str, str | None]") -> None:
+    """Give the application its environment; its children find the session by themselves."""
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+    # As a subinterpreter of this process sees it: coverage.py's own hook would print there that it
+    # cannot measure it.
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+        os.unsetenv(name)
+
+
+def _name_of_container() -> str:
+    # Its host name may be that of the machine (`docker run --network host`), its root is its own
+    # while it is there.
+    from zlib import crc32
+
+    root = os.stat("/")
+    try:
+        with open("/proc/1/stat", "rb") as file:
+            began = file.read().rpartition(b")")[2].split()[19].decode()
+    except OSError:
+        began = ""
+    # Not by a variable: its environment may have been cleared.
+    known_by = "%s %s %s" % (root.st_dev, os.uname().nodename, began)
+    return "in-%x-%x" % (root.st_ino, crc32(known_by.encode("utf-8", "replace")))
+
+
+def _told_to_coverage(container: str) -> "dict[str, str]":
+    """Give the variables by which coverage.py is told how to measure this process."""
+    # A COVERAGE_FILE that is there is for what the application measures itself.
+    wanted = {"COVERAGE_PROCESS_START": RCFILE, "COVERAGE_FILE": DATA_DIR + "/.coverage"}
+    if DATA_FILE:
+        wanted["COVERAGE_FILE"] = DATA_FILE + "." + container
+    core = ""
+    if not _has_tracer():
+        # Ours was compiled for another Python; without being asked coverage.py would print that.
+        core = "pytrace"
+    elif _has_contexts() and "COVERAGE_CORE" not in os.environ:
+        core = "ctrace"  # `sysmon`, the default since 3.14, has no contexts.
+    if core:
+        wanted["COVERAGE_CORE"] = core
+    if SERIALIZED:
+        import base64
+        import json
+
+        settings = json.loads(SERIALIZED)
+        settings["core"] = core or settings["core"]
+        encoded = base64.b64encode(json.dumps(settings).encode())
+        wanted["COVERAGE_PROCESS_CONFIG"] = encoded.decode()
+    return wanted
+
+
+def _has_contexts() -> bool:
+    return "HCOVERAGE_CONTEXT_FILE" in os.environ or "HCOVERAGE_CONTEXT" in os.environ
+
+
+def _find_context() -> "tuple[Any, str]":
+    """Give what tells for what this process runs: a file to follow, or None, and what it is now."""
+    reader = None
+    name = os.path.basename(os.getenv("HCOVERAGE_CONTEXT_FILE", ""))
+    if name:
+        try:
+            import _hcoverage_context_reader  # type: ignore[import-not-found]
+
+            reader = _hcoverage_context_reader.ContextReader(os.path.join(DATA_DIR, name))
+        except (ImportError, OSError, ValueError):
+            pass  # The session is over, or there are no shared mappings here.
+    return reader, os.getenv("HCOVERAGE_CONTEXT", "")
+
+
+def _import_coverage() -> "Any":
+    try:
+        import coverage
+    except ImportError:
+        here = os.path.dirname(os.path.abspath(__file__))
+        # In a container it is one for this Python: what is newer may not run on it.
+        directory = os.path.join(here, "lib-%d.%d" % sys.version_info[:2])
+        if not os.path.isdir(directory):
+            directory = os.path.join(here, "lib")
+        has_told = _pass_on(os.path.join(directory, "note.txt"))
+        sys.path.append(directory)
+        try:
+            import coverage
+        except ImportError:
+            if not has_told:
+                raise
+            return None
+        finally:
+            sys.path.remove(directory)
+    return coverage
+
+
+def _pass_on(note: str) -> bool:
+    """Tell what is to be told of this Python: its name, and then its text."""
+    try:
+        with open(note, encoding="utf-8") as file:
+            name, _, text = file.read().partition("\n")
+    except OSError:
+        return False
+    _leave(name, text)
+    return True
+
+
+def _has_tracer() -> bool:
+    try:
+        import coverage.tracer
+    except ImportError:
+        return False
+    return hasattr(coverage.tracer, "CTracer")
+
+
+def _is_subinterpreter() -> bool:
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        try:
+            interpreters = __import__(name)
+        except ImportError:
+            continue
+        return bool(interpreters.get_current() != interpreters.get_main())
+    return False
+
+
+def _note(error: Exception) -> None:
+    name = f"problem.{os.uname().nodename}.{os.getpid()}.txt"
+    _leave(name, f"{sys.executable}: {type(error).__name__}: {error}")
+
+
+def _leave(name: str, text: str) -> None:
+    try:
+        with open(os.path.join(DATA_DIR, name), "w") as note:
+            note.write(text)
+    except OSError:
+        pass

@@ -1,0 +1,717 @@
+"""Records which way branches go, on Python 3.12 and 3.13: the recorder's part for branches there.
+
+`sys.monitoring` has one BRANCH event for both ways there, and `DISABLE` ends it for both. So it is
+kept on only where nothing else that fires once would tell that the other way was gone, too: a jump,
+a return, another branch, or the start of a line that is entered from nowhere else. Exceptions that
+leave a line have events of their own. All of it is marked by its place in the bytecode, which is
+put beside the marks; what that means for lines, the reader tells (``_read.branches``). What can be
+known
+from bytecode is in ``recorder_flow``.
+
+Loaded by ``recorder`` where branches are wanted, from beside it and under its name, so that it can
+be copied with it. Like the recorder it is a guest: no lock, no output, and no exception of its own
+reaches the application; it calls no name that is looked up later than when it is loaded.
+"""
+
+import sys
+from posix import getpid as _getpid
+
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, FrameType
+    from typing import Any, Final, Optional
+
+    from hcoverage._inside.recorder import Marks, _Recorder
+    from hcoverage._inside.recorder_contexts import Contexts
+
+_traceback_of: "Final[Callable[[BaseException], Any]]" = BaseException.__dict__[
+    "__traceback__"
+].__get__
+_from_bytes: "Final" = int.from_bytes
+_bytes: "Final" = bytes
+_id: "Final" = id
+_len: "Final" = len
+_list: "Final" = list
+_set: "Final" = set
+_sum: "Final" = sum
+_is_subclass: "Final" = issubclass
+_type: "Final" = type
+_end_of_iteration: "Final" = StopAsyncIteration
+
+# The format, as told in docs/recording-format.md.
+BRANCHES_KIND: "Final" = b"BRCH"
+ARCS_KIND: "Final" = b"ARCS"
+ONE_ARC: "Final" = 1
+RAISED: "Final" = 3
+BY_INSTRUCTION: "Final" = 1
+_OUTSIDE: "Final" = -1
+
+# The bytes that each code unit has: that a line started there or an instruction ran; that it jumped
+# or was left otherwise; that a branch ran on.
+_LEFT: "Final" = 1
+_RAN_ON: "Final" = 2
+_MARKS: "Final" = 3
+
+# CO_OPTIMIZED, see the `inspect` module: a function, which may run more than once.
+_FUNCTION: "Final" = 1
+# Kept events in code that is longer are looked up in a slower way.
+_FASTEST: "Final" = 1 << 14
+# CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR, see the `inspect` module.
+_GENERATORS: "Final" = 0x20 | 0x80 | 0x200
+_VERSION: "Final" = sys.version_info[:2]
+_FIRST_ENTRIES: "Final" = 512
+_LARGEST_ENTRIES: "Final" = 1 << 14
+_ENTRY_PRIME: "Final" = 65521
+
+
+def monitor(
+    names: "dict[str, Any]",
+    monitoring: "Any",
+    tool: int,
+    recorder: "_Recorder",
+    contexts: "Optional[Contexts]" = None,
+) -> "_Branches":
+    """Have the interpreter call the recorder for lines and for what branches depend on.
+
+    Args:
+        names: Those in the recorder's module.
+        monitoring: ``sys.monitoring``.
+        tool: The tool id that the recorder has taken.
+        recorder: Where lines are marked.
+        contexts: What tells for what the process runs, if anything does.
+
+    Returns:
+        What has to be told when that changes.
+    """
+    global _current  # noqa: PLW0603 - one process, one recording
+    branches = _current
+    if branches is None or contexts is None:
+        branches = _current = _Branches(names, monitoring, tool, recorder)
+    branches.contexts = contexts
+    _register(branches, monitoring, tool, recorder, contexts)
+    return branches
+
+
+# What code is known, also where contexts begin later than recording.
+_current: "Optional[_Branches]" = None
+
+
+def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls.
+    branches: "_Branches",
+    monitoring: "Any",
+    tool: int,
+    recorder: "_Recorder",
+    contexts: "Optional[Contexts]",
+) -> None:
+    """Register the callbacks: closures over local variables, see `recorder._monitor_lines`."""
+    events = monitoring.events
+    disable = monitoring.DISABLE
+    again = disable if contexts is None or contexts._reader is None else None
+    look: Callable[[], None] = _nothing if contexts is None else contexts.look
+    identity, traceback_of = _id, _traceback_of
+    find_frame = branches.find_frame
+    fails, line_fails = recorder.start_fails, recorder.line_fails
+    regions, mark = recorder.regions, recorder.mark
+    region_of = branches.region_of
+    codes_get, plain_get, usual = branches.codes.get, branches.plain.get, branches.usual
+    instructions_of = branches.instructions
+    watch, set_local_events = branches.watch, monitoring.set_local_events
+    watched: set[int] = _set()
+    absent = object()
+
+    def code_starts(code: "CodeType", _offset: int) -> object:
+        try:
+            look()
+            if identity(code) in watched:
+                return again
+            if code.co_name == "__annotate__":
+                return disable
+            filename = code.co_filename
+            if filename not in regions and filename[:1] != "<":
+                set_local_events(tool, code, 0)  # not for what Cython compiled: SystemError
+            if region_of(filename) is None:
+                return disable
+            watch(code)
+            if again is None:
+                watched.add(identity(code))
+                branches.pinned.append(code)
+        except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
+            return fails(error, disable)
+        return again
+
+    # Where the application is at the edge of its stack, all is asked again.
+    def line_runs(code: "CodeType", line: int) -> object:
+        filename = code.co_filename
+        try:
+            look()
+            region: Any = regions.get(filename, absent)
+            if region is absent:
+                region = region_of(filename)
+            if region is None:
+                return disable
+            known = codes_get(identity(code))
+            if known is not None:
+                frame = find_frame().f_back
+                known.mark(frame.f_lasti >> 1)
+            region[line] = mark
+        except BaseException as error:  # noqa: BLE001
+            return line_fails(filename, line, error, disable)
+        return disable
+
+    def instruction_runs(code: "CodeType", offset: int) -> object:
+        try:
+            look()
+            known = codes_get(identity(code))
+            if known is not None:
+                known.runs(offset >> 1)
+            else:
+                marks = instructions_of(code)
+                if marks is not None:
+                    marks[offset] = mark
+        except BaseException as error:  # noqa: BLE001
+            return fails(error, disable)
+        return disable
+
+    def branch_goes(code: "CodeType", offset: int, destination: int) -> object:
+        try:
+            if usual[destination] is code:
+                return None
+        except IndexError:
+            pass
+        try:
+            look()
+            known = codes_get(identity(code))
+            if known is not None and known.goes(offset >> 1, destination >> 1):
+                return None
+        except BaseException as error:  # noqa: BLE001
+            return fails(error, disable)
+        return disable
+
+    def code_is_left(code: "CodeType", offset: int, _other: object) -> object:
+        try:
+            look()
+            known = codes_get(identity(code))
+            if known is not None:
+                known.leaves(offset >> 1)
+                return disable
+            plain = plain_get(identity(code))
+            if plain is not None:
+                frame = find_frame().f_back
+                plain.leaves(offset >> 1, frame.f_lineno)
+        except BaseException as error:  # noqa: BLE001
+            return fails(error, disable)
+        return disable
+
+    def exception_goes_on(code: "CodeType", offset: int, error: BaseException) -> None:
+        known = codes_get(identity(code))
+        if known is not None:
+            try:
+                frame = find_frame().f_back
+                known.reraised[frame] = (error, offset >> 1)
+            except BaseException as other:  # noqa: BLE001
+                fails(other, disable)
+
+    def exception_is_handled(code: "CodeType", offset: int, error: BaseException) -> None:
+        known = codes_get(identity(code))
+        if known is None:
+            return
+        try:
+            # As often: from where the head of its traceback says, unless it was raised again.
+            if not known.reraised and (traceback_of(error).tb_lasti, offset) in known.handled:
+                return
+            frame = find_frame().f_back
+            known.handles(frame, offset, error)
+        except BaseException as other:  # noqa: BLE001
+            fails(other, disable)
+
+    def exception_leaves(code: "CodeType", _offset: int, error: BaseException) -> None:
+        known: Any = codes_get(identity(code)) or plain_get(identity(code))
+        if known is None:
+            return
+        try:
+            frame = find_frame().f_back
+            if known.reraised or frame.f_lasti not in known.unwound:
+                known.unwinds(frame, error)
+        except BaseException as other:  # noqa: BLE001
+            fails(other, disable)
+
+    for event, callback in (
+        (events.PY_START, code_starts),
+        (events.LINE, line_runs),
+        (events.INSTRUCTION, instruction_runs),
+        (events.BRANCH, branch_goes),
+        (events.JUMP, code_is_left),
+        (events.PY_RETURN, code_is_left),
+        (events.RERAISE, exception_goes_on),
+        (events.EXCEPTION_HANDLED, exception_is_handled),
+        (events.PY_UNWIND, exception_leaves),
+    ):
+        monitoring.register_callback(tool, event, callback)
+    exceptions = events.RERAISE | events.EXCEPTION_HANDLED | events.PY_UNWIND
+    monitoring.set_events(tool, events.PY_START | exceptions)
+
+
+def _nothing() -> None:
+    pass
+
+
+class _Branches:
+    """What is known of all code with branches."""
+
+    def __init__(
+        self,
+        names: "dict[str, Any]",
+        monitoring: "Any",
+        tool: int,
+        recorder: "_Recorder",
+    ) -> None:
+        self.flow: Any = names["_part"](names["_FLOW_PART"])
+        self.opcodes = self.flow.OPCODES[_VERSION]
+        self.recorder = recorder
+        # By the `id` of code objects, which are kept, so that it is nobody else's.
+        self.codes: dict[int, _Code] = {}
+        self.plain: dict[int, _PlainCode] = {}
+        self.pinned: list[CodeType] = []
+        # At the destination of a branch that is kept, the code in which it went there before.
+        self.usual: list[Optional[CodeType]] = []
+        self.checksum: Callable[[bytes], int] = names["checksum"]
+        self.find_frame: Callable[[], Any] = names["_frame_finder"]()
+        self._same: dict[tuple[object, ...], _Code] = {}
+        self._logs: dict[str, _Log] = {}
+        self._monitoring = monitoring
+        self._tool = tool
+        self._take_tool: Callable[[], Optional[int]] = names["_tool_taker"](monitoring)
+        self.contexts: Optional[Contexts] = None
+        self._long_tables: tuple[int, int] = names["_LONG_LINE_TABLES"]
+        self._bytes_of_a_name: int = names["_BYTES_OF_A_NAME"]
+        self._watch_lines: Callable[[CodeType], None] = names["line_watcher"](
+            monitoring, tool, recorder, names["_LONG_LINE_TABLES"]
+        )
+
+    def region_of(self, filename: str) -> "Optional[Marks]":
+        """Where the lines of a file are marked."""
+        if self.contexts is not None:
+            return self.contexts.region(filename)
+        try:
+            return self.recorder.regions[filename]
+        except KeyError:
+            return self.recorder.add_source(filename)
+
+    def instructions(self, code: "CodeType") -> "Optional[Marks]":
+        """Where the instructions of long code without branches are marked."""
+        marks = self.recorder.instructions.get(code.co_linetable)
+        if marks is None and self.contexts is not None:
+            marks = self.contexts.instructions(code)
+        return marks
+
+    def begin_anew(self) -> "list[object]":
+        """Mark all that is seen again, as seen in another context.
+
+        Returns:
+            Where it was marked before.
+        """
+        before: list[object] = [known.begin_anew() for known in _list(self._same.values())]
+        for plain in _list(self.plain.values()):
+            plain.begin_anew()
+        for log in _list(self._logs.values()):
+            log.begin_anew()
+        self.usual[:] = [None] * _len(self.usual)
+        return before
+
+    def watch(self, code: "CodeType") -> None:
+        """Have told what has to be known of a code object."""
+        content = code.co_code
+        if not self.flow.has_branches(self.opcodes, content):
+            self._watch_plain(code)
+            return
+        if _id(code) in self.codes:
+            return
+        try:
+            tables = (code.co_linetable, code.co_exceptiontable)
+            same = (code.co_filename, code.co_firstlineno, content, *tables)
+            known = self._same.get(same)
+            if known is None:
+                known = self._same.setdefault(same, _Code(self, code, content))
+            known.make_room()
+        except RecursionError:
+            raise
+        except BaseException as error:  # noqa: BLE001
+            self.recorder.writer.note_loss(error)
+            self._watch_lines(code)
+            return
+        self.pinned.append(code)
+        self.codes[_id(code)] = known
+        self._set_events(code, known)
+
+    def is_long(self, code: "CodeType") -> bool:
+        """Whether LINE events are slow in it, see `_LONG_LINE_TABLES` in the recorder.
+
+        Where instructions are told in their place, more branches are kept.
+        """
+        may_be_long, is_long = self._long_tables
+        length = _len(code.co_linetable)
+        if length < may_be_long or code.co_flags & _FUNCTION:
+            return length >= is_long
+        return length >= is_long or (
+            length >= may_be_long + self._bytes_of_a_name * _len(code.co_names)
+        )
+
+    def _watch_plain(self, code: "CodeType") -> None:
+        """Have told the lines of code without branches, and its end.
+
+        A function or class in one line has two ways: on, and its own end.
+        """
+        monitoring, tool = self._monitoring, self._tool
+        if _id(code) not in self.plain:
+            self.pinned.append(code)
+            self.plain[_id(code)] = _PlainCode(self, code)
+        try:
+            events = monitoring.events.LINE
+            if _len(code.co_linetable) >= self._long_tables[0]:
+                self._watch_lines(code)
+                events = monitoring.get_local_events(tool, code)
+            monitoring.set_local_events(tool, code, events | monitoring.events.PY_RETURN)
+        except ValueError:
+            pass  # The application freed the tool id, which it never took.
+
+    def is_return(self, operations: bytes, last: int) -> bool:
+        """Whether coverage.py takes the end of code for one.
+
+        That of a generator which waits where it yields is none.
+        """
+        if last == _len(operations) - 1:
+            return True
+        place = last + 1 if _VERSION == (3, 12) else last
+        return 0 <= place < _len(operations) and operations[place] != self.opcodes.resume
+
+    def log(self, filename: str) -> "_Log":
+        """Where exceptions in a file are written down."""
+        try:
+            return self._logs[filename]
+        except KeyError:
+            recorder = self.recorder
+            log = _Log(recorder.writer, recorder.sources[filename])
+            return self._logs.setdefault(filename, log)
+
+    def _set_events(self, code: "CodeType", known: "_Code") -> None:
+        monitoring, tool = self._monitoring, self._tool
+        events = monitoring.events
+        wanted = events.BRANCH | events.JUMP | events.PY_RETURN
+        if not known.by_instruction:
+            wanted |= events.LINE
+        try:
+            if known.by_instruction or known.untold:
+                self._set_with_instructions(code, wanted | events.INSTRUCTION)
+            else:
+                monitoring.set_local_events(tool, code, wanted)
+        except ValueError:
+            pass  # The application freed the tool id, which it never took.
+
+    def _set_with_instructions(self, code: "CodeType", wanted: int) -> None:
+        """As `recorder_long_code.watch` does it: there is a second tool from the beginning."""
+        monitoring, tool = self._monitoring, self._tool
+        second = self._take_tool()
+        if second is None:
+            self.recorder.writer.note_loss(_NoToolError())
+            monitoring.set_local_events(tool, code, wanted)
+            return
+        try:
+            events = monitoring.events
+            rare = events.STOP_ITERATION if code.co_flags & _GENERATORS else events.PY_YIELD
+            monitoring.set_local_events(second, code, rare)
+            monitoring.set_local_events(tool, code, wanted | rare)
+            monitoring.set_local_events(second, code, 0)
+        finally:
+            monitoring.free_tool_id(second)
+
+
+class _NoToolError(Exception):
+    """There is no second tool id: a debugger's may make CPython forget what we wanted."""
+
+    errno = 16  # EBUSY
+
+
+class _Code:
+    """A code object with branches, or several that are the same."""
+
+    def __init__(self, branches: "_Branches", code: "CodeType", content: bytes) -> None:
+        flow = branches.flow
+        opcodes = branches.opcodes
+        self.count = _len(content) >> 1
+        self.by_instruction = branches.is_long(code)
+        self._branches = branches
+        self._filename = code.co_filename
+        self._first = code.co_firstlineno
+        table, exceptions = code.co_linetable, code.co_exceptiontable
+        lengths = [self.by_instruction * BY_INSTRUCTION]
+        lengths += [_len(content), _len(table), _len(exceptions)]
+        self._facts = b"".join([number.to_bytes(4, "little") for number in lengths])
+        self._facts += content + table + exceptions
+        self._name = branches.checksum(self._facts)
+        self._flow = flow.Flow(
+            opcodes,
+            content,
+            flow.lines_by_unit(code.co_lines(), self.count),
+            flow.handlers_of(exceptions),
+            by_instruction=self.by_instruction,
+        )
+        self.untold = _set(self._flow.untold_ends())
+        self._code = code
+        self._marks: Optional[Marks] = None
+        self._seen: set[tuple[int, int]] = _set()
+        self._kept: set[tuple[int, int]] = _set()
+        self._raised: set[tuple[int, int]] = _set()
+        # By offsets, what need not be looked at again.
+        self.handled: set[tuple[int, int]] = _set()
+        self.unwound: set[int] = _set()
+        # What goes on through its frames, and from where.
+        self.reraised: dict[FrameType, tuple[BaseException, int]] = {}
+
+    def make_room(self) -> "Marks":
+        """Make room for marks where there is none yet.
+
+        Raises:
+            OSError: There is no room on the disk, or the directory cannot be written to.
+            OverflowError: The code object says that it begins in a line below zero.
+        """
+        if self._marks is not None:
+            return self._marks
+        recorder = self._branches.recorder
+        source, count = recorder.sources[self._filename], _MARKS * self.count
+        segment, position = recorder.writer.add_record(
+            BRANCHES_KIND, source, self._first, count, self._facts
+        )
+        marks = self._marks = segment.marks(position, count)
+        return marks
+
+    def begin_anew(self) -> "Optional[Marks]":
+        """Forget what was seen."""
+        before, self._marks = self._marks, None
+        self._seen = _set()
+        self._kept = _set()
+        self._raised = _set()
+        self.handled = _set()
+        self.unwound = _set()
+        return before
+
+    def mark(self, index: int) -> None:
+        """Mark something that happened."""
+        try:
+            marks = self._marks
+            if marks is None:
+                marks = self.make_room()
+            marks[index] = self._branches.recorder.mark
+        except RecursionError:
+            raise
+        except BaseException as error:  # noqa: BLE001
+            self._branches.recorder.writer.note_loss(error)
+
+    def runs(self, place: int) -> None:
+        """An instruction is about to run."""
+        if self.by_instruction:
+            self.mark(place)
+        if place in self.untold:
+            self.mark(_LEFT * self.count + place)
+
+    def leaves(self, place: int) -> None:
+        """A jump or a return happens."""
+        self.mark(_LEFT * self.count + place)
+
+    def goes(self, place: int, way: int) -> bool:
+        """A branch goes one way.
+
+        Returns:
+            Whether that has to be told again.
+        """
+        if (place, way) in self._kept:
+            return True
+        if (place, way) not in self._seen:
+            following = self._flow.following(place)
+            if way != following and way != self._flow.targets.get(place):
+                self._branches.recorder.writer.note_loss(_StrangeBranchError())
+            self.mark((_RAN_ON if way == following else _LEFT) * self.count + place)
+            self._seen.add((place, way))
+        return self._is_kept(place, way)
+
+    def _is_kept(self, place: int, way: int) -> bool:
+        flow = self._flow
+        following = flow.following(place)
+        other = flow.targets.get(place, following) if way == following else following
+        if (place, other) in self._seen or other == way or flow.is_told(place, other):
+            return False
+        ways = _sum(
+            [flow.operations[each] in flow.opcodes.branches for each in flow.entries.get(way, ())]
+        )
+        if ways + (way == following) == 1 and way < _FASTEST:
+            usual = self._branches.usual
+            if 2 * way >= _len(usual):
+                usual.extend([None] * (4 * way + 1 - _len(usual)))
+            usual[2 * way] = self._code
+        self._kept.add((place, way))
+        return True
+
+    def handles(self, frame: "FrameType", offset: int, error: BaseException) -> None:
+        """An exception is handled here."""
+        handler = offset >> 1
+        raised = self._reraised_at(frame, error)
+        if raised is None:
+            last = _traceback_of(error).tb_lasti  # its head is of this frame
+            raised = last >> 1
+            flow = self._flow
+            if flow.operations[handler] != flow.opcodes.end_async_for:
+                self._note(raised, handler)
+                self.handled.add((last, offset))
+            elif _is_subclass(_type(error), _end_of_iteration):
+                self._note(raised, handler)
+            # Else it goes on from there, of which there is another event.
+        else:
+            self._note(raised, handler)
+
+    def unwinds(self, frame: "FrameType", error: BaseException) -> None:
+        """An exception leaves the code."""
+        last = frame.f_lasti
+        raised = self._reraised_at(frame, error)
+        is_return = self._branches.is_return(self._flow.operations, last >> 1)
+        if raised is None:
+            raised = last >> 1
+            self.unwound.add(last)
+        if is_return:
+            self._note(raised, _OUTSIDE)
+
+    def _reraised_at(self, frame: "FrameType", error: BaseException) -> "Optional[int]":
+        found = self.reraised.pop(frame, None)
+        return found[1] if found is not None and found[0] is error else None
+
+    def _note(self, raised: int, where: int) -> None:
+        if (raised, where) in self._raised:
+            return
+        try:
+            if self._marks is None:
+                self.make_room()
+            self._branches.log(self._filename).write(
+                RAISED, (self._first, self._name, raised, where)
+            )
+            self._raised.add((raised, where))
+        except RecursionError:
+            raise
+        except BaseException as error:  # noqa: BLE001
+            self._branches.recorder.writer.note_loss(error)
+
+
+class _PlainCode:
+    """A code object without branches: only how it ends matters."""
+
+    __slots__ = ("_branches", "_code", "_ends", "reraised", "unwound")
+
+    def __init__(self, branches: "_Branches", code: "CodeType") -> None:
+        self._branches = branches
+        self._code = code
+        self._ends: set[int] = _set()
+        self.unwound: set[int] = _set()
+        self.reraised = ()
+
+    def begin_anew(self) -> None:
+        """Forget what was seen."""
+        self._ends = _set()
+        self.unwound = _set()
+
+    def leaves(self, place: int, line: "Optional[int]") -> None:
+        """It ends in a line."""
+        if place in self._ends:
+            return
+        if line is None:
+            for start, _, each in self._code.co_lines():
+                if start > 2 * place:
+                    break
+                line = each or line
+            if line is None:
+                return
+        first = self._code.co_firstlineno
+        try:
+            log = self._branches.log(self._code.co_filename)
+            log.write(ONE_ARC, (line, -first))
+            self._ends.add(place)
+        except RecursionError:
+            raise
+        except BaseException as error:  # noqa: BLE001
+            self._branches.recorder.writer.note_loss(error)
+
+    def unwinds(self, frame: "FrameType", _error: BaseException) -> None:
+        """An exception leaves it."""
+        place = frame.f_lasti >> 1
+        operations = self._code.co_code[::2]
+        has_begun = operations[place] != self._branches.opcodes.resume
+        if has_begun and self._branches.is_return(operations, place):
+            self.leaves(place, frame.f_lineno)
+        self.unwound.add(frame.f_lasti)
+
+
+class _StrangeBranchError(Exception):
+    """A branch went where the bytecode does not say."""
+
+    errno = 14  # EFAULT
+
+
+class _Log:
+    """The exceptions of one source file, in blocks that one thread has at a time."""
+
+    __slots__ = ("_free", "_next_size", "_source", "_writer")
+
+    def __init__(self, writer: "Any", source: bytes) -> None:
+        self._writer = writer
+        self._source = source
+        self._free: list[_Block] = []
+        self._next_size = _FIRST_ENTRIES
+
+    def begin_anew(self) -> None:
+        """Write what comes into other blocks."""
+        self._free = []
+        self._next_size = _FIRST_ENTRIES
+
+    def write(self, kind: int, numbers: "tuple[int, ...]") -> None:
+        """Write an entry.
+
+        Raises:
+            OSError: There is no room on the disk, or the directory cannot be written to.
+        """
+        body = b"".join([number.to_bytes(4, "little", signed=True) for number in numbers])
+        check = _from_bytes(body, "little") % _ENTRY_PRIME
+        content = _bytes((kind, _len(numbers))) + check.to_bytes(2, "little") + body
+        try:
+            block = self._free.pop()
+        except IndexError:
+            block = None
+        # After a fork a block is the parent's, who goes on writing in it.
+        if block is None or block.room < _len(content) or block.owner != _getpid():
+            size = self._next_size
+            if size < _LARGEST_ENTRIES:
+                self._next_size = size * 2
+            segment, position = self._writer.add_record(ARCS_KIND, self._source, 0, size)
+            block = _Block(segment, position, size)
+        try:
+            block.append(content)
+        finally:
+            self._free.append(block)
+
+
+class _Block:
+    """Room for entries in an arcs record."""
+
+    __slots__ = ("_position", "_segment", "owner", "room")
+
+    def __init__(self, segment: "Any", position: int, room: int) -> None:
+        self._segment = segment
+        self._position = position
+        self.room = room
+        self.owner = _getpid()
+
+    def append(self, content: bytes) -> None:
+        """Add an entry."""
+        self._segment.put(self._position, content)
+        self._position += _len(content)
+        self.room -= _len(content)

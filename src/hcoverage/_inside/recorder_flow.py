@@ -1,0 +1,372 @@
+"""What follows what in the bytecode of Python 3.12 and 3.13, as far as branches need it.
+
+Both the recorder (``recorder_branches``), to know which events it can do without, and the reader
+(``_read.branches``), to tell arcs from the events that were there, ask the same questions here, so
+that they cannot differ. The reader may be another Python than the one that compiled the code, so
+what is particular to a version is data (`OPCODES`). Bytecode may come from a recording, which
+anybody may have written: nothing here believes an offset before it was checked, and each question
+ends.
+
+All places are in code units, of two bytes each. Like the recorder it is a guest, and calls no name
+that is looked up later than when it is loaded.
+"""
+
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any, Final
+
+_enumerate: "Final" = enumerate
+_frozenset: "Final" = frozenset
+_len: "Final" = len
+_set: "Final" = set
+
+_NUMBERS_OF_A_HANDLER: "Final" = 4  # start, length, target, depth
+_LONGEST_ARGUMENT: "Final" = 32  # bits
+
+UNKNOWN: "Final" = -1
+"""Among the lines that something is entered from: where from cannot be told from the code."""
+
+# More are not looked at: what they lead to is taken for unknown.
+_LONGEST_CHAIN: "Final" = 200
+_MOST_SOURCES: "Final" = 128
+
+
+class Opcodes:
+    """The numbers of those instructions that branches depend on, in one version of Python."""
+
+    def __init__(self, numbers: "dict[str, int]", after_for: int) -> None:
+        """Take them.
+
+        Args:
+            numbers: By their names.
+            after_for: How many instructions past its target the end of a `for` loop goes on.
+        """
+        self.extended = numbers["EXTENDED_ARG"]
+        self.for_iter = numbers["FOR_ITER"]
+        self.branches = _frozenset(
+            [number for name, number in numbers.items() if name.startswith("POP_JUMP_IF")]
+            + [self.for_iter]
+        )
+        self.backward = _frozenset(
+            (numbers["JUMP_BACKWARD"], numbers["JUMP_BACKWARD_NO_INTERRUPT"])
+        )
+        self.silent_jump = numbers["JUMP_BACKWARD_NO_INTERRUPT"]
+        self.always = self.backward | {numbers["JUMP_FORWARD"]}
+        self.jumps = self.branches | self.always | {numbers["SEND"]}
+        self.returns = _frozenset((numbers["RETURN_VALUE"], numbers["RETURN_CONST"]))
+        self.reraise = numbers["RERAISE"]
+        self.raises = _frozenset((self.reraise, numbers["RAISE_VARARGS"]))
+        self.ends = self.always | self.returns | self.raises
+        self.resume = numbers["RESUME"]
+        self.nothing = numbers["NOP"]
+        self.end_async_for = numbers["END_ASYNC_FOR"]
+        self.make_function = numbers["MAKE_FUNCTION"]
+        # A function or class in one line has its own end in that line, beside what follows.
+        self.forks = _frozenset((self.end_async_for, self.make_function))
+        # CPython tells no lines for them (`initialize_lines` in instrumentation.c).
+        self.without_line = _frozenset(
+            (numbers["END_FOR"], numbers["END_SEND"], self.end_async_for, self.resume)
+        )
+        self.after_for = after_for
+        # By these it is known, without looking at each instruction, whether code has branches.
+        decide = self.branches | self.backward | {self.reraise, self.end_async_for}
+        self.others = bytes(number for number in range(256) if number not in decide)
+
+
+OPCODES: "Final" = {
+    (3, 12): Opcodes(
+        {
+            "EXTENDED_ARG": 144,
+            "POP_JUMP_IF_FALSE": 114,
+            "POP_JUMP_IF_TRUE": 115,
+            "POP_JUMP_IF_NONE": 129,
+            "POP_JUMP_IF_NOT_NONE": 128,
+            "FOR_ITER": 93,
+            "JUMP_FORWARD": 110,
+            "JUMP_BACKWARD": 140,
+            "JUMP_BACKWARD_NO_INTERRUPT": 134,
+            "SEND": 123,
+            "RETURN_VALUE": 83,
+            "RETURN_CONST": 121,
+            "RAISE_VARARGS": 130,
+            "RERAISE": 119,
+            "END_FOR": 4,
+            "END_SEND": 5,
+            "END_ASYNC_FOR": 54,
+            "RESUME": 151,
+            "MAKE_FUNCTION": 132,
+            "NOP": 9,
+        },
+        after_for=1,
+    ),
+    (3, 13): Opcodes(
+        {
+            "EXTENDED_ARG": 71,
+            "POP_JUMP_IF_FALSE": 97,
+            "POP_JUMP_IF_TRUE": 100,
+            "POP_JUMP_IF_NONE": 98,
+            "POP_JUMP_IF_NOT_NONE": 99,
+            "FOR_ITER": 72,
+            "JUMP_FORWARD": 79,
+            "JUMP_BACKWARD": 77,
+            "JUMP_BACKWARD_NO_INTERRUPT": 78,
+            "SEND": 104,
+            "RETURN_VALUE": 36,
+            "RETURN_CONST": 103,
+            "RAISE_VARARGS": 101,
+            "RERAISE": 102,
+            "END_FOR": 11,
+            "END_SEND": 12,
+            "END_ASYNC_FOR": 10,
+            "RESUME": 149,
+            "MAKE_FUNCTION": 26,
+            "NOP": 30,
+        },
+        after_for=2,
+    ),
+}
+"""By version: of those whose branches are recorded in this way."""
+
+
+def handlers_of(table: bytes) -> "set[int]":
+    """Where the handlers of exceptions are, by ``co_exceptiontable``."""
+    found: set[int] = _set()
+    numbers: list[int] = []
+    number = 0
+    for byte in table:
+        number = number << 6 | byte & 0x3F
+        if not byte & 0x40:
+            numbers.append(number)
+            number = 0
+            if _len(numbers) == _NUMBERS_OF_A_HANDLER:
+                found.add(numbers[2])
+                numbers = []
+    return found
+
+
+class Flow:
+    """What follows what in one code object."""
+
+    def __init__(
+        self,
+        opcodes: Opcodes,
+        content: bytes,
+        lines: "Sequence[int | None]",
+        handlers: "set[int]",
+        *,
+        by_instruction: bool,
+    ) -> None:
+        """Find the jumps.
+
+        Args:
+            opcodes: Those of its version.
+            content: Its ``co_code``.
+            lines: The line of each code unit.
+            handlers: Where exceptions are handled.
+            by_instruction: Whether its lines are told by instructions, and not by LINE events.
+        """
+        self.opcodes = opcodes
+        self.operations = operations = content[::2]
+        self.count = count = _len(operations)
+        self.lines = lines
+        self._by_instruction = by_instruction
+        self._handlers = handlers
+        self.targets: dict[int, int] = {}
+        self.entries: dict[int, list[int]] = {}
+        self._sources: dict[int, set[int]] = {}
+        jumps = opcodes.jumps
+        for place, operation in _enumerate(operations):
+            if operation in jumps:
+                target = self._target(content, place, operation)
+                if 0 <= target < count:
+                    self.targets[place] = target
+                    self.entries.setdefault(target, []).append(place)
+
+    def _target(self, content: bytes, place: int, operation: int) -> int:
+        argument = content[2 * place + 1]
+        before, shift = place - 1, 8
+        while (
+            before >= 0
+            and shift < _LONGEST_ARGUMENT
+            and self.operations[before] == self.opcodes.extended
+        ):
+            argument |= content[2 * before + 1] << shift
+            before, shift = before - 1, shift + 8
+        following = self.following(place)
+        if operation in self.opcodes.backward:
+            return following - argument
+        if operation == self.opcodes.for_iter:
+            return following + argument + self.opcodes.after_for
+        return following + argument
+
+    def following(self, place: int) -> int:
+        """The place of the next instruction, past the inline caches of this one."""
+        operations, count = self.operations, self.count
+        place += 1
+        while place < count and not operations[place]:
+            place += 1
+        return place
+
+    def _falls_from(self, place: int) -> int:
+        """The place of the instruction before, if execution goes on from there; else -1."""
+        operations = self.operations
+        place -= 1
+        while place >= 0 and not operations[place]:
+            place -= 1
+        return -1 if place < 0 or operations[place] in self.opcodes.ends else place
+
+    def sources(self, place: int) -> "set[int]":
+        """From which lines an instruction is entered such that its own line starts with that."""
+        try:
+            return self._sources[place]
+        except KeyError:
+            found: set[int] = _set()
+            self._collect_sources(place, found)
+            self._sources[place] = found
+            return found
+
+    def _collect_sources(self, place: int, found: "set[int]") -> None:
+        own = None if self._by_instruction else self.lines[place]
+        seen = {place}
+        left = [place]
+        looked_at = 0
+        while left:
+            at = left.pop()
+            entries = self.entries.get(at, ())
+            looked_at += 1 + _len(entries)
+            if at in self._handlers or at == 0 or looked_at > _MOST_SOURCES:
+                found.add(UNKNOWN)
+                return
+            before = self._falls_from(at)
+            for source in (*entries, before):
+                if source < 0:
+                    continue
+                line = self.lines[source]
+                if self.operations[source] == self.opcodes.resume:
+                    found.add(UNKNOWN)
+                elif line is None:
+                    if source not in seen:
+                        seen.add(source)
+                        left.append(source)
+                elif at != place or line != own:
+                    # From its own line nothing starts, unless something without a line is between.
+                    found.add(line)
+
+    def is_told(self, place: int, way: int) -> bool:
+        """Whether it is told by something that fires once that a branch went this way.
+
+        Args:
+            place: Of the branch.
+            way: The place it would go to.
+        """
+        line = self.lines[place]
+        if line is None:
+            return True  # Nobody asks: both ways are followed.
+        chain = 0
+        while 0 <= way < self.count:
+            here = self.lines[way]
+            operation = self.operations[way]
+            if here == line:
+                return True  # How that line is left is told where it is left.
+            if here is not None and operation not in self.opcodes.without_line:
+                return self.sources(way) == {line}
+            if operation in self.opcodes.ends or operation in self.opcodes.branches:
+                return here is None and self.sources(way) == {line}
+            chain += 1
+            if chain > _LONGEST_CHAIN:
+                return False
+            way = self.following(way)
+        return False
+
+    def untold_ends(self) -> "list[int]":
+        """Instructions that end a line from which there are branches, where no event tells that.
+
+        They are those that run on into where something else leads, too.
+        """
+        lines, operations, opcodes = self.lines, self.operations, self.opcodes
+        branching = self._branching_lines()
+        in_bodies = self._ends_of_bodies()
+        found = []
+        for target in self.entries:
+            before = self._falls_from(target)
+            if before < 0 or operations[before] in opcodes.branches:
+                continue
+            # What is left of a constant in a condition of several lines does nothing.
+            ends = lines[before] in branching or before in in_bodies
+            ends = ends or operations[before] == opcodes.nothing
+            if ends and self._is_untold(before, target):
+                found.append(before)
+        for place, target in self.targets.items():
+            ends = operations[place] == opcodes.silent_jump and lines[place] in branching
+            if ends and self._is_untold(place, target):
+                found.append(place)
+        return found
+
+    def _branching_lines(self) -> "set[int | None]":
+        """The lines that coverage.py may know more than one way on from.
+
+        That of a branch, of a function or class in one line, which has an end of its own, and the
+        last of a `finally`, which goes on to where it was entered for.
+        """
+        lines, opcodes = self.lines, self.opcodes
+        found: set[int | None] = _set()
+        for place, operation in _enumerate(self.operations):
+            if operation in opcodes.branches or operation in opcodes.forks:
+                found.add(lines[place])
+            elif operation == opcodes.reraise:
+                found.update([lines[each] for each in self.entries.get(place, ())])
+                before = self._falls_from(place)
+                if before >= 0:
+                    found.add(lines[before])
+        found.discard(None)
+        return found
+
+    def _is_untold(self, place: int, target: int) -> bool:
+        return self.lines[place] != self.lines[target] and self.sources(target) != {
+            self.lines[place]
+        }
+
+    def _ends_of_bodies(self) -> "set[int]":
+        """The ends of bodies in the line of what leads to them, though they may end elsewhere."""
+        found = _set()
+        for place, target in self.targets.items():
+            if self.operations[place] not in self.opcodes.branches:
+                continue
+            for way in (target, self.following(place)):
+                at = way
+                if at >= self.count or self.lines[at] != self.lines[place]:
+                    continue
+                while at < self.count:
+                    operation = self.operations[at]
+                    if operation in self.opcodes.ends or operation in self.opcodes.branches:
+                        break
+                    following = self.following(at)
+                    if following in self.entries:
+                        found.add(at)
+                        break
+                    at = following
+        return found
+
+
+def has_branches(opcodes: Opcodes, content: bytes) -> bool:
+    """Whether a code object has what branches of a report can depend on.
+
+    Args:
+        opcodes: Those of its version.
+        content: Its ``co_code``.
+    """
+    return bool(content[::2].translate(None, opcodes.others))
+
+
+def lines_by_unit(entries: "Iterable[tuple[int, int, int | None]]", count: int) -> "Any":
+    """The line of each code unit, from what ``co_lines`` gives."""
+    lines: list[int | None] = [None] * count
+    for start, end, line in entries:
+        if line is not None:
+            lines[start >> 1 : end >> 1] = [line] * ((end - start) >> 1)
+    return lines

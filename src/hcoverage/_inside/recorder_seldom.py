@@ -1,0 +1,203 @@
+"""What the recorder does where things are not as they mostly are.
+
+No shared mappings, no disk space, Python 3.12. Loaded by ``recorder`` as it starts, from beside it
+and under its name, so that it can be copied with it. Like the recorder it is a guest: no lock, no
+output, and no exception of its own reaches the application.
+"""
+
+from _signal import SIGXFSZ  # type: ignore[import-not-found]  # `signal` imports `enum` and more.
+from posix import (
+    O_CLOEXEC,
+    O_NOFOLLOW,
+    O_WRONLY,
+    close,
+    dup,
+    getpid,
+    open as open_file,
+    pwrite,
+    rename,
+    unlink,
+)
+
+try:
+    from _signal import sigtimedwait
+except ImportError:  # macOS
+    sigtimedwait = None
+
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+    from hcoverage._inside.recorder import Marks
+
+_STANDARD_ERROR: "Final" = 2
+# EINVAL, ENOSYS, EOPNOTSUPP; of Linux, and of macOS, where the last is that of ENOTSUP.
+_NOT_SUPPORTED: "Final" = (22, 38, 95, 45, 78, 102)
+_TOO_LARGE: "Final" = 27  # EFBIG
+
+
+def reserve_otherwise(
+    descriptor: int,
+    size: int,
+    error: OSError,
+    write_zeros: "Callable[[int, int], None]",
+) -> None:
+    """Take disk space where `posix_fallocate` could not, with SIGXFSZ blocked.
+
+    Args:
+        descriptor: Of the file.
+        size: How much of it.
+        error: What `posix_fallocate` raised, or that there is none.
+        write_zeros: Writes so many bytes into a file.
+
+    Raises:
+        OSError: There is no space, or it is more than RLIMIT_FSIZE allows.
+    """
+    # macOS has no `posix_fallocate`, and musl no emulation for file systems that cannot reserve.
+    if error.errno not in _NOT_SUPPORTED:
+        _take_size_signal(error)
+        raise error
+    try:
+        write_zeros(descriptor, size)
+    except OSError as refusal:
+        _take_size_signal(refusal)
+        raise
+
+
+def _take_size_signal(error: OSError) -> None:
+    """Take SIGXFSZ away again, which is waiting where RLIMIT_FSIZE did not allow a size."""
+    if error.errno == _TOO_LARGE and sigtimedwait is not None:
+        sigtimedwait((SIGXFSZ,), 0)
+
+
+def discard(path: str, code: int, *, tell: bool) -> None:
+    """Take an unusable segment away, or leave its name where no other file tells the loss."""
+    try:
+        if tell:
+            rename(path, "%s.lost-%d" % (path, code))
+        else:
+            unlink(path)
+    except OSError:
+        pass
+
+
+def map_above_standard_streams(map_file: "Any", descriptor: int, size: int) -> "Any":
+    """Map a file where Python 3.12 keeps a duplicate of its descriptor.
+
+    In a process started without standard streams the duplicate would become one of them, and what
+    the application prints would be written over the recording.
+    """
+    spare: list[int] = []
+    try:
+        while not spare or spare[-1] < _STANDARD_ERROR:
+            spare.append(dup(descriptor))
+        return map_file(descriptor, size)
+    finally:
+        for number in spare:
+            close(number)
+
+
+_classes: "list[Any]" = []
+
+
+def positioned_segment(path: str, size: int, is_ours: "Callable[[BaseException], bool]") -> "Any":
+    """Give a segment where the file system has no shared mappings: each store is a write.
+
+    Args:
+        path: The file.
+        size: Its size.
+        is_ours: Tells whether an error is ours, as the recorder's.
+    """
+    # Classes take longer to make than all else here to load.
+    if not _classes:
+        _classes.append(_make_class(is_ours))
+    return _classes[0](path, size)
+
+
+def _make_class(  # noqa: C901 - two classes
+    is_ours: "Callable[[BaseException], bool]",
+) -> "Any":
+    class PositionedSegment:
+        """A segment where the file system has no shared mappings: each store is a write.
+
+        The file is opened for each write, which is slow but right: a descriptor kept open may be
+        closed by the application, and its number then be that of one of its own files.
+        """
+
+        __slots__ = ("_lost", "_path", "_position", "owner", "room")
+
+        def __init__(self, path: str, size: int) -> None:
+            self._path = path
+            self._position = 0
+            self._lost = 0
+            self.owner = getpid()
+            self.room = size
+
+        def append(self, content: bytes, length: int) -> int:
+            """Add a record and return where it is."""
+            position = self._position
+            self.put(position, content)
+            self._position += length
+            self.room -= length
+            return position
+
+        def put(self, position: int, content: bytes) -> None:
+            """Write something, its first four bytes last."""
+            _write_at(self._path, position + 4, content[4:])
+            _write_at(self._path, position, content[:4])
+
+        def marks(self, position: int, count: int) -> "Marks":
+            """The bytes of the lines of a record."""
+            return PositionedMarks(self, self._path, position, count)
+
+        def note_loss(self, code: int) -> None:
+            """Count one thing that was not recorded, in the header."""
+            self._lost += 1
+            _write_at(self._path, 56, code.to_bytes(4, "little") + self._lost.to_bytes(4, "little"))
+
+    class PositionedMarks:
+        """What a `memoryview` of marks is in a mapped segment."""
+
+        __slots__ = ("_count", "_path", "_position", "_segment")
+
+        def __init__(
+            self, segment: "PositionedSegment", path: str, position: int, count: int
+        ) -> None:
+            self._segment = segment
+            self._path = path
+            self._position = position
+            self._count = count
+
+        def __setitem__(self, index: int, value: bytes) -> None:
+            """Store one mark.
+
+            Raises:
+                IndexError: There is no room for this line here.
+            """
+            if index >= self._count:
+                raise IndexError
+            try:
+                _write_at(self._path, self._position + index, value)
+            except OSError as error:
+                if not is_ours(error):
+                    raise
+                try:
+                    self._segment.note_loss(error.errno or 0)
+                except OSError as other:
+                    if not is_ours(other):
+                        raise
+
+    return PositionedSegment
+
+
+def _write_at(path: str, position: int, content: bytes) -> None:
+    descriptor = open_file(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC)
+    try:
+        pwrite(descriptor, content, position)
+    finally:
+        close(descriptor)

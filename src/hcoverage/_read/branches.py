@@ -1,0 +1,242 @@
+"""Tells arcs from what code with branches did, on Python 3.12 and 3.13.
+
+A recording has marks there, by places in the bytecode: where lines started, and which jumps,
+branches, returns and exceptions there were. An arc is what coverage.py's C tracer makes of it when
+one line starts after another in a frame. The Python that reads may be another than the one that
+ran. Which events are there, and which are not because others tell the same, is decided in
+``_inside.recorder_flow``; here is only what follows from them.
+
+What comes from a recording was written by anybody, so each walk ends, and what makes no sense leads
+to no arc.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._inside.recorder_flow import OPCODES, Flow, Opcodes, handlers_of
+from hcoverage._read.line_tables import lines_of_instructions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from hcoverage._read.definitions import Definition
+    from hcoverage._read.recording_format import BranchingCode, Raised
+
+Arc = tuple[int, int]
+
+_OUTSIDE: Final = -1
+# What has no line between two that have: a compiler makes some ten in a row.
+_LONGEST_WALK: Final = 256  # instructions
+
+
+def opcodes_of(python: str) -> Opcodes | None:
+    """Give the opcodes of a version of Python, such as ``3.13.0``, whose branches are so told."""
+    numbers = python.split(".")[:2]
+    if len(numbers) == 2 and all(number.isdecimal() for number in numbers):  # noqa: PLR2004
+        return OPCODES.get((int(numbers[0]), int(numbers[1])))
+    return None
+
+
+def lines_that_ran(codes: Iterable[BranchingCode], opcodes: Opcodes) -> Iterator[int]:
+    """Give the lines of code that tells instructions in place of lines.
+
+    Args:
+        codes: What code objects did.
+        opcodes: Those of the Python that ran.
+    """
+    for code in codes:
+        if code.by_instruction:
+            lines = _lines_of(code)
+            for place in code.started:
+                line = lines[place]
+                if line is not None and code.content[2 * place] not in opcodes.without_line:
+                    yield line
+
+
+def arcs_of(
+    codes: Iterable[BranchingCode], raised: Iterable[Raised], opcodes: Opcodes
+) -> Iterator[Arc]:
+    """Give the arcs that code objects of one source took.
+
+    Args:
+        codes: What they did; one that several processes ran may be here several times.
+        raised: The exceptions in them.
+        opcodes: Those of the Python that ran.
+    """
+    exceptions: dict[tuple[int, int], dict[int, set[int]]] = {}
+    for each in raised:
+        by_place = exceptions.setdefault((each.first, each.name), {})
+        by_place.setdefault(each.place, set()).add(each.handler)
+    for code in _together(codes):
+        yield from _Arcs(code, exceptions.get((code.first, code.name), {}), opcodes).find()
+
+
+def arcs_after_definitions(
+    definitions: Iterable[Definition],
+    ran: set[int],
+    codes: Iterable[BranchingCode],
+    opcodes: Opcodes,
+) -> Iterator[Arc]:
+    """Give the arcs from functions and classes in one line to what follows them.
+
+    In code without branches nothing else leads there. In other code the bytecode tells it.
+
+    Args:
+        definitions: Those in the source.
+        ran: The lines that ran.
+        codes: The code with branches of the same source.
+        opcodes: Those of the Python that ran.
+    """
+    outer: dict[int, list[frozenset[int | None]]] = {}
+    for code in codes:
+        lines = _lines_of(code)
+        all_lines = frozenset(lines)
+        made = {
+            line
+            for line, operation in zip(lines, code.content[::2], strict=True)
+            if operation == opcodes.make_function and line is not None
+        }
+        for line in made:
+            outer.setdefault(line, []).append(all_lines)
+    for each in definitions:
+        if each.line in ran and each.following in ran:
+            own = {None, *range(each.first, each.last + 1)}
+            if all(lines <= own for lines in outer.get(each.line, ())):
+                yield each.line, each.following
+
+
+def _together(codes: Iterable[BranchingCode]) -> Iterator[BranchingCode]:
+    """Give what was marked for one code object by several processes, as marked by one."""
+    found: dict[tuple[int, int, bytes], BranchingCode] = {}
+    for code in codes:
+        key = (code.first, code.name, code.content)
+        other = found.get(key)
+        found[key] = code if other is None else code.with_marks_of(other)
+    yield from found.values()
+
+
+def _lines_of(code: BranchingCode) -> tuple[int | None, ...]:
+    count = len(code.content) // 2
+    try:
+        return lines_of_instructions(code.line_table, code.first, count)
+    except ValueError:
+        return (None,) * count
+
+
+class _Arcs:
+    """The arcs of one code object."""
+
+    def __init__(
+        self, code: BranchingCode, exceptions: dict[int, set[int]], opcodes: Opcodes
+    ) -> None:
+        self._code = code
+        self._exceptions = exceptions
+        self._opcodes = opcodes
+        self._lines = _lines_of(code)
+        self._flow = Flow(
+            opcodes,
+            code.content,
+            self._lines,
+            handlers_of(code.exception_table),
+            by_instruction=code.by_instruction,
+        )
+        self._untold = frozenset(self._flow.untold_ends())
+        self._walked: set[tuple[int, int]] = set()
+        self._found: set[Arc] = set()
+
+    def find(self) -> set[Arc]:
+        """Give them."""
+        self._find_by_starts()
+        self._find_by_branches()
+        self._find_by_ends()
+        for place, handlers in self._exceptions.items():
+            if 0 <= place < self._flow.count and not self._is_before_start(place):
+                for handler in handlers:
+                    self._leave(place, handler)
+        return self._found
+
+    def _find_by_starts(self) -> None:
+        """Lines that started and are entered from one line only."""
+        for place in self._code.started:
+            line = self._lines[place]
+            sources = self._flow.sources(place)
+            if line is not None and len(sources) == 1:
+                (source,) = sources
+                if source >= 0 and source != line:
+                    self._found.add((source, line))
+
+    def _find_by_branches(self) -> None:
+        """Branches and jumps."""
+        flow, opcodes = self._flow, self._opcodes
+        for place in self._code.ran_on:
+            if flow.operations[place] in opcodes.branches:
+                self._leave(place, flow.following(place))
+        for place in self._code.left:
+            if flow.operations[place] in opcodes.returns:
+                self._leave(place, _OUTSIDE)
+            elif place in flow.targets:
+                self._leave(place, flow.targets[place])
+
+    def _find_by_ends(self) -> None:
+        """Instructions that ran and went on into another line."""
+        # At the start of a line, 3.13 tells that, and not the instruction as well.
+        for place in self._untold & (self._code.left | self._code.started):
+            jump = self._flow.targets.get(place)
+            self._leave(place, self._flow.following(place) if jump is None else jump)
+
+    def _is_before_start(self, place: int) -> bool:
+        """Whether something happened before the first line of the code could start."""
+        return self._flow.operations[place] == self._opcodes.resume and not (
+            self._code.content[2 * place + 1] & 3
+        )
+
+    def _leave(self, place: int, target: int) -> None:
+        """Follow what was left, if that had a line, or is entered from only one."""
+        line = self._lines[place]
+        if line is None:
+            sources = self._flow.sources(place)
+            if len(sources) != 1:
+                return  # From each of them, this was walked through.
+            (line,) = sources
+        if line >= 0:
+            self._walk(line, target)
+
+    def _walk(self, line: int, target: int) -> None:
+        """Find the lines that start after a line, through what has no line."""
+        flow, opcodes = self._flow, self._opcodes
+        left = [target]
+        steps = 0
+        while left and steps < _LONGEST_WALK:
+            steps += 1
+            place = left.pop()
+            if place == _OUTSIDE:
+                self._found.add((line, -self._code.first))
+                continue
+            if not 0 <= place < flow.count or (line, place) in self._walked:
+                continue
+            self._walked.add((line, place))
+            operation = flow.operations[place]
+            here = self._lines[place]
+            passes = here is None or operation in opcodes.without_line
+            if here == line and operation != opcodes.end_async_for:
+                continue
+            if not passes:
+                if here is not None and place in self._code.started:
+                    self._found.add((line, here))
+                continue
+            left.extend(self._after(place, operation))
+
+    def _after(self, place: int, operation: int) -> Iterator[int]:
+        """Where execution goes on after something that has no line."""
+        flow, opcodes = self._flow, self._opcodes
+        if operation in opcodes.returns:
+            if place in self._code.left:
+                yield _OUTSIDE
+        elif operation in opcodes.raises:
+            yield from self._exceptions.get(place, ())
+        else:
+            if place in flow.targets:
+                yield flow.targets[place]
+            if operation not in opcodes.always:
+                yield flow.following(place)

@@ -1,0 +1,361 @@
+"""Read coverage.py's data files and merge what they hold, straight from their tables.
+
+A batch of files becomes one `Batch`; this is what runs in worker processes, so nothing here needs
+coverage.py's own code. Each file is read whole into memory first: what is merged is what was
+there at one moment, and SQLite never acts on anything beside it. A file is in it wholly or not at
+all.
+
+Left to others: which files (`_combine`), what of it goes into the result and under which names
+(`_result.merged`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import sqlite3
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from hcoverage._read.origins import label
+from hcoverage._read.part import ARC_BITS, Key, Kind, Part
+from hcoverage._untrusted.database import (
+    ORIGINS_TABLE,
+    confined,
+    empty_tables,
+    has_bounded_arcs,
+    load,
+    page_size,
+    refuse_excess,
+)
+from hcoverage._untrusted.file import CutShortError, Stamp, UntrustedDataError, read_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hcoverage._read.origins import Origins
+
+# Where the table `meta` and its index are: pages, counted from 1.
+_META_PAGES: Final = {"meta": 3, "sqlite_autoindex_meta_1": 4}
+_WHOLE: Final = b"whole:"  # before digests of all of a file, so that none is that of a part
+
+# One string per file and context: a row of Python objects per arc would take three times as long.
+# Multiplied and not shifted, since fractions, which coverage.py does not write, then have a point.
+_ARCS: Final = (
+    f"SELECT file_id, context_id, group_concat(fromno * {1 << ARC_BITS} + tono) FROM arc "  # noqa: S608
+    "GROUP BY file_id, context_id"
+)
+_TRACERS: Final = "SELECT file_id, tracer FROM tracer ORDER BY file_id"
+
+# Of a file and a context, the arcs as `_ARCS` has them.
+_ArcRow: TypeAlias = tuple[int, int, str | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadFile:
+    """A data file that was read.
+
+    Attributes:
+        path: Where it is.
+        kind: What it has.
+        digest: The same for files of the same data, as processes that do the same write them.
+        stamp: Which file it was.
+        has_tracers: Whether plugins are named in it.
+        origin: The origin of the process that wrote it.
+        contexts: The contexts in which something ran.
+        has_origins: Whether it is told in it which origin ran what (`_result.origin_data`).
+    """
+
+    path: str
+    kind: Kind
+    digest: bytes
+    stamp: Stamp
+    has_tracers: bool
+    origin: str = ""
+    contexts: frozenset[str] = frozenset()
+    has_origins: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """A file that could not be read.
+
+    Attributes:
+        path: The file.
+        reason: Why, in words for a person.
+        is_cut_short: Whether its process was ended while it wrote it.
+    """
+
+    path: str
+    reason: str
+    is_cut_short: bool = False
+
+
+@dataclasses.dataclass
+class Batch:
+    """What came of reading some data files.
+
+    Attributes:
+        parts: What they hold, by kind.
+        files: Those that were read.
+        refused: Those that could not be.
+    """
+
+    parts: dict[Kind, Part] = dataclasses.field(default_factory=dict)
+    files: list[ReadFile] = dataclasses.field(default_factory=list)
+    refused: list[Refusal] = dataclasses.field(default_factory=list)
+
+    def add(self, other: Batch) -> None:
+        """Add what came of other files."""
+        for kind, part in other.parts.items():
+            if kind in self.parts:
+                self.parts[kind].add(part)
+            else:
+                self.parts[kind] = part
+        self.files += other.files
+        self.refused += other.refused
+
+
+def read_batch(
+    paths: Sequence[str], origins: Origins | None = None, *, are_ours: bool = False
+) -> Batch:
+    """Read data files and merge what they hold.
+
+    Args:
+        paths: The data files, absolute.
+        origins: Tells their origins, which are put before their contexts; None for contexts as they
+            are.
+        are_ours: Whether we have just written them, of what was bounded as it was read.
+
+    Returns:
+        What they hold, and which could not be read.
+    """
+    batch = Batch()
+    seen: dict[tuple[str, bytes], ReadFile] = {}
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(contextlib.closing(_Reader(are_ours=are_ours)))
+        for path in paths:
+            try:
+                content, stamp = read_regular(path)
+                digest = digest_of_data(content)
+                origin = origins.of_data_file(path) if origins else ""
+                if (origin, digest) in seen:
+                    same = seen[origin, digest]
+                    batch.files.append(dataclasses.replace(same, path=path, stamp=stamp))
+                    continue
+                before = label(origin, "") if origins else ""
+                kind, has_tracers, contexts = reader.add(path, content, batch.parts, before)
+                end = reader.origins_page
+                if not reader.meta_is_apart:
+                    digest = _WHOLE + hashlib.sha256(content).digest()
+                elif end:
+                    digest = digest_of_data(content, end)
+            except (UntrustedDataError, OSError) as error:
+                cut_short = isinstance(error, CutShortError)
+                batch.refused.append(Refusal(path, reason(error), cut_short))
+            else:
+                file = ReadFile(path, kind, digest, stamp, has_tracers, origin, contexts, bool(end))
+                seen[origin, digest] = file
+                batch.files.append(file)
+    return batch
+
+
+def digest_of_data(content: bytes, origins_page: int = 0) -> bytes:
+    """Digest all of a data file but who wrote it and when, and the origins.
+
+    That is in the pages of the table `meta`, where coverage.py made the file (`_META_PAGES`), and
+    in the counters of changes in the header. All else being the same, so are the other tables.
+
+    Args:
+        content: The content of the file.
+        origins_page: Where origins begin, which are at its end; 0 where there are none.
+    """
+    page = page_size(content)
+    counted = 32 if origins_page else 28  # of origins there are more pages or fewer
+    last = (origins_page - 1) * page if origins_page else None
+    digest = hashlib.sha256(content[:24])  # in hardware, in half the time of BLAKE2
+    for start, end in ((counted, 92), (96, 2 * page), (4 * page, last)):
+        digest.update(content[start:end])
+    return digest.digest()
+
+
+def part_of(content: bytes, path: str) -> Part:
+    """Read what a data file holds.
+
+    Args:
+        content: Its content.
+        path: What to call it.
+
+    Raises:
+        UntrustedDataError: It is none, or it is damaged.
+    """
+    with contextlib.closing(_Reader()) as reader:
+        parts: dict[Kind, Part] = {}
+        kind, _, _ = reader.add(path, content, parts)
+        return parts[kind]
+
+
+def tracers_in(path: str) -> list[tuple[str, str]]:
+    """Read which plugin handles each measured file, an empty string where none does.
+
+    Raises:
+        UntrustedDataError, OSError: It cannot be read any more.
+    """
+    content, _ = read_regular(path)
+    part = part_of(content, path)
+    return [(name, part.tracers.get(name, "")) for name in part.paths]
+
+
+def reason(error: Exception) -> str:
+    """Say in words for a person why a file cannot be merged."""
+    if isinstance(error, PermissionError):
+        return "it cannot be read: take it over with `sudo chown`, then combine again"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tables:
+    """The rows of a data file, before they are added to anything."""
+
+    files: list[tuple[int, str]]
+    contexts: list[tuple[int, str]]
+    lines: list[tuple[int, int, bytes]]
+    arcs: list[_ArcRow]
+    tracers: list[tuple[int, str]]
+
+
+class _Reader:
+    """Reads data files one after the other, remembering what they have in common.
+
+    Attributes:
+        meta_is_apart: Whether in the last file nothing but `meta` is in `_META_PAGES`.
+        origins_page: Where origins begin in the last file; 0 if it has none.
+    """
+
+    def __init__(self, *, are_ours: bool = False) -> None:
+        self.meta_is_apart = False
+        self.origins_page = 0
+        self._are_ours = are_ours
+        self._database = confined()
+        self._last_arcs: dict[Key, str] = {}
+
+    def close(self) -> None:
+        self._database.close()
+
+    def add(
+        self, path: str, content: bytes, parts: dict[Kind, Part], before: str = ""
+    ) -> tuple[Kind, bool, frozenset[str]]:
+        """Add a data file to the part of its kind, with `before` before its contexts.
+
+        Returns:
+            Its kind, whether it names plugins, and the contexts in which something ran.
+        """
+        tables = self._tables(content)
+        kind = _kind(tables)
+        part = parts.setdefault(kind, Part())
+        names = {}
+        for row, (file_id, name) in enumerate(tables.files):
+            names[file_id] = name
+            part.paths.setdefault(name, (path, row))
+        # One string object for each name, however many files have it: this goes between processes.
+        same = part.contexts.setdefault
+        contexts = {}
+        for context_id, context in tables.contexts:
+            labelled = before + context
+            contexts[context_id] = same(labelled, labelled)
+        if kind is Kind.LINES:
+            _add_lines(part.lines, tables.lines, names, contexts)
+        elif kind is Kind.ARCS:
+            self._add_arcs(part.arcs, tables.arcs, names, contexts)
+        for file_id, tracer in tables.tracers:
+            if tracer and file_id in names:
+                part.tracers.setdefault(names[file_id], tracer)
+        used = {context_id for _, context_id, *_ in (*tables.lines, *tables.arcs)}
+        in_contexts = frozenset(name for number, name in tables.contexts if number in used)
+        return kind, any(tracer for _, tracer in tables.tracers), in_contexts
+
+    def _tables(self, content: bytes) -> _Tables:
+        try:
+            places = load(self._database, content)
+            empty = empty_tables(self._database)
+            arcs = [] if "arc" in empty else self._rows(_ARCS)
+            if not self._are_ours:
+                refuse_excess(self._database, self._sound_tables(empty, arcs))
+            self.meta_is_apart = places.items() >= _META_PAGES.items()
+            self.origins_page = places.get(ORIGINS_TABLE, 0)
+            return _Tables(
+                # In the order that coverage.py's own statement gives.
+                files=self._rows("SELECT file.id, file.path FROM file"),
+                contexts=self._rows("SELECT id, context FROM context"),
+                lines=self._rows("SELECT file_id, context_id, numbits FROM line_bits"),
+                arcs=arcs,
+                tracers=[] if "tracer" in empty else self._rows(_TRACERS),
+            )
+        except UntrustedDataError:
+            self._renew()
+            raise
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError, MemoryError) as error:
+            self._renew()
+            raise UntrustedDataError(f"coverage.py cannot read it ({error})") from error
+
+    def _sound_tables(self, empty: frozenset[str], arcs: list[_ArcRow]) -> frozenset[str]:
+        """Give those that need not be looked into: finding odd arcs takes twice as long as this."""
+        is_whole = not any("." in text for *_, text in arcs if text)
+        return empty | {"arc"} if is_whole and has_bounded_arcs(self._database) else empty
+
+    def _renew(self) -> None:
+        """Start anew, after a file that may have left anything behind."""
+        self._database.close()
+        self._database = confined()
+
+    def _rows(self, query: str) -> list[Any]:
+        return self._database.execute(query).fetchall()
+
+    def _add_arcs(
+        self,
+        merged: dict[Key, set[int]],
+        rows: list[_ArcRow],
+        names: dict[int, str],
+        contexts: dict[int, str],
+    ) -> None:
+        for file_id, context_id, text in rows:
+            if text is None or file_id not in names or context_id not in contexts:
+                continue
+            key = (names[file_id], contexts[context_id])
+            # Processes of one program mostly run the same.
+            if self._last_arcs.get(key) == text:
+                continue
+            self._last_arcs[key] = text
+            arcs = json.loads(f"[{text}]")
+            if key in merged:
+                merged[key].update(arcs)
+            else:
+                merged[key] = set(arcs)
+
+
+def _add_lines(
+    merged: dict[Key, int],
+    rows: list[tuple[int, int, bytes]],
+    names: dict[int, str],
+    contexts: dict[int, str],
+) -> None:
+    get, number = merged.get, int.from_bytes
+    for file_id, context_id, numbits in rows:
+        try:
+            key = (names[file_id], contexts[context_id])
+        except KeyError:
+            continue  # of no file; coverage.py leaves them out, too
+        merged[key] = get(key, 0) | number(numbits, "little")
+
+
+def _kind(tables: _Tables) -> Kind:
+    if tables.lines and tables.arcs:
+        raise UntrustedDataError(
+            "it has both line data and branch data: coverage.py did not write it"
+        )
+    if tables.lines:
+        return Kind.LINES
+    return Kind.ARCS if tables.arcs else Kind.NOTHING

@@ -1,0 +1,112 @@
+"""What data files hold, in numbers: a bit for each line, one integer for each arc.
+
+Reading and writing it, and what it means, are left to others (`data_file_batch`, `_result.merged`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+# An arc is one integer, so that a set of them is small; see `arc_of`.
+ARC_BITS: Final = 32
+_MOST_LINES: Final = 1 << (ARC_BITS - 1)
+
+Key: TypeAlias = tuple[str, str]
+"""A path and a context."""
+
+
+class Kind(enum.Enum):
+    """What a data file has measured."""
+
+    LINES = "line data"
+    ARCS = "branch data"
+    NOTHING = "no data"
+
+
+@dataclasses.dataclass
+class Part:
+    """What data files of one kind hold together, under the names they have there.
+
+    Attributes:
+        paths: The measured files; for each, where coverage.py would meet it first, as names can
+            mean something else after others.
+        contexts: The contexts, here and below with the origin before them (`origins.label`) where
+            several are merged.
+        lines: By path and context, a number whose bit *n* is set where line *n* ran.
+        arcs: By path and context, arcs as `arc_of` reads them.
+        tracers: The plugin that handles a path, where one does.
+    """
+
+    paths: dict[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
+    contexts: dict[str, str] = dataclasses.field(default_factory=dict)
+    lines: dict[Key, int] = dataclasses.field(default_factory=dict)
+    arcs: dict[Key, set[int]] = dataclasses.field(default_factory=dict)
+    tracers: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def add(self, other: Part) -> None:
+        """Add what another part holds; it is of no use afterwards."""
+        for path, place in other.paths.items():
+            self.paths[path] = min(place, self.paths.get(path, place))
+        self.contexts.update(other.contexts)
+        lines = self.lines
+        for key, numbers in other.lines.items():
+            lines[key] = lines.get(key, 0) | numbers
+        for key, arcs in other.arcs.items():
+            self.arcs.setdefault(key, arcs).update(arcs)
+        for path, tracer in other.tracers.items():
+            self.tracers.setdefault(path, tracer)
+
+    def lines_of(self, paths: Collection[str]) -> dict[str, int]:
+        """The lines of some measured files that ran in any context, as `lines` has them."""
+        found = dict.fromkeys(paths, 0)
+        for (path, _), numbers in self.lines.items():
+            if path in found:
+                found[path] |= numbers
+        for (path, _), arcs in self.arcs.items():
+            if path in found:
+                found[path] |= _bits({end for arc in arcs for end in arc_of(arc) if end > 0})
+        return found
+
+    def without(self, paths: Collection[str]) -> Part:
+        """What is left without some measured files."""
+        return Part(
+            paths={path: place for path, place in self.paths.items() if path not in paths},
+            contexts=self.contexts,
+            lines={key: numbers for key, numbers in self.lines.items() if key[0] not in paths},
+            arcs={key: arcs for key, arcs in self.arcs.items() if key[0] not in paths},
+            tracers={path: name for path, name in self.tracers.items() if path not in paths},
+        )
+
+    def with_contexts(self, name_of: Callable[[str], str]) -> Part:
+        """Give what it holds under other names than its contexts, which may be fewer.
+
+        Sets of arcs, which may be large, are the same ones where nothing is added to them.
+        """
+        names = {old: name_of(old) for old in self.contexts}
+        made = Part(self.paths, {name: name for name in names.values()}, tracers=self.tracers)
+        for (path, old), numbers in self.lines.items():
+            key = (path, names[old])
+            made.lines[key] = made.lines.get(key, 0) | numbers
+        for (path, old), arcs in self.arcs.items():
+            key = (path, names[old])
+            made.arcs[key] = made.arcs[key] | arcs if key in made.arcs else arcs
+        return made
+
+
+def arc_of(number: int) -> tuple[int, int]:
+    """Read an arc that was made one integer: the lines it goes from and to."""
+    tono = (number + _MOST_LINES) % (1 << ARC_BITS) - _MOST_LINES
+    return (number - tono) >> ARC_BITS, tono
+
+
+def _bits(numbers: Collection[int]) -> int:
+    """Give a number whose bit *n* is set for each *n* of some."""
+    content = bytearray(max(numbers, default=0) // 8 + 1)
+    for number in numbers:
+        content[number >> 3] |= 1 << (number & 7)
+    return int.from_bytes(content, "little")

@@ -1,0 +1,433 @@
+"""Merge recordings, as fast as their bytes can be read: a bitwise OR over the maps of lines.
+
+Processes of one program record the same sources. So for each source, as one interpreter and one
+context ran it, the maps of all processes become one number, and what coverage.py has to decide of
+a source is decided once. This is what runs in worker processes.
+
+What is not exactly as the recorder writes it is left to `recording_format`, which knows how to
+read what is damaged; the rest of what a recording means is said there, too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from hcoverage._inside import recorder
+from hcoverage._read.recording_files import Unreadable
+from hcoverage._read.recording_format import (
+    LARGEST_SEGMENT,
+    MARK,
+    MOST_RECORDS,
+    RECORD_FIXED,
+    Loss,
+    NothingRecordedError,
+    ProcessIdentity,
+    RecordingError,
+    SourceLines,
+    checked_length,
+    context_of,
+    in_context,
+    more_length,
+    parse_entries,
+    parse_header,
+    parse_record,
+    parse_segment,
+    with_entries,
+)
+from hcoverage._untrusted.file import UntrustedDataError, read_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from hcoverage._read.origins import Origins
+
+_NAMES: Final = struct.Struct("<II")
+_NAMES_AT: Final = 44
+# One for all: it goes between processes, with each part.
+_NO_CONTEXT: Final = frozenset({""})
+
+# A record up to its marks: what it is of, but not what ran.
+_Head: TypeAlias = bytes
+
+# A context, and the lines and arcs of what ran in it.
+_Section: TypeAlias = "tuple[str, list[tuple[_Head, int]], list[tuple[_Head, list[bytes]]]]"
+
+
+# The origin, and what decides, beside a source itself, how coverage.py would have measured it.
+# Processes that have the same differ in nothing else than who they are.
+GroupKey: TypeAlias = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A segment that was read.
+
+    Attributes:
+        file: Where it is.
+        key: The group it belongs to.
+        process: Who wrote it.
+        number: Its number among the segments of the process.
+        loss: What could not be recorded, if anything.
+        damage: What is wrong with it, in words.
+        contexts: The dynamic contexts in which it ran something, with an empty one for none.
+    """
+
+    file: str
+    key: GroupKey
+    process: ProcessIdentity
+    number: int
+    loss: Loss | None = None
+    damage: tuple[str, ...] = ()
+    contexts: frozenset[str] = _NO_CONTEXT
+
+
+@dataclasses.dataclass
+class Recorded:
+    """What some recordings hold together.
+
+    Attributes:
+        processes: One process of each group.
+        lines: For each group and the head of a record, its marks as one number.
+        arcs: For each group and the head of a record, the entries.
+        others: For each group, the sources of what was read with more care.
+        parts: The segments that were read.
+        unreadable: Those that could not be, and why.
+        empty: Those whose processes were killed before they had anything to record.
+    """
+
+    processes: dict[GroupKey, ProcessIdentity] = dataclasses.field(default_factory=dict)
+    lines: dict[GroupKey, dict[_Head, int]] = dataclasses.field(default_factory=dict)
+    arcs: dict[GroupKey, dict[_Head, set[bytes]]] = dataclasses.field(default_factory=dict)
+    others: dict[GroupKey, list[SourceLines]] = dataclasses.field(default_factory=dict)
+    parts: list[Part] = dataclasses.field(default_factory=list)
+    unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
+    empty: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, other: Recorded) -> None:
+        """Add what other recordings hold; `other` is of no use afterwards."""
+        for key, process in other.processes.items():
+            self.processes.setdefault(key, process)
+        for key, maps in other.lines.items():
+            mine = self.lines.setdefault(key, {})
+            for head, marks in maps.items():
+                mine[head] = mine.get(head, 0) | marks
+        for key, trails in other.arcs.items():
+            found = self.arcs.setdefault(key, {})
+            for head, entries in trails.items():
+                found.setdefault(head, entries).update(entries)
+        for key, sources in other.others.items():
+            self.others.setdefault(key, []).extend(sources)
+        self.parts += other.parts
+        self.unreadable += other.unreadable
+        self.empty += other.empty
+
+    def sources(self, key: GroupKey) -> Iterator[SourceLines]:
+        """The sources of a group, each once for each head it has."""
+        for head, marks in self.lines.get(key, {}).items():
+            yield _with_lines(head, marks)
+        for head, entries in self.arcs.get(key, {}).items():
+            yield _with_arcs(head, entries)
+        yield from self.others.get(key, ())
+
+
+# The name of a host, and the id of a container on it or an empty string.
+Machine: TypeAlias = tuple[str, str]
+
+
+def this_machine() -> Machine:
+    """Give the machine, or container, that this process runs on."""
+    return os.uname().nodename, recorder._container_id()  # noqa: SLF001
+
+
+def read_batch(
+    files: Sequence[str],
+    *,
+    here: Machine | None = None,
+    origins: Origins | None = None,
+) -> Recorded:
+    """Read recordings and merge what they hold.
+
+    Args:
+        files: Segments.
+        here: The machine whose processes are kept apart from those of all others.
+        origins: Tells the origin of a process; None where that does not matter.
+
+    Returns:
+        What they hold.
+    """
+    reader = _Reader(here=here, origins=origins)
+    for file in files:
+        try:
+            content, _ = read_regular(file, LARGEST_SEGMENT)
+            reader.add(file, content)
+        except NothingRecordedError:
+            reader.found.empty.append(file)
+        except (RecordingError, UntrustedDataError, OSError) as error:
+            reader.found.unreadable.append(Unreadable(Path(file), _reason(error)))
+    reader.finish()
+    return reader.found
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Layout:
+    """How the records of a segment follow one another, and that they are of lines.
+
+    Attributes:
+        heads: The heads of the records.
+        counts: How many marks each has.
+        form: Takes a segment apart, into heads and marks in turn.
+        ones: A number that has the lowest bit set of each byte of all marks.
+    """
+
+    heads: tuple[_Head, ...]
+    counts: tuple[int, ...]
+    form: struct.Struct
+    ones: int
+
+    @classmethod
+    def of(cls, records: Iterable[tuple[_Head, int, int]]) -> _Layout:
+        """Give the layout of records, of which the head, the length and the count are known."""
+        heads, lengths, counts = zip(*records, strict=True)
+        fields = (
+            f"{len(head)}s{count}s{length - len(head) - count}x"
+            for head, length, count in zip(heads, lengths, counts, strict=True)
+        )
+        ones = int.from_bytes(bytes([1]) * sum(counts), "little")
+        return cls(heads, counts, struct.Struct("<" + "".join(fields)), ones)
+
+    def marks_in(self, content: bytes, position: int) -> int | None:
+        """Give all marks of a segment as one number; None if it has not just this layout."""
+        end = position + self.form.size
+        if end > len(content):
+            return None
+        parts = self.form.unpack_from(content, position)
+        if parts[::2] != self.heads or not _is_zero(content, end):
+            return None
+        marks = int.from_bytes(b"".join(parts[1::2]), "little")
+        # All bytes at once: each is a mark or zero.
+        return marks if (marks & self.ones) * MARK == marks else None
+
+    def split(self, marks: int) -> Iterator[tuple[_Head, int]]:
+        """Give the marks of each record."""
+        content = marks.to_bytes(sum(self.counts), "little")
+        position = 0
+        for head, count in zip(self.heads, self.counts, strict=True):
+            yield head, int.from_bytes(content[position : position + count], "little")
+            position += count
+
+
+class _Damaged(Exception):  # noqa: N818 - it never leaves this module
+    """A segment is not wholly as the recorder writes it."""
+
+
+class _Reader:
+    """Reads segments one after the other, remembering what was found right."""
+
+    def __init__(self, *, here: Machine | None, origins: Origins | None) -> None:
+        self.found = Recorded()
+        self._here = here
+        self._origins = origins
+        # The heads whose checksum is right, and what they say: the record's length, how many
+        # bytes of marks or entries it has, and where these are marks, a number that has the lowest
+        # bit of each byte set.
+        self._heads: dict[_Head, tuple[int, int, int]] = {}
+        self._entries: set[bytes] = set()
+        # Processes of one program mostly have one layout; by the first record, the last that it
+        # began, or None if that was the first one. And what segments of a layout have together.
+        self._layouts: dict[bytes, _Layout | None] = {}
+        self._together: dict[tuple[GroupKey, _Layout], int] = {}
+
+    def add(self, file: str, content: bytes) -> None:
+        """Add a segment."""
+        process, number, size, position = parse_header(content)
+        key = self._group(process)
+        loss = Loss(*struct.unpack_from("<II", content, 56))
+        try:
+            _expect(len(content) == size)
+            sections = []
+            if not self._read_as_before(key, content, position):
+                sections = self._read_records(content, position)
+                lines, arcs = sections[0][1:]
+                if lines and not arcs and len(sections) == 1:
+                    self._remember(content[position : position + RECORD_FIXED], lines)
+        except (_Damaged, struct.error):
+            segment = parse_segment(Path(file), content)
+            for source in segment.sources:
+                in_its_context = self._group(in_context(process, source.context))
+                without = dataclasses.replace(source, context="")  # the process has it now
+                self.found.others.setdefault(in_its_context, []).append(without)
+            contexts = frozenset(source.context for source in segment.sources)
+            part = Part(file, key, process, number, segment.loss, segment.damage, contexts)
+        else:
+            for context, lines, arcs in sections:
+                in_its_context = self._group(in_context(process, context)) if context else key
+                self._add_lines(in_its_context, lines)
+                self._add_arcs(in_its_context, arcs)
+            told = loss if loss.count else None
+            part = Part(file, key, process, number, told, contexts=_contexts(sections))
+        self.found.parts.append(part)
+
+    def finish(self) -> None:
+        """Put what was read into `found`."""
+        for (key, layout), marks in self._together.items():
+            self._add_lines(key, layout.split(marks))
+        self._together.clear()
+
+    def _read_as_before(self, key: GroupKey, content: bytes, position: int) -> bool:
+        """Read a segment whose layout is that of the last one that began like it."""
+        layout = self._layouts.get(content[position : position + RECORD_FIXED])
+        marks = layout.marks_in(content, position) if layout is not None else None
+        if layout is None or marks is None:
+            return False
+        self._together[key, layout] = self._together.get((key, layout), 0) | marks
+        return True
+
+    def _remember(self, beginning: bytes, lines: list[tuple[_Head, int]]) -> None:
+        """Remember the layout of a segment, if it is not the only one that begins so."""
+        if beginning not in self._layouts:
+            self._layouts[beginning] = None
+            return
+        facts = ((head, *self._heads[head][:2]) for head, _ in lines)
+        self._layouts[beginning] = _Layout.of(facts)
+
+    def _read_records(self, content: bytes, position: int) -> list[_Section]:
+        get, names, number = self._heads.get, _NAMES.unpack_from, int.from_bytes
+        end = len(content) - RECORD_FIXED
+        lines: list[tuple[_Head, int]] = []
+        arcs: list[tuple[_Head, list[bytes]]] = []
+        sections: list[_Section] = [("", lines, arcs)]
+        records = 0
+        while position <= end:
+            records += 1
+            if records > MOST_RECORDS:
+                raise _Damaged
+            # Where the marks are; what is wrong with these numbers shows in the checksum.
+            path, module = names(content, position + _NAMES_AT)
+            start = position + RECORD_FIXED + path + module
+            if content.startswith((b"CODE", b"BRCH"), position):
+                start += more_length(content, position, start)
+            head = content[position:start]
+            facts = get(head) or self._check(head, content, position)
+            if facts is None:
+                break
+            length, count, ones = facts
+            if ones:
+                marks = number(content[start : start + count], "little")
+                # All bytes at once: each is a mark or zero.
+                if (marks & ones) * MARK != marks:
+                    raise _Damaged
+                lines.append((head, marks))
+            elif head.startswith(b"ARCS"):
+                arcs.append((head, self._split(content[start : start + count])))
+            elif head.startswith(b"CTXT"):
+                lines, arcs = [], []
+                sections.append((context_of(_source(head).path), lines, arcs))
+            position += length
+        if not _is_zero(content, position):
+            raise _Damaged
+        return sections
+
+    def _check(self, head: _Head, content: bytes, position: int) -> tuple[int, int, int] | None:
+        """Check the head of a record, and remember it; None at the end of the records."""
+        if not any(head[:4]):
+            return None
+        length = checked_length(content, position)
+        if length is None or position + length > len(content):
+            raise _Damaged
+        count = int.from_bytes(head[16:20], "little")
+        damage: list[str] = []
+        parse_record(head, 0, len(head), damage)
+        if damage:
+            raise _Damaged
+        has_marks = head.startswith((b"LINE", b"CODE", b"BRCH"))
+        ones = int.from_bytes(bytes([1]) * count, "little") if has_marks else 0
+        self._heads[head] = facts = (length, count, ones)
+        return facts
+
+    def _add_lines(self, key: GroupKey, lines: Iterable[tuple[_Head, int]]) -> None:
+        merged = self.found.lines.setdefault(key, {})
+        get = merged.get
+        for head, marks in lines:
+            merged[head] = get(head, 0) | marks
+
+    def _add_arcs(self, key: GroupKey, arcs: list[tuple[_Head, list[bytes]]]) -> None:
+        if arcs:
+            merged = self.found.arcs.setdefault(key, {})
+            for head, entries in arcs:
+                merged.setdefault(head, set()).update(entries)
+
+    def _split(self, body: bytes) -> list[bytes]:
+        """Split what an arcs record has into its entries, each of them whole."""
+        entries = []
+        position, end, known = 0, len(body) - 4, self._entries
+        while position <= end and body[position]:
+            length = 4 + 4 * body[position + 1]
+            entry = body[position : position + length]
+            if entry not in known:
+                self._check_entry(entry, length)
+            entries.append(entry)
+            position += length
+        if not _is_zero(body, position):
+            raise _Damaged
+        return entries
+
+    def _check_entry(self, entry: bytes, length: int) -> None:
+        damage: list[str] = []
+        read = list(parse_entries(entry, "", damage))
+        if damage or len(read) != 1 or len(entry) != length:
+            raise _Damaged
+        self._entries.add(entry)
+
+    def _group(self, process: ProcessIdentity) -> GroupKey:
+        key = (
+            self._origins.of_process(process) if self._origins else "",
+            process.prefix,
+            process.base_prefix,
+            process.stdlib,
+            process.python,
+            process.context,
+            "branch" if process.branch else "",
+            "here" if (process.host, process.container) == self._here else "",
+        )
+        self.found.processes.setdefault(key, process)
+        return key
+
+
+def _contexts(sections: list[_Section]) -> frozenset[str]:
+    """Tell in which contexts something ran; no sections are those of a layout, with no context."""
+    found = frozenset(context for context, lines, arcs in sections if lines or arcs)
+    return _NO_CONTEXT if not sections or found == _NO_CONTEXT else found
+
+
+def _is_zero(content: bytes, position: int) -> bool:
+    """Tell whether there is nothing but zeros from a position on, which is not past the end."""
+    return position <= len(content) and content[position:] == bytes(len(content) - position)
+
+
+def _source(head: _Head) -> SourceLines:
+    """Read the head of a record: a source of which nothing ran."""
+    return parse_record(head, 0, len(head), [])
+
+
+def _with_lines(head: _Head, marks: int) -> SourceLines:
+    content = head + marks.to_bytes((marks.bit_length() + 7) // 8, "little")
+    return parse_record(content, 0, len(content), [])
+
+
+def _with_arcs(head: _Head, entries: set[bytes]) -> SourceLines:
+    return with_entries(_source(head), parse_entries(b"".join(entries), "", []))
+
+
+def _expect(condition: bool) -> None:  # noqa: FBT001
+    if not condition:
+        raise _Damaged
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)

@@ -1,0 +1,655 @@
+"""What the bytes of a recording mean, as told in ``docs/recording-format.md``.
+
+A file of the recorder's may be half written, cut off, damaged or made to do harm, so nothing in it
+is believed before it is checked, and what is wrong with it is told beside what could be read. All
+here is pure: bytes go in, and what they say comes out.
+
+Left to others: writing recordings (``_inside.recorder``), finding and opening files
+(``recording_files``), merging many of them fast (``recording_batch``), and what of it is wanted
+(``_sources.choice``).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from dataclasses import dataclass, replace
+from itertools import compress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
+
+from hcoverage._printable import printable
+from hcoverage._read.line_tables import lines_of_instructions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+MAGIC: Final = b"\x89HCOV\r\n\x1a"
+FORMAT_VERSION: Final = 4
+# Since the last but one, kinds of records were added, and nothing else.
+READABLE_VERSIONS: Final = (3, 4)
+MARK: Final = 0xA5
+RECORD_FIXED: Final = 52  # bytes, before the names
+
+_HEADER_FIXED: Final = 64
+_LINES_KIND: Final = b"LINE"
+_CODE_KIND: Final = b"CODE"
+_ARCS_KIND: Final = b"ARCS"
+_BRANCHES_KIND: Final = b"BRCH"
+_CONTEXT_KIND: Final = b"CTXT"
+_CODE_FIXED: Final = 8
+_CHECKSUM_PRIME: Final = 1073741789
+_ENTRY_PRIME: Final = 65521
+_KINDS: Final = re.compile(b"LINE|CODE|BRCH|ARCS|CTXT")
+_ONE_ARC: Final = 1
+_ONE_ARC_NUMBERS: Final = 2
+_TRAIL: Final = 2
+_TRAIL_NUMBERS: Final = 3
+_RAISED: Final = 3
+_RAISED_NUMBERS: Final = 4
+_BRANCHES_FIXED: Final = 16
+_BY_INSTRUCTION: Final = 1
+_MARKS_OF_A_UNIT: Final = 3
+_SOURCE_FOUND: Final = 1
+_SOURCE_READ: Final = 2
+_ALIGNMENT: Final = 8
+_LONGEST_NUMBER: Final = 20
+
+# Far above what the recorder writes, and far below what would hurt the reader.
+LARGEST_SEGMENT: Final = 64 << 20  # bytes
+MOST_RECORDS: Final = 20_000  # of a segment
+_LONGEST_METADATA: Final = 4 << 20
+_LONGEST_NAME: Final = 64 << 10
+_LONGEST_CONTEXT: Final = 16 << 10  # two of them, joined, are within the bounds of data files
+_MOST_RESUMPTIONS: Final = 1000
+_MOST_LINES: Final = 1 << 20
+_MOST_INSTRUCTIONS: Final = 1 << 24  # bytes of one code object
+
+_MARK_TO_TRUE: Final = bytes(byte == MARK for byte in range(256))
+
+
+class RecordingError(Exception):
+    """A file is no recording, or so damaged that nothing in it can be used."""
+
+
+class NothingRecordedError(RecordingError):
+    """A recording was only begun: its process was killed before it had anything to record."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a process could not record.
+
+    Attributes:
+        error: The ``errno`` of the last failure, or 0.
+        count: How many times something was not recorded.
+    """
+
+    error: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Trail:
+    """A branch that was taken, and the lines that it leads to before the next one.
+
+    Which of them makes the arc depends on where statements begin, which the source tells.
+
+    Attributes:
+        line: The line of the branch.
+        destination: The line of the instruction it went to, or None.
+        leaves: The target of the arc that leaves the code object, if the trail ends with that.
+        lines: The lines on the way.
+    """
+
+    line: int
+    destination: int | None
+    leaves: int | None
+    lines: tuple[int, ...]
+
+    def arc(self, statements: Mapping[int, int]) -> tuple[int, int] | None:
+        """The arc that coverage.py makes of it.
+
+        Args:
+            statements: For the lines of statements of several lines, the first one's number.
+        """
+        line = statements.get(self.line, self.line)
+        for target in self.lines:
+            first = statements.get(target, target)
+            if first != line:
+                return line, first
+        if self.leaves is not None:
+            return line, self.leaves
+        if self.destination is not None and self.destination != self.line:
+            return self.line, self.destination
+        return None
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception that was handled in a code object with branches, or left it.
+
+    Attributes:
+        first: The first line of the code object.
+        name: The checksum of what is told of it, by which it is known among others.
+        place: Where it came from, in code units.
+        handler: Where it was handled, or -1 where it left the code.
+    """
+
+    first: int
+    name: int
+    place: int
+    handler: int
+
+
+@dataclass(frozen=True)
+class BranchingCode:
+    """What a code object with branches did, by the places in its bytecode.
+
+    Attributes:
+        first: Its first line.
+        name: The checksum of what is told of it.
+        by_instruction: Whether `started` tells each instruction, and not where lines start.
+        content: Its bytecode.
+        line_table: Its line table.
+        exception_table: Its exception table.
+        started: Where lines started, in code units.
+        left: Jumps, returns and instructions that ran, and branches that jumped.
+        ran_on: Branches that did not jump.
+    """
+
+    first: int
+    name: int
+    by_instruction: bool
+    content: bytes
+    line_table: bytes
+    exception_table: bytes
+    started: frozenset[int]
+    left: frozenset[int]
+    ran_on: frozenset[int]
+
+    def with_marks_of(self, other: BranchingCode) -> BranchingCode:
+        """Give what it did together with what it did elsewhere."""
+        return replace(
+            self,
+            started=self.started | other.started,
+            left=self.left | other.left,
+            ran_on=self.ran_on | other.ran_on,
+        )
+
+
+@dataclass(frozen=True)
+class SourceLines:
+    """The lines of one source file that one process ran, or some of them.
+
+    Attributes:
+        path: The real absolute path, where the process ran.
+        module: The name of the module, or an empty string.
+        size: The size of the source when it first ran, or None when it was not there.
+        checksum: Its CRC-32, or None where its size and time are enough to know it again.
+        modified: Its modification time in nanoseconds since the epoch, or None.
+        lines: The numbers of the lines that ran.
+        arcs: Pairs of lines that ran one after the other, where branches are recorded.
+        trails: Branches that were taken.
+        branching: What code with branches did, where Python tells no arcs (3.12 and 3.13).
+        raised: Exceptions in such code.
+        context: What ran meanwhile, such as a test, or an empty string.
+    """
+
+    path: str
+    module: str
+    size: int | None
+    checksum: int | None
+    modified: int | None
+    lines: frozenset[int]
+    arcs: frozenset[tuple[int, int]] = frozenset()
+    trails: frozenset[Trail] = frozenset()
+    branching: tuple[BranchingCode, ...] = ()
+    raised: frozenset[Raised] = frozenset()
+    context: str = ""
+
+
+# What an arcs record has.
+Entry: TypeAlias = Trail | Raised | tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """Who ran.
+
+    Attributes:
+        token: 16 hexadecimal digits that no other process has.
+        host: The name of the host or container.
+        pid: The process id, as the process saw it.
+        parent_pid: The id of its parent when recording started.
+        started: When recording started, in nanoseconds since the epoch.
+        forked_from: The token of the process this one is a fork of, or an empty string. Lines in
+            files that the parent had met before the fork are in the parent's recording.
+        root_pid: The id of the process that began the chain of forks that led to this one, or 0.
+        container: The id of the container, or an empty string.
+        image: The name of the container's image, or an empty string.
+        context: coverage.py's static context, or an empty string.
+        branch: Whether arcs are recorded.
+        core: ``coverage`` where coverage.py's tracer saw what ran, or an empty string.
+        python: The version of Python, such as ``3.13.0``.
+        implementation: The cache tag, such as ``cpython-313``.
+        executable: The interpreter.
+        prefix: ``sys.prefix``.
+        base_prefix: ``sys.base_prefix``.
+        stdlib: The directory of the standard library.
+        cwd: The working directory when recording started, or an empty string.
+        argv: The command line, with the interpreter's own options.
+    """
+
+    token: str
+    host: str
+    pid: int
+    parent_pid: int
+    started: int
+    forked_from: str
+    root_pid: int
+    container: str
+    image: str
+    context: str
+    branch: bool
+    core: str
+    python: str
+    implementation: str
+    executable: str
+    prefix: str
+    base_prefix: str
+    stdlib: str
+    cwd: str
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One file of a recording.
+
+    Attributes:
+        file: Where it is.
+        process: Who wrote it.
+        part: Its number among the segments of the process, from 1.
+        sources: What ran; one source file may be in several entries.
+        loss: What could not be recorded, if anything.
+        damage: What is wrong with the file, in words; empty when nothing is.
+    """
+
+    file: Path
+    process: ProcessIdentity
+    part: int
+    sources: tuple[SourceLines, ...]
+    loss: Loss | None
+    damage: tuple[str, ...]
+
+    @classmethod
+    def of(cls, process: ProcessIdentity, sources: Iterable[SourceLines]) -> Segment:
+        """Give what was in several files, as if it had been in one."""
+        return cls(Path(), process, 1, tuple(sources), None, ())
+
+
+def context_of(name: str) -> str:
+    """Give the context that a recording names, whatever it holds, as one that a data file can."""
+    return printable(name[:_LONGEST_CONTEXT])[:_LONGEST_CONTEXT]
+
+
+def in_context(process: ProcessIdentity, context: str) -> ProcessIdentity:
+    """Give a process the context of what it ran meanwhile, beside the static one that it has."""
+    both = "|".join(filter(None, (process.context, context)))  # as coverage.py's collector does it
+    return replace(process, context=both)
+
+
+def parse_segment(file: Path, content: bytes) -> Segment:
+    process, part, size, position = parse_header(content)
+    damage = []
+    if len(content) < size:
+        damage.append(f"cut off: {len(content)} of {size} bytes are there")
+    elif len(content) > size:
+        damage.append(f"{len(content) - size} bytes too long")
+        content = content[:size]
+    sources = tuple(_parse_records(content, position, damage))
+    loss = Loss(_integer(content, 56, 4), _integer(content, 60, 4))
+    return Segment(file, process, part, sources, loss if loss.count else None, tuple(damage))
+
+
+def parse_header(content: bytes) -> tuple[ProcessIdentity, int, int, int]:
+    """Read the header.
+
+    Returns:
+        The process, the number of the segment, its size, and where the first record is.
+    """
+    if content[: len(MAGIC)] != MAGIC:
+        # The recorder writes the first four bytes last. A process that is killed before that leaves
+        # a file without a byte, of zeros, or with a part of the header; and never a record.
+        if not content[:4].strip(b"\0") and not _KINDS.search(content):
+            raise NothingRecordedError("empty")
+        raise RecordingError("not a recording")
+    if len(content) < _HEADER_FIXED:
+        msg = "cut off in the header"
+        raise RecordingError(msg)
+    version = _integer(content, 8, 2)
+    if version not in READABLE_VERSIONS:
+        msg = f"format version {version}; this is a reader of version {FORMAT_VERSION}"
+        raise RecordingError(msg)
+    length = _integer(content, 12, 4)
+    metadata = content[_HEADER_FIXED : _HEADER_FIXED + length]
+    if length > _LONGEST_METADATA or len(metadata) < length:
+        msg = "cut off in the header"
+        raise RecordingError(msg)
+    if _checksum(content[:52] + metadata) != _integer(content, 52, 4):
+        msg = "the header is damaged"
+        raise RecordingError(msg)
+    process = _parse_process(content, metadata)
+    return process, _integer(content, 48, 4), _integer(content, 16, 8), _align(64 + length)
+
+
+def _parse_process(content: bytes, metadata: bytes) -> ProcessIdentity:
+    facts: dict[str, str] = {}
+    argv = []
+    for entry in metadata.split(b"\0"):
+        key, value = _parse_fact(entry)
+        if key == "argv":
+            argv.append(value)
+        else:
+            facts[key] = value
+    return ProcessIdentity(
+        token=content[40:48].hex(),
+        host=facts.get("host", ""),
+        pid=_integer(content, 24, 4),
+        parent_pid=_integer(content, 28, 4),
+        started=_integer(content, 32, 8),
+        forked_from=facts.get("forked_from", ""),
+        root_pid=_number(facts.get("root_pid", "")),
+        container=facts.get("container", ""),
+        image=facts.get("image", ""),
+        context=context_of(facts.get("context", "")),
+        branch=facts.get("branch") == "1",
+        core=facts.get("core", ""),
+        python=facts.get("python", ""),
+        implementation=facts.get("implementation", ""),
+        executable=facts.get("executable", ""),
+        prefix=facts.get("prefix", ""),
+        base_prefix=facts.get("base_prefix", ""),
+        stdlib=facts.get("stdlib", ""),
+        cwd=facts.get("cwd", ""),
+        argv=tuple(argv),
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < _LONGEST_NUMBER else 0
+
+
+@functools.lru_cache(maxsize=4096)  # processes of one program have most in common
+def _parse_fact(entry: bytes) -> tuple[str, str]:
+    key, _, value = entry.partition(b"=")
+    return key.decode("ascii", "replace"), os.fsdecode(value)
+
+
+def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator[SourceLines]:
+    """Read the records one after the other, and go on after a damaged one where that can be done.
+
+    Args:
+        content: The segment.
+        position: Where its first record is.
+        damage: What is wrong is added here.
+    """
+    resumptions = records = 0
+    context = ""
+    while position + _ALIGNMENT <= len(content):
+        length = checked_length(content, position)
+        if length is not None:
+            records += 1
+            if records > MOST_RECORDS:
+                damage.append(f"over {MOST_RECORDS} records, more than can be right")
+                return
+            source = parse_record(content, position, length, damage)
+            if content[position : position + 4] == _CONTEXT_KIND:
+                context = context_of(source.path)
+            else:
+                yield replace(source, context=context) if context else source
+            position += length
+            continue
+        if content.count(0, position) == len(content) - position:
+            return
+        context = ""  # it may be what is damaged
+        if resumptions == 0:
+            damage.append(f"unfinished or damaged at byte {position}")
+        resumptions += 1
+        following = _next_kind(content, position + _ALIGNMENT)
+        if following is None or resumptions > _MOST_RESUMPTIONS:
+            return
+        position = following
+
+
+def _next_kind(content: bytes, position: int) -> int | None:
+    """Where what may be the next record begins."""
+    starts = (match.start() for match in _KINDS.finditer(content, position))
+    return next((start for start in starts if start % _ALIGNMENT == 0), None)
+
+
+def checked_length(content: bytes, position: int) -> int | None:
+    """The length of the record at a position, or None if there is no whole record's beginning."""
+    kind = content[position : position + 4]
+    if not _KINDS.fullmatch(kind) or position + RECORD_FIXED > len(content):
+        return None
+    path = _integer(content, position + 44, 4)
+    module = _integer(content, position + 48, 4)
+    length = _integer(content, position + 4, 4)
+    marks = RECORD_FIXED + path + module
+    marks += more_length(content, position, position + marks)
+    if path > _LONGEST_NAME or module > _LONGEST_NAME or position + marks > len(content):
+        return None
+    count = _integer(content, position + 16, 4)
+    if _align(marks + count) != length:
+        return None
+    if kind in (_CODE_KIND, _BRANCHES_KIND) and count > _MOST_INSTRUCTIONS:
+        return None
+    checked = content[position : position + 8] + content[position + 12 : position + marks]
+    checksum = _checksum(checked)
+    return length if checksum == _integer(content, position + 8, 4) else None
+
+
+def parse_record(content: bytes, position: int, length: int, damage: list[str]) -> SourceLines:
+    first = _integer(content, position + 12, 4)
+    count = _integer(content, position + 16, 4)
+    path_end = position + RECORD_FIXED + _integer(content, position + 44, 4)
+    start = path_end + _integer(content, position + 48, 4)
+    path = os.fsdecode(content[position + RECORD_FIXED : path_end])
+    if position + length > len(content):
+        damage.append(f"cut off in what {path!r} ran")
+    lines: frozenset[int] = frozenset()
+    entries: list[Entry] = []
+    branching: tuple[BranchingCode, ...] = ()
+    kind = content[position : position + 4]
+    if kind == _LINES_KIND:
+        lines = _parse_marks(content[start : start + count], first, path, damage)
+    elif kind == _CODE_KIND:
+        lines = _parse_code(content[start : position + length], first, count, path, damage)
+    elif kind == _BRANCHES_KIND:
+        branching = tuple(
+            _parse_branching(content[start : position + length], first, count, path, damage)
+        )
+    elif kind == _ARCS_KIND:
+        entries.extend(parse_entries(content[start : start + count], path, damage))
+    known = _integer(content, position + 20, 4)
+    was_found = bool(known & _SOURCE_FOUND)
+    return SourceLines(
+        path=path,
+        module=content[path_end:start].decode("utf-8", "replace"),
+        size=_integer(content, position + 24, 8) if was_found else None,
+        checksum=_integer(content, position + 40, 4) if known & _SOURCE_READ else None,
+        modified=_integer(content, position + 32, 8, signed=True) if was_found else None,
+        lines=lines,
+        branching=branching,
+        **_by_kind(entries),
+    )
+
+
+class _Entries(TypedDict):
+    """What arcs records have, as `SourceLines` has it."""
+
+    arcs: frozenset[tuple[int, int]]
+    trails: frozenset[Trail]
+    raised: frozenset[Raised]
+
+
+def _by_kind(entries: Iterable[Entry]) -> _Entries:
+    found = [*entries]
+    return {
+        "arcs": frozenset(entry for entry in found if isinstance(entry, tuple)),
+        "trails": frozenset(entry for entry in found if isinstance(entry, Trail)),
+        "raised": frozenset(entry for entry in found if isinstance(entry, Raised)),
+    }
+
+
+def with_entries(source: SourceLines, entries: Iterable[Entry]) -> SourceLines:
+    """Give a source the entries of its arcs records."""
+    return replace(source, **_by_kind(entries))
+
+
+def _parse_marks(marks: bytes, first: int, path: str, damage: list[str]) -> frozenset[int]:
+    if first + len(marks) > _MOST_LINES:
+        damage.append(f"line {first + len(marks) - 1} of {path!r} is more than can be right")
+        return frozenset()
+    unreadable = len(marks) - marks.count(0) - marks.count(MARK)
+    if unreadable:
+        damage.append(f"{unreadable} lines of {path!r} cannot be read")
+    numbers = range(first, first + len(marks))
+    return frozenset(compress(numbers, marks.translate(_MARK_TO_TRUE)))
+
+
+def code_length(content: bytes, start: int) -> int:
+    """How many bytes of a record of a code object are between its names and its marks."""
+    return _CODE_FIXED + _integer(content, start, 4) + 4 * _integer(content, start + 4, 4)
+
+
+def more_length(content: bytes, position: int, start: int) -> int:
+    """How many bytes of a record are between its names and its marks or entries.
+
+    Args:
+        content: What it is in.
+        position: Where it begins.
+        start: Where its names end.
+    """
+    kind = content[position : position + 4]
+    if kind == _CODE_KIND:
+        return code_length(content, start)
+    if kind == _BRANCHES_KIND:
+        return _BRANCHES_FIXED + sum(_integer(content, start + at, 4) for at in (4, 8, 12))
+    return 0
+
+
+def _parse_code(
+    content: bytes, first: int, count: int, path: str, damage: list[str]
+) -> frozenset[int]:
+    """Tell the lines of the instructions that ran.
+
+    Args:
+        content: What follows the names: numbers, offsets, the line table, marks.
+        first: The first line of the code object.
+        count: How many bytes its instructions have.
+        path: Its source.
+        damage: What is wrong is added here.
+    """
+    start = code_length(content, 0)
+    table_start = start - _integer(content, 0, 4)
+    content_marks = content[start : start + count].ljust(count, b"\0")
+    unreadable = count - content_marks.count(0) - content_marks.count(MARK)
+    if unreadable:
+        damage.append(f"{unreadable} instructions of {path!r} cannot be read")
+    marks = bytearray(content_marks[::2])
+    for position in range(_CODE_FIXED, table_start, 4):
+        offset = _integer(content, position, 4)
+        if offset < count:
+            marks[offset // 2] = 0
+    try:
+        lines = lines_of_instructions(content[table_start:start], first, len(marks))
+    except ValueError as error:
+        damage.append(f"lines of {path!r} cannot be read: {error}")
+        return frozenset()
+    if not all(line is None or 0 <= line < _MOST_LINES for line in lines):
+        damage.append(f"lines of {path!r} are more than can be right")
+        return frozenset()
+    ran = compress(lines, marks.translate(_MARK_TO_TRUE))
+    return frozenset(line for line in ran if line is not None)
+
+
+def _parse_branching(
+    content: bytes, first: int, count: int, path: str, damage: list[str]
+) -> Iterator[BranchingCode]:
+    """Read what a code object with branches did.
+
+    Args:
+        content: What follows the names: flags, three lengths, what they are of, marks.
+        first: The first line of the code object.
+        count: How many bytes of marks it has.
+        path: Its source.
+        damage: What is wrong is added here.
+    """
+    flags, *lengths = (_integer(content, at, 4) for at in range(0, _BRANCHES_FIXED, 4))
+    start = _BRANCHES_FIXED + sum(lengths)
+    units, odd = divmod(lengths[0], 2)
+    if odd or not units or count != _MARKS_OF_A_UNIT * units:
+        damage.append(f"branches of {path!r} cannot be read")
+        return
+    marks = content[start : start + count].ljust(count, b"\0")
+    unreadable = count - marks.count(0) - marks.count(MARK)
+    if unreadable:
+        damage.append(f"{unreadable} marks of branches in {path!r} cannot be read")
+    started, left, ran_on = (
+        frozenset(compress(range(units), marks[at : at + units].translate(_MARK_TO_TRUE)))
+        for at in range(0, count, units)
+    )
+    tables = start - lengths[2]
+    yield BranchingCode(
+        first=first,
+        name=_checksum(content[:start]),
+        by_instruction=bool(flags & _BY_INSTRUCTION),
+        content=content[_BRANCHES_FIXED : _BRANCHES_FIXED + lengths[0]],
+        line_table=content[tables - lengths[1] : tables],
+        exception_table=content[tables:start],
+        started=started,
+        left=left,
+        ran_on=ran_on,
+    )
+
+
+def parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Entry]:
+    """Read entries up to the first that is not whole, or is of no line that can be."""
+    position = 0
+    while position + 4 <= len(body) and any(body[position : position + 4]):
+        kind, count = body[position], body[position + 1]
+        content = body[position + 4 : position + 4 + 4 * count]
+        numbers = [_integer(content, at, 4, signed=True) for at in range(0, len(content), 4)]
+        checksum = _checksum(content, _ENTRY_PRIME)
+        whole = len(numbers) == count and checksum == _integer(body, position + 2, 2)
+        farthest = 0 if kind == _RAISED else max(map(abs, numbers), default=0)
+        if whole and farthest > _MOST_LINES:
+            damage.append(f"line {farthest} of {path!r} is more than can be right")
+            return
+        if whole and kind == _ONE_ARC and count == _ONE_ARC_NUMBERS:
+            yield numbers[0], numbers[1]
+        elif whole and kind == _TRAIL and count >= _TRAIL_NUMBERS:
+            line, destination, leaves, *lines = numbers
+            yield Trail(line, destination or None, leaves or None, tuple(lines))
+        elif whole and kind == _RAISED and count == _RAISED_NUMBERS:
+            yield Raised(*numbers)
+        else:
+            damage.append(f"arcs of {path!r} cannot be read from entry at {position} on")
+            return
+        position += 4 + 4 * count
+
+
+def _checksum(content: bytes, prime: int = _CHECKSUM_PRIME) -> int:
+    return int.from_bytes(content, "little") % prime
+
+
+def _integer(content: bytes, position: int, size: int, *, signed: bool = False) -> int:
+    return int.from_bytes(content[position : position + size], "little", signed=signed)
+
+
+def _align(length: int) -> int:
+    return -(-length // _ALIGNMENT) * _ALIGNMENT

@@ -1,0 +1,225 @@
+"""Run functions over batches on all CPUs, in processes that nothing around us measures.
+
+Not `concurrent.futures.ProcessPoolExecutor`: forked, its workers would be forks of a program with
+threads, and measured as it is; spawned, they would run the caller's main module again, which a
+script without a guard does not survive. These are Pythons of their own that only serve.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+
+from hcoverage._settings.environment import unmeasured_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+_PROGRAM: Final = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv.pop())
+from hcoverage._read.worker_pool import _serve
+_serve()
+"""
+_BATCHES_PER_WORKER: Final = 2
+# Of executors that do not tell how many workers they have.
+_BATCHES: Final = 32
+
+
+class WorkerDiedError(BrokenExecutor):
+    """The process that served a call is gone; the pool starts another for the next one."""
+
+
+class WorkerPool(Executor):
+    """An executor over processes of this interpreter.
+
+    Args:
+        workers: How many processes; they are started at once, so that they are ready early.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers: Final = workers
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="hcoverage-worker")
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for _ in range(workers):
+            self._idle.put(_Worker())
+
+    def submit(
+        self,
+        fn: Callable[..., _Result],
+        /,
+        *args: Any,  # noqa: ANN401 - whatever the function takes
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Future[_Result]:
+        """Have a worker call a function that it can import, with arguments that can be pickled."""
+        return self._threads.submit(self._call, fn, args, kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
+        """End the workers, after what they are doing."""
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+        for _ in range(self.workers if wait else 0):
+            self._idle.get().end()
+
+    def _call(
+        self, fn: Callable[..., _Result], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:  # noqa: ANN401
+        worker = self._idle.get()
+        try:
+            succeeded, result = worker.call((fn, args, kwargs))
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            worker.end()
+            self._idle.put(_Worker())
+            raise WorkerDiedError(f"a worker process ended with {worker.status}") from error
+        except BaseException:
+            # What was half sent or half received would be taken for the next call's.
+            worker.end()
+            self._idle.put(_Worker())
+            raise
+        self._idle.put(worker)
+        if not succeeded:
+            raise result
+        return result
+
+
+class _Worker:
+    """One process, and the pipes to it."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=unmeasured_environment(os.environ),
+        )
+
+    @property
+    def status(self) -> int | None:
+        return self._process.returncode
+
+    def call(self, what: tuple[Any, ...]) -> tuple[bool, Any]:
+        assert self._process.stdin is not None  # noqa: S101 - for the type
+        assert self._process.stdout is not None  # noqa: S101
+        pickle.dump(what, self._process.stdin)
+        self._process.stdin.flush()
+        succeeded, result = pickle.load(self._process.stdout)  # noqa: S301 - our own process
+        return succeeded, result
+
+    def end(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):  # it may be gone already
+                    pipe.close()
+        self._process.wait()
+
+
+def _serve() -> None:
+    """Answer calls until there are no more; what a worker's process runs."""
+    # Ctrl-C reaches the whole process group; the one who asked decides what becomes of the work.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Nothing that is made here is a cycle, and there is much of it.
+    gc.disable()
+    requests, replies = sys.stdin.buffer, sys.stdout.buffer
+    while True:
+        try:
+            fn, args, kwargs = pickle.load(requests)  # noqa: S301 - from our own parent
+        except EOFError:
+            os._exit(0)  # everything is flushed, and taking large results apart takes time
+        _reply(replies, fn, args, kwargs)
+
+
+def _reply(
+    replies: IO[bytes], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    try:
+        answer = (True, fn(*args, **kwargs))
+    except Exception as error:  # noqa: BLE001 - it is raised where the call was made
+        answer = (False, error)
+    pickle.dump(answer, replies, pickle.HIGHEST_PROTOCOL)
+    replies.flush()
+
+
+@contextlib.contextmanager
+def default_executor(work: int, least: int) -> Iterator[WorkerPool | None]:
+    """Give a pool as large as the machine, or none where the work is not worth one.
+
+    Args:
+        work: How much there is to do.
+        least: From how much on processes are faster than doing it here.
+    """
+    workers = _cpus()
+    if work < least or workers == 1 or not sys.executable:
+        yield None
+        return
+    with WorkerPool(workers) as pool:
+        yield pool
+
+
+def run_batches(
+    function: Callable[[Sequence[_Item]], _Result],
+    items: Sequence[_Item],
+    executor: Executor | None,
+    lost: Callable[[_Item], None],
+) -> Iterator[_Result]:
+    """Call a function over all items in batches, and give the results as they come in order.
+
+    Args:
+        function: Takes a batch, that is neighbouring items.
+        items: What there is.
+        executor: Who calls; None for doing it here and at once.
+        lost: Told of an item that ended the process that it was handled in.
+
+    Raises:
+        Exception: Whatever an executor of the caller's fails with.
+    """
+    if executor is None:
+        if items:
+            yield function(items)
+        return
+    own = isinstance(executor, WorkerPool)
+    batches = (
+        executor.workers * _BATCHES_PER_WORKER if isinstance(executor, WorkerPool) else _BATCHES
+    )
+    size = max(1, -(-len(items) // batches))
+    futures = [
+        (batch, executor.submit(function, batch))
+        for batch in (items[start : start + size] for start in range(0, len(items), size))
+    ]
+    for batch, future in futures:
+        try:
+            yield future.result()
+        except WorkerDiedError:
+            if not own:
+                raise
+            yield from _one_by_one(function, batch, executor, lost)
+
+
+def _one_by_one(
+    function: Callable[[Sequence[_Item]], _Result],
+    batch: Sequence[_Item],
+    executor: Executor,
+    lost: Callable[[_Item], None],
+) -> Iterator[_Result]:
+    """Find which items end a process, so that they do not cost the others."""
+    for item in batch:
+        try:
+            yield executor.submit(function, [item]).result()
+        except WorkerDiedError:
+            lost(item)
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,212 @@
+"""Put a merged data file in place and remove what is in it, so that nothing is lost in between.
+
+Whoever combines into a data file holds the lock file beside it. Before anything is removed, the
+lock file tells which file the result is. So whoever comes next, after this process was killed or
+while it was at work, knows whether the data file in place holds data that is nowhere else any more,
+and keeps it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._untrusted.file import stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_LOCK_NAME: Final = ".hcov-lock{}"
+_WORKSHOP_PREFIX: Final = ".hcov-combine{}."
+_RANDOM_LETTERS: Final = 8  # at the end of a name that `tempfile` makes
+_LONGEST_NOTE: Final = 4096
+# Of file systems without locks. Everything but a second combine at the same time works there, too.
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A data file that is to be written, held against everybody else who combines.
+
+    Attributes:
+        path: The data file.
+        workshop: An empty private directory on the same file system.
+        must_keep: Whether what is in place holds data whose sources another combine has removed,
+            one that was killed at it, or that was at work when this one began.
+    """
+
+    path: Path
+    workshop: Path
+    must_keep: bool
+    _lock: int
+
+    @property
+    def result(self) -> Path:
+        """Where the merged data file is to be written."""
+        return self.workshop / ".coverage"
+
+    def put_in_place(self) -> None:
+        """Replace the data file by the result, durably.
+
+        Raises:
+            OSError: It cannot be done; what was there before still is.
+        """
+        _sync(self.result)
+        # What is in place stays noted: until the next line but one it may be the only one there is.
+        noted = os.fstat(self._lock).st_size
+        _add_note(self._lock, _identity(self.result))
+        _sync(self.path.parent)
+        try:
+            self.result.replace(self.path)
+        except OSError:
+            os.ftruncate(self._lock, noted)
+            raise
+        _sync(self.path.parent)
+
+    def remove(self, files: Iterable[Path]) -> None:
+        """Remove what has been merged; only after `put_in_place`."""
+        for file in files:
+            if file != self.path:
+                file.unlink(missing_ok=True)
+
+
+def lock_of(path: Path) -> Path:
+    """Give the lock file beside a data file; it is there while somebody combines into that."""
+    return path.parent / _LOCK_NAME.format(path.name)
+
+
+def require_place(path: Path) -> None:
+    """Find out, before it takes long to get a result, whether it can be written; leave no trace.
+
+    Args:
+        path: The data file that is to be, absolute.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    missing = [directory for directory in path.parents if not os.path.lexists(directory)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.is_dir() and not path.is_symlink():
+            path.open("r+b").close()  # refused, as replacing it would be
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"cannot write the result, {path} ({error.strerror}): make its directory writable for "
+            "you, or name another with `data_file` in the rcfile",
+        ) from error
+    finally:
+        for directory in missing:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[Target]:
+    """Hold a data file for the length of a `with` block, after everybody who came before.
+
+    Args:
+        path: The data file, absolute; neither it nor its directory need be there.
+
+    Raises:
+        OSError: Its directory cannot be made or written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock_file = lock_of(path)
+    prefix = _WORKSHOP_PREFIX.format(path.name)
+    before = _identity(path)
+    lock, has_waited = _lock(lock_file)
+    try:
+        now = _identity(path)
+        # Both together are to have what one after the other would: this one does not replace what
+        # another has written since it began.
+        is_others = has_waited and now != before
+        is_only_one = is_others or now in _notes(lock)
+        _remove_stale(path.parent, prefix)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as directory:
+            yield Target(path, Path(directory), bool(now) and is_only_one, lock)
+        # Only now: whoever is killed before this leaves the note.
+        lock_file.unlink(missing_ok=True)
+    except BaseException:
+        if not _notes(lock):
+            lock_file.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(lock)
+
+
+def _lock(file: Path) -> tuple[int, bool]:
+    """Lock a file; give its descriptor, and whether somebody else had it."""
+    has_waited = False
+    while True:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(file, flags, 0o600)
+        try:
+            has_waited = _wait(descriptor) or has_waited
+            # The one before removes the file when it is done.
+            if _same_file(descriptor, file):
+                return descriptor, has_waited
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _wait(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return True
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    return False
+
+
+def _same_file(descriptor: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), file.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _identity(path: Path) -> str:
+    """Tell which file is in a place: an empty string where there is none."""
+    try:
+        return " ".join(map(str, stamp(path.lstat())))
+    except FileNotFoundError:
+        return ""
+
+
+def _notes(lock: int) -> list[str]:
+    return os.pread(lock, _LONGEST_NOTE, 0).decode("ascii", "replace").splitlines()
+
+
+def _add_note(lock: int, note: str) -> None:
+    os.pwrite(lock, f"{note}\n".encode("ascii"), os.fstat(lock).st_size)
+    os.fsync(lock)
+
+
+def _remove_stale(directory: Path, prefix: str) -> None:
+    """Remove what those left who were killed; nobody else is at work, since we have the lock."""
+    for entry in directory.iterdir():
+        if entry.name.startswith(prefix) and len(entry.name) == len(prefix) + _RANDOM_LETTERS:
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

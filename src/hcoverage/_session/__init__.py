@@ -1,0 +1,1 @@
+"""Around the run: opens the doors into processes, and closes them again."""

@@ -1,0 +1,87 @@
+"""Publishes which test is running, for the processes and containers that are running meanwhile.
+
+The file lies in the data directory, where containers see it too. Processes that follow it have it
+mapped (`_inside.context_reader`), so that they see a change at no cost and without being called.
+
+It has 4096 bytes: a number (8 bytes) that is odd while the rest is being written and another after
+each change, the length of the text (4), the remainder of the text and a byte of 1, taken as one
+integer, by 65521 (4), and the text in UTF-8; all integers are little-endian.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from hcoverage._data_directory.directory import CONTEXT_SUFFIX
+from hcoverage._inside.context_reader import SIZE, TEXT_AT, ContextReader, remainder
+from hcoverage._printable import printable
+
+# Names of tests can be of any length, and have to fit into the environment as well.
+_LONGEST: Final = 2000
+_CUT: Final = "..."
+
+
+def context_of(name: str) -> str:
+    """Give the context for a test's name: printable, and cut where it is very long."""
+    text = printable(name)
+    encoded = text.encode()
+    if len(encoded) <= _LONGEST:
+        return text
+    return encoded[:_LONGEST].decode(errors="ignore") + _CUT
+
+
+def read_context(path: Path) -> str:
+    """Read what is running now from a file that tells it; nothing where it cannot be told."""
+    try:
+        found = ContextReader(str(path)).read()
+    except (OSError, ValueError):
+        return ""
+    return found[1] if found else ""
+
+
+class ContextFile:
+    """A file that tells which test is running.
+
+    Attributes:
+        path: Where it is.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        """Make the file in a data directory.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        descriptor, name = tempfile.mkstemp(dir=data_dir, prefix="test.", suffix=CONTEXT_SUFFIX)
+        self.path = Path(name)
+        try:
+            os.fchmod(descriptor, 0o644)  # a container's user is another
+            os.pwrite(descriptor, bytes(SIZE), 0)
+            self._memory = mmap.mmap(descriptor, SIZE)
+        finally:
+            os.close(descriptor)
+        self._content = memoryview(self._memory)
+        self._numbers = self._content.cast("Q")
+        self._number = 0
+
+    def publish(self, text: str) -> None:
+        """Tell what is running now.
+
+        Args:
+            text: A context, as `context_of` gives it; empty for none.
+        """
+        encoded = text.encode()
+        facts = len(encoded).to_bytes(4, "little") + remainder(encoded).to_bytes(4, "little")
+        self._numbers[0] = self._number + 1
+        self._content[8:TEXT_AT] = facts
+        self._content[TEXT_AT : TEXT_AT + len(encoded)] = encoded
+        self._number += 2
+        self._numbers[0] = self._number
+
+    def remove(self) -> None:
+        """Remove the file; processes that follow it keep what they saw last."""
+        self.path.unlink(missing_ok=True)

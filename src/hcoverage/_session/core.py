@@ -1,0 +1,114 @@
+"""Which core measures a run: the recorder wherever it is exact, coverage.py elsewhere.
+
+The choice is for the run. Which core measures a process also depends on that process's Python:
+`recorder_since` says from which version on it is the recorder, and older ones use coverage.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._errors import HcoverageError
+from hcoverage._sources.roots import own_packages
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hcoverage._settings.rcfile import Rcfile
+
+CORE_VARIABLE: Final = "HCOVERAGE_CORE"
+
+_MONITORING_SINCE: Final = (3, 12)  # PEP 669, sys.monitoring
+
+
+class Core(enum.StrEnum):
+    """What measures: our recorder, coverage.py itself, or whichever fits."""
+
+    AUTO = "auto"
+    RECORDER = "recorder"
+    COVERAGE = "coverage"
+
+
+@dataclasses.dataclass(frozen=True)
+class CoreChoice:
+    """The core of a run.
+
+    Attributes:
+        core: `RECORDER` or `COVERAGE`.
+        reason: Why, for a person.
+        recorder_since: The first Python version that records; None with `COVERAGE`.
+    """
+
+    core: Core
+    reason: str
+    recorder_since: tuple[int, int] | None = None
+
+
+class CoreError(HcoverageError):
+    """A core was asked for that there is not, or that cannot measure what the rcfile wants."""
+
+
+def choose_core(
+    rcfile: Rcfile, requested: str | None = None, environment: Mapping[str, str] = os.environ
+) -> CoreChoice:
+    """Choose what measures a run.
+
+    Args:
+        rcfile: The rcfile.
+        requested: `auto`, `recorder` or `coverage`; None for HCOVERAGE_CORE, else the rcfile's
+            `core` under `[hcoverage]` (`[tool.hcoverage]` in TOML), else `auto`.
+        environment: Where HCOVERAGE_CORE is looked up.
+
+    Returns:
+        The choice and its reason.
+
+    Raises:
+        CoreError: There is no such core, or the recorder was asked for and cannot do it.
+    """
+    name = requested or environment.get(CORE_VARIABLE) or rcfile.core or Core.AUTO
+    if name not in list(Core):
+        raise CoreError(f"no such core: {name!r}; there are {', '.join(Core)}")
+    if name == Core.COVERAGE:
+        return CoreChoice(Core.COVERAGE, "it was asked for")
+    obstacle = _obstacle(rcfile)
+    if obstacle is None:
+        reason = "it was asked for" if name == Core.RECORDER else "it is exact for this rcfile"
+        return CoreChoice(Core.RECORDER, reason, _MONITORING_SINCE)
+    if name == Core.RECORDER:
+        raise CoreError(f"the recorder cannot measure this: {obstacle}; use `core = auto`")
+    return CoreChoice(Core.COVERAGE, obstacle)
+
+
+def worth_skipping(rcfile: Rcfile) -> tuple[str, ...]:
+    """Give what the rcfile surely leaves out, so that the recorder need not record it.
+
+    Returns:
+        Entries for `_inside.recorder.start`; what they leave in is filtered when recordings are
+        read.
+    """
+    settings = rcfile.settings
+    if settings.cover_pylib:
+        return ()
+    # With sources, or patterns, of their own, coverage.py may well measure installed packages.
+    chosen = settings.source or settings.source_pkgs or settings.source_dirs or settings.run_include
+    installed = () if chosen else ("site-packages",)
+    return ("stdlib", *installed, *own_packages(settings))
+
+
+def _obstacle(rcfile: Rcfile) -> str | None:
+    """Say what keeps the recorder from measuring exactly what coverage.py would, if anything."""
+    settings = rcfile.settings
+    version = ".".join(map(str, sys.version_info[:2]))
+    if settings.plugins:
+        return (
+            f"the rcfile has plugins ({', '.join(settings.plugins)}), which only coverage.py runs"
+        )
+    if settings.dynamic_context and settings.dynamic_context != "none":
+        return "the rcfile has a dynamic_context, which only coverage.py follows"
+    if sys.version_info < _MONITORING_SINCE:
+        return f"the recorder needs Python 3.12, and this is {version}"
+    return None

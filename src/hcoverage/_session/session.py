@@ -1,0 +1,399 @@
+"""A session: everything that measuring one command from start to end needs, and its undoing.
+
+Opens the doors (hook, data directory, environment) and closes them again, whatever happened
+between. Running the command is the caller's business, merging what came of it `_combine`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import glob
+import importlib.util
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._atomic_write import write_atomically
+from hcoverage._data_directory import directory as _data_directory
+from hcoverage._errors import (
+    CombineError,
+    DataDirectoryBusyError,
+    MissingCoverageError,
+    RcfileError,
+)
+from hcoverage._result.target import require_place
+from hcoverage._session import guest_settings, hook as _hook, private_directory
+from hcoverage._session.claim import claimed
+from hcoverage._session.core import Core, CoreChoice, choose_core, worth_skipping
+from hcoverage._session.startup_directory import Settings, fill_startup_directory
+from hcoverage._settings.environment import (
+    DEFAULT_DATA_DIR,
+    SESSION_VARIABLE,
+    session_environment,
+    users_data_file,
+)
+from hcoverage._settings.rcfile import Rcfile, as_rcfile
+from hcoverage._sources.identity import known_now
+from hcoverage._sources.project_files import project_files
+from hcoverage._sources.roots import importing_from_here, roots
+from hcoverage._watch.unmeasured import Doors, Unmeasured, find_unmeasured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from hcoverage._progress import OnProgress
+    from hcoverage._result.outcome import CombineResult
+    from hcoverage._sources.identity import Known
+    from hcoverage._watch.watch import SeenPython
+
+_DATA_FILE_NAME: Final = ".coverage"
+# The patches with which coverage.py starts itself in a child, and reads COVERAGE_FILE for that.
+_STARTED_BY_COVERAGE: Final = frozenset({"execv", "fork"})
+# Where containers have our files (`hdocker`).
+_CONTAINER_PLACE: Final = "/opt/hcoverage/*"
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """One measured run.
+
+    Attributes:
+        rcfile: The user's rcfile, or coverage.py's defaults where there is none.
+        core: Which core measures, and why.
+        hook: The start-up hook that the session holds in place.
+        data_dir: Where processes and containers write, absolute.
+        kept_dir: Where what cannot be merged is afterwards, absolute; the same, or in the project.
+        data_file: Where the merged data goes, absolute.
+        previous: Where data of earlier runs is that was never merged.
+        environment: The whole environment for the command.
+        known: What the project's sources were when it began (`combine`).
+        began: When that was, in nanoseconds since the epoch.
+    """
+
+    rcfile: Rcfile
+    core: CoreChoice
+    hook: Path
+    data_dir: Path
+    kept_dir: Path
+    data_file: Path
+    previous: tuple[Path, ...]
+    environment: Mapping[str, str]
+    known: Mapping[str, Known]
+    began: int
+
+    def data_paths(self) -> list[Path]:
+        """List what to combine: the data directory, and what the command itself combined in it.
+
+        With `concurrency = multiprocessing` coverage.py sets COVERAGE_RCFILE in each process that
+        it measures, so that a `coverage combine` that the command runs finds our data files.
+        """
+        combined = self.data_dir / _DATA_FILE_NAME
+        return [self.data_dir, *([combined] if combined.is_file() else [])]
+
+    def combine(
+        self,
+        data_file: Path,
+        *,
+        append: bool = False,
+        command: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> CombineResult:
+        """Merge what the session's processes left, and keep what cannot be merged in `kept_dir`.
+
+        Args:
+            data_file: Where the result goes.
+            append: Merge what is in `data_file` already, too.
+            command: The process id of the command that was run.
+            on_progress: Called with how many files have been read, and how many there are.
+
+        Returns:
+            What `hcoverage.combine` does; what was set aside is told by where it is now.
+
+        Raises:
+            HcoverageError, OSError: As `hcoverage.combine` does.
+        """
+        from hcoverage._combine.combine import combine  # noqa: PLC0415 - most of a session needs none of it
+
+        self._take_in_what_measured_itself()
+        try:
+            result = combine(
+                self.data_paths(),
+                coveragerc=self.rcfile,
+                known=self.known,
+                data_file=data_file,
+                append=append,
+                command=command,
+                on_progress=on_progress,
+            )
+        except CombineError as error:
+            text = str(error)
+            for before, now in self._keep(_data_directory.left_in(self.data_dir)).items():
+                text = text.replace(str(before), str(now))
+            raise type(error)(text) from error
+        moved = self._keep(item.path for item in result.set_aside)
+        set_aside = (
+            dataclasses.replace(item, path=moved.get(item.path, item.path))
+            for item in result.set_aside
+        )
+        return dataclasses.replace(result, set_aside=tuple(set_aside))
+
+    def _take_in_what_measured_itself(self) -> None:
+        """Copy the data of what the command measured by itself, as `coverage run` does."""
+        host = _data_directory.host_in_names(os.uname().nodename)
+        for pid in _data_directory.measured_themselves(self.data_dir):
+            # That of `--parallel-mode` is the command's to combine, and so is left where it is.
+            beside = self.data_file.parent.glob(f"{glob.escape(self.data_file.name)}.*")
+            own = [file for file in beside if _data_directory.process_of(file.name) == (host, pid)]
+            for number, file in enumerate([self.data_file, *own]):
+                if file.is_file() and file.stat().st_mtime_ns >= self.began:
+                    name = f"{_DATA_FILE_NAME}.{host}.pid{pid}.Xitself{number}x"
+                    shutil.copyfile(file, self.data_dir / name)
+
+    def _keep(self, files: Iterable[Path]) -> dict[Path, Path]:
+        if self.kept_dir == self.data_dir:
+            return {}
+        ours = (file for file in files if file.parent == self.data_dir)
+        return _data_directory.keep(ours, self.kept_dir)
+
+    def problems(self) -> list[str]:
+        """Tell where measuring could not start, one line for each process, safe to print."""
+        return _data_directory.problems(self.data_dir)
+
+    def unmeasured(
+        self, seen: Iterable[SeenPython], merged: Iterable[Path] = ()
+    ) -> list[Unmeasured]:
+        """Tell which Pythons left no data, and why; a note in `problems` is word enough.
+
+        Args:
+            seen: The Pythons that were started.
+            merged: The files that a combine has taken out of the data directory already.
+        """
+        places = {place for place in (self.data_dir, self.kept_dir) if place.is_dir()}
+        names = [
+            *(entry.name for place in places for entry in place.iterdir()),
+            *(file.name for file in merged),
+        ]
+        doors = Doors(self.environment[SESSION_VARIABLE], self.hook)
+        return find_unmeasured(seen, names, doors)
+
+
+@contextlib.contextmanager
+def open_session(
+    coveragerc: str | os.PathLike[str] | Rcfile | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    core: str | None = None,
+) -> Iterator[Session]:
+    """Set up everything for measuring a command, for the length of a `with` block.
+
+    Several at once are no trouble to each other, as long as each has a data file of its own.
+
+    Afterwards the hook is gone, unless somebody injected it or another session holds it, and so is
+    the data directory, unless it was there before or there is still data in it. Data that is left
+    in one outside the project is moved to `coverage_data` in the current directory.
+
+    Args:
+        coveragerc: The rcfile, or what was read of it; without one, the one that coverage.py would
+            find in the current directory, else its defaults.
+        data_dir: The data directory; without one, `coverage_data` in the current directory if
+            somebody has made that and no other run has it now, else one of the session's own,
+            outside the project.
+        core: `auto`, `recorder` or `coverage`; None for what HCOVERAGE_CORE or the rcfile says.
+
+    Yields:
+        The session.
+
+    Raises:
+        RcfileError: The rcfile cannot be used.
+        CoreError: There is no such core, or the recorder cannot do what the rcfile wants.
+        DataDirectoryBusyError: Another run has the data directory that is given.
+        DataFileBusyError: Another run will write the data file that this one would write.
+        MissingCoverageError: coverage.py cannot be imported by this Python.
+        OSError: The rcfile is missing, or the data directory, site-packages or what the rcfile has
+            as `data_file` cannot be written.
+    """
+    _require_coverage()
+    here = Path.cwd()
+    with contextlib.ExitStack() as undo:
+        private = undo.enter_context(private_directory.opened(here))
+        rcfile = as_rcfile(coveragerc)
+        _require_sources_and_plugins(rcfile, here)
+        choice = choose_core(rcfile, core)
+        data_file = here / rcfile.settings.data_file
+        require_place(data_file)
+
+        undo.enter_context(claimed(data_file))
+
+        directory, kept = _opened_data_directory(here, data_dir, private, undo)
+        previous = _left_by_earlier_runs(here, directory, kept)
+        files = [file for file, _ in project_files(roots(rcfile.settings, here), [directory])]
+        told = _tell_processes(rcfile, choice, private, directory, files)
+        hook = undo.enter_context(_hook.held())
+        undo.enter_context(_hook.announced(hook, told.startup))
+        yield Session(
+            hook=hook,
+            core=choice,
+            rcfile=rcfile,
+            data_dir=directory,
+            kept_dir=kept,
+            data_file=data_file,
+            previous=previous,
+            environment=session_environment(
+                os.environ, told.startup, directory, told.for_coverage, told.own_data_file
+            ),
+            known=known_now(file for file in files if file.endswith(".py")),
+            began=told.began,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    """What the processes of a session are told.
+
+    Attributes:
+        startup: The startup directory.
+        for_coverage: The variables by which coverage.py's own hook is told the same.
+        own_data_file: The COVERAGE_FILE of what they measure or merge themselves, if any.
+        began: When the session began for them, in nanoseconds since the epoch.
+    """
+
+    startup: Path
+    for_coverage: Mapping[str, str]
+    own_data_file: str | None
+    began: int
+
+
+def _tell_processes(
+    rcfile: Rcfile, choice: CoreChoice, private: Path, data_dir: Path, files: list[str]
+) -> _Told:
+    """Write what processes and containers are told: how to measure, and what by."""
+    here = Path.cwd()
+    plugins = rcfile.settings.plugins
+    names = guest_settings.ends_of(files, with_templates=bool(plugins))
+    for_containers = guest_settings.for_containers(rcfile, names, [_CONTAINER_PLACE])
+    _data_directory.put_rcfile(data_dir, for_containers.rcfile_text)
+    startup = private / "startup"
+    startup.mkdir()
+    for_us = guest_settings.for_processes_here(rcfile, here, data_dir / _DATA_FILE_NAME, startup)
+    shared = private / "shared.coveragerc"
+    write_atomically(shared, for_us.rcfile_text)
+    settings = Settings(
+        recorder_since=choice.recorder_since,
+        data_dir=data_dir,
+        rcfile=shared,
+        serialized=for_us.serialized,
+        plugin_directory=here if plugins else None,
+        branch=rcfile.settings.branch,
+        context=rcfile.settings.context or "",
+        began=time.time_ns(),
+        skip=(*worth_skipping(rcfile), str(startup)),
+        names=names,
+    )
+    fill_startup_directory(startup, settings)
+    own_data_file = users_data_file(os.environ)
+    if _STARTED_BY_COVERAGE.intersection(rcfile.settings.patch):
+        own_data_file = None
+    # With plugins of the project coverage.py's own hook would look for them where they are not;
+    # and where the variable says, it would put what is ours.
+    asked = choice.core is Core.COVERAGE and not plugins and own_data_file is None
+    for_coverage = {
+        "COVERAGE_PROCESS_START": str(shared),
+        "COVERAGE_PROCESS_CONFIG": for_us.encoded,
+    }
+    return _Told(startup, for_coverage if asked else {}, own_data_file, settings.began)
+
+
+def _opened_data_directory(
+    here: Path,
+    given: str | os.PathLike[str] | None,
+    private: Path,
+    undo: contextlib.ExitStack,
+) -> tuple[Path, Path]:
+    """Choose the data directory, have it until all is undone, and lose nothing of what is in it.
+
+    Returns:
+        The directory, and where what cannot be merged is to be kept.
+    """
+    if given is not None:
+        undo.enter_context(_held(here / given, here / given))
+        return here / given, here / given
+    default = here / DEFAULT_DATA_DIR
+    is_left_over = default.is_dir() and _data_directory.is_only_left_over(default)
+    # Else somebody has containers write into it.
+    if os.path.lexists(default) and not is_left_over:
+        with contextlib.suppress(DataDirectoryBusyError):  # one that runs beside this one has it
+            undo.enter_context(_held(default, default))
+            return default, default
+    own = private_directory.make_data_directory(private)
+    undo.enter_context(_held(own, default))
+    return own, default
+
+
+@contextlib.contextmanager
+def _held(directory: Path, kept: Path) -> Iterator[None]:
+    """Have a data directory for the length of a `with` block, and lose nothing of what is in it."""
+    was_there = directory.is_dir()
+    _data_directory.make(directory)
+    with _data_directory.locked(directory):
+        # Only now: whoever is turned away above must not tidy up what another run uses.
+        try:
+            yield
+        finally:
+            if was_there and kept == directory:
+                _data_directory.clear(directory)
+            else:
+                _data_directory.discard(directory)
+            if directory != kept and directory.is_dir():
+                _data_directory.keep(list(directory.iterdir()), kept)
+
+
+def _left_by_earlier_runs(here: Path, directory: Path, kept: Path) -> tuple[Path, ...]:
+    """Get what earlier runs left out of the way of what this one will leave; tell where it is."""
+    aside = None
+    if directory == kept:
+        aside = _data_directory.set_previous_aside(kept)
+    elif kept.is_dir():
+        with contextlib.suppress(DataDirectoryBusyError), _data_directory.locked(kept):
+            aside = _data_directory.set_previous_aside(kept)
+            _data_directory.discard(kept)  # what was in it may have been merged by now
+    private_directory.tidy_up(here)
+    outside = private_directory.data_of_killed_sessions(here)
+    return (*outside, *([] if aside is None else [aside]))
+
+
+def _require_coverage() -> None:
+    """Refuse where this Python has no coverage.py: its processes get the one that is here."""
+    if not _can_be_imported("coverage"):
+        raise MissingCoverageError(
+            f"{sys.executable} cannot import coverage.py: "
+            f"install it with `{sys.executable} -m pip install coverage`"
+        )
+
+
+def _require_sources_and_plugins(rcfile: Rcfile, here: Path) -> None:
+    """Refuse now what coverage.py would refuse in each process."""
+    for name in rcfile.settings.source_dirs:
+        if not (here / name).is_dir():
+            raise RcfileError(
+                f"{rcfile.path} names {name} in source_dirs, and there is no such directory here: "
+                "put the name right, or make it"
+            )
+    with importing_from_here():
+        missing = [name for name in rcfile.settings.plugins if not _can_be_imported(name)]
+    if missing:
+        raise RcfileError(
+            f"{rcfile.path} wants the plugin {missing[0]}, which {sys.executable} cannot import: "
+            f"install it there, with `{sys.executable} -m pip install`, or run hcov in the "
+            "environment that has it"
+        )
+
+
+def _can_be_imported(module: str) -> bool:
+    try:
+        # Not the plugin itself: its package would be imported for it, before it is measured.
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False

@@ -1,0 +1,299 @@
+"""The startup directory: what the processes of a session run and read when they start.
+
+It is private to the session and not in the data directory, since what lies there is anybody's, and
+this is executed. Every file in it stands alone; their sources are modules of this package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import marshal
+import os
+import re
+import shutil
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._inside import recorder
+from hcoverage._session.guest_code import compiled, placed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+COVERAGE_DIRECTORY: Final = "lib"
+# Of what only copies for containers need, see `Settings.names`.
+_NAMES: Final = "names.json"
+
+# Of a file system's time stamps, in nanoseconds: a file that is written now may have that of then.
+_COARSEST_TIME: Final = 2 * 10**9
+
+_AT_LEAST: Final = re.compile(r">= *3\.([0-9]+)")
+
+# In the directory of a Python's coverage.py, what is to be told if it is used.
+_NOTE: Final = "note.txt"
+
+_COPIES: Final = {
+    "hcoverage._inside.autosave": "_hcoverage_autosave.py",
+    "hcoverage._inside.context_reader": "_hcoverage_context_reader.py",
+    "hcoverage._inside.coverage_contexts": "_hcoverage_coverage_contexts.py",
+    "hcoverage._inside.coverage_marks": "_hcoverage_coverage_marks.py",
+    "hcoverage._inside.process": "_hcoverage_process.py",
+    "hcoverage._inside.recorder": "_hcoverage_recorder.py",
+    "hcoverage._inside.recorder_arcs": "_hcoverage_recorder_arcs.py",
+    "hcoverage._inside.recorder_branches": "_hcoverage_recorder_branches.py",
+    "hcoverage._inside.recorder_contexts": "_hcoverage_recorder_contexts.py",
+    "hcoverage._inside.recorder_flow": "_hcoverage_recorder_flow.py",
+    "hcoverage._inside.recorder_long_code": "_hcoverage_recorder_long_code.py",
+    "hcoverage._inside.recorder_seldom": "_hcoverage_recorder_seldom.py",
+    "hcoverage._inside.sitecustomize": "sitecustomize.py",
+}
+# What only branches need.
+_BRANCH_PARTS: Final = (
+    "_hcoverage_recorder_arcs.py",
+    "_hcoverage_recorder_branches.py",
+    "_hcoverage_recorder_flow.py",
+)
+# What is compiled together with `_inside.process`, see there.
+_PARTS: Final = (
+    "_hcoverage_recorder.py",
+    *_BRANCH_PARTS,
+    "_hcoverage_recorder_long_code.py",
+    "_hcoverage_recorder_seldom.py",
+)
+_PROCESS: Final = _COPIES["hcoverage._inside.process"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a process of the session must know to measure itself.
+
+    Attributes:
+        recorder_since: The first Python version that records; None where all use coverage.py.
+        data_dir: Where recordings go.
+        rcfile: What coverage.py reads where it measures.
+        serialized: The same as JSON (`guest_settings`).
+        plugin_directory: Where plugins may be that are the project's own; None if there are none.
+        branch: Whether branches are measured.
+        context: The static context, or an empty string.
+        began: When the session began, in nanoseconds since the epoch.
+        skip: What is not worth recording, as `_inside.recorder.start` takes it.
+        names: What files of the project are known by in containers, also where they are installed.
+    """
+
+    recorder_since: tuple[int, int] | None
+    data_dir: Path
+    rcfile: Path
+    serialized: str
+    plugin_directory: Path | None
+    branch: bool
+    context: str
+    began: int
+    skip: Sequence[str]
+    names: Sequence[str] = ()
+
+    def text(self) -> str:
+        """Render what follows the text of `_inside.process`, whose defaults it replaces."""
+        return (
+            f"RECORDER_SINCE = {self.recorder_since!r}\n"
+            f"DATA_DIR = {str(self.data_dir)!r}\n"
+            f"RCFILE = {str(self.rcfile)!r}\n"
+            f"SERIALIZED = {self.serialized!r}\n"
+            f"PLUGIN_DIRECTORY = {str(self.plugin_directory or '')!r}\n"
+            f"BRANCH = {self.branch!r}\n"
+            f"CONTEXT = {self.context!r}\n"
+            f"SETTLED_BEFORE = {self.began - _COARSEST_TIME!r}\n"
+            f"SKIP = {tuple(self.skip)!r}\n"
+        )
+
+
+def fill_startup_directory(directory: Path, settings: Settings) -> None:
+    """Put everything in place that a process of the session needs to measure itself.
+
+    Args:
+        directory: An empty directory that others may read and not write.
+        settings: What the processes are told.
+    """
+    sources = {name: Path(_origin(module)).read_bytes() for module, name in _COPIES.items()}
+    for name, source in sources.items():
+        (directory / name).write_bytes(source)
+    told = f"{settings.text()}{_place()}"
+    with (directory / _PROCESS).open("a", encoding="utf-8") as process:
+        process.write(f"\n\n{told}")
+    (directory / _NAMES).write_text(json.dumps(settings.names), encoding="utf-8")
+    # For an environment without coverage.py: ours, and nothing else of what is beside it.
+    (directory / COVERAGE_DIRECTORY).mkdir()
+    (directory / COVERAGE_DIRECTORY / "coverage").symlink_to(_directory_of("coverage"))
+    # Not in each process: where the user of a process may not write here, or
+    # PYTHONDONTWRITEBYTECODE is set, no process could keep what it compiled.
+    codes = {name: placed(code, str(directory / name)) for name, code in compiled(sources).items()}
+    parts = {
+        Path(name).stem: marshal.dumps(_without_lines(codes[name]))
+        for name in _PARTS
+        if settings.branch or name not in _BRANCH_PARTS
+    }
+    codes[_PROCESS] = _without_lines(_told(codes[_PROCESS], told, parts))
+    for name, code in codes.items():
+        _write_compiled(directory / name, code)
+    _open_to_all(directory)
+
+
+def _place() -> str:
+    root = Path("/").stat()
+    container = recorder._container_id()  # noqa: SLF001 - as a process would find it
+    return f"ROOT = {(root.st_dev, root.st_ino)!r}\nCONTAINER = {container!r}\n"
+
+
+def _told(process: CodeType, told: str, parts: Mapping[str, bytes]) -> CodeType:
+    """Compile what follows the text of `_inside.process`, and nothing else of that again."""
+    names = {name: f"part {name}" for name in parts}
+    text = f"exec('process')\n{told}PARTS = {names!r}\n"
+    constants = {"process": process, **{names[name]: code for name, code in parts.items()}}
+    return placed(compile(text, "told", "exec"), process.co_filename, constants)
+
+
+def _without_lines(code: CodeType) -> CodeType:
+    """Take out where in the source instructions are: a fifth of what every process loads.
+
+    All are in the first line of their function: `inspect.stack`, which coverage.py calls as it
+    starts, fails where a frame is in none.
+    """
+    instructions = len(code.co_code) // 2
+    # Entries without columns, each of up to eight instructions (Objects/locations.md of CPython).
+    table = b"\xef\0" * (instructions // 8)
+    if instructions % 8:
+        table += bytes([0xE8 | (instructions % 8 - 1), 0])
+    constants = (
+        _without_lines(each) if isinstance(each, CodeType) else each for each in code.co_consts
+    )
+    return code.replace(co_linetable=table, co_consts=tuple(constants))
+
+
+def _open_to_all(directory: Path) -> None:
+    """Have every user read what is in a directory, whatever the umask here.
+
+    Containers have users of their own, and processes may drop their privileges.
+    """
+    for path in (directory, *directory.rglob("*")):
+        if not path.is_symlink():  # to what is not ours
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _write_compiled(file: Path, code: CodeType) -> None:
+    """Write what `import` takes without looking at the source again: nobody may change that."""
+    unchecked = (1).to_bytes(4, "little") + importlib.util.source_hash(file.read_bytes())
+    compiled = Path(importlib.util.cache_from_source(str(file)))
+    compiled.parent.mkdir(exist_ok=True)
+    compiled.write_bytes(importlib.util.MAGIC_NUMBER + unchecked + marshal.dumps(code))
+
+
+def copy_startup_directory(
+    source: Path, target: Path, *, place: str, data_dir: str, rcfile: str
+) -> None:
+    """Copy a session's startup directory for processes that see other paths, as in a container.
+
+    Nothing in the copy is compiled yet: that takes the Python that will run it. Nor is there a
+    coverage.py in it, see `add_coverage_for`.
+
+    Args:
+        source: The startup directory of a running session.
+        target: The copy; it must not exist.
+        place: Where those processes see the copy.
+        data_dir: Where they see the data directory.
+        rcfile: Where they see the rcfile that coverage.py reads.
+    """
+    shutil.copytree(
+        source, target, ignore=shutil.ignore_patterns("__pycache__", COVERAGE_DIRECTORY, _NAMES)
+    )
+    names = json.loads((source / _NAMES).read_text(encoding="utf-8"))
+    with (target / _PROCESS).open("a", encoding="utf-8") as process:
+        process.write(
+            f"\n\nROOT = None\nDATA_DIR = {data_dir!r}\nRCFILE = {rcfile!r}\n"
+            f"SERIALIZED = PLUGIN_DIRECTORY = ''\nDATA_FILE = {data_dir + '/.coverage'!r}\n"
+            f"SKIP += ({place!r},)\nKEEP = frozenset({names!r})\n"
+        )
+    _open_to_all(target)
+
+
+def add_coverage_for(
+    version: tuple[int, int], startup: Path, package: str | os.PathLike[str] | None = None
+) -> None:
+    """Put a coverage.py into a copied startup directory, for Pythons of one version alone.
+
+    Args:
+        version: The version.
+        startup: The copy.
+        package: The directory of the package `coverage`; without one, the one that runs here.
+
+    Raises:
+        OSError: It cannot be copied.
+        ImportError: The one that runs here does not run on that version.
+    """
+    if package is None:
+        reason = _why_own_coverage_does_not_run_on(version)
+        if reason:
+            raise ImportError(reason)
+        package = _directory_of("coverage")
+    target = _library_for(version, startup) / "coverage"
+    shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__", "htmlfiles"))
+    _open_to_all(target.parent)
+
+
+def add_note_for(version: tuple[int, int], startup: Path, name: str, text: str) -> None:
+    """Have a process of one version tell something, when it is measured by coverage.py.
+
+    Args:
+        version: The version.
+        startup: The copy of a startup directory.
+        name: The name of the note in the data directory.
+        text: What it tells.
+    """
+    library = _library_for(version, startup)
+    library.mkdir(exist_ok=True)
+    (library / _NOTE).write_text(f"{name}\n{text}", encoding="utf-8")
+    _open_to_all(library)
+
+
+def own_coverage_runs_on(version: tuple[int, int]) -> bool:
+    """Tell whether the coverage.py that runs here runs on another version of Python."""
+    return not _why_own_coverage_does_not_run_on(version)
+
+
+def _why_own_coverage_does_not_run_on(version: tuple[int, int]) -> str:
+    # Imported here: it takes as long as all else here, and only images need it.
+    from importlib import metadata  # noqa: PLC0415
+
+    wanted = metadata.metadata("coverage")["Requires-Python"]
+    oldest = _AT_LEAST.search(wanted)
+    runs = oldest is not None and version >= (3, int(oldest[1]))
+    return "" if runs else f"coverage.py {metadata.version('coverage')} needs Python {wanted}"
+
+
+def _library_for(version: tuple[int, int], startup: Path) -> Path:
+    return startup / f"{COVERAGE_DIRECTORY}-{version[0]}.{version[1]}"
+
+
+def recorder_since(startup: Path) -> tuple[int, int] | None:
+    """Tell from which Python version on processes record, by a session's startup directory.
+
+    Returns:
+        The version; None where all use coverage.py.
+    """
+    import runpy  # noqa: PLC0415
+
+    told = runpy.run_path(str(startup / _PROCESS))
+    since: tuple[int, int] | None = told["RECORDER_SINCE"]
+    return since
+
+
+def _origin(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"{module} is missing: install hcoverage again")
+    return spec.origin
+
+
+def _directory_of(package: str) -> str:
+    return os.path.dirname(_origin(package))  # noqa: PTH120 - a str in, a str out

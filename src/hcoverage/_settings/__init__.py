@@ -1,0 +1,1 @@
+"""What a run is told: the rcfile, and the environment."""

@@ -1,0 +1,230 @@
+"""What counts: the one place that chooses files by the rcfile, here, after the run.
+
+Measured processes write down more than is wanted. What of it goes into the result is coverage.py's
+own decision, made by its own code, as it would have been made in this directory: for recordings,
+with what they tell of the interpreter and the module; for coverage.py's data, by the path alone.
+And as coverage.py does at its end, the files of `source` are added that nothing ran.
+
+Left to others: reading recordings (``_read.recording_files``), telling whether a source is still
+what ran (``identity``), where a source is on this machine (``finder``), and whether what a
+container names may be shown at all (``roots``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+from coverage.exceptions import ConfigError
+from coverage.files import TreeMatcher, relative_filename, set_relative_directory, zip_location
+from coverage.inorout import InOrOut, canonical_path
+from coverage.plugin_support import Plugins
+
+from hcoverage._errors import RcfileError
+from hcoverage._sources.roots import importing_from_here
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+    from types import FrameType
+
+    from coverage.config import CoverageConfig
+
+    from hcoverage._read.recording_format import ProcessIdentity, SourceLines
+
+# How many directories a package may be below another one.
+_DEEPEST = 16
+
+
+class Choice:
+    """Chooses what counts.
+
+    Args:
+        config: The rcfile's settings.
+
+    Raises:
+        RcfileError: They name a source that cannot be one.
+    """
+
+    def __init__(self, config: CoverageConfig) -> None:
+        # coverage.py remembers what relative names stood for; that may be another directory now.
+        set_relative_directory()
+        self._config = config
+        self._of_data = _in_or_out(config)
+        self._of_interpreters: dict[tuple[str, ...], OfInterpreter] = {}
+
+    def of_process(self, process: ProcessIdentity, *, is_here: bool) -> OfInterpreter:
+        """Give the choice of files for processes of an interpreter.
+
+        coverage.py knows the standard library and the installed packages of the interpreter it runs
+        in. A recording may come from another one, so what that one has is added; of a container's
+        only what is here by other paths is the project's.
+        """
+        where: tuple[str, ...] = ()
+        if is_here:
+            where = (process.prefix, process.base_prefix, process.stdlib, process.python)
+        if where not in self._of_interpreters:
+            chooser = self._of_data if not where else _in_or_out(self._config)
+            self._of_interpreters[where] = OfInterpreter(chooser, process if is_here else None)
+        return self._of_interpreters[where]
+
+    def wants(self, path: str) -> bool:
+        """Tell whether a file counts of which nothing is known but its path here."""
+        absolute = os.path.abspath(path)  # noqa: PTH100 - from here, where names are relative
+        module = self._module_in_sources(absolute)
+        return self._of_data.check_include_omit_etc(absolute, _frame_in(module)) is None
+
+    def never_ran(self, ran: Iterable[str]) -> set[str]:
+        """Find the files that are to be in the result though nothing ran them.
+
+        Args:
+            ran: The files that count, absolute. A package of `source_pkgs` is looked into only if
+                it was imported, as by coverage.py.
+        """
+        chooser = self._of_data
+        ran = set(ran)
+        directories = {*chooser.source_dirs, *self._package_directories(ran)}
+        found: set[str] = set()
+        for directory in sorted(directories):
+            # coverage.py's own: `find_possibly_unexecuted_files` asks `sys.modules` for packages.
+            found.update(path for path, _ in chooser._find_executable_files(directory))  # noqa: SLF001
+        return found - ran
+
+    def name_of(self, path: str) -> str:
+        """Give the name by which the result has a file: relative if the rcfile says so."""
+        return relative_filename(path) if self._config.relative_files else path
+
+    def _package_directories(self, ran: Iterable[str]) -> Iterator[str]:
+        """Where packages of `source_pkgs` are that were imported; a module is its file."""
+        packages = [package.replace(".", "/") for package in self._of_data.source_pkgs]
+        for path in ran if packages else ():
+            for package in packages:
+                above, found, _ = path.rpartition(f"/{package}/")
+                directory = above + found.rstrip("/")
+                if found and os.path.isfile(os.path.join(directory, "__init__.py")):  # noqa: PTH113, PTH118
+                    yield directory
+
+    def _module_in_sources(self, path: str) -> str | None:
+        """Name a file as the module of `source_pkgs` that it can be, if any."""
+        matcher = self._of_data.source_pkgs_match
+        if matcher is None:
+            return None
+        parts = os.path.splitext(path)[0].split("/")[-_DEEPEST:]  # noqa: PTH122
+        if parts[-1] == "__init__":
+            parts.pop()
+        names = (".".join(parts[start:]) for start in reversed(range(len(parts))))
+        return next((name for name in names if matcher.match(name)), None)
+
+
+class OfInterpreter:
+    """The choice of files for what the processes of one interpreter recorded.
+
+    Args:
+        chooser: coverage.py's choice, which is its own from now on.
+        process: One of the processes; None where the chooser needs to know nothing of them.
+    """
+
+    def __init__(self, chooser: InOrOut, process: ProcessIdentity | None) -> None:
+        self._in_or_out = chooser
+        self._known: dict[tuple[str, str], bool] = {}
+        self._is_foreign = process is None or (
+            (process.prefix, process.base_prefix) != (sys.prefix, sys.base_prefix)
+        )
+        if process is not None and self._is_foreign:
+            self._add_interpreter(process)
+
+    def wanted(self, sources: Collection[SourceLines]) -> Iterator[SourceLines]:
+        """The sources of a recording that coverage.py would have measured."""
+        if self._is_foreign:
+            self._find_installed_sources(sources)
+        known = self._known
+        for source in sources:
+            key = (source.path, source.module)
+            if key not in known:
+                known[key] = self._is_wanted(*key)
+            if known[key]:
+                yield source
+
+    def _is_wanted(self, path: str, module: str) -> bool:
+        return self._in_or_out.check_include_omit_etc(path, _frame_in(module or None)) is None
+
+    def _add_interpreter(self, process: ProcessIdentity) -> None:
+        chooser = self._in_or_out
+        third = {*chooser.third_paths, *installed_places(process)}
+        chooser.third_match = TreeMatcher(third, "third")
+        if chooser.pylib_match is not None and process.stdlib:
+            chooser.pylib_match = TreeMatcher({*chooser.pylib_paths, process.stdlib}, "pylib")
+
+    def _find_installed_sources(self, sources: Iterable[SourceLines]) -> None:
+        """Let through what `source_pkgs` names where it is installed over there."""
+        chooser = self._in_or_out
+        found = {
+            canonical_path(source.path)
+            for source in sources
+            if source.module in chooser.source_pkgs
+        }
+        if not found <= chooser.source_in_third_paths:
+            self._known.clear()
+            chooser.source_in_third_paths |= found
+            chooser.source_in_third_match = TreeMatcher(
+                chooser.source_in_third_paths, "source_in_third"
+            )
+
+
+def is_here(path: str) -> bool:
+    """Tell whether a report finds the text of a source, which may be in a zip file."""
+    try:
+        return os.path.isfile(path) or zip_location(path) is not None  # noqa: PTH113
+    except ValueError:  # a name that no file can have
+        return False
+
+
+def configured(config: CoverageConfig) -> CoverageConfig:
+    """Give settings as the plugins change them that only configure, as coverage.py does it.
+
+    One that cannot be imported here, or fails, is coverage.py's to tell when it reports.
+    """
+    changed = config.copy()
+    plugins = Plugins()
+    with contextlib.suppress(Exception), importing_from_here():
+        plugins.load_from_config(changed.plugins, changed)
+        for plugin in plugins.configurers:
+            plugin.configure(changed)
+    return changed
+
+
+def _in_or_out(config: CoverageConfig) -> InOrOut:
+    try:
+        chooser = InOrOut(
+            config=config,
+            warn=lambda *_args, **_kwargs: None,
+            debug=None,
+            include_namespace_packages=config.include_namespace_packages,
+        )
+    except ConfigError as error:
+        raise RcfileError(f"coverage.py cannot use the rcfile's sources: {error}") from error
+    chooser.plugins = Plugins()
+    return chooser
+
+
+def _frame_in(module: str | None) -> FrameType:
+    """Give coverage.py the only thing that it asks of a frame to choose a file."""
+    return cast("FrameType", SimpleNamespace(f_globals={"__name__": module}))
+
+
+def installed_places(process: ProcessIdentity) -> set[str]:
+    """The directories of packages that are installed for the interpreter of a process."""
+    minor = ".".join(process.python.split(".")[:2])
+    return {
+        f"{prefix}/{directory}"
+        for prefix in {process.prefix, process.base_prefix} - {""}
+        for directory in (
+            f"lib/python{minor}/site-packages",
+            f"lib64/python{minor}/site-packages",
+            f"local/lib/python{minor}/dist-packages",
+            "lib/python3/dist-packages",
+            "bin",
+        )
+    }

@@ -1,0 +1,133 @@
+"""Tells whether a source on this machine is what it was when a process ran it.
+
+A recording knows it by its size and CRC-32, or by its size and time where nobody had touched it
+since the session began. The session knows the CRC-32 of such a source of the project, so that one
+which has been written again with the same text is the same. What a recording names may be anything
+on this machine, so it is opened with care.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from binascii import crc32
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from hcoverage._read.definitions import Definition, definitions_in
+from hcoverage._untrusted.file import UntrustedDataError, open_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from hcoverage._read.recording_format import SourceLines
+
+_LARGEST_SOURCE: Final = 64 << 20  # bytes
+
+Known: TypeAlias = tuple[int, int, int]
+"""The size of a source in bytes, when it was modified in nanoseconds, and its CRC-32."""
+
+
+class Sources:
+    """The sources on this machine, compared with what they were when they ran."""
+
+    def __init__(self, local_path: Callable[[str], str], known: Mapping[str, Known]) -> None:
+        self._local_path = local_path
+        self._known = known
+        self._present = functools.cache(size_and_checksum)
+        self._statements: dict[str, Mapping[int, int]] = {}
+        self._definitions: dict[str, Sequence[Definition]] = {}
+        self._current: dict[tuple[str, int | None, int | None, int | None], bool] = {}
+
+    def is_current(self, source: SourceLines) -> bool:
+        """Tell whether a source is what it was when it ran; also where it is no more."""
+        # There may be thousands of contexts, and in each a record of it.
+        ran = (source.path, source.size, source.checksum, source.modified)
+        if ran not in self._current:
+            self._current[ran] = self._is_current(source)
+        return self._current[ran]
+
+    def _is_current(self, source: SourceLines) -> bool:
+        if source.size is None:
+            return True
+        here = self._local_path(source.path)
+        if source.checksum is None and here == source.path:
+            return _is_untouched(source) or self._has_same_text(source)
+        checksum = with_checksum(source).checksum
+        present = self._present(here)
+        return present is None or checksum is None or present == (source.size, checksum)
+
+    def _has_same_text(self, source: SourceLines) -> bool:
+        """Tell whether a source that was written since the session began says what it said then."""
+        size, modified, checksum = self._known.get(source.path, (None, None, None))
+        ran = (source.size, source.modified)
+        return ran == (size, modified) and self._present(source.path) == (size, checksum)
+
+    def statements(self, path: str) -> Mapping[int, int]:
+        """For the lines of statements of several lines, the first one's number."""
+        # Not in every release of coverage.py, and needed for branches only.
+        from coverage.sysmon import compute_multiline_map  # noqa: PLC0415
+
+        if path not in self._statements:
+            local = self._local_path(path)
+            # Not what would never end, as a FIFO or a device that a recording names.
+            is_file = os.path.isfile(local)  # noqa: PTH113 - a name with NUL is no error here
+            self._statements[path] = compute_multiline_map(local) if is_file else {}
+        return self._statements[path]
+
+    def definitions(self, path: str) -> Sequence[Definition]:
+        """The functions and classes in one line."""
+        if path not in self._definitions:
+            local = self._local_path(path)
+            is_file = os.path.isfile(local)  # noqa: PTH113 - a name with NUL is no error here
+            self._definitions[path] = definitions_in(local) if is_file else ()
+        return self._definitions[path]
+
+
+def known_now(paths: Iterable[str]) -> dict[str, Known]:
+    """Tell what sources are now, for those that will be written again with the same text.
+
+    Args:
+        paths: Absolute paths.
+    """
+    found = {}
+    for path in paths:
+        try:
+            status = os.stat(path)  # noqa: PTH116 - a str for thousands
+        except OSError:
+            continue
+        present = size_and_checksum(path)
+        if present is not None and present[0] == status.st_size:
+            found[path] = (present[0], status.st_mtime_ns, present[1])
+    return found
+
+
+def with_checksum(source: SourceLines) -> SourceLines:
+    """Give a source that is known by its time the checksum too, while it is what it was."""
+    if source.checksum is not None or source.size is None or not _is_untouched(source):
+        return source
+    present = size_and_checksum(source.path)
+    return source if present is None else replace(source, checksum=present[1])
+
+
+def _is_untouched(source: SourceLines) -> bool:
+    """Whether a source has the size and time that it had; also where it is no more."""
+    try:
+        status = os.stat(source.path)  # noqa: PTH116 - may hold a NUL
+    except (OSError, ValueError):
+        return True
+    return (status.st_size, status.st_mtime_ns) == (source.size, source.modified)
+
+
+def size_and_checksum(path: str) -> tuple[int, int] | None:
+    """Read what a recording names, which may be anything on this machine.
+
+    Returns:
+        Its size in bytes and CRC-32; None if there is nothing that a source can be.
+    """
+    try:
+        with open_regular(path, _LARGEST_SOURCE, follow=True) as file:
+            content = file.read(_LARGEST_SOURCE)
+    except (OSError, ValueError, UntrustedDataError):  # a name that no file can have: ValueError
+        return None
+    return len(content), crc32(content)

@@ -1,0 +1,204 @@
+"""Keep files out of reports that are not the project's, whatever data says was measured.
+
+A report shows the text of each measured file. Who can write a data file, any container, could name
+`/etc/shadow` in it; so what is merged from places that others can write to is held to the places
+that the rcfile is about. A name under which nothing is here is let through: there is no text to
+show, and coverage.py's reports say that the source is missing. Neither is a file let through that
+data says a plugin has measured which is not here: no report could be made with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import stat
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+# What coverage.py's patterns have: `*`, `**` and `?`.
+_WILDCARD: Final = re.compile(r"[*?]")
+_OWN_PACKAGES: Final = ("hcov", "hcoverage", "hdocker")
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from coverage.config import CoverageConfig
+
+
+def roots(config: CoverageConfig, here: Path) -> tuple[Path, ...]:
+    """List the places whose files are the project's.
+
+    Args:
+        config: The rcfile's settings: `source`, `source_pkgs`, `source_dirs` and `[paths]`.
+        here: The current directory, where coverage.py reports from.
+
+    Returns:
+        Real paths of directories, and of modules that are one file.
+    """
+    found = {here}
+    found.update(here / results[0] for results in config.paths.values() if results)
+    found.update(here / directory for directory in getattr(config, "source_dirs", None) or ())
+    for source in config.source or ():
+        # coverage.py takes what is no directory here for a package.
+        found.update([here / source] if (here / source).is_dir() else _package(source))
+    for package in config.source_pkgs or ():
+        found.update(_package(package))
+    return tuple(sorted({Path(os.path.realpath(path)) for path in found}))
+
+
+def reportable(config: CoverageConfig, here: Path) -> tuple[Path, ...]:
+    """List the places whose files may be reported on.
+
+    Those are the project's, and what `include` names outside of it: a directory, or by a pattern
+    that begins with `*` what is installed for this interpreter. Nobody keeps a secret there.
+
+    Args:
+        config: The rcfile's settings.
+        here: The current directory, where coverage.py reports from.
+
+    Returns:
+        Real paths of directories, and of modules that are one file.
+    """
+    found = set(roots(config, here))
+    for pattern in config.run_include or ():
+        named = _WILDCARD.split(pattern, maxsplit=1)[0]
+        found.update(_named_by(named, here) if named else _installed_places())
+    return tuple(sorted(found))
+
+
+def own_packages(settings: CoverageConfig) -> tuple[str, ...]:
+    """Give where our own code is, as the plugin runs in pytest's process, between all tests.
+
+    Unless it is what is measured: by its name, or as the project that we are in.
+    """
+    root = Path(__file__).parents[2]
+    is_here = root.is_relative_to(Path.cwd()) and "site-packages" not in root.parts
+    places = (settings.source, settings.source_pkgs, settings.source_dirs, settings.run_include)
+    named = " ".join(text for texts in places for text in texts or ())
+    if is_here or any(name in named for name in _OWN_PACKAGES):
+        return ()
+    return tuple(str(root / name) for name in _OWN_PACKAGES)
+
+
+def outside(
+    paths: Iterable[str], roots: Iterable[Path], here: Path, foreign: Iterable[Path] = ()
+) -> frozenset[str]:
+    """Find the measured files that must not be reported on.
+
+    Args:
+        paths: Measured files, under their names on this machine.
+        roots: What may be reported on.
+        here: What relative names start from.
+        foreign: Directories that others can write to; nothing in them is the project's.
+    """
+    inside = [str(root) for root in roots]
+    # A project that others can write to as a whole is still a project.
+    shut = [str(Path(os.path.realpath(path))) for path in foreign]
+    shut = [path for path in shut if not any(_is_in(root, path) for root in inside)]
+    return frozenset(path for path in paths if not _may_be_shown(path, inside, here, shut))
+
+
+def of_unknown_plugins(tracers: Mapping[str, str], config: CoverageConfig) -> dict[str, str]:
+    """Find the measured files whose plugin is none that coverage.py would report by.
+
+    Args:
+        tracers: The plugin of each file that one has measured.
+        config: The rcfile's settings; its plugins are loaded if any file needs one, as coverage.py
+            does to report.
+
+    Returns:
+        The plugin that each of the files names.
+    """
+    named = {path: plugin for path, plugin in tracers.items() if plugin}
+    known = _file_tracers(config) if named else frozenset()
+    return {path: plugin for path, plugin in named.items() if plugin not in known}
+
+
+def _file_tracers(config: CoverageConfig) -> frozenset[str]:
+    """The names by which data knows the plugins that the rcfile has."""
+    from coverage.plugin_support import Plugins  # noqa: PLC0415 - where a file needs one
+
+    plugins = Plugins()
+    # What an import raises is anything; coverage.py will raise it as well, and name it.
+    with contextlib.suppress(Exception), importing_from_here():
+        plugins.load_from_config(config.plugins, config)
+    return frozenset(plugin._coverage_plugin_name for plugin in plugins.file_tracers)  # noqa: SLF001
+
+
+@contextlib.contextmanager
+def importing_from_here() -> Iterator[None]:
+    """Have plugins of the project be found for the length of a `with` block.
+
+    `python -m coverage` finds them, having the current directory on its path.
+    """
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(here)
+
+
+def _may_be_shown(path: str, roots: list[str], here: Path, shut: list[str]) -> bool:
+    try:
+        place = os.path.join(here, path)  # noqa: PTH118 - as it is, with its `..`
+        real = os.path.realpath(_with_the_text(place))
+        mode = Path(real).stat().st_mode
+    except FileNotFoundError:
+        is_in_shut = any(_is_in(real, directory) for directory in shut)
+        return path.isprintable() and not is_in_shut
+    except (OSError, ValueError):
+        return False
+    return (
+        stat.S_ISREG(mode)
+        and any(_is_in(real, root) for root in roots)
+        and not any(_is_in(real, directory) for directory in shut)
+    )
+
+
+def _with_the_text(place: str) -> str:
+    """Give the file that holds a source: the archive, for one that was imported from there."""
+    # Imported here: without coverage.py hcov has to live long enough to say so.
+    from coverage.files import zip_location  # noqa: PLC0415
+
+    zipped = None if os.path.lexists(place) else zip_location(place)
+    return place if zipped is None else zipped[0]
+
+
+def _is_in(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _named_by(start: str, here: Path) -> Iterator[Path]:
+    """Where a pattern looks that begins so: its last directory without a wildcard."""
+    directory = Path(os.path.realpath(here / start.rpartition("/")[0]))
+    if directory != Path(directory.anchor):
+        yield directory
+
+
+def _installed_places() -> Iterator[Path]:
+    """Where packages are installed for this interpreter."""
+    for scheme_path in ("purelib", "platlib"):
+        yield Path(os.path.realpath(sysconfig.get_path(scheme_path)))
+
+
+def _package(name: str) -> Iterator[Path]:
+    """Where a package is installed, without importing it."""
+    top, *below = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return
+    if spec is None:
+        return
+    if not below and spec.origin and not spec.submodule_search_locations:
+        yield Path(spec.origin)
+    for location in spec.submodule_search_locations or ():
+        place = Path(location, *below)
+        yield place
+        yield place.with_suffix(".py")

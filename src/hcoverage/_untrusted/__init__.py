@@ -1,0 +1,1 @@
+"""Guards: how what anybody may have written is opened and read."""

@@ -1,0 +1,284 @@
+"""Open a data file that anybody may have written, so that nothing in it can do anything.
+
+The file is read whole into memory first: SQLite then acts on nothing beside it (journal, WAL, an
+attached file), and what is read is what was there at one moment. Its schema has to be coverage.py's
+own, word for word, before a row is read; and from then on the connection can do nothing but read
+those tables.
+
+Left to others: what the rows mean (`_read.data_file_batch`).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sqlite3
+from typing import TYPE_CHECKING, Any, Final
+
+from hcoverage._untrusted.file import CutShortError, UntrustedDataError, open_regular
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection
+
+# The tables of coverage.py 5.0 and later, `SCHEMA` in coverage/sqldata.py, without its comments.
+SCHEMA_VERSION: Final = 7
+_TABLES: Final = frozenset(
+    """\
+CREATE TABLE coverage_schema ( version integer )
+CREATE TABLE meta ( key text, value text, unique (key) )
+CREATE TABLE file ( id integer primary key, path text, unique (path) )
+CREATE TABLE context ( id integer primary key, context text, unique (context) )
+CREATE TABLE line_bits ( file_id integer, context_id integer, numbits blob, \
+foreign key (file_id) references file (id), foreign key (context_id) references context (id), \
+unique (file_id, context_id) )
+CREATE TABLE arc ( file_id integer, context_id integer, fromno integer, tono integer, \
+foreign key (file_id) references file (id), foreign key (context_id) references context (id), \
+unique (file_id, context_id, fromno, tono) )
+CREATE TABLE tracer ( file_id integer primary key, tracer text, \
+foreign key (file_id) references file (id) )
+""".splitlines()
+)
+# What we put beside them in a result (`_result.origin_data`), one row; coverage.py, which asks for
+# its tables by name, takes no notice. Nothing but `_result.origin_data` reads it.
+ORIGINS_TABLE: Final = "hcov_origins"
+CREATE_ORIGINS: Final = (
+    f"CREATE TABLE {ORIGINS_TABLE} ( digest blob, processes text, origin text, data blob )"
+)
+_COMMENT: Final = re.compile(r"--[^\n]*")
+_SPACE: Final = re.compile(r"\s+")
+_NOT_OURS: Final = "coverage.py did not write it"
+
+_MAGIC: Final = b"SQLite format 3\0"
+_HEADER: Final = 100  # bytes
+_SIZE_MEANING_64_KIB: Final = 1
+
+# A report makes a list of all lines of a file, so a few bytes must not stand for millions of them.
+MOST_LINES: Final = 1 << 20
+_MOST_CONTEXTS: Final = 250_000
+_MOST_FILES: Final = 250_000
+_LONGEST_NAME: Final = 64 << 10  # bytes
+
+_LIMITS: Final = {
+    # All arcs of a file and context may be asked for as one string.
+    sqlite3.SQLITE_LIMIT_LENGTH: 256 << 20,
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 16 << 10,
+    sqlite3.SQLITE_LIMIT_COLUMN: 32,
+    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 32,
+    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 8,
+    sqlite3.SQLITE_LIMIT_VDBE_OP: 25_000,
+    sqlite3.SQLITE_LIMIT_FUNCTION_ARG: 8,
+    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
+    sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 1,
+    sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
+}
+_FUNCTIONS: Final = frozenset({"abs", "count", "max", "length", "nullif", "typeof", "group_concat"})
+_READABLE: Final = frozenset({"sqlite_master", "sqlite_schema", ORIGINS_TABLE}).union(
+    table.split()[2] for table in _TABLES
+)
+# There may be many, and finding the odd ones is faster than judging each.
+_ODD_ARCS: Final = f"""
+SELECT count(nullif(typeof(fromno) = 'integer' AND typeof(tono) = 'integer', 1)),
+    max(max(abs(fromno), abs(tono)))
+FROM arc
+WHERE typeof(fromno) != 'integer' OR typeof(tono) != 'integer'
+    OR abs(fromno) > {MOST_LINES} OR abs(tono) > {MOST_LINES}
+"""  # noqa: S608 - a number of our own
+# All of these but fractions, in half the time. Neither text nor NULL is between numbers.
+_UNBOUNDED_ARCS: Final = f"""
+SELECT EXISTS (SELECT 1 FROM arc WHERE (fromno BETWEEN -{MOST_LINES} AND {MOST_LINES}
+    AND tono BETWEEN -{MOST_LINES} AND {MOST_LINES}) IS NOT TRUE)
+"""  # noqa: S608
+# Few data files have any, and the statements about them take longer to prepare than this one.
+_HAS_RARE: Final = "SELECT EXISTS (SELECT 1 FROM arc), EXISTS (SELECT 1 FROM tracer)"
+# For each table, how many values of a wrong type are in it, and what must not be above a bound. One
+# statement for each, as preparing them takes longer than the rows of a small file.
+_QUERIES: Final = (
+    (
+        "file",
+        (
+            "SELECT count(nullif(typeof(path), 'text')) + count(nullif(typeof(id), 'integer')), "
+            "count(*), max(length(path)) FROM file"
+        ),
+        (("measured files", _MOST_FILES), ("characters in a path", _LONGEST_NAME)),
+    ),
+    (
+        "context",
+        (
+            "SELECT count(nullif(typeof(context), 'text')), "
+            "count(*), max(length(context)) FROM context"
+        ),
+        (("contexts", _MOST_CONTEXTS), ("characters in a context", _LONGEST_NAME)),
+    ),
+    (
+        "line_bits",
+        "SELECT count(nullif(typeof(numbits), 'blob')), 8 * max(length(numbits)) FROM line_bits",
+        (("lines of one file", MOST_LINES),),
+    ),
+    ("arc", _ODD_ARCS, (("lines of one file", MOST_LINES),)),
+    ("tracer", "SELECT count(nullif(typeof(tracer) IN ('text', 'null'), 1)) FROM tracer", ()),
+)
+
+
+def open_untrusted(path: str | os.PathLike[str]) -> sqlite3.Connection:
+    """Open a data file for reading, whoever wrote it.
+
+    Args:
+        path: The data file.
+
+    Returns:
+        A connection to a copy in memory that can read coverage.py's tables and nothing else. What
+        is damaged deeper inside still raises `sqlite3.Error` as it is read.
+
+    Raises:
+        UntrustedDataError: It is not a data file of coverage.py, damaged, or beyond all bounds.
+        OSError: It cannot be opened or read.
+    """
+    with open_regular(path) as file:
+        content = file.read()
+    database = confined()
+    try:
+        load(database, content)
+        refuse_excess(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def load(database: sqlite3.Connection, content: bytes) -> dict[str, int]:
+    """Make a connection read a data file's content, and nothing but its tables.
+
+    Args:
+        database: A connection that `confined` made; what it held before is gone.
+        content: The content of the file.
+
+    Returns:
+        The first page of each table and index, counted from 1.
+
+    Raises:
+        UntrustedDataError: It is not a data file of coverage.py, or it is damaged.
+    """
+    refuse_other_formats(content)
+    try:
+        database.set_authorizer(None)
+        database.deserialize(content)
+        database.set_authorizer(_allow)
+        return _refuse_other_schemas(database)
+    except (sqlite3.Error, UnicodeDecodeError, OverflowError, MemoryError) as error:
+        raise UntrustedDataError(f"coverage.py cannot read it ({error})") from error
+
+
+def confined() -> sqlite3.Connection:
+    """Give a connection to nothing that can do nothing but read what is loaded, within limits."""
+    database = sqlite3.connect(":memory:")
+    for limit, value in _LIMITS.items():
+        database.setlimit(limit, value)
+    database.execute("PRAGMA trusted_schema = OFF")
+    database.execute("PRAGMA query_only = ON")
+    database.execute("PRAGMA cell_size_check = ON")
+    return database
+
+
+def refuse_other_formats(content: bytes) -> None:
+    """Refuse what is plainly no whole SQLite database.
+
+    Raises:
+        UntrustedDataError: It is not one.
+    """
+    if not content:
+        raise CutShortError("it is empty: the process was ended before it could save")
+    if len(content) < _HEADER or not content.startswith(_MAGIC):
+        raise UntrustedDataError("coverage.py cannot read it (file is not a database)")
+    size = int.from_bytes(content[28:32], "big") * page_size(content)
+    if len(content) < size:
+        raise CutShortError(f"it is cut off: {len(content)} of {size} bytes are there")
+
+
+def page_size(content: bytes) -> int:
+    """Give the size of a database's pages, in bytes."""
+    page = int.from_bytes(content[16:18], "big")
+    return 65536 if page == _SIZE_MEANING_64_KIB else page
+
+
+def empty_tables(database: sqlite3.Connection) -> frozenset[str]:
+    """Tell which of the tables `arc` and `tracer` hold nothing.
+
+    Raises:
+        sqlite3.Error: They are damaged.
+    """
+    has_arcs, has_tracers = database.execute(_HAS_RARE).fetchone()
+    return frozenset(
+        name for name, has_rows in (("arc", has_arcs), ("tracer", has_tracers)) if not has_rows
+    )
+
+
+def has_bounded_arcs(database: sqlite3.Connection) -> bool:
+    """Tell whether all arcs are between numbers that lines can have, fractions among them.
+
+    Raises:
+        sqlite3.Error: They are damaged.
+    """
+    (beyond,) = database.execute(_UNBOUNDED_ARCS).fetchone()
+    return not beyond
+
+
+def refuse_excess(database: sqlite3.Connection, sound: Collection[str] = ()) -> None:
+    """Refuse a data file that claims more than any program can have run, or has odd values.
+
+    Args:
+        database: What was loaded.
+        sound: The tables that are known to be right.
+
+    Raises:
+        UntrustedDataError: It does.
+    """
+    try:
+        for table, query, bounds in _QUERIES:
+            if table in sound:
+                continue
+            wrong, *numbers = database.execute(query).fetchone()
+            if wrong:
+                raise UntrustedDataError(f"it has values of the wrong type: {_NOT_OURS}")
+            for (what, most), number in zip(bounds, numbers, strict=True):
+                if number is not None and number > most:
+                    raise UntrustedDataError(f"it has {number} {what}, more than can be right")
+    except sqlite3.Error as error:
+        raise UntrustedDataError(f"coverage.py cannot read it ({error})") from error
+
+
+def _refuse_other_schemas(database: sqlite3.Connection) -> dict[str, int]:
+    query = "SELECT type, sql, name, rootpage FROM sqlite_master"
+    rows: list[Any] = database.execute(query).fetchall()
+    if {kind for kind, *_ in rows} - {"table", "index"}:
+        raise UntrustedDataError(f"its database has triggers or views: {_NOT_OURS}")
+    # The indexes of `unique` have no text of their own.
+    texts = _without_comments(frozenset(sql for _, sql, *_ in rows if sql))
+    if "CREATE TABLE coverage_schema ( version integer )" not in texts:
+        raise (UntrustedDataError if texts - _TABLES else CutShortError)(
+            "coverage.py cannot read it (it isn't a coverage data file)"
+        )
+    versions = database.execute("SELECT version FROM coverage_schema").fetchmany(2)
+    if versions != [(SCHEMA_VERSION,)]:
+        found = " and ".join(str(version)[:20] for (version,) in versions) or "none"
+        raise (UntrustedDataError if versions else CutShortError)(
+            f"coverage.py cannot read it (wrong schema: {found} instead of {SCHEMA_VERSION})"
+        )
+    if texts - {CREATE_ORIGINS} != _TABLES:
+        raise UntrustedDataError(f"its tables are others: {_NOT_OURS}")
+    return {name: page for *_, name, page in rows}
+
+
+# All files of one coverage.py have the same. Few are kept: who writes a file decides on their size.
+@functools.lru_cache(maxsize=2)
+def _without_comments(texts: frozenset[str]) -> frozenset[str]:
+    return frozenset(_SPACE.sub(" ", _COMMENT.sub("", text)) for text in texts)
+
+
+def _allow(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+    allowed = (
+        action == sqlite3.SQLITE_SELECT
+        or (action == sqlite3.SQLITE_READ and first in _READABLE)
+        or (action == sqlite3.SQLITE_FUNCTION and second in _FUNCTIONS)
+    )
+    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY

@@ -1,0 +1,1 @@
+"""Beside the run: which Pythons started, which of them left nothing, and why."""

@@ -1,0 +1,95 @@
+"""Be told by the kernel that a Python starts, but not which: that is for `watch` to see.
+
+Each Python lists the directory of its encodings once, whatever its options, as it starts and has
+become a Python for good. Linux tells of that (inotify, which needs no rights), and keeps it for who
+asks late. Elsewhere nothing is told, nor of a Python whose standard library nobody knows of yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+_IN_OPEN: Final = 0x20  # sys/inotify.h
+_EVENTS: Final = 1 << 16  # bytes to read at once; what is more is read next time
+_NAME: Final = re.compile(r"python([23]\.[0-9]+t?)d?")
+
+
+class PythonStarts:
+    """Knows whether a Python has started since it was asked last.
+
+    At first of the interpreters on PATH and of the one that runs this; see `include`.
+    """
+
+    def __init__(self) -> None:
+        self._libc: Any = None
+        self._descriptor = -1
+        self._libraries: set[Path] = set()
+        with contextlib.suppress(ImportError, AttributeError, OSError):  # no ctypes, no inotify
+            self._open()
+        for interpreter in {sys.executable, *_on_path()} if self._descriptor >= 0 else ():
+            self.include(os.path.realpath(interpreter))
+
+    def _open(self) -> None:
+        import ctypes  # noqa: PLC0415 - not everywhere
+
+        self._libc = ctypes.CDLL(None)
+        self._descriptor = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What is readable when a Python has started: one file descriptor, or none."""
+        return [self._descriptor] if self._descriptor >= 0 else []
+
+    def include(self, executable: str) -> None:
+        """Have the starts of an interpreter told as well.
+
+        Args:
+            executable: Its file, links resolved.
+        """
+        match = _NAME.fullmatch(os.path.basename(executable))  # noqa: PTH119 - often
+        if match is None or self._descriptor < 0:
+            return
+        for name in ("lib", "lib64"):
+            library = Path(executable).parent.parent / name / f"python{match[1]}"
+            if library not in self._libraries:
+                self._libraries.add(library)
+                directory = os.fsencode(library / "encodings")
+                self._libc.inotify_add_watch(self._descriptor, directory, _IN_OPEN)
+
+    def forget(self) -> None:
+        """Wait for the next start, from now on."""
+        with contextlib.suppress(OSError):  # there was none
+            while self._descriptor >= 0 and os.read(self._descriptor, _EVENTS):
+                pass
+
+    def close(self) -> None:
+        """Be told no more."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+
+def _on_path() -> Iterator[str]:
+    for directory in os.get_exec_path():
+        with contextlib.suppress(OSError), os.scandir(directory) as entries:
+            yield from (entry.path for entry in entries if entry.name.startswith("python"))

@@ -1,0 +1,203 @@
+"""Which of the Pythons that were started left no data, and the likely cause.
+
+Works on what `watch` saw and on the names of files that processes left; reads no data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+import site
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._data_directory.directory import host_in_names
+from hcoverage._settings.environment import SESSION_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from hcoverage._watch.watch import SeenPython
+
+# The oldest Python that the hook starts anything in.
+_OLDEST: Final = (3, 8)
+
+# Options that take the next word, where they do not have it in theirs.
+_WITH_VALUE: Final = "WX"
+_LONG_WITH_VALUE: Final = "--check-hash-based-pycs"
+_END_OF_OPTIONS: Final = "cm"
+
+
+@dataclasses.dataclass(frozen=True)
+class Doors:
+    """How processes of a session get to know that they are measured.
+
+    Attributes:
+        startup: The session's startup directory.
+        hook: The hook in site-packages.
+    """
+
+    startup: str
+    hook: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Unmeasured:
+    """A Python that was started and left no data.
+
+    Attributes:
+        pid: Its process id.
+        argv: Its command line.
+        cause: Why, as far as can be told from outside.
+        remedy: What to do.
+    """
+
+    pid: int
+    argv: tuple[str, ...]
+    cause: str
+    remedy: str
+
+
+def find_unmeasured(
+    seen: Iterable[SeenPython], file_names: Iterable[str], doors: Doors
+) -> list[Unmeasured]:
+    """Find the Pythons that left nothing, neither data nor a note of what went wrong.
+
+    Args:
+        seen: The Pythons that were started.
+        file_names: The names of all files that were in the data directory.
+        doors: How they would have come to be measured.
+
+    Returns:
+        Those that left nothing, but for those that somebody excluded on purpose or another session
+        measures.
+    """
+    known = pids_of(file_names)
+    found = []
+    for python in seen:
+        session = (python.environment or {}).get(SESSION_VARIABLE, doors.startup)
+        is_wanted = session == doors.startup and not _is_of_session(python, doors)
+        if is_wanted and known.isdisjoint(python.pids):
+            found.append(Unmeasured(python.pids[0], python.argv, *_explain(python, doors)))
+    return found
+
+
+def _is_of_session(python: SeenPython, doors: Doors) -> bool:
+    """Tell whether it is the session's own, such as what stands in for `docker run`."""
+    private = os.path.dirname(doors.startup)  # noqa: PTH120
+    return any(word.startswith(f"{private}/") for word in python.argv[1:])
+
+
+def interpreter_options(argv: Iterable[str]) -> frozenset[str]:
+    """Give the letters of the options that Python itself was started with."""
+    letters: set[str] = set()
+    words = iter(tuple(argv)[1:])
+    for word in words:
+        if word == _LONG_WITH_VALUE:
+            next(words, None)
+            continue
+        if not word.startswith("-") or word in ("-", "--"):
+            break
+        for position, letter in enumerate(word[1:], 2):
+            letters.add(letter)
+            if letter in _END_OF_OPTIONS:
+                return frozenset(letters)
+            if letter in _WITH_VALUE:
+                if position == len(word):
+                    next(words, None)
+                break
+    return frozenset(letters)
+
+
+def pids_of(file_names: Iterable[str]) -> frozenset[int]:
+    """Tell from the names of files which processes of this host wrote them.
+
+    Recordings are `{host}.{pid}.…`, data files `.coverage.{host}.pid{pid}.…`, before coverage.py
+    7.10 without the letters, and notes `problem.{host}.{pid}.txt`
+    and `itself.{host}.{pid}.txt`.
+    """
+    host = os.uname().nodename
+    spelled = "|".join({re.escape(host_in_names(host)), re.escape(host.replace("/", "_"))})
+    own = re.compile(rf"(?:\.coverage\.|problem\.|itself\.)?(?:{spelled})\.(?:pid)?([0-9]+)\.")
+    return frozenset(int(match[1]) for name in file_names if (match := own.match(name)))
+
+
+def _explain(python: SeenPython, doors: Doors) -> tuple[str, str]:
+    """Give the likely cause and what to do about it."""
+    options = interpreter_options(python.argv)
+    environment = python.environment
+    if "S" in options:
+        return "-S keeps Python from reading any start-up hook", "start it without"
+    version = _version(python.executable)
+    if version is not None and version < _OLDEST:
+        return "Python before 3.8 cannot be measured", "run it on a newer one"
+    if environment is None:
+        return (
+            "it ran as another user, whose environment is not seen",
+            "keep the environment, as `sudo --preserve-env=HCOVERAGE_SESSION,PYTHONPATH` does",
+        )
+    if _shares_site_packages(python, doors.hook):
+        return _explain_with_hook(python, options)
+    return _explain_without_hook(python, options, environment, doors)
+
+
+def _explain_with_hook(python: SeenPython, options: frozenset[str]) -> tuple[str, str]:
+    if options & set("sI"):
+        # Else the hook would have been read.
+        return (
+            "the hook is in the user's own site-packages, which -I and -s leave out",
+            "use a virtual environment",
+        )
+    return _explain_otherwise(python)
+
+
+def _explain_without_hook(
+    python: SeenPython, options: frozenset[str], environment: Mapping[str, str], doors: Doors
+) -> tuple[str, str]:
+    interpreter = shlex.quote(python.interpreter)
+    install = f"`{interpreter} -m pip install hcoverage && {interpreter} -m hcov inject`"
+    if SESSION_VARIABLE not in environment:
+        return (
+            "another environment's Python was started without the variables of the run",
+            "pass HCOVERAGE_SESSION and PYTHONPATH on, or run hcov in that environment",
+        )
+    if options & set("EI"):
+        return "another environment's Python ignores PYTHONPATH, by -E or -I", install
+    if doors.startup not in environment.get("PYTHONPATH", "").split(os.pathsep):
+        return (
+            "another environment's Python was started with another PYTHONPATH",
+            f"extend PYTHONPATH instead of replacing it, or {install}",
+        )
+    return _explain_otherwise(python)
+
+
+def _explain_otherwise(python: SeenPython) -> tuple[str, str]:
+    if python.is_running:
+        return "it is still running, and had saved nothing yet", "end it before the command ends"
+    return (
+        "it was killed as it started, or its own start-up got in the way",
+        f"look at what `{shlex.quote(python.interpreter)} -v -c pass` does as it starts",
+    )
+
+
+def _version(executable: str) -> tuple[int, int] | None:
+    """Tell the version from the name of the interpreter."""
+    match = re.match(r"python([23])\.?([0-9]*)", os.path.basename(executable))  # noqa: PTH119
+    if match is None or not (match[2] or match[1] == "2"):
+        return None
+    return int(match[1]), int(match[2] or 0)
+
+
+def _shares_site_packages(python: SeenPython, hook: Path) -> bool:
+    """Tell whether an interpreter reads the hook's directory; the user's own counts for all."""
+    version = _version(python.executable)
+    if version is not None and "python{}.{}".format(*version) not in hook.parts:
+        return False
+    # Of the directory, not of the interpreter: that is a link in a virtual environment.
+    prefix = Path(python.interpreter).parent.resolve().parent
+    if any(hook.is_relative_to(prefix / libraries) for libraries in ("lib", "lib64", "local/lib")):
+        return True
+    in_environment = (prefix / "pyvenv.cfg").exists()
+    return not in_environment and hook.is_relative_to(site.getuserbase())

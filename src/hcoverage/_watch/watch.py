@@ -1,0 +1,286 @@
+"""Watch which Pythons a command starts, from outside, by looking into /proc.
+
+What is seen is compared with what was measured by `unmeasured`. A look is due when a Python
+starts, which `python_starts` tells, and now and then, for those that it does not know. A process
+that ends before the look is not seen, nor one whose parent ended before the first look at it.
+Processes in containers are the engine's, not the command's, and not looked at. Without /proc
+nothing is seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+import re
+import shutil
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+from hcoverage._watch.python_starts import PythonStarts
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterable, Iterator, Mapping
+    from types import TracebackType
+
+# In seconds; and in times of what a look takes of the processor, so that looking takes less than
+# 1 % of one, however many processes there are.
+_INTERVAL: Final = 0.1
+_REST: Final = 150
+# Where `exec` is not through yet, which is a matter of microseconds; and how often in a row.
+_SOON: Final = 0.001
+_MOST_SOON: Final = 5
+
+_PYTHON: Final = re.compile(r"python([0-9][0-9.]*)?t?d?")
+# Fields of /proc/PID/stat, counted from the one after the program's name; see proc(5).
+_STATE, _PARENT, _STARTED, _STACK = 0, 1, 19, 25
+
+
+@dataclasses.dataclass(frozen=True)
+class SeenPython:
+    """A Python that was started, with all its forks.
+
+    Attributes:
+        pids: Its process id, then those of the forks that were seen.
+        argv: Its command line.
+        executable: The file of the interpreter, links resolved.
+        interpreter: The interpreter as it was started, in a virtual environment for example.
+        environment: What it was started with; None where that is not ours to see.
+        is_running: Whether it was there at the last look.
+    """
+
+    pids: tuple[int, ...]
+    argv: tuple[str, ...]
+    executable: str
+    interpreter: str
+    environment: Mapping[str, str] | None
+    is_running: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Status:
+    """What tells a process from another, and a program from the one it was before `exec`.
+
+    Attributes:
+        parent: Its parent's process id.
+        started: When it started; no other process has the id and this.
+        stack: Where its stack begins: anew and at random in each `exec`, the same in each fork. 0
+            where that is not ours to see.
+    """
+
+    parent: int
+    started: int
+    stack: int
+
+
+class PythonWatch:
+    """Remembers the Pythons among the descendants of a process.
+
+    Args:
+        running: The process, where it and its descendants run already; else it is started after
+            this.
+        others: Whom not to take for its descendants.
+    """
+
+    def __init__(self, running: int | None = None, others: Iterable[int] = ()) -> None:
+        self._root = 0
+        self._descendants: dict[int, _Status] = {}
+        self._others = _present() if running is None else set(others)
+        self._in_exec = 0
+        self._starts = PythonStarts()
+        # By what forks have in common with the process that they are forks of.
+        self._seen: dict[object, SeenPython] = {}
+        self._known: dict[int, _Status] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._starts.close()
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What is readable when to look at once, for who waits with `select`; may be empty."""
+        return self._starts.descriptors
+
+    def signal_with(self, signum: signal.Signals) -> None:
+        """Have the kernel send this process a signal when to look at once.
+
+        Args:
+            signum: One that ends no process which does not wait for it, such as SIGCHLD.
+        """
+        for descriptor in self._starts.descriptors:
+            fcntl.fcntl(descriptor, fcntl.F_SETSIG, signum)
+            fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
+            flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_ASYNC)
+
+    @property
+    def root(self) -> int:
+        """The process that is watched with its descendants; 0 before the first look."""
+        return self._root
+
+    def look(self, root: int) -> float:
+        """Look once.
+
+        Args:
+            root: The process whose descendants, itself included, are watched; always the same.
+
+        Returns:
+            In how many seconds to look again, so that it costs next to nothing; sooner where there
+            is word of a start.
+        """
+        before = time.process_time()
+        self._starts.forget()  # first, for one that starts meanwhile
+        self._root = root
+        self._find_descendants()
+        undecided = [
+            pid for pid, status in self._descendants.items() if not self._decide(pid, status)
+        ]
+        self._in_exec = self._in_exec + 1 if undecided else 0
+        if 0 < self._in_exec <= _MOST_SOON:
+            return _SOON
+        return max(_INTERVAL, _REST * (time.process_time() - before))
+
+    def seen(self) -> list[SeenPython]:
+        """Give the Pythons that were seen so far, in the order they were."""
+        running = self._descendants.keys()
+        return [
+            dataclasses.replace(python, is_running=not running.isdisjoint(python.pids))
+            for python in self._seen.values()
+        ]
+
+    def _find_descendants(self) -> None:
+        present = _present()
+        self._others &= present
+        kept = self._descendants.keys() & present
+        new = present - self._others - kept
+        status = {pid: who for pid in kept | new if (who := _status(pid)) is not None}
+        descendants = {pid: status[pid] for pid in kept & status.keys()}
+        unknown = {pid: status[pid] for pid in new & status.keys()}
+        while found := [
+            pid for pid, who in unknown.items() if pid == self._root or who.parent in descendants
+        ]:
+            descendants.update((pid, unknown.pop(pid)) for pid in found)
+        self._descendants = descendants
+        # They are not asked again: nobody becomes a descendant who is none.
+        self._others.update(unknown)
+
+    def _decide(self, pid: int, status: _Status) -> bool:
+        """Remember a process if it is a Python; False where it is just becoming another program."""
+        if self._known.get(pid) == status:
+            return True
+        python = _read(pid)
+        after = _status(pid)
+        if after is None and not (python and python.environment):
+            return False  # it ended before all was read
+        if after is not None and after.stack != status.stack:
+            return False
+        if python is None:
+            if status.stack:  # else nothing would tell that it becomes one
+                self._known[pid] = status
+            return True
+        if not python.argv:
+            return False
+        self._known[pid] = status
+        self._starts.include(python.executable)
+        key = status.stack or (python.argv, python.executable)
+        first = self._seen.get(key)
+        if first is None:
+            self._seen[key] = python
+        elif pid not in first.pids:
+            self._seen[key] = dataclasses.replace(first, pids=(*first.pids, pid))
+        return True
+
+
+def _present() -> set[int]:
+    try:
+        return {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208 - often
+    except OSError:
+        return set()
+
+
+def _status(pid: int) -> _Status | None:
+    """Ask for a process; None for one that has ended, also if nobody has waited for it yet."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - often
+            # The name of the program, in parentheses, may hold anything.
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    if fields[_STATE] in b"ZX":
+        return None
+    return _Status(int(fields[_PARENT]), int(fields[_STARTED]), int(fields[_STACK]))
+
+
+def _read(pid: int) -> SeenPython | None:
+    """Read what there is to know of a process; None if it is no Python, or in a container."""
+    argv = tuple(_strings(pid, "cmdline"))
+    try:
+        executable = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")  # noqa: PTH115 - often
+    except OSError:
+        # Another user's: what is left is how it was called.
+        executable = argv[0] if argv else ""
+    if not _PYTHON.fullmatch(os.path.basename(executable)):  # noqa: PTH119 - often
+        return None
+    if _is_contained(pid):
+        return None
+    environment = dict(_pairs(_strings(pid, "environ"))) or _none_if_hidden(pid)
+    return SeenPython(
+        pids=(pid,),
+        argv=argv,
+        executable=executable,
+        interpreter=_interpreter(pid, argv, executable, environment or {}),
+        environment=environment,
+    )
+
+
+def _strings(pid: int, name: str) -> list[str]:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:  # noqa: PTH123 - often
+            content = file.read()
+    except OSError:
+        return []
+    return [os.fsdecode(item) for item in content.split(b"\0")[:-1]]
+
+
+def _pairs(lines: list[str]) -> Iterator[tuple[str, str]]:
+    for line in lines:
+        name, _, value = line.partition("=")
+        yield name, value
+
+
+def _none_if_hidden(pid: int) -> dict[str, str] | None:
+    return {} if os.access(f"/proc/{pid}/environ", os.R_OK) else None
+
+
+def _is_contained(pid: int) -> bool:
+    """Tell whether a process has another id where it lives, as in a container."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            ids = next((line.split()[1:] for line in file if line.startswith("NSpid:")), [])
+    except OSError:
+        return False
+    return len(ids) > 1
+
+
+def _interpreter(
+    pid: int, argv: tuple[str, ...], executable: str, environment: Mapping[str, str]
+) -> str:
+    """Find the interpreter as it was called: a link in a virtual environment, where it is one."""
+    called = argv[0] if argv else ""
+    if "/" not in called:
+        called = shutil.which(called, path=environment.get("PATH", os.defpath)) or ""
+    try:
+        absolute = os.path.join(os.readlink(f"/proc/{pid}/cwd"), called)  # noqa: PTH115, PTH118
+    except OSError:
+        absolute = called
+    # A program may call itself anything.
+    same = called and os.path.realpath(absolute) == os.path.realpath(executable)
+    return os.path.normpath(absolute) if same else executable
