@@ -429,7 +429,8 @@ class TestTable:
 
     def test_many_origins_are_counted_instead_of_listed(self) -> None:
         from hcov._tell.analysis import analysed
-        from hcov._tell.origin_table import counted_origins, table
+        from hcov._tell.origin_counts import counted_origins
+        from hcov._tell.origin_table import table
 
         for number in range(14):
             data_file(f"{number:012x}", 1, [1])

@@ -15,7 +15,8 @@ from coverage import CoverageData
 
 import hcoverage
 from hcov._tell.analysis import analysed
-from hcov._tell.origin_table import OriginsOfFile, counted_origins, report_origins
+from hcov._tell.origin_counts import OriginsOfFile, counted_origins
+from hcov._tell.origins import report_origins
 from hcov._tell.origins_page import write_page
 from hcov._tell.report import report
 

@@ -13,8 +13,8 @@ from typing import Final
 import pytest
 from coverage import CoverageData
 
-from hcov._pytest import plugin
-from hcov._tell import report as _report
+from hcov._pytest import options
+from hcov._tell import formats
 from hcoverage import Core
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -139,15 +139,16 @@ class TestAsleep:
             "import sys\n"
             "def test():\n"
             "    ours = {name for name in sys.modules if name.startswith(('hcov', 'hdocker'))}\n"
-            "    assert ours == {'hcov', 'hcov._pytest', 'hcov._pytest.plugin'}\n"
+            "    p = 'hcov._pytest'\n"
+            "    assert ours == {'hcov', p, f'{p}.options', f'{p}.plugin'}\n"
             "    assert not {'click', 'coverage'} & set(sys.modules)\n"
         )
         run(*PYTEST, "-p", "no:pytest_cov", "--hcov-report=html")
         assert not Path(".coverage").exists()
 
     def test_its_choices_are_those_that_there_are(self) -> None:
-        assert set(plugin.CORES) == set(Core)
-        assert set(plugin.REPORTS) == {"term", "", *_report.FILE_REPORTS}
+        assert set(options.CORES) == set(Core)
+        assert set(options.REPORTS) == {"term", "", *formats.FILE_REPORTS}
 
     @pytest.mark.parametrize("showing", ["--collect-only", "--fixtures", "--help", "--version"])
     def test_showing_something_measures_nothing(self, showing: str) -> None:

@@ -72,11 +72,9 @@ if TYPE_CHECKING:
     )
     from hcoverage._result.outcome import (
         CombineResult as CombineResult,
-        FoundTree as FoundTree,
         OtherVersion as OtherVersion,
         RecordedProcess as RecordedProcess,
         SetAside as SetAside,
-        UnmappedSource as UnmappedSource,
     )
     from hcoverage._result.set_algebra import (
         Measured as Measured,
@@ -152,6 +150,10 @@ if TYPE_CHECKING:
         find_rcfile as find_rcfile,
         read_rcfile as read_rcfile,
     )
+    from hcoverage._sources.finder import (
+        FoundTree as FoundTree,
+        UnmappedSource as UnmappedSource,
+    )
     from hcoverage._watch.detached import (
         DetachedWatch as DetachedWatch,
     )
@@ -201,11 +203,9 @@ _NAMES: Final = {
     "_combine.combine": ("combine",),
     "_result.outcome": (
         "CombineResult",
-        "FoundTree",
         "OtherVersion",
         "RecordedProcess",
         "SetAside",
-        "UnmappedSource",
     ),
     "_session.commands": ("combine_commands", "coverage_subprocess_commands"),
     "_session.context_file": ("read_context",),
@@ -222,6 +222,7 @@ _NAMES: Final = {
         "VARIABLES",
         "unmeasured_environment",
     ),
+    "_sources.finder": ("FoundTree", "UnmappedSource"),
     "_watch.detached": ("DetachedWatch",),
     "_errors": (
         "CombineError",

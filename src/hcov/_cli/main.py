@@ -14,8 +14,8 @@ import click
 import hcoverage
 from hcov._cli.docker import docker, engine_option, sudo_option
 from hcov._cli.sets import common, diff, only
+from hcov._tell.formats import FILE_REPORTS, FORMATS
 from hcov._tell.messages import message_of, tell
-from hcov._tell.report import FILE_REPORTS, FORMATS
 
 # What the commands do is imported as they do it: a help, or a completion, takes none of it.
 # ruff: noqa: PLC0415

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import hcoverage
 import hdocker
 from hcov._commands.child import NotStartedError, run_command
+from hcov._tell.formats import UNDER_THRESHOLD
 from hcov._tell.messages import message_of, tell
-from hcov._tell.origin_table import counted_origins, report_origins
+from hcov._tell.origin_counts import counted_origins
+from hcov._tell.origins import report_origins
 from hcov._tell.progress_bar import progress_bar
-from hcov._tell.report import UNDER_THRESHOLD, report
+from hcov._tell.report import report
 from hcov._tell.step_summary import append_step_summary
 from hcov._tell.summary import (
     short,

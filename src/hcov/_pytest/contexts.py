@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import hcoverage
-from hcov._pytest.plugin import CONTEXTS
+from hcov._pytest.options import CONTEXTS
 from hcov._pytest.usage import usage_error
 from hcov._tell.messages import message_of
 

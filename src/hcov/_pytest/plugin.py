@@ -1,7 +1,7 @@
 """The pytest plugin's options: all of it that a run without `--hcov` loads.
 
 pytest imports this file wherever hcoverage is installed, so it imports nothing that pytest has not
-imported itself. What `--hcov` then does is in `run`.
+imported itself, but the options' values. What `--hcov` then does is in `run`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from hcov._pytest.options import CONTEXTS, CORES, REPORTS
+
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-# Beside these, coverage.py's file reports: `hcov._tell.report.FILE_REPORTS`.
-REPORTS: Final = ("term", "html", "xml", "json", "lcov", "")
-CORES: Final = ("auto", "recorder", "coverage")
-CONTEXTS: Final = ("test",)
 
 # With these pytest shows something and runs no test.
 _SHOWING: Final = (

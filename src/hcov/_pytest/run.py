@@ -24,7 +24,7 @@ import hdocker
 from hcov._commands import run as _run
 from hcov._pytest import contexts as _pytest_contexts
 from hcov._pytest.beside_cov import DATA_FILE_VARIABLE, MeasuredByPytestCov
-from hcov._pytest.plugin import REPORTS
+from hcov._pytest.options import REPORTS
 from hcov._pytest.usage import usage_error
 from hcov._tell import messages
 

@@ -27,8 +27,8 @@ from coverage.report_core import get_analysis_to_report
 from coverage.results import should_fail_under
 from coverage.version import __url__
 
+from hcov._tell.formats import UNDER_THRESHOLD
 from hcov._tell.messages import tell
-from hcov._tell.report import UNDER_THRESHOLD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

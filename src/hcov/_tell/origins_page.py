@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from hcov._tell.origin_table import OriginsOfFile
+    from hcov._tell.origin_counts import OriginsOfFile
 
 NAME: Final = "origins.html"
 

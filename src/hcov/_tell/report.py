@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hcov._tell.messages import writer
 
@@ -11,12 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hcov._tell.analysis import Analysis
-
-FILE_REPORTS: Final = ("html", "xml", "json", "lcov")
-FORMATS: Final = ("text", "markdown", "total")
-
-# coverage.py's own exit status for a total under --fail-under.
-UNDER_THRESHOLD: Final = 2
 
 
 def report(
@@ -32,8 +26,8 @@ def report(
 
     Args:
         analysis: The analysis of the merged data file.
-        layout: Which of `FORMATS` to print; None for the rcfile's own.
-        files: Which of `FILE_REPORTS` to write, to where the rcfile or coverage.py says.
+        layout: Which of `formats.FORMATS` to print; None for the rcfile's own.
+        files: Which of `formats.FILE_REPORTS` to write, to where the rcfile or coverage.py says.
         fail_under: The total, in percent, under which the status is 2; None for the rcfile's own.
         printed: Print the report; the status is the same without.
         quiet: Print nothing at all.
@@ -59,7 +53,7 @@ def report_text(analysis: Analysis, layout: str) -> str:
 
     Args:
         analysis: The analysis of the merged data file.
-        layout: Which of `FORMATS`.
+        layout: Which of `formats.FORMATS`.
     """
     said = analysis.report(layout, fail_under=0)
     return "" if said.status else said.text

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from hcov._tell.analysis import Analysis
-    from hcov._tell.origin_table import CountedOrigins
+    from hcov._tell.origin_counts import CountedOrigins
 
 VARIABLE: Final = "GITHUB_STEP_SUMMARY"
 _SHOWN: Final = 50

@@ -7,13 +7,13 @@ not get to know which one is running, as with an empty environment.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shlex
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._data_directory.directory import host_in_names, process_of
 from hcoverage._read.origins import place_of
+from hcoverage._result.outcome import NOBODY, Attribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,22 +24,6 @@ if TYPE_CHECKING:
     from hcoverage._result.outcome import RecordedProcess
 
 _LONGEST_COMMAND: Final = 80  # characters
-
-
-@dataclasses.dataclass(frozen=True)
-class Attribution:
-    """Who ran something in a dynamic context, and who did not.
-
-    Attributes:
-        with_context: How many processes did.
-        without_context: Those that did not, in words for a person.
-    """
-
-    with_context: int = 0
-    without_context: tuple[str, ...] = ()
-
-
-NOBODY: Final = Attribution()
 
 
 def attribution(

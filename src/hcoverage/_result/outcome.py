@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from hcoverage._combine.attribution import NOBODY, Attribution
 from hcoverage._data_directory.directory import host_in_names, process_of
 from hcoverage._sources.paths_suggestion import NOTHING, PathsSuggestion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from hcoverage._sources.finder import FoundTree, UnmappedSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,36 +52,6 @@ class RecordedProcess:
 
 
 @dataclasses.dataclass(frozen=True)
-class FoundTree:
-    """A directory of containers, or other machines, that was found to be one here.
-
-    Attributes:
-        there: The directory there.
-        here: The directory here.
-        sources: How many measured sources of it were found.
-        by_content: Whether the content of some was compared, not only names and lines.
-    """
-
-    there: str
-    here: str
-    sources: int
-    by_content: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class UnmappedSource:
-    """A source that ran elsewhere and was not found here, or not for certain.
-
-    Attributes:
-        path: Where it was.
-        candidates: The files here that it may be.
-    """
-
-    path: str
-    candidates: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
 class OtherVersion:
     """A source of which another version ran elsewhere, so that its lines are left out.
 
@@ -91,6 +62,22 @@ class OtherVersion:
 
     path: str
     there: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Attribution:
+    """Who ran something in a dynamic context, and who did not.
+
+    Attributes:
+        with_context: How many processes did.
+        without_context: Those that did not, in words for a person.
+    """
+
+    with_context: int = 0
+    without_context: tuple[str, ...] = ()
+
+
+NOBODY: Final = Attribution()
 
 
 @dataclasses.dataclass(frozen=True)

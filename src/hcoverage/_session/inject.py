@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hcoverage._session import hook as _hook
-from hcoverage._settings.environment import DEFAULT_DATA_DIR, injected_environment
+from hcoverage._session.guest_settings import for_processes_here
+from hcoverage._settings.environment import (
+    DATA_DIR_VARIABLE,
+    DATA_FILE_VARIABLE,
+    DEFAULT_DATA_DIR,
+)
 from hcoverage._settings.rcfile import explained, read_rcfile
+
+if TYPE_CHECKING:
+    from hcoverage._settings.rcfile import Rcfile
 
 # What `remove` puts back: the values before the first `inject`, and what `inject` made of them.
 _before: dict[str, str | None] = {}
@@ -48,7 +57,7 @@ def inject(
     rcfile = read_rcfile(coveragerc)
     here = Path.cwd()
     with explained(rcfile.path):
-        environment = injected_environment(rcfile, here / data_dir, here)
+        environment = _environment(rcfile, here / data_dir, here)
     hook = _hook.install()
     for name, value in environment.items():
         _before.setdefault(name, os.environ.get(name))
@@ -76,3 +85,32 @@ def remove() -> None:
     _before.clear()
     _injected.clear()
     _hook.remove()
+
+
+def _environment(rcfile: Rcfile, data_dir: Path, directory: Path) -> dict[str, str]:
+    """Give the environment for processes that share the user's own rcfile.
+
+    Args:
+        rcfile: The rcfile.
+        data_dir: The data directory, absolute; containers' data goes there.
+        directory: Where the run starts; the host's own data files go where coverage.py puts them
+            when started there, also those of processes that start elsewhere.
+
+    Returns:
+        The variables to set.
+
+    Raises:
+        ValueError: The rcfile's `data_file` is no name that a file can have.
+    """
+    data_file = directory / rcfile.settings.data_file
+    if "\0" in str(data_file):
+        raise ValueError("a null byte in data_file")
+    return {
+        "COVERAGE_PROCESS_START": str(rcfile.path),
+        # coverage.py's own way (`patch = subprocess`) to keep relative sources what they are for
+        # children that start in another directory; it has precedence over the rcfile.
+        "COVERAGE_PROCESS_CONFIG": for_processes_here(rcfile, directory, data_file).encoded,
+        # For multiprocessing's children, which read the rcfile again.
+        DATA_FILE_VARIABLE: str(data_file),
+        DATA_DIR_VARIABLE: str(data_dir),
+    }

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from hcoverage._settings.rcfile import Rcfile
-
 DEFAULT_DATA_DIR: Final = "coverage_data"
 
 DATA_DIR_VARIABLE: Final = "HCOVERAGE_DATA_DIR"
@@ -32,38 +30,6 @@ VARIABLES: Final = (
     CONTEXT_VARIABLE,
     CONTEXT_FILE_VARIABLE,
 )
-
-
-def injected_environment(rcfile: Rcfile, data_dir: Path, directory: Path) -> dict[str, str]:
-    """Give the environment for processes that share the user's own rcfile.
-
-    Args:
-        rcfile: The rcfile.
-        data_dir: The data directory, absolute; containers' data goes there.
-        directory: Where the run starts; the host's own data files go where coverage.py puts them
-            when started there, also those of processes that start elsewhere.
-
-    Returns:
-        The variables to set.
-
-    Raises:
-        ValueError: The rcfile's `data_file` is no name that a file can have.
-    """
-    # Imported here: most who import this want nothing of it.
-    from hcoverage._session.guest_settings import for_processes_here  # noqa: PLC0415
-
-    data_file = directory / rcfile.settings.data_file
-    if "\0" in str(data_file):
-        raise ValueError("a null byte in data_file")
-    return {
-        "COVERAGE_PROCESS_START": str(rcfile.path),
-        # coverage.py's own way (`patch = subprocess`) to keep relative sources what they are for
-        # children that start in another directory; it has precedence over the rcfile.
-        "COVERAGE_PROCESS_CONFIG": for_processes_here(rcfile, directory, data_file).encoded,
-        # For multiprocessing's children, which read the rcfile again.
-        DATA_FILE_VARIABLE: str(data_file),
-        DATA_DIR_VARIABLE: str(data_dir),
-    }
 
 
 def session_environment(

@@ -21,7 +21,6 @@ import posixpath
 from binascii import crc32
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from hcoverage._result.outcome import FoundTree, UnmappedSource
 from hcoverage._sources.project_files import project_files
 from hcoverage._untrusted.file import UntrustedDataError, read_regular
 
@@ -42,6 +41,36 @@ _OF_THE_SYSTEM: Final = (
     *("/usr/bin/", "/usr/lib/", "/usr/lib64/", "/usr/sbin/", "/usr/share/"),
     *("/usr/local/bin/", "/usr/local/lib/", "/usr/local/sbin/"),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundTree:
+    """A directory of containers, or other machines, that was found to be one here.
+
+    Attributes:
+        there: The directory there.
+        here: The directory here.
+        sources: How many measured sources of it were found.
+        by_content: Whether the content of some was compared, not only names and lines.
+    """
+
+    there: str
+    here: str
+    sources: int
+    by_content: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class UnmappedSource:
+    """A source that ran elsewhere and was not found here, or not for certain.
+
+    Attributes:
+        path: Where it was.
+        candidates: The files here that it may be.
+    """
+
+    path: str
+    candidates: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

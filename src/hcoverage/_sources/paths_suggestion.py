@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from hcoverage._result.outcome import UnmappedSource
     from hcoverage._settings.rcfile import Rcfile
+    from hcoverage._sources.finder import UnmappedSource
 
 _NEW_RCFILE: Final = ".coveragerc"
 # Of files that are not coverage.py's alone; it takes these sections from its own as well.

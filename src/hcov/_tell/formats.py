@@ -1,0 +1,11 @@
+"""What coverage.py's reports can be asked for, and the exit status of a total that is too low."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FILE_REPORTS: Final = ("html", "xml", "json", "lcov")
+FORMATS: Final = ("text", "markdown", "total")
+
+# coverage.py's own exit status for a total under --fail-under.
+UNDER_THRESHOLD: Final = 2
