@@ -11,17 +11,16 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._read.branches import arcs_after_definitions, arcs_of, lines_that_ran, opcodes_of
+from hcoverage._read.branches import arcs_in_bytecode, lines_that_ran, opcodes_of
 from hcoverage._sources.choice import Choice
 from hcoverage._sources.identity import Sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from coverage import CoverageData
     from coverage.config import CoverageConfig
 
-    from hcoverage._inside.recorder_flow import Opcodes
     from hcoverage._read.recording_files import Recording
     from hcoverage._read.recording_format import SourceLines
     from hcoverage._sources.identity import Known
@@ -146,24 +145,8 @@ class _Wanted:
                 arcs.update(arc for arc in resolved if arc is not None)
         if opcodes is not None:
             for path, arcs in found.items():
-                arcs.update(self._told_by_bytecode(path, arcs, told.get(path, ()), opcodes))
-        return found
-
-    def _told_by_bytecode(
-        self,
-        path: str,
-        arcs: AbstractSet[tuple[int, int]],
-        sources: Iterable[SourceLines],
-        opcodes: Opcodes,
-    ) -> set[tuple[int, int]]:
-        """Give the arcs of a source of which the places in the bytecode are told."""
-        codes = [code for source in sources for code in source.branching]
-        raised = [each for source in sources for each in source.raised]
-        found = {(_START, line) for line in lines_that_ran(codes, opcodes)}
-        found.update(arcs_of(codes, raised, opcodes))
-        ran = {line for arc in (*arcs, *found) for line in arc}
-        definitions = self._sources.definitions(path)
-        found.update(arcs_after_definitions(definitions, ran, codes, opcodes))
+                definitions = self._sources.definitions(path)
+                arcs.update(arcs_in_bytecode(told.get(path, ()), arcs, definitions, opcodes))
         return found
 
     def _wanted(self, recording: Recording) -> Iterator[SourceLines]:

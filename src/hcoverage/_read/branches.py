@@ -18,10 +18,10 @@ from hcoverage._inside.recorder_flow import OPCODES, Flow, Opcodes, handlers_of
 from hcoverage._read.line_tables import lines_of_instructions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Set as AbstractSet
 
     from hcoverage._read.definitions import Definition
-    from hcoverage._read.recording_format import BranchingCode, Raised
+    from hcoverage._read.recording_format import BranchingCode, Raised, SourceLines
 
 Arc = tuple[int, int]
 
@@ -54,7 +54,30 @@ def lines_that_ran(codes: Iterable[BranchingCode], opcodes: Opcodes) -> Iterator
                     yield line
 
 
-def arcs_of(
+def arcs_in_bytecode(
+    sources: Iterable[SourceLines],
+    arcs: AbstractSet[Arc],
+    definitions: Iterable[Definition],
+    opcodes: Opcodes,
+) -> set[Arc]:
+    """Give the arcs of one file that the marks of places in its bytecode tell.
+
+    Args:
+        sources: What was recorded of the file.
+        arcs: Those that are known of it without.
+        definitions: Functions and classes in one line of it.
+        opcodes: Those of the Python that ran.
+    """
+    codes = [code for source in sources for code in source.branching]
+    raised = [each for source in sources for each in source.raised]
+    found = {(_OUTSIDE, line) for line in lines_that_ran(codes, opcodes)}
+    found.update(_arcs_of(codes, raised, opcodes))
+    ran = {line for arc in (*arcs, *found) for line in arc}
+    found.update(_arcs_after_definitions(definitions, ran, codes, opcodes))
+    return found
+
+
+def _arcs_of(
     codes: Iterable[BranchingCode], raised: Iterable[Raised], opcodes: Opcodes
 ) -> Iterator[Arc]:
     """Give the arcs that code objects of one source took.
@@ -72,7 +95,7 @@ def arcs_of(
         yield from _Arcs(code, exceptions.get((code.first, code.name), {}), opcodes).find()
 
 
-def arcs_after_definitions(
+def _arcs_after_definitions(
     definitions: Iterable[Definition],
     ran: set[int],
     codes: Iterable[BranchingCode],
