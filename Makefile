@@ -39,10 +39,11 @@ test-quick: venv ## after each edit: what needs no engine, network or browser an
 	$(PYTHON) $(PYTEST) -q -m 'not (engine or index or browser or thorough)'
 
 .PHONY: lint
-lint: venv ## ruff, mypy, and that what runs in measured processes calls nothing that can be mocked
+lint: venv ## ruff, mypy, who imports whom, and that what runs in measured processes calls nothing that can be mocked
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+	.venv/bin/lint-imports --no-logo --cache-dir .cache/imports
 	$(PYTHON) dev/guest_names.py
 
 .PHONY: test-main
