@@ -12,6 +12,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from hcoverage._affected.decision import (
+        PYTEST_OPTIONS as PYTEST_OPTIONS,
+        Decision as Decision,
+        RevisionError as RevisionError,
+        decide as decide,
+        merge_base as merge_base,
+    )
+    from hcoverage._affected.earlier_run import record_tests as record_tests
+    from hcoverage._affected.facts import (
+        KnownTest as KnownTest,
+        ProjectState as ProjectState,
+    )
+    from hcoverage._affected.notes import (
+        Notes as Notes,
+        write_notes as write_notes,
+    )
+    from hcoverage._affected.project_state import (
+        look_at_project as look_at_project,
+    )
     from hcoverage._checkup.checkup import (
         Checkup as Checkup,
         look_around as look_around,
@@ -199,6 +218,11 @@ __all__ = [
 # All together take as long to import as a small merge takes; most who import this want one or two.
 # PEP 562; mypy reads the imports above, and a test holds both alike.
 _NAMES: Final = {
+    "_affected.decision": ("PYTEST_OPTIONS", "Decision", "RevisionError", "decide", "merge_base"),
+    "_affected.earlier_run": ("record_tests",),
+    "_affected.facts": ("KnownTest", "ProjectState"),
+    "_affected.notes": ("Notes", "write_notes"),
+    "_affected.project_state": ("look_at_project",),
     "_checkup.checkup": ("Checkup", "look_around"),
     "_combine.combine": ("combine",),
     "_result.outcome": (

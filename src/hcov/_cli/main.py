@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 import hcoverage
+from hcov._cli.affected import affected
 from hcov._cli.docker import docker, engine_option, sudo_option
 from hcov._cli.sets import common, diff, only
 from hcov._tell.formats import FILE_REPORTS, FORMATS
@@ -322,6 +323,7 @@ def report(
     ctx.exit(_run.report_data(data_file, chosen))
 
 
+main.add_command(affected)
 main.add_command(diff)
 main.add_command(only)
 main.add_command(common)

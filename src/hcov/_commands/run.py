@@ -191,11 +191,20 @@ def finish(
         tell(f"error: {message_of(error)}")
         return DATA_LOST
     result = merged.result
+    _record_tests(session, merged)
     problems = [*merged.unmeasured, *what_is_missing(result)]
     reported = _report_all(result.data_file, session.rcfile, options, problems)
     if reported == UNDER_THRESHOLD:
         return UNDER_THRESHOLD
     return DATA_LOST if reported or not is_whole(result) else 0
+
+
+def _record_tests(session: hcoverage.Session, merged: Merged) -> None:
+    """Keep what `hcov affected` needs, where tests were contexts."""
+    try:
+        hcoverage.record_tests(session, merged.result, Path.cwd(), is_blind=bool(merged.unmeasured))
+    except OSError as error:
+        tell(f"warning: what `hcov affected` needs is not kept: {message_of(error)}")
 
 
 def _report_all(

@@ -10,6 +10,7 @@ import pytest
 
 import hcoverage
 from hcov._pytest.options import CONTEXTS
+from hcov._pytest.test_notes import note_tests
 from hcov._pytest.usage import usage_error
 from hcov._tell.messages import message_of
 
@@ -35,6 +36,11 @@ def begin(
     """
     if not _is_wanted(config):
         return
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    if with_this_process:
+        note_tests(config, with_state=not is_worker)
+    if _distributes(config) and not is_worker:
+        return  # each of its workers runs tests of its own
     try:
         contexts = _TestContexts(with_this_process=with_this_process)
     except (hcoverage.ContextError, OSError) as error:
@@ -44,21 +50,24 @@ def begin(
 
 
 def _is_wanted(config: pytest.Config) -> bool:
-    """Tell whether the tests that this process runs are to be contexts.
+    """Tell whether tests are to be contexts here.
 
-    Not in pytest-xdist's main process, as each of its workers runs tests of its own, nor in a
-    pytest that a test runs: what it runs is that test's.
+    Not in a pytest that a test runs: what it runs is that test's.
     """
     options = config.known_args_namespace
     wanted = options.hcov_context or config.getini("hcov_context")
     if wanted and wanted not in CONTEXTS:
         raise usage_error(f"hcov_context: no such context: {wanted!r}; there is 'test'")
+    is_inner = hcoverage.CONTEXT_FILE_VARIABLE in os.environ
+    return bool(wanted) and not is_inner
+
+
+def _distributes(config: pytest.Config) -> bool:
+    """Tell whether pytest-xdist has other processes run the tests."""
+    options = config.known_args_namespace
     # With `-n0` the other options of pytest-xdist mean nothing.
     processes = getattr(options, "numprocesses", None)
-    distributes = bool(getattr(options, "tx", None) if processes is None else processes)
-    is_inner = hcoverage.CONTEXT_FILE_VARIABLE in os.environ
-    is_worker = "PYTEST_XDIST_WORKER" in os.environ
-    return bool(wanted) and not is_inner and (is_worker or not distributes)
+    return bool(getattr(options, "tx", None) if processes is None else processes)
 
 
 class _TestContexts:

@@ -71,6 +71,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Where processes and containers write their data. [default: coverage_data, if that is "
         "there; else a directory of the run's own, below TMPDIR]",
     )
+    group.addoption(
+        "--hcov-affected",
+        action="store_true",
+        help="Run only the tests that a change needs, by what an earlier run with "
+        "--hcov-context=test tells; `hcov affected --why TEST` says why one is.",
+    )
+    group.addoption(
+        "--hcov-since",
+        metavar="REV",
+        help="With --hcov-affected: also the tests for what has changed since this revision of "
+        "git, whatever was run since.",
+    )
     parser.addini("hcov", "As --hcov.", "bool", default=None)
     parser.addini("hcov_report", "As --hcov-report; a list.", "args", default=None)
     parser.addini("hcov_fail_under", "As --hcov-fail-under.", "float", default=None)
@@ -94,6 +106,14 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 
             begin(early_config, beside_pytest_cov=beside_pytest_cov)
     return (yield)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the tests that a change needs, where that is asked for."""
+    if config.option.hcov_affected:
+        from hcov._pytest.affected import choose  # noqa: PLC0415 - asleep unless asked
+
+        choose(config)
 
 
 def pytest_terminal_summary(

@@ -1,0 +1,54 @@
+"""The command line of `hcov affected`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import hcoverage
+
+# As in `_cli`: what a command does is imported as it does it.
+# ruff: noqa: PLC0415
+
+
+@click.command(short_help="Tell which tests a change needs.")
+@click.option(
+    "--rcfile",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="coverage.py configuration. [default: the one that coverage.py finds]",
+)
+@click.option(
+    "--since",
+    metavar="REV",
+    help="Also the tests for what has changed since this revision of git, whatever was run since.",
+)
+@click.option("--why", metavar="TEST", help="Say why this test is needed, or that it is not.")
+@click.pass_context
+def affected(
+    ctx: click.Context, /, rcfile: Path | None, since: str | None, why: str | None
+) -> None:
+    """Print the tests that a change needs, by what an earlier run tells of each.
+
+    \b
+    pytest --hcov --hcov-context=test    once, and whenever you like
+    hcov affected                        after an edit
+    hcov affected --why tests/test_cart.py::test_total
+    pytest --hcov-affected               runs just those
+
+    A test is left out only if it passed, and nothing that it is known to depend on has changed
+    since: the functions that it ran, in whichever process or container, its own file, files that it
+    opened, fixtures, configuration, dependencies. Whatever is not known is a reason to run.
+
+    \b
+    Exit status:
+      0  told
+      1  with --why: there is no such test; or what has changed is not known
+    """
+    from hcov._commands import affected as command
+
+    chosen = hcoverage.read_rcfile(rcfile)
+    if why is not None:
+        ctx.exit(command.why(why, since, chosen))
+    command.affected(since, chosen)

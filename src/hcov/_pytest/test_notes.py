@@ -1,0 +1,203 @@
+"""Notes what `hcov affected` has to know of each test, beside the lines that it ran.
+
+That is what became of it, which files it opened in this process, whether it started a process or
+talked to one, and whose fixtures it uses. Opened files and started processes are told by the
+interpreter's audit events; what runs in other processes, and what C code opens, is not seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+import hcoverage
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_OUTSIDE: Final = frozenset(
+    [
+        "os.exec",
+        "os.fork",
+        "os.forkpty",
+        "os.posix_spawn",
+        "os.spawn",
+        "os.startfile",
+        "os.system",
+        "pty.spawn",
+        "socket.connect",
+        "socket.sendmsg",
+        "socket.sendto",
+        "subprocess.Popen",
+    ]
+)
+# Of pytest and its common plugins: what is shown, which tests, in which order, on which processes.
+_NEUTRAL: Final = re.compile(
+    r"-([vqxsklmnr].*|(-(hcov|no-hcov|cov|no-cov|tb|maxfail|exitfirst|lf|last-failed|ff|nf|sw|dist|"
+    r"tx|numprocesses|maxprocesses|durations|color|verbose|quiet|no-header|no-summary|capture|junit|"
+    r"show-capture|ignore|ignore-glob|deselect|collect-only|co|stepwise|failed-first|new-first|"
+    r"basetemp|cache-clear|timeout|log|code-highlight|force-short-summary|rootdir|reruns)([-=].*)?))$"
+)
+_NARROW: Final = "function"
+_PASSED: Final = "passed"
+_SKIPPED: Final = "skipped"
+# What it was before it ran: its outcome is the worst of its phases.
+_RANK: Final = ("not run", _PASSED, _SKIPPED, "failed")
+
+
+def note_tests(config: pytest.Config, *, with_state: bool) -> None:
+    """Note what becomes of the tests that this process runs.
+
+    Args:
+        config: pytest's configuration, as far as it is there.
+        with_state: Whether to note what the project is now; once a run is enough.
+    """
+    notes = _TestNotes(_state(config) if with_state else None)
+    config.pluginmanager.register(notes, "hcov-test-notes")
+
+
+def _state(config: pytest.Config) -> hcoverage.ProjectState:
+    state = hcoverage.look_at_project(Path.cwd())
+    environment = {**state.environment, hcoverage.PYTEST_OPTIONS: options_of(config)}
+    return dataclasses.replace(state, environment=environment)
+
+
+def options_of(config: pytest.Config) -> str:
+    """Give the options that may change what a test does: all but some that surely do not."""
+    given = list(map(str, config.invocation_params.args))
+    found = []
+    for option, following in zip(given, [*given[1:], ""], strict=True):
+        if option.startswith("-") and not _NEUTRAL.match(option):
+            is_value = following and not following.startswith("-")
+            is_value = is_value and not Path(following.partition("::")[0]).exists()
+            found.append(f"{option} {following}" if is_value else option)
+    return " ".join(sorted(found))
+
+
+class _TestNotes:
+    """The notes of one process."""
+
+    def __init__(self, state: hcoverage.ProjectState | None) -> None:
+        self._directory = Path(os.environ[hcoverage.SESSION_VARIABLE])
+        self._owner = os.getpid()
+        self._state = state
+        self._root = str(Path.cwd())
+        self._files: dict[str, str] = {}
+        self._outcomes: dict[str, str] = {}
+        self._fixtures: dict[str, set[int]] = {}
+        self._made: dict[int, tuple[object, set[str]]] = {}
+        self._seen = _Audited()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
+        """Note all tests that there are, before some are left out."""
+        for item in items:
+            self._files[item.nodeid] = str(item.path)
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        """Have what is opened, and started, be this test's until the next one."""
+        self._files.setdefault(item.nodeid, str(item.path))
+        self._seen.test = item.nodeid
+        try:
+            return (yield)
+        finally:
+            if nextitem is None:
+                self._seen.test = ""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, object, object]:  # noqa: ANN401 - private
+        """Note in which test a fixture is set up that others may use."""
+        if fixturedef.scope != _NARROW:
+            _, tests = self._made.setdefault(id(fixturedef), (fixturedef, set()))
+            tests.add(self._seen.test or "")
+        return (yield)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        """Note which fixtures a test has used."""
+        used = getattr(getattr(item, "_request", None), "_fixture_defs", None)
+        # Not known: so all that there are.
+        mine = set(self._made) if used is None else set(map(id, used.values()))
+        self._fixtures[item.nodeid] = mine & self._made.keys()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note what becomes of a test."""
+        outcome = _SKIPPED if report.skipped else _PASSED if report.passed else "failed"
+        if hasattr(report, "wasxfail") and outcome == _SKIPPED:
+            outcome = _PASSED
+        before = self._outcomes.get(report.nodeid, _RANK[0])
+        self._outcomes[report.nodeid] = max(before, outcome, key=_RANK.index)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """Write it all down."""
+        if os.getpid() != self._owner:
+            return
+        self._seen.test = None
+        tests = {name: self._known(name, file) for name, file in self._files.items()}
+        opened = frozenset(self._seen.opened.get("", ()))
+        notes = hcoverage.Notes(self._owner, tests, opened, self._state, self._root)
+        hcoverage.write_notes(self._directory, notes)
+
+    def _known(self, name: str, file: str) -> hcoverage.KnownTest:
+        makers = (self._made[fixture][1] for fixture in self._fixtures.get(name, ()))
+        return hcoverage.KnownTest(
+            file,
+            self._outcomes.get(name, _RANK[0]),
+            frozenset(self._seen.opened.get(name, ())),
+            went_outside=name in self._seen.outside,
+            shares=frozenset().union(*makers) - {"", name},
+        )
+
+
+class _Audited:
+    """What the interpreter's audit events tell, by test.
+
+    Attributes:
+        test: The test that is running; empty for none, None to look no more.
+        opened: The files that were opened, by test.
+        outside: The tests that started a process, or talked to one.
+    """
+
+    def __init__(self) -> None:
+        self.test: str | None = ""
+        self.opened: dict[str, set[str]] = defaultdict(set)
+        self.outside: set[str] = set()
+        # It cannot be taken away again: it looks at nothing when all is over.
+        sys.addaudithook(self._hook())
+
+    def _hook(self) -> Any:  # noqa: ANN401
+        opened, outside = self.opened, self.outside
+        # Bound here: tests replace such functions.
+        join, isabs, getcwd, fsdecode = os.path.join, os.path.isabs, os.getcwd, os.fsdecode
+        kinds, texts = _OUTSIDE, (str, bytes)
+
+        def look(event: str, arguments: tuple[Any, ...]) -> None:
+            test = self.test
+            if test is None:
+                return
+            if event == "open":
+                path = arguments[0]
+                if isinstance(path, texts):
+                    try:
+                        name = fsdecode(path)
+                        opened[test].add(name if isabs(name) else join(getcwd(), name))
+                    except (OSError, ValueError):
+                        outside.add(test)
+                else:  # a descriptor: of a pipe to a process, it may be
+                    outside.add(test)
+            elif event in kinds:
+                outside.add(test)
+
+        return look

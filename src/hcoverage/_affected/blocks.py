@@ -1,0 +1,180 @@
+"""Splits a source into what a change of it can be attributed to: its functions, and the rest.
+
+A function's body runs for whoever calls it, so a change there concerns the tests that ran a line of
+it. All else, the *frame*, runs when the module is imported, and what came of that is everybody's:
+class bodies, decorators, defaults, annotations, docstrings, and which functions there are at all.
+Nested functions belong to the outermost one, which makes them. Comments and layout are no part.
+
+Beside that it notes what tells where a function's work may outlive the test that it was done for
+(`shared_state` makes use of it). Pure: text in, facts out.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from hcoverage._affected.state_kept import keeps_state, mutates_self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """The body of an outermost function or method.
+
+    Attributes:
+        name: `function`, `Class.method`; with `#2` for the second one of a name.
+        first: The first line of the body, behind the docstring, counted from 1.
+        last: Its last line; less than `first` where there is nothing but a docstring.
+        digest: Tells it from another body; comments and layout do not count.
+        names: All names that it reads, of variables and attributes.
+        keeps: Whether it can leave something behind that others find, as in a cache.
+        keeps_in_self: Whether it changes the object that it is a method of.
+    """
+
+    name: str
+    first: int
+    last: int
+    digest: str
+    names: tuple[str, ...] = ()
+    keeps: bool = False
+    keeps_in_self: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """A source, split up.
+
+    Attributes:
+        frame: Tells from another what runs at import.
+        blocks: The functions, in their order.
+        names: All names that the frame reads, but for what runs only as a script.
+        bases: The names of each class's bases, by its name.
+    """
+
+    frame: str
+    blocks: tuple[Block, ...] = ()
+    names: tuple[str, ...] = ()
+    bases: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+def shape_of(source: bytes) -> Shape | None:
+    """Split a source.
+
+    Args:
+        source: The content of a Python file.
+
+    Returns:
+        Its shape; None if this Python cannot parse it.
+    """
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    module_names = frozenset(_assigned(tree))
+    seen: Counter[str] = Counter()
+    blocks = []
+    for name, function in list(_functions(tree, "")):
+        seen[name] += 1
+        unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
+        blocks.append(_block(unique, function, module_names))
+        _empty(function)
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    bases = tuple((node.name, tuple(sorted(_read_in(node.bases)))) for node in classes)
+    frame = _digest(tree)
+    at_import = [node for node in tree.body if not _is_script_part(node)]
+    return Shape(frame, tuple(blocks), tuple(sorted(_read_in(at_import))), bases)
+
+
+def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, _Function]]:
+    """The functions outside of functions, wherever in the module, by qualified name."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, _Function):
+            yield f"{prefix}{child.name}", child
+        elif isinstance(child, ast.ClassDef):
+            yield from _functions(child, f"{prefix}{child.name}.")
+        elif not isinstance(child, ast.expr):
+            yield from _functions(child, prefix)
+
+
+def _block(name: str, function: _Function, module_names: frozenset[str]) -> Block:
+    body = _behind_docstring(function)
+    first = min((_first_line(node) for node in body), default=0)
+    last = (function.end_lineno or 0) if body else -1
+    return Block(
+        name,
+        first,
+        last,
+        _digest(*body),
+        tuple(sorted(_read_in(body))),
+        keeps_state(function, module_names),
+        mutates_self(function),
+    )
+
+
+def _behind_docstring(function: _Function) -> list[ast.stmt]:
+    return function.body[1 if ast.get_docstring(function, clean=False) is not None else 0 :]
+
+
+def _first_line(node: ast.stmt) -> int:
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(each.lineno for each in decorators)])
+
+
+def _empty(function: _Function) -> None:
+    """Leave of a function what its definition evaluates, and what calling it gives."""
+    kinds = {type(node).__name__ for node in _own_nodes(function.body)}
+    kind = ast.Constant(bool(kinds & {"Yield", "YieldFrom"}))
+    function.body = [*function.body[: len(function.body) - len(_behind_docstring(function))]]
+    function.body.append(ast.Expr(kind))
+
+
+def _own_nodes(nodes: list[Any]) -> Iterator[ast.AST]:
+    for node in nodes:
+        yield node
+        if not isinstance(node, _SCOPES):
+            yield from _own_nodes(list(ast.iter_child_nodes(node)))
+
+
+def _digest(*nodes: ast.AST) -> str:
+    text = "\n".join(map(ast.dump, nodes))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _read_in(nodes: list[Any]) -> set[str]:
+    names = set()
+    for node in nodes:
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name):
+                names.add(part.id)
+            elif isinstance(part, ast.Attribute):
+                names.add(part.attr)
+            elif isinstance(part, ast.alias):
+                names.add(part.name.rpartition(".")[2])
+    return names
+
+
+def _assigned(tree: ast.Module) -> Iterator[str]:
+    """The names that a module has of its own, or takes out of others; modules are none of them."""
+    for node in _own_nodes(list(tree.body)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.ClassDef):
+            yield node.name
+
+
+def _is_script_part(node: ast.stmt) -> bool:
+    """Tell `if __name__ == "__main__":`, which runs in a process of its own."""
+    return isinstance(node, ast.If) and any(
+        isinstance(part, ast.Name) and part.id == "__name__" for part in ast.walk(node.test)
+    )

@@ -1,0 +1,75 @@
+"""What has changed between two states of a project, in the parts that tests depend on. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from hcoverage._affected.blocks import Shape
+    from hcoverage._affected.facts import FileFacts
+
+
+class Kind(enum.Enum):
+    """What has become of a file, or of a part of it."""
+
+    ADDED = "is new"
+    DELETED = "is gone"
+    TEXT = "has changed, though nothing that runs"
+    BODY = "has changed"
+    FRAME = "has changed at module level"
+    CONTENT = "has changed and is no Python source"
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Change:
+    """A change of a file, or of a part of it.
+
+    Attributes:
+        path: The file.
+        kind: What has become of it.
+        block: The function whose body it is, of `BODY`.
+    """
+
+    path: str
+    kind: Kind = dataclasses.field(compare=False)
+    block: str = ""
+
+
+def changes(before: Mapping[str, FileFacts], after: Mapping[str, FileFacts]) -> list[Change]:
+    """Tell what has changed.
+
+    Args:
+        before: The files, by path.
+        after: The same, later.
+    """
+    found: list[Change] = []
+    for path in sorted({*before, *after}):
+        if path not in after:
+            found.append(Change(path, Kind.DELETED))
+        elif path not in before:
+            found.append(Change(path, Kind.ADDED))
+        elif not before[path].digest or before[path].digest != after[path].digest:
+            found += _in_file(path, before[path], after[path])
+    return found
+
+
+def _in_file(path: str, before: FileFacts, after: FileFacts) -> Iterator[Change]:
+    if not path.endswith(".py") and before.shape is None:
+        yield Change(path, Kind.CONTENT)
+        return
+    old, new = before.shape, after.shape
+    if old is None or new is None or not before.digest or _outline(old) != _outline(new):
+        yield Change(path, Kind.FRAME)
+        return
+    yield Change(path, Kind.TEXT)
+    for was, now in zip(old.blocks, new.blocks, strict=True):
+        if was.digest != now.digest:
+            yield Change(path, Kind.BODY, was.name)
+
+
+def _outline(shape: Shape) -> tuple[str, list[str]]:
+    return shape.frame, [block.name for block in shape.blocks]

@@ -1,0 +1,194 @@
+"""Makes an earlier run of what one leaves: merged data with contexts, and pytest's notes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import os
+import sqlite3
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hcoverage._affected.facts import NO_TEST, EarlierRun, FileFacts, KnownTest, ProjectState
+from hcoverage._affected.notes import merged_tests, read_notes
+from hcoverage._affected.project_state import look_at_project
+from hcoverage._affected.record import KnownRun, TestRecordError, add_run, read_record
+from hcoverage._read.origins import place_of
+from hcoverage._session.context_file import context_of
+from hcoverage._settings.environment import SESSION_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from hcoverage._result.outcome import CombineResult
+    from hcoverage._session.session import Session
+
+
+def record_tests(
+    session: Session, result: CombineResult, root: Path, *, is_blind: bool
+) -> Path | None:
+    """Keep what a run tells of its tests, if it had contexts.
+
+    Args:
+        session: The session, still open.
+        result: What its combine did.
+        root: The project's directory, in which the session began.
+        is_blind: Whether something ran that was not measured.
+
+    Returns:
+        Where it is kept; None if no pytest noted anything, or it began in another directory.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    notes = read_notes(Path(session.environment[SESSION_VARIABLE]))
+    states = (each.state for each in notes if each.state and each.root == str(root))
+    began = next(states, None)
+    if began is None:
+        return None
+    static = session.rcfile.settings.context or ""
+    tests = merged_tests(notes)
+    pids = {each.pid for each in notes}
+    seen = set() if is_blind or _is_blind(result, pids, static) else _seen(result, pids, static)
+    tests = {
+        name: dataclasses.replace(_relative(test, root), seen_outside=context_of(name) in seen)
+        for name, test in tests.items()
+    }
+    ran = lines_by_test(result.data_file, tests, root, static)
+    state = _unchanged(began, root, _beside(ran, tests), session.began)
+    whole = not (result.set_aside or result.losses)
+    run = EarlierRun(
+        began=dt.datetime.now().astimezone().isoformat(" ", "seconds"),
+        state=state,
+        tests={name: _reading(test, state) for name, test in tests.items()},
+        ran=ran,
+        opened=_inside({path for each in notes for path in each.opened}, root),
+        doubt="" if whole else "the last run lost data, so it does not tell who ran what",
+    )
+    before: list[KnownRun] = []
+    with contextlib.suppress(TestRecordError):
+        before = read_record(session.data_file)
+    return add_run(session.data_file, run, before)
+
+
+def lines_by_test(
+    data_file: Path, tests: Iterable[str], root: Path, static: str
+) -> dict[str, dict[str, int]]:
+    """Read which lines each test ran.
+
+    Args:
+        data_file: A merged data file of our own.
+        tests: The node ids.
+        root: The project's directory.
+        static: The rcfile's own context.
+
+    Returns:
+        For each file, by its path from there, the lines by test: bit n for line n. What ran for no
+        test, or for nobody knows whom, is under `NO_TEST`.
+    """
+    names: dict[str, list[str]] = defaultdict(list)
+    for name in tests:
+        names[_in_data(context_of(name), static)].append(name)
+    found: dict[str, dict[str, int]] = {}
+    with contextlib.closing(sqlite3.connect(data_file)) as database:
+        for path, context, lines in _lines(database):
+            by_test = found.setdefault(_from(path, root), {})
+            for name in names.get(context, [NO_TEST]):
+                by_test[name] = by_test.get(name, 0) | lines
+    return found
+
+
+def _in_data(context: str, static: str) -> str:
+    return "|".join(filter(None, [static, context]))
+
+
+def _lines(database: sqlite3.Connection) -> Iterator[tuple[str, str, int]]:
+    paths: dict[int, str] = dict(database.execute("SELECT id, path FROM file"))
+    contexts: dict[int, str] = dict(database.execute("SELECT id, context FROM context"))
+    for file, context, bits in database.execute(
+        "SELECT file_id, context_id, numbits FROM line_bits"
+    ):
+        yield paths[file], contexts[context], int.from_bytes(bits, "little")
+    query = "SELECT file_id, context_id, fromno, tono FROM arc ORDER BY file_id, context_id"
+    current, lines = None, 0
+    for file, context, one, other in database.execute(query):
+        if current != (file, context):
+            if current is not None:
+                yield paths[current[0]], contexts[current[1]], lines
+            current, lines = (file, context), 0
+        for line in (one, other):
+            if line > 0:
+                lines |= 1 << line
+    if current is not None:
+        yield paths[current[0]], contexts[current[1]], lines
+
+
+def _is_blind(result: CombineResult, pids: set[int], static: str) -> bool:
+    """Tell whether something ran for nobody knows whom, or is not the source that is here."""
+    nobody = {"", static}
+    return bool(
+        result.unmapped
+        or result.other_versions
+        or (result.saved and result.attribution.without_context)
+        or any(
+            process.contexts and process.contexts <= nobody and process.pid not in pids
+            for process in result.recorded
+        )
+    )
+
+
+def _seen(result: CombineResult, pids: set[int], static: str) -> set[str]:
+    """The contexts of processes that are not pytest's own."""
+    found: set[str] = set()
+    for process in result.recorded:
+        if process.pid not in pids or place_of(process.origin):
+            found |= {context.removeprefix(f"{static}|") for context in process.contexts}
+    return found - {""}
+
+
+def _unchanged(
+    began: ProjectState, root: Path, beside: Mapping[str, bool], since: int
+) -> ProjectState:
+    """Give the project as it was for all of the run; what changed meanwhile has no digest."""
+    now = look_at_project(root, beside, began.files)
+    files: dict[str, FileFacts] = {}
+    for path, facts in began.files.items():
+        same = path in now.files and now.files[path].digest == facts.digest
+        files[path] = facts if same else dataclasses.replace(facts, digest="")
+    for path, is_source in beside.items():
+        if path in now.files and path not in files:
+            if (root / path).stat().st_mtime_ns < since:
+                files[path] = now.files[path]
+            elif is_source:
+                files[path] = FileFacts("", now.files[path].shape)
+    return ProjectState(began.environment, files)
+
+
+def _beside(ran: Mapping[str, object], tests: Mapping[str, KnownTest]) -> dict[str, bool]:
+    """What counts though git does not have it, and whether it was measured.
+
+    That is generated sources, and data that tests opened; but not what they wrote.
+    """
+    opened = {path: False for test in tests.values() for path in test.opened}
+    return {**opened, **dict.fromkeys(ran, True)}
+
+
+def _reading(test: KnownTest, state: ProjectState) -> KnownTest:
+    return dataclasses.replace(test, opened=test.opened & state.files.keys())
+
+
+def _relative(test: KnownTest, root: Path) -> KnownTest:
+    return dataclasses.replace(test, file=_from(test.file, root), opened=_inside(test.opened, root))
+
+
+def _inside(paths: Iterable[str], root: Path) -> frozenset[str]:
+    """Those of some paths that are in the project, as seen from its directory."""
+    relative = (_from(path, root) for path in paths)
+    return frozenset(path for path in relative if not path.startswith((os.pardir, os.sep)))
+
+
+def _from(path: str, root: Path) -> str:
+    """A path as seen from the project's directory, so that another checkout has it too."""
+    return os.path.relpath(root / path, root)

@@ -1,0 +1,285 @@
+"""Decides which tests a change needs, and says why. Pure: facts in, reasons out.
+
+Safe first: a test is left out only where an earlier run tells that nothing it depends on has
+changed. Whatever is not known, or not for certain, is a reason to run.
+
+What it cannot know: what a test has by the environment's variables, the clock or the network; a
+file that only C code opens for it, and another test opens by Python; state that a test leaves
+behind in a way that `state_kept` does not know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import functools
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._affected.changes import Change, Kind, changes
+from hcoverage._affected.facts import NO_TEST, PASSED, EarlierRun, KnownTest, ProjectState
+from hcoverage._affected.shared_state import Keeper, Place, SharedState
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from hcoverage._affected.blocks import Block, Shape
+
+_CONFTEST: Final = "conftest.py"
+# As pytest has it by default. A new file of another name is one that nobody knows.
+TEST_FILES: Final = ("test_*.py", "*_test.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """The tests that are needed.
+
+    Attributes:
+        everything: Why all are, if so; each a reason by itself.
+        tests: Why each of the others is, by node id.
+        files: The test files all of whose tests are needed, also those that are new; and why.
+    """
+
+    everything: tuple[str, ...] = ()
+    tests: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+
+def needs(
+    run: EarlierRun, now: ProjectState, mentioned: Collection[str], also: Iterable[Change] = ()
+) -> Needs:
+    """Decide which tests of an earlier run are needed.
+
+    Args:
+        run: The earlier run.
+        now: The project as it is.
+        mentioned: The paths of those test files whose name another source has in it.
+        also: Changes to heed beside those since the run, such as a branch's.
+    """
+    deciding = _Deciding(run, now, mentioned)
+    if run.doubt:
+        deciding.everything.append(run.doubt)
+    deciding.compare_environments()
+    found = dict.fromkeys([*changes(run.state.files, now.files), *also])
+    for change in found:
+        deciding.heed(change)
+    if found:
+        deciding.heed_what_is_out_of_sight()
+    deciding.heed_outcomes()
+    deciding.heed_shared_fixtures()
+    return deciding.result()
+
+
+class _Deciding:
+    """The reasons so far."""
+
+    def __init__(self, run: EarlierRun, now: ProjectState, mentioned: Collection[str]) -> None:
+        self.everything: list[str] = []
+        self._tests: dict[str, dict[str, None]] = defaultdict(dict)
+        self._files: dict[str, dict[str, None]] = defaultdict(dict)
+        self._run = run
+        self._now = now
+        self._mentioned = mentioned
+        self._tests_of: dict[str, list[str]] = defaultdict(list)
+        for name, test in run.tests.items():
+            self._tests_of[test.file].append(name)
+        self._makers = {maker for test in run.tests.values() for maker in test.shares}
+        self._outside = self._who_went_outside()
+
+    def result(self) -> Needs:
+        return Needs(
+            tuple(dict.fromkeys(self.everything)),
+            {name: tuple(reasons) for name, reasons in self._tests.items()},
+            {path: tuple(reasons) for path, reasons in self._files.items()},
+        )
+
+    def compare_environments(self) -> None:
+        before, after = self._run.state.environment, self._now.environment
+        for name in sorted({*before, *after}):
+            was, now = before.get(name), after.get(name)
+            if was != now:
+                self.everything.append(f"{name} was {was or 'not there'}, is {now or 'not there'}")
+
+    def heed(self, change: Change) -> None:
+        """Take the reasons that a change gives."""
+        path, kind = change.path, change.kind
+        self._heed_readers(change)
+        name = path.rpartition("/")[2]
+        if kind is Kind.TEXT:
+            return
+        if name == _CONFTEST:
+            self.everything.append(f"{path} {kind.value}")
+        elif path in self._tests_of:
+            self._heed_test_file(change)
+        elif kind is Kind.ADDED and any(fnmatch.fnmatch(name, each) for each in TEST_FILES):
+            self._files[path][f"{path} is new"] = None
+        elif kind in (Kind.ADDED, Kind.DELETED):
+            self.everything.append(f"{path} {kind.value}: nobody knows who looks for it")
+        elif kind is Kind.CONTENT:
+            self._heed_data_file(change)
+        else:
+            self._heed_module(change)
+
+    def heed_what_is_out_of_sight(self) -> None:
+        """Take those that had something run for them that was not measured."""
+        for name, test in self._run.tests.items():
+            if test.went_outside and not test.seen_outside:
+                self._need(name, "it started, or talked to, what was not measured")
+
+    def heed_outcomes(self) -> None:
+        """Take those that did not pass."""
+        for name, test in self._run.tests.items():
+            if test.outcome != PASSED:
+                self._need(name, f"it was {test.outcome} in the run of {self._run.began}")
+
+    def heed_shared_fixtures(self) -> None:
+        """Take those that use what a test set up which is taken for a change."""
+        affected = {name for name in self._makers if self._is_affected(name)}
+        for name, test in self._run.tests.items():
+            for maker in sorted(test.shares & affected - {name})[:1]:
+                self._need(name, f"it uses a fixture that was set up in {maker}, which is needed")
+
+    def _is_affected(self, name: str) -> bool:
+        test = self._run.tests.get(name)
+        return name in self._tests or test is None or test.file in self._files
+
+    def _need(self, test: str, reason: str) -> None:
+        self._tests[test][reason] = None
+
+    def _heed_readers(self, change: Change) -> None:
+        if change.kind is Kind.BODY:  # beside it is a change of the text
+            return
+        if change.path in self._run.opened and change.kind not in (Kind.TEXT, Kind.FRAME):
+            reason = f"{change.path} {change.kind.value}, and was opened outside of any test"
+            self.everything.append(reason)
+        for name, test in self._run.tests.items():
+            if change.path in test.opened:
+                self._need(name, f"it opened {change.path}, which {change.kind.value}")
+
+    def _heed_test_file(self, change: Change) -> None:
+        path = change.path
+        if change.kind is Kind.DELETED and path not in self._mentioned:
+            return
+        if change.kind is not Kind.DELETED:
+            self._files[path][f"{path} {change.kind.value}"] = None
+        if path in self._mentioned:
+            self.everything.append(f"{path} {change.kind.value}, and others may use it")
+        for name, test in self._run.tests.items():
+            if name in self._run.ran.get(path, ()) and test.file != path:
+                self._need(name, f"it ran some of {path}, which {change.kind.value}")
+
+    def _heed_data_file(self, change: Change) -> None:
+        path = change.path
+        if path in self._run.opened:
+            return  # a reason for all, told already
+        if not any(path in test.opened for test in self._run.tests.values()):
+            self.everything.append(f"{path} has changed: nobody knows who reads it")
+            return
+        readers = {name for name, test in self._run.tests.items() if path in test.opened}
+        for keeper in self._before.keepers():
+            if not readers.isdisjoint(self._who_ran(keeper)):
+                told = f"{path} has changed, and {_words(keeper)} may keep what was read of it"
+                self.everything.append(told)
+                return
+        for name in self._outside:
+            self._need(name, f"what it started, or talked to, may read {path}, which has changed")
+
+    def _heed_module(self, change: Change) -> None:
+        path = change.path
+        if path not in self._run.ran:
+            self.everything.append(f"{path} has changed: it was not measured")
+        elif change.kind is Kind.FRAME:
+            self.everything.append(f"{path} {change.kind.value}")
+        else:
+            block = self._block(path, change.block)
+            if block is None:
+                self.everything.append(f"{path}: {change.block} is new")
+            else:
+                self._heed_body(path, block)
+
+    def _heed_body(self, path: str, block: Block) -> None:
+        if block.last < block.first:
+            return
+        lines = _mask(block)
+        who = {name for name, ran in self._run.ran[path].items() if ran & lines}
+        what = f"{path}: {block.name}()"
+        if NO_TEST in who:
+            self.everything.append(f"{what} has changed, and ran outside of any test")
+            return
+        place = Place(path, block.name)
+        keepers = list(self._keepers(place, who))
+        for keeper in keepers:
+            if keeper.is_for_all:
+                told = _words(keeper.place)
+                self.everything.append(f"{what} has changed, and {told} may keep what comes of it")
+                return
+        for name in who:
+            self._need(name, f"it ran {what}, which has changed")
+        if keepers:
+            self._need_who_shares_with(who, f"it has a fixture in common with one that ran {what}")
+
+    def _keepers(self, place: Place, who: set[str]) -> Iterator[Keeper]:
+        """Give what keeps something and may have called a function, in one of some tests."""
+        for states in (self._before, self._after):
+            for keeper in states.keepers_of(place):
+                if keeper.place == place or not who.isdisjoint(self._who_ran(keeper.place)):
+                    yield keeper
+
+    def _need_who_shares_with(self, tests: set[str], reason: str) -> None:
+        known = self._run.tests
+        makers = {maker for name in tests if name in known for maker in known[name].shares}
+        makers |= tests & self._makers
+        for name, test in known.items():
+            if name in makers or not makers.isdisjoint(test.shares):
+                self._need(name, reason)
+
+    def _who_ran(self, place: Place) -> set[str]:
+        ran = self._run.ran.get(place.path, {})
+        facts = self._run.state.files.get(place.path)
+        if facts is None or facts.shape is None:
+            return set(ran)
+        if place.name:
+            block = self._block(place.path, place.name)
+            lines = _mask(block) if block is not None else 0
+        else:
+            lines = ~_lines_of_blocks(facts.shape) & ~1
+        return {name for name, found in ran.items() if found & lines}
+
+    def _block(self, path: str, name: str) -> Block | None:
+        facts = self._run.state.files.get(path)
+        blocks = facts.shape.blocks if facts is not None and facts.shape is not None else ()
+        return next((block for block in blocks if block.name == name), None)
+
+    @functools.cached_property
+    def _before(self) -> SharedState:
+        return SharedState(_shapes(self._run.state))
+
+    @functools.cached_property
+    def _after(self) -> SharedState:
+        return SharedState(_shapes(self._now))
+
+    def _who_went_outside(self) -> list[str]:
+        tests = self._run.tests
+        return [name for name, test in tests.items() if _went_outside(test, tests)]
+
+
+def _went_outside(test: KnownTest, tests: Mapping[str, KnownTest]) -> bool:
+    makers = (tests.get(name) for name in test.shares)
+    return test.went_outside or any(maker is None or maker.went_outside for maker in makers)
+
+
+def _mask(block: Block) -> int:
+    return (1 << block.last + 1) - (1 << block.first) if block.first <= block.last else 0
+
+
+def _lines_of_blocks(shape: Shape) -> int:
+    return functools.reduce(lambda lines, block: lines | _mask(block), shape.blocks, 0)
+
+
+def _shapes(state: ProjectState) -> dict[str, Shape]:
+    files = state.files.items()
+    return {path: facts.shape for path, facts in files if facts.shape is not None}
+
+
+def _words(place: Place) -> str:
+    return f"{place.path}: {place.name}()" if place.name else f"the import of {place.path}"

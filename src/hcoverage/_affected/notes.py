@@ -1,0 +1,107 @@
+"""What each pytest of a run notes of its tests, until the run ends and it becomes an earlier run.
+
+The notes lie in the session's private directory, where no container and no other user writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from hcoverage._affected.facts import NOT_RUN, PASSED, KnownTest, ProjectState
+from hcoverage._affected.record import packed_state, unpacked_state
+from hcoverage._atomic_write import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_PREFIX: Final = "hcov-tests."
+
+
+@dataclasses.dataclass(frozen=True)
+class Notes:
+    """What one pytest knows of its tests.
+
+    Attributes:
+        pid: Its process.
+        tests: The tests, by node id; paths are absolute.
+        opened: What was opened for none of them.
+        state: The project when it began; None in pytest-xdist's workers.
+        root: Its directory.
+    """
+
+    pid: int
+    tests: dict[str, KnownTest]
+    opened: frozenset[str] = frozenset()
+    state: ProjectState | None = None
+    root: str = ""
+
+
+def write_notes(directory: Path, notes: Notes) -> None:
+    """Write notes into the session's private directory.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    content = {
+        "pid": notes.pid,
+        "root": notes.root,
+        "opened": sorted(notes.opened),
+        "state": None if notes.state is None else packed_state(notes.state),
+        "tests": {name: _packed(test) for name, test in notes.tests.items()},
+    }
+    write_atomically(directory / f"{_PREFIX}{os.urandom(6).hex()}", json.dumps(content))
+
+
+def read_notes(directory: Path) -> list[Notes]:
+    """Read all notes of a session.
+
+    Raises:
+        OSError: They cannot be read.
+    """
+    return [_notes(json.loads(path.read_bytes())) for path in sorted(directory.glob(f"{_PREFIX}*"))]
+
+
+def _packed(test: KnownTest) -> list[Any]:
+    return [test.file, test.outcome, sorted(test.opened), test.went_outside, sorted(test.shares)]
+
+
+def _notes(content: Any) -> Notes:  # noqa: ANN401 - JSON
+    tests = {
+        name: KnownTest(file, outcome, frozenset(opened), outside, True, frozenset(shares))  # noqa: FBT003
+        for name, (file, outcome, opened, outside, shares) in content["tests"].items()
+    }
+    state = content["state"]
+    return Notes(
+        content["pid"],
+        tests,
+        frozenset(content["opened"]),
+        None if state is None else unpacked_state(state),
+        content["root"],
+    )
+
+
+def merged_tests(all_notes: Iterable[Notes]) -> dict[str, KnownTest]:
+    """Merge what several noted: a test that ran twice passed if it did both times."""
+    found: dict[str, KnownTest] = {}
+    for notes in all_notes:
+        for name, test in notes.tests.items():
+            before = found.get(name)
+            found[name] = test if before is None else _both(before, test)
+    return found
+
+
+def _both(one: KnownTest, other: KnownTest) -> KnownTest:
+    # Each of pytest-xdist's workers collects all tests, and runs some.
+    if NOT_RUN in (one.outcome, other.outcome):
+        return other if one.outcome == NOT_RUN else one
+    return dataclasses.replace(
+        one,
+        outcome=one.outcome if one.outcome != PASSED else other.outcome,
+        opened=one.opened | other.opened,
+        went_outside=one.went_outside or other.went_outside,
+        shares=one.shares | other.shares,
+    )

@@ -1,0 +1,152 @@
+"""Looks at a project as it is: what its files contain, and what its tests run with.
+
+The files are those that git knows or would add; without git all that are the project's
+(`project_files`). Leaves to others what a difference means (`needs`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._affected.blocks import shape_of
+from hcoverage._affected.facts import FileFacts, ProjectState
+from hcoverage._sources.project_files import project_files
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+# What runs leave behind, whoever made them; where git does not leave them out.
+_LEFT_BY_RUNS: Final = re.compile(
+    r"(^|/)(\.coverage(\..*)?|coverage\.(xml|json|lcov)|htmlcov/.*|coverage_data/.*|"
+    r"\.(hcov|pytest|mypy|ruff)_cache/.*|__pycache__/.*|[^/]*\.egg-info/.*)$"
+)
+_ENVIRONMENT_VARIABLES: Final = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONOPTIMIZE")
+_MAY_NAME_A_MODULE: Final = (".py", ".toml", ".cfg", ".ini")
+
+
+def look_at_project(
+    root: Path, beside: Iterable[str] = (), known: Mapping[str, FileFacts] | None = None
+) -> ProjectState:
+    """Look at a project.
+
+    Args:
+        root: Its directory.
+        beside: Paths, from there, of files that are looked at as well, such as generated ones.
+        known: What is known already; a source of the same digest is not split up again.
+    """
+    known = known or {}
+    others = (path for path in beside if not _LEFT_BY_RUNS.search(path))
+    paths = sorted({*_own_files(root), *others})
+    files = {path: facts for path in paths if (facts := _facts(root, path, known.get(path)))}
+    return ProjectState(_environment(), files)
+
+
+def digest_of(path: Path) -> str:
+    """Digest a file's content; empty if it is no regular file that can be read."""
+    content = _content(path)
+    return "" if content is None else _digest(content)
+
+
+def facts_of(content: bytes, *, is_source: bool, known: FileFacts | None = None) -> FileFacts:
+    """Give the facts of a file's content.
+
+    Args:
+        content: The content.
+        is_source: Whether it is Python.
+        known: What is known of another content of it.
+    """
+    digest = _digest(content)
+    if known is not None and known.digest == digest and (known.shape or not is_source):
+        return known
+    return FileFacts(digest, shape_of(content) if is_source else None)
+
+
+def mentioned_files(root: Path, paths: Collection[str], files: Iterable[str]) -> frozenset[str]:
+    """Tell which files' names, as those of modules, occur in other sources and configurations.
+
+    Args:
+        root: The project's directory.
+        paths: Paths of sources, from there.
+        files: The paths of all files.
+    """
+    stems = {Path(path).stem: path for path in paths}
+    if not stems:
+        return frozenset()
+    word = re.compile(rb"\b(?:" + b"|".join(map(re.escape, map(os.fsencode, stems))) + rb")\b")
+    found = set()
+    for path in files:
+        if path.endswith(_MAY_NAME_A_MODULE):
+            for name in set(word.findall(_content(root / path) or b"")):
+                if stems[os.fsdecode(name)] != path:
+                    found.add(stems[os.fsdecode(name)])
+    return frozenset(found)
+
+
+def git(root: Path, *arguments: str) -> bytes | None:
+    """Ask git for something; None where there is no git, or it fails."""
+    command = ["git", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, env=_plain_environment())
+    except OSError:
+        return None
+    return None if done.returncode else done.stdout
+
+
+def _plain_environment() -> dict[str, str]:
+    # Inside a hook of git these name another index, or another repository.
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+
+def _own_files(root: Path) -> Iterator[str]:
+    listed = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    if listed is not None:
+        paths = iter([os.fsdecode(name) for name in listed.split(b"\0")])
+    else:
+        real = os.path.realpath(root)
+        paths = (os.path.relpath(path, real) for path, _ in project_files([real]))
+    return (path for path in paths if path and not _LEFT_BY_RUNS.search(path))
+
+
+def _facts(root: Path, path: str, known: FileFacts | None) -> FileFacts | None:
+    content = _content(root / path)
+    if content is None:
+        return None
+    is_source = path.endswith(".py") or (known is not None and known.shape is not None)
+    return facts_of(content, is_source=is_source, known=known)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except OSError:
+        return None
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _environment() -> dict[str, str]:
+    """What tests run with, but for the project's own files."""
+    found = {
+        "Python": f"{platform.python_implementation()} {sys.version.split()[0]}",
+        "the system": f"{sys.platform} {platform.machine()}",
+    }
+    for name in _ENVIRONMENT_VARIABLES:
+        if os.environ.get(name):
+            found[name] = os.environ[name]
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name:
+            where = distribution.read_text("direct_url.json") or ""
+            commit = re.search(r'"commit_id": *"(\w+)"', where)
+            found.setdefault(name, distribution.version + (f" {commit[1]}" if commit else ""))
+    return found

@@ -1,0 +1,207 @@
+"""Keeps what is known of tests from run to run, in a directory beside the data file.
+
+The directory has a `.gitignore` of its own, and nothing in it is needed to measure: whoever removes
+it has all tests run. CI keeps it from build to build as it keeps other caches. Of each test the run
+that it was part of last is kept, with all that was known then, so that a run of a part of the tests
+takes nothing from the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+
+from hcoverage._affected.blocks import Block, Shape
+from hcoverage._affected.facts import EarlierRun, FileFacts, KnownTest, ProjectState
+from hcoverage._atomic_write import write_atomically
+from hcoverage._errors import HcoverageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+DIRECTORY: Final = ".hcov_cache"
+_VERSION: Final = 1
+_SUFFIX: Final = ".tests"
+_LARGEST: Final = 1 << 30  # bytes, unpacked
+
+
+class TestRecordError(HcoverageError):
+    """What is known of earlier runs cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownRun:
+    """An earlier run, and for which of its tests it is the last one.
+
+    Attributes:
+        run: The run.
+        latest: The names of the tests.
+    """
+
+    run: EarlierRun
+    latest: frozenset[str]
+
+
+def record_path(data_file: Path) -> Path:
+    """Give where the tests of a data file are kept."""
+    return data_file.parent / DIRECTORY / f"{data_file.name}{_SUFFIX}"
+
+
+def read_record(data_file: Path) -> list[KnownRun]:
+    """Read what is known of the tests of a data file; nothing where there is no record.
+
+    Raises:
+        TestRecordError: There is one that cannot be read.
+        OSError: It cannot be opened.
+    """
+    path = record_path(data_file)
+    try:
+        packed = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    try:
+        unpacker = zlib.decompressobj()
+        content = json.loads(unpacker.decompress(packed, _LARGEST))
+        if not unpacker.eof or content["version"] != _VERSION:
+            raise TestRecordError(f"{path} is of another version of hcov, or cut off")
+        shapes = {digest: _shape(facts) for digest, facts in content["shapes"].items()}
+        return [_known_run(facts, shapes) for facts in content["runs"]]
+    except (zlib.error, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise TestRecordError(f"{path} is damaged: {error}") from error
+
+
+def add_run(data_file: Path, run: EarlierRun, before: Iterable[KnownRun] = ()) -> Path:
+    """Add a run to what is known.
+
+    Args:
+        data_file: The data file.
+        run: The run.
+        before: What was known before.
+
+    Returns:
+        Where it is kept.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    known = [KnownRun(run, frozenset(run.tests))]
+    for earlier in before:
+        latest = earlier.latest - run.tests.keys()
+        if latest:
+            known.append(KnownRun(earlier.run, latest))
+    path = record_path(data_file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ignored = path.parent / ".gitignore"
+    if not ignored.exists():
+        ignored.write_text("# Made by hcov: what it knows of the tests.\n*\n", encoding="utf-8")
+    shapes: dict[str, Any] = {}
+    runs = [_packed_run(each, shapes) for each in known]
+    content = {"version": _VERSION, "shapes": shapes, "runs": runs}
+    write_atomically(path, zlib.compress(json.dumps(content).encode(), 1))
+    return path
+
+
+def packed_state(state: ProjectState) -> dict[str, Any]:
+    """Give a state as JSON has it."""
+    shapes: dict[str, Any] = {}
+    return {"files": _packed_files(state.files, shapes), "shapes": shapes, **_environment(state)}
+
+
+def unpacked_state(content: Mapping[str, Any]) -> ProjectState:
+    """Give what `packed_state` has packed."""
+    shapes = {digest: _shape(facts) for digest, facts in content["shapes"].items()}
+    return ProjectState(dict(content["environment"]), _files(content["files"], shapes))
+
+
+def _environment(state: ProjectState) -> dict[str, Any]:
+    return {"environment": dict(state.environment)}
+
+
+def _packed_files(files: Mapping[str, FileFacts], shapes: dict[str, Any]) -> dict[str, Any]:
+    packed = {}
+    for path, facts in files.items():
+        key = ""
+        if facts.shape is not None:
+            key = facts.digest or facts.shape.frame
+            shapes.setdefault(key, dataclasses.astuple(facts.shape))
+        packed[path] = [facts.digest, key]
+    return packed
+
+
+def _files(content: Mapping[str, Any], shapes: Mapping[str, Shape]) -> dict[str, FileFacts]:
+    return {
+        path: FileFacts(digest, shapes[key] if key else None)
+        for path, (digest, key) in content.items()
+    }
+
+
+def _shape(content: Any) -> Shape:  # noqa: ANN401 - JSON
+    frame, blocks, names, bases = content
+    return Shape(
+        frame,
+        tuple(map(_block, blocks)),
+        tuple(names),
+        tuple((name, tuple(of_class)) for name, of_class in bases),
+    )
+
+
+def _block(content: Any) -> Block:  # noqa: ANN401 - JSON
+    name, first, last, digest, names, keeps, keeps_in_self = content
+    return Block(name, first, last, digest, tuple(names), keeps, keeps_in_self)
+
+
+def _packed_run(known: KnownRun, shapes: dict[str, Any]) -> dict[str, Any]:
+    run = known.run
+    numbers = {name: number for number, name in enumerate(run.tests)}
+    tests = [
+        [
+            name,
+            test.file,
+            test.outcome,
+            sorted(test.opened),
+            test.went_outside,
+            test.seen_outside,
+            sorted(test.shares),
+            name in known.latest,
+        ]
+        for name, test in run.tests.items()
+    ]
+    ran = {path: _packed_lines(lines, numbers) for path, lines in run.ran.items()}
+    return {
+        "began": run.began,
+        "files": _packed_files(run.state.files, shapes),
+        "tests": tests,
+        "ran": ran,
+        "opened": sorted(run.opened),
+        "doubt": run.doubt,
+        **_environment(run.state),
+    }
+
+
+def _packed_lines(lines: Mapping[str, int], numbers: Mapping[str, int]) -> dict[str, list[int]]:
+    """Many tests run the same lines of a file, so those are written once."""
+    packed: dict[str, list[int]] = {}
+    for name, mask in lines.items():
+        packed.setdefault(f"{mask:x}", []).append(numbers.get(name, -1))
+    return packed
+
+
+def _known_run(content: Mapping[str, Any], shapes: Mapping[str, Shape]) -> KnownRun:
+    tests, latest = {}, []
+    for name, file, outcome, opened, outside, seen, shares, is_latest in content["tests"]:
+        tests[name] = KnownTest(file, outcome, frozenset(opened), outside, seen, frozenset(shares))
+        if is_latest:
+            latest.append(name)
+    names = [*tests, ""]  # -1 is the last: for no test
+    ran = {
+        path: {names[number]: int(mask, 16) for mask, who in lines.items() for number in who}
+        for path, lines in content["ran"].items()
+    }
+    state = ProjectState(dict(content["environment"]), _files(content["files"], shapes))
+    run = EarlierRun(
+        content["began"], state, tests, ran, frozenset(content["opened"]), content["doubt"]
+    )
+    return KnownRun(run, frozenset(latest))

@@ -1,0 +1,195 @@
+"""Tells which functions leave something behind that outlives a test: caches, registries, flags.
+
+A test that finds a full cache does not run what filled it, and still depends on it. Which functions
+can keep something is told from their text, with some too many: a decorator that speaks of a cache,
+a `global`, a change of what is not the function's own. Pure: syntax trees in, yes or no out.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_KEEPING_DECORATOR: Final = re.compile(r"cache|memo|lru|once|singleton|lazy", re.IGNORECASE)
+_CHANGING: Final = frozenset(
+    (
+        *(
+            "add",
+            "append",
+            "appendleft",
+            "extend",
+            "extendleft",
+            "insert",
+            "register",
+            "setdefault",
+        ),
+        *("clear", "discard", "pop", "popitem", "popleft", "remove", "update", "__delitem__"),
+        *("move_to_end", "reverse", "sort", "__setitem__"),
+    )
+)
+_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_UNPACKED: Final = (ast.Tuple, ast.List, ast.Starred)
+_SELF: Final = "self"
+_CLASS: Final = "cls"
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def keeps_state(function: _Function, module_names: frozenset[str]) -> bool:
+    """Tell whether a function can leave something behind.
+
+    Args:
+        function: An outermost function, with all that is nested in it.
+        module_names: What its module assigns, or takes out of other modules by name.
+    """
+    if any(_is_keeping_decorator(node) for node in _decorators(function)):
+        return True
+    if any(isinstance(node, ast.Global | ast.Nonlocal) for node in ast.walk(function)):
+        return True
+    return any(
+        _changes_outside(scope, function, module_names)
+        for scope in ast.walk(function)
+        if isinstance(scope, _FUNCTIONS)
+    )
+
+
+def mutates_self(function: _Function) -> bool:
+    """Tell whether a method changes the object that it is called on."""
+    return any(root == _SELF for node in ast.walk(function) for root, _ in _changed(node))
+
+
+def _decorators(function: _Function) -> Iterator[ast.expr]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from node.decorator_list
+
+
+def _is_keeping_decorator(decorator: ast.expr) -> bool:
+    names = (
+        part.id if isinstance(part, ast.Name) else part.attr
+        for part in ast.walk(decorator)
+        if isinstance(part, ast.Name | ast.Attribute)
+    )
+    return any(_KEEPING_DECORATOR.search(name) for name in names)
+
+
+def _changes_outside(scope: ast.AST, function: _Function, module_names: frozenset[str]) -> bool:
+    """Tell whether a function, or one nested in it, changes what it has not made itself."""
+    own = {_SELF, *_own_names(scope)}
+    of_function = set() if scope is function else set(_own_names(function))
+    found = {each for node in _own_nodes(scope) for each in _changed(node)}
+    roots = {root for root, _ in found}
+    if _CLASS in roots or not roots.isdisjoint(_changeable_defaults(scope)):
+        return True
+    if not (roots - own).isdisjoint(of_function) and _is_handed_out(scope, function):
+        return True
+    return any(
+        root in module_names or is_deep
+        for root, is_deep in found
+        if root not in own and root not in of_function
+    )
+
+
+def _changed(node: ast.AST) -> Iterator[tuple[str, bool]]:
+    """What a statement or call changes in place.
+
+    Yields:
+        The name that it begins with, and whether that is more than one of its own parts: a method
+        of a module is no change of the module.
+    """
+    for target in _targets(node):
+        if isinstance(target, ast.Attribute | ast.Subscript):
+            yield _root(target.value), True
+    match node:
+        case ast.Call(func=ast.Attribute(attr=attr, value=value)) if attr in _CHANGING:
+            yield _root(value), not isinstance(value, ast.Name)
+        case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, *_]):
+            yield _root(value), True
+
+
+def _targets(node: ast.AST) -> list[ast.expr]:
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign | ast.Delete):
+        targets = list(node.targets)
+    elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.For | ast.AsyncFor):
+        targets = [node.target]
+    elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+        targets = [node.optional_vars]
+    return [
+        part
+        for target in targets
+        for part in (ast.walk(target) if isinstance(target, _UNPACKED) else [target])
+        if isinstance(part, ast.expr)
+    ]
+
+
+def _root(node: ast.expr) -> str:
+    """Give the name that an expression begins with; of a class, and of all variables, `cls`."""
+    while True:
+        match node:
+            case ast.Attribute(attr="__class__"):
+                return _CLASS
+            case ast.Call(func=ast.Name(id="type" | "globals" | "vars")):
+                return _CLASS
+            case ast.Attribute(value=value) | ast.Subscript(value=value) | ast.Call(func=value):
+                node = value
+            case ast.Name(id=name):
+                return name
+            case _:
+                return _SELF  # a value that nobody else has
+
+
+def _own_names(scope: ast.AST) -> Iterator[str]:
+    for node in _own_nodes(scope):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            yield node.name
+        elif isinstance(node, ast.alias):
+            yield (node.asname or node.name).partition(".")[0]
+    if isinstance(scope, _FUNCTIONS):
+        arguments = scope.args
+        for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+            if each.arg != _CLASS:
+                yield each.arg
+        yield from (each.arg for each in (arguments.vararg, arguments.kwarg) if each)
+
+
+def _changeable_defaults(scope: ast.AST) -> Iterator[str]:
+    if not isinstance(scope, _FUNCTIONS):
+        return
+    arguments = scope.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    pairs = [*zip(reversed(positional), reversed(arguments.defaults), strict=False)]
+    pairs += [
+        (name, value)
+        for name, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if value is not None
+    ]
+    for name, value in pairs:
+        if not isinstance(value, ast.Constant | ast.Name | ast.Attribute):
+            yield name.arg
+
+
+def _is_handed_out(scope: ast.AST, function: _Function) -> bool:
+    """Tell whether a nested function outlives the call of its outermost one, as a decorator's."""
+    name = getattr(scope, "name", None)
+    if name is None:
+        return True
+    return any(
+        isinstance(node, ast.Return | ast.Yield)
+        and node.value is not None
+        and any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node.value))
+        for node in ast.walk(function)
+    )
+
+
+def _own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a function, without those of functions in it."""
+    for child in ast.iter_child_nodes(scope):
+        yield child
+        if not isinstance(child, _FUNCTIONS):
+            yield from _own_nodes(child)

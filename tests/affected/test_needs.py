@@ -1,0 +1,311 @@
+"""Which tests a change needs, decided from facts alone: each kind of change, and of doubt."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Final
+
+import pytest
+
+from hcoverage._affected.blocks import shape_of
+from hcoverage._affected.facts import NO_TEST, EarlierRun, FileFacts, KnownTest, ProjectState
+from hcoverage._affected.needs import Needs, needs
+
+LIB: Final = """\
+import os
+
+def one(a=1):
+    '''Say it.'''
+    return a
+
+class Cart:
+    limit = 3
+
+    def total(self):
+        prices = [1, 2]
+        return sum(prices)
+"""
+TEST: Final = "def test_one():\n    assert one()\n"
+ONE: Final = 1 << 5
+TOTAL: Final = 1 << 11 | 1 << 12
+ENVIRONMENT: Final = {"Python": "CPython 3.13.0", "six": "1.17"}
+ALL: Final = "all"
+
+FIRST: Final = "tests/test_a.py::test_first"
+SECOND: Final = "tests/test_b.py::test_second"
+THIRD: Final = "tests/test_b.py::test_third"
+
+
+def facts(text: str, *, is_source: bool = True) -> FileFacts:
+    return FileFacts(f"digest of {text}", shape_of(text.encode()) if is_source else None)
+
+
+FILES: Final = {
+    "lib.py": facts(LIB),
+    "helper.py": facts("def help():\n    return 1\n"),
+    "tests/test_a.py": facts(TEST),
+    "tests/test_b.py": facts(TEST),
+    "tests/conftest.py": facts(""),
+    "read.json": facts("{}", is_source=False),
+    "nobody.json": facts("{}", is_source=False),
+    "early.json": facts("{}", is_source=False),
+    "setup.cfg": facts("", is_source=False),
+}
+TESTS: Final = {
+    FIRST: KnownTest("tests/test_a.py", opened=frozenset({"read.json"})),
+    SECOND: KnownTest("tests/test_b.py"),
+    THIRD: KnownTest("tests/test_b.py", went_outside=True),
+}
+RAN: Final = {"lib.py": {NO_TEST: 1 << 1 | 1 << 3 | 1 << 7 | 1 << 8, FIRST: ONE, SECOND: TOTAL}}
+RUN: Final = EarlierRun(
+    "yesterday", ProjectState(ENVIRONMENT, FILES), TESTS, RAN, frozenset({"early.json"})
+)
+
+
+def with_file(path: str, text: str | None, *, is_source: bool = True) -> ProjectState:
+    files = dict(FILES)
+    if text is None:
+        del files[path]
+    else:
+        files[path] = facts(text, is_source=is_source)
+    return ProjectState(ENVIRONMENT, files)
+
+
+def names(found: Needs, run: EarlierRun = RUN) -> set[str]:
+    if found.everything:
+        return {ALL}
+    of_files = {name for name, test in run.tests.items() if test.file in found.files}
+    return {*found.tests, *of_files}
+
+
+def test_nothing_has_changed_and_nothing_is_needed() -> None:
+    assert needs(RUN, RUN.state, ()) == Needs()
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "expected"),
+    [
+        ("lib.py", LIB.replace("return a", "return a + 1"), {FIRST}),
+        ("lib.py", LIB.replace("return sum", "return max"), {SECOND}),
+        ("lib.py", LIB.replace("return a", "return a  # as it is"), set()),
+        ("lib.py", f"# a comment\n\n{LIB}", set()),
+        ("lib.py", LIB.replace("a=1", "a=2"), {ALL}),
+        ("lib.py", LIB.replace("one(a=1)", "one(a=1, b=2)"), {ALL}),
+        ("lib.py", LIB.replace("return a", "yield a"), {ALL}),
+        ("lib.py", LIB.replace("def one", "async def one"), {ALL}),
+        ("lib.py", LIB.replace("def one", "@decorated\ndef one"), {ALL}),
+        ("lib.py", LIB.replace("Say it", "Tell it"), {ALL}),
+        ("lib.py", LIB.replace("limit = 3", "limit = 4"), {ALL}),
+        ("lib.py", LIB.replace("import os", "import sys"), {ALL}),
+        ("lib.py", f"{LIB}\ndef two():\n    return 2\n", {ALL}),
+        ("lib.py", LIB.replace("def total", "def sum"), {ALL}),
+        ("lib.py", LIB.replace("return a", "return ("), {ALL}),
+        ("lib.py", None, {ALL}),
+        ("helper.py", "def help():\n    return 2\n", {ALL}),
+        ("helper.py", "def help():\n    return 1  # one\n", set()),
+        ("other.py", "", {ALL}),
+        ("lib/__init__.py", "", {ALL}),
+        ("tests/test_a.py", TEST.replace("assert", "assert not"), {FIRST}),
+        ("tests/test_a.py", f"{TEST}\ndef test_two():\n    pass\n", {FIRST}),
+        ("tests/test_a.py", None, {FIRST} - {FIRST}),
+        ("tests/test_new.py", TEST, set()),
+        ("tests/conftest.py", "import os\n", {ALL}),
+        ("tests/more/conftest.py", "", {ALL}),
+    ],
+)
+def test_a_source_changes(path: str, text: str | None, expected: set[str]) -> None:
+    assert names(needs(RUN, with_file(path, text), ())) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "expected"),
+    [
+        ("read.json", "[]", {FIRST, THIRD}),
+        ("read.json", None, {ALL}),
+        ("nobody.json", "[]", {ALL}),
+        ("early.json", "[]", {ALL}),
+        ("setup.cfg", "[x]", {ALL}),
+        ("new.json", "{}", {ALL}),
+    ],
+)
+def test_another_file_changes(path: str, text: str | None, expected: set[str]) -> None:
+    """Who had something run outside may have had it read there."""
+    assert names(needs(RUN, with_file(path, text, is_source=False), ())) == expected
+
+
+def test_a_new_test_file_is_needed_by_itself() -> None:
+    found = needs(RUN, with_file("tests/test_new.py", TEST), ())
+    assert list(found.files) == ["tests/test_new.py"]
+    assert not found.everything
+
+
+def test_a_test_file_whose_name_another_source_has_is_for_all() -> None:
+    now = with_file("tests/test_a.py", TEST.replace("assert", "assert not"))
+    assert names(needs(RUN, now, {"tests/test_a.py"})) == {ALL}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{**ENVIRONMENT, "six": "1.18"}, {**ENVIRONMENT, "new": "1"}, {"Python": "CPython 3.13.0"}],
+)
+def test_what_tests_run_with_changes(environment: dict[str, str]) -> None:
+    assert names(needs(RUN, ProjectState(environment, FILES), ())) == {ALL}
+
+
+@pytest.mark.parametrize("outcome", ["failed", "skipped", "not run"])
+def test_what_did_not_pass_is_needed(outcome: str) -> None:
+    tests = {**TESTS, SECOND: dataclasses.replace(TESTS[SECOND], outcome=outcome)}
+    assert names(needs(dataclasses.replace(RUN, tests=tests), RUN.state, ())) == {SECOND}
+
+
+def test_what_lost_data_tells_nothing() -> None:
+    assert names(needs(dataclasses.replace(RUN, doubt="data was lost"), RUN.state, ())) == {ALL}
+
+
+def test_what_changed_while_tests_ran_is_not_known() -> None:
+    files = {**FILES, "lib.py": dataclasses.replace(FILES["lib.py"], digest="")}
+    run = dataclasses.replace(RUN, state=ProjectState(ENVIRONMENT, files))
+    assert names(needs(run, RUN.state, ())) == {ALL}
+
+
+def test_what_ran_outside_of_tests_is_for_all() -> None:
+    ran = {"lib.py": {**RAN["lib.py"], NO_TEST: RAN["lib.py"][NO_TEST] | ONE}}
+    now = with_file("lib.py", LIB.replace("return a", "return a + 1"))
+    assert names(needs(dataclasses.replace(RUN, ran=ran), now, ())) == {ALL}
+
+
+def test_what_ran_unmeasured_for_a_test_is_a_reason_at_any_change() -> None:
+    tests = {**TESTS, THIRD: dataclasses.replace(TESTS[THIRD], seen_outside=False)}
+    now = with_file("lib.py", f"# a comment\n{LIB}")
+    assert names(needs(dataclasses.replace(RUN, tests=tests), now, ())) == {THIRD}
+
+
+@pytest.mark.parametrize("maker", [FIRST, SECOND])
+def test_a_fixture_brings_what_set_it_up(maker: str) -> None:
+    """Whoever uses a fixture depends on what ran where it was set up."""
+    tests = {**TESTS, THIRD: dataclasses.replace(TESTS[THIRD], shares=frozenset({maker}))}
+    run = dataclasses.replace(RUN, tests=tests)
+    now = with_file("lib.py", LIB.replace("return a", "return a + 1"))
+    assert names(needs(run, now, ())) == ({FIRST, THIRD} if maker == FIRST else {FIRST})
+
+
+KEEPERS: Final = {
+    "cached": "@functools.cache\ndef keep():\n    return make()\n",
+    "cached with arguments": "@functools.lru_cache(maxsize=1)\ndef keep():\n    return make()\n",
+    "global": "def keep():\n    global SEEN\n    SEEN = make()\n",
+    "item": "def keep():\n    SEEN['x'] = make()\n",
+    "append": "def keep():\n    SEEN.append(make())\n",
+    "attribute of a module": "def keep():\n    os.seen = make()\n",
+    "list of a module": "def keep():\n    sys.path.append(make())\n",
+    "attribute of a class": (
+        "class A:\n    @classmethod\n    def keep(cls):\n        cls.seen = make()\n"
+    ),
+    "attribute of its class": "class A:\n    def keep(self):\n        type(self).seen = make()\n",
+    "default": "def keep(seen={}):\n    seen['x'] = make()\n",
+    "setattr": "def keep():\n    setattr(SEEN, 'x', make())\n",
+    "decorator by hand": (
+        "def keep(f):\n    seen = {}\n"
+        "    def inner(x):\n        seen[x] = make()\n    return inner\n"
+    ),
+    "object of the module": (
+        "class A:\n    def keep(self):\n        self.seen = make()\nTHE_ONE = A()\n"
+    ),
+}
+OTHERS: Final = {
+    "local": "def keep():\n    seen = []\n    seen.append(make())\n    return seen\n",
+    "argument": "def keep(seen):\n    return make()\n",
+    "object": "class A:\n    def keep(self):\n        self.seen = make()\n",
+    "helper": (
+        "def keep():\n    seen = []\n    def add(x):\n        seen.append(x)\n    add(make())\n"
+    ),
+    "module": "def keep():\n    os.remove(make())\n",
+}
+# What is called for it: directly, through another function, as a method, in another file.
+MADE_BY: Final = {
+    "directly": ("def make():\n    return 1\n", "return 1", "make"),
+    "through another": (
+        "def make():\n    return deep()\n\ndef deep():\n    return 1\n",
+        "return 1",
+        "deep",
+    ),
+    "as a method": (
+        "def make():\n    return B().x()\n\nclass B:\n    def x(self):\n        return 1\n",
+        "return 1",
+        "B.x",
+    ),
+    "in making an object": (
+        "def make():\n    return B()\n\nclass B:\n    def __init__(self):\n        self.x = 1\n",
+        "self.x = 1",
+        "B.__init__",
+    ),
+}
+
+
+@pytest.mark.parametrize("made_by", MADE_BY)
+@pytest.mark.parametrize("keeper", [*KEEPERS, *OTHERS])
+def test_what_is_made_for_something_that_is_kept_is_for_all(keeper: str, made_by: str) -> None:
+    """The first test alone runs what fills a cache; the others find it full."""
+    keeping = "import functools, os, sys\nSEEN = {}\n" + {**KEEPERS, **OTHERS}[keeper]
+    text, part, block = MADE_BY[made_by]
+    before = {"keep.py": facts(keeping), "make.py": facts(text), **FILES}
+    shape = before["make.py"].shape
+    kept = before["keep.py"].shape
+    assert shape is not None
+    assert kept is not None
+    ran = {
+        "make.py": {FIRST: sum(1 << each.last for each in shape.blocks)},
+        "keep.py": {FIRST: sum(1 << each.last for each in kept.blocks), NO_TEST: 1 << 1},
+    }
+    assert block in {each.name for each in shape.blocks}
+    run = dataclasses.replace(RUN, state=ProjectState(ENVIRONMENT, before), ran=ran)
+    now = {**before, "make.py": facts(text.replace(part, f"{part} + 1"))}
+    found = names(needs(run, ProjectState(ENVIRONMENT, now), ()))
+    assert found == ({ALL} if keeper in KEEPERS else {FIRST})
+
+
+@pytest.mark.parametrize("keeper", KEEPERS)
+def test_what_keeps_something_is_for_all(keeper: str) -> None:
+    text = "import functools, os, sys\nSEEN = {}\n" + KEEPERS[keeper]
+    before = {**FILES, "keep.py": facts(text)}
+    shape = before["keep.py"].shape
+    assert shape is not None
+    ran = {"keep.py": {FIRST: sum(1 << each.last for each in shape.blocks)}}
+    run = dataclasses.replace(RUN, state=ProjectState(ENVIRONMENT, before), ran=ran)
+    now = {**before, "keep.py": facts(text.replace("make()", "make(2)"))}
+    assert names(needs(run, ProjectState(ENVIRONMENT, now), ())) == {ALL}
+
+
+def test_an_object_of_a_fixture_is_for_all_who_have_it() -> None:
+    """What one test leaves in it the next one finds."""
+    text = "class A:\n    def load(self):\n        self.x = make()\n\ndef make():\n    return 1\n"
+    before = {**FILES, "a.py": facts(text)}
+    shared = frozenset({"tests/test_a.py::test_maker"})
+    tests = {name: dataclasses.replace(test, shares=shared) for name, test in TESTS.items()}
+    tests[SECOND] = TESTS[SECOND]
+    run = dataclasses.replace(
+        RUN,
+        state=ProjectState(ENVIRONMENT, before),
+        tests={**tests, "tests/test_a.py::test_maker": TESTS[SECOND]},
+        ran={"a.py": {FIRST: 1 << 3 | 1 << 6, NO_TEST: 1 << 1}},
+    )
+    now = {**before, "a.py": facts(text.replace("return 1", "return 2"))}
+    found = names(needs(run, ProjectState(ENVIRONMENT, now), ()), run)
+    assert found == {FIRST, THIRD, "tests/test_a.py::test_maker"}
+
+
+def test_more_changes_never_need_fewer_tests() -> None:
+    edits = {
+        "lib.py": LIB.replace("return a", "return a + 1"),
+        "tests/test_b.py": TEST.replace("assert", "assert not"),
+        "helper.py": "def help():\n    return 2\n",
+    }
+    known = {*TESTS}
+
+    def needed(paths: tuple[str, ...]) -> set[str]:
+        files = {**FILES, **{path: facts(edits[path]) for path in paths}}
+        found = names(needs(RUN, ProjectState(ENVIRONMENT, files), ()))
+        return known if ALL in found else found
+
+    for one, two in itertools.permutations(edits, 2):
+        assert needed((one,)) | needed((two,)) <= needed((one, two))
