@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Proof as Proof,
         open_proof as open_proof,
     )
+    from hcoverage._combine.archives import take_in as take_in
     from hcoverage._combine.combine import (
         combine as combine,
     )
@@ -224,6 +225,7 @@ _NAMES: Final = {
     "_affected.notes": ("Notes", "write_notes"),
     "_affected.project_state": ("look_at_project",),
     "_checkup.checkup": ("Checkup", "look_around"),
+    "_combine.archives": ("take_in",),
     "_combine.combine": ("combine",),
     "_result.outcome": (
         "CombineResult",

@@ -21,7 +21,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, cast
 
-from hcoverage._data_directory.directory import is_data_file_name, is_recording
+from hcoverage._data_directory.directory import is_data_file_name, is_note, is_recording
 from hcoverage._result.outcome import SetAside
 from hcoverage._untrusted.file import LARGEST, UntrustedDataError, open_regular
 
@@ -34,6 +34,7 @@ _LARGEST_TOTAL: Final = 8 << 30  # bytes, of what is unpacked
 # At once, into memory: what the libraries ask for at an archive's word.
 _LARGEST_READ: Final = 64 << 20  # bytes
 _PIECE: Final = 1 << 20  # bytes
+_COARSEST_TIME: Final = 2.0  # seconds: of a file system's time stamps
 
 _DAMAGED: Final = (
     tarfile.TarError,
@@ -67,23 +68,57 @@ def is_archive(path: Path) -> bool:
     return path.name.endswith((".zip", ".tar", *_PACKERS, *_NEWER_PACKERS))
 
 
-def unpack(archive: Path, directory: Path) -> Unpacked:
+def take_in(archive: Path, data_dir: Path, *, since: float) -> list[str]:
+    """Put what a container has recorded in files of its own into the data directory.
+
+    What is there already by the same name stays.
+
+    Args:
+        archive: A tar archive of the data directory that the container had instead.
+        data_dir: The data directory.
+        since: In seconds since the epoch; what was changed before is not this run's.
+
+    Returns:
+        What was refused, and why, one line each.
+
+    Raises:
+        OSError: There is no room.
+    """
+    with tempfile.TemporaryDirectory(dir=data_dir, prefix=".taken.") as scratch:
+        unpacked = unpack(archive, Path(scratch), _is_of_a_run, since=since - _COARSEST_TIME)
+        for file in unpacked.files:
+            target = data_dir / file.name
+            # An empty one is of an earlier run, or of a process that had no time to begin it.
+            if file.stat().st_size and not target.exists():
+                file.rename(target)
+    return [f"{refused.path.name}: {refused.reason}" for refused in unpacked.set_aside]
+
+
+def unpack(
+    archive: Path,
+    directory: Path,
+    is_wanted: Callable[[str], bool] | None = None,
+    *,
+    since: float = 0,
+) -> Unpacked:
     """Take the data files and recordings out of an archive, from all its directories.
 
     Args:
         archive: The archive.
         directory: An empty directory of our own to put them into.
+        is_wanted: Which files to take, by their names; by default data files and recordings.
+        since: In seconds since the epoch; of a tar archive, what was changed before is not taken.
 
     Returns:
         Where they are, and what was refused; a damaged archive gives what comes before the damage.
     """
-    writer = _Writer(archive, directory)
+    writer = _Writer(archive, directory, is_wanted or _is_wanted)
     try:
         with open_regular(archive, _LARGEST_ARCHIVE) as file:
             if archive.name.endswith(".zip"):
                 _unpack_zip(file, writer)
             else:
-                _unpack_tar(archive, file, writer)
+                _unpack_tar(archive, file, writer, since)
     except (UntrustedDataError, *_DAMAGED) as error:
         some = f"only {len(writer.unpacked.files)} of its files: " if writer.unpacked.files else ""
         writer.unpacked.set_aside.append(SetAside(archive, f"{some}{_reason(error)}"))
@@ -104,9 +139,10 @@ class _Careful(io.BufferedReader):
 class _Writer:
     """Writes members, and counts."""
 
-    def __init__(self, archive: Path, directory: Path) -> None:
+    def __init__(self, archive: Path, directory: Path, is_wanted: Callable[[str], bool]) -> None:
         self.unpacked = Unpacked()
         self._archive = archive
+        self._is_wanted = is_wanted
         self.directory = directory
         self._members = 0
         # Half of what is free is left to others.
@@ -127,7 +163,7 @@ class _Writer:
             read: Opens it.
         """
         base = PurePosixPath(name.replace("\\", "/")).name
-        if not _is_wanted(base):
+        if not self._is_wanted(base):
             return
         if not refusal and _leads_outside(name):
             refusal = "its name leads out of the archive"
@@ -181,25 +217,27 @@ def _unpack_zip(file: BinaryIO, writer: _Writer) -> None:
             writer.write(member.filename, refusal, lambda member=member: archive.open(member))  # type: ignore[misc]
 
 
-def _unpack_tar(archive: Path, file: BinaryIO, writer: _Writer) -> None:
+def _unpack_tar(archive: Path, file: BinaryIO, writer: _Writer, since: float) -> None:
     opener = _opener(archive)
     if opener is None:
-        _take_members(file, writer)
+        _take_members(file, writer, since)
         return
     # First the compression alone, within bounds: then tarfile can be watched as it reads.
     with tempfile.TemporaryFile(dir=writer.directory) as plain:
         with opener(file) as source:
             writer.copy_whole(source, plain)
         plain.seek(0)
-        _take_members(plain, writer)
+        _take_members(plain, writer, since)
 
 
-def _take_members(file: IO[bytes], writer: _Writer) -> None:
+def _take_members(file: IO[bytes], writer: _Writer, since: float) -> None:
     with tarfile.TarFile(fileobj=_Careful(_raw(file)), errorlevel=2) as archive:
         while (member := archive.next()) is not None:
             writer.count()
             # tarfile remembers each.
             archive.members.clear()  # type: ignore[attr-defined]
+            if member.mtime < since:
+                continue
             writer.write(member.name, _refusal(member), lambda m=member: _opened(archive, m))  # type: ignore[misc]
 
 
@@ -253,6 +291,10 @@ def _raw(file: IO[bytes]) -> io.FileIO:
 
 def _is_wanted(name: str) -> bool:
     return name == ".coverage" or is_data_file_name(name) or is_recording(Path(name))
+
+
+def _is_of_a_run(name: str) -> bool:
+    return _is_wanted(name) or is_note(name)
 
 
 def _leads_outside(name: str) -> bool:

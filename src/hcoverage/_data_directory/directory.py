@@ -146,6 +146,12 @@ def is_recording(file: Path) -> bool:
     return _is_recording_name(file.name)
 
 
+def is_note(name: str) -> bool:
+    """Tell from its name whether a file tells something beside data."""
+    patterns = (_IMAGE_NOTE, _SOURCES_NOTE, _ITSELF_NOTE)
+    return name.startswith(_PROBLEM_PREFIX) or any(each.fullmatch(name) for each in patterns)
+
+
 def process_of(name: str) -> tuple[str, int] | None:
     """Tell from the name of a data file or recording the host and the id of its process.
 

@@ -7,13 +7,52 @@ from __future__ import annotations
 
 import json
 import socket
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import IO, Any, Final
 from urllib.parse import quote
 
 _SOME: Final = 1 << 18  # bytes
 _LARGEST: Final = 1 << 26
 _PATIENCE: Final = 10.0  # seconds, between one part of an answer and the next
-_OK: Final = b"200"
+_OK: Final = 200
+_REFUSED: Final = 400
+_JSON: Final = "application/json"
+_END_OF_HEAD: Final = b"\r\n\r\n"
+_TAR: Final = "application/x-tar"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What an engine says.
+
+    Attributes:
+        status: Its status; 0 where it said nothing that is HTTP.
+        content: The rest.
+    """
+
+    status: int
+    content: bytes
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it did what it was asked for."""
+        return _OK <= self.status < _REFUSED
+
+    @property
+    def known(self) -> Any:  # noqa: ANN401 - what JSON has
+        """What it describes by JSON; None where that is nothing."""
+        try:
+            return json.loads(self.content or b"null")
+        except ValueError:
+            return None
+
+    @property
+    def reason(self) -> str:
+        """What it gives as the reason of a refusal."""
+        found = self.known
+        if isinstance(found, dict) and isinstance(found.get("message"), str):
+            return str(found["message"])
+        return self.content.decode(errors="replace").strip() or f"status {self.status}"
 
 
 def connect(engine: str) -> socket.socket:
@@ -43,6 +82,37 @@ def answers(engine: str) -> bool:
     return True
 
 
+def call(
+    engine: str,
+    method: str,
+    question: str,
+    body: bytes | None = None,
+    *,
+    kind: str = _JSON,
+    patience: float | None = _PATIENCE,
+) -> Said:
+    """Have an engine do something.
+
+    Args:
+        engine: The path of its socket.
+        method: The method.
+        question: The path and the query.
+        body: What it is told beside.
+        kind: The media type of that.
+        patience: How long to wait for each part of its answer, in seconds; None for as long as it
+            takes.
+
+    Raises:
+        OSError: It does not answer.
+    """
+    received = bytearray()
+    with _asked(engine, method, question, body, kind=kind, patience=patience) as connection:
+        while len(received) < _LARGEST and (some := connection.recv(_SOME)):
+            received += some
+    head, _, content = bytes(received).partition(_END_OF_HEAD)
+    return Said(_status(head), content)
+
+
 def ask(engine: str, question: str) -> bytes:
     """Ask an engine.
 
@@ -56,15 +126,87 @@ def ask(engine: str, question: str) -> bytes:
     Raises:
         OSError: It does not answer.
     """
-    request = f"GET {question} HTTP/1.0\r\nHost: docker\r\n\r\n"
-    received = bytearray()
-    with connect(engine) as connection:
-        connection.settimeout(_PATIENCE)
-        connection.sendall(request.encode())
-        while len(received) < _LARGEST and (some := connection.recv(_SOME)):
-            received += some
-    head, _, content = bytes(received).partition(b"\r\n\r\n")
-    return content if head.split(b" ")[1:2] == [_OK] else b""
+    said = call(engine, "GET", question)
+    return said.content if said.status == _OK else b""
+
+
+def put_archive(engine: str, container: str, directory: str, archive: bytes) -> Said:
+    """Have files put into a container, which may run or not.
+
+    Args:
+        engine: The path of the engine's socket.
+        container: The container's id or name.
+        directory: A directory that it has.
+        archive: A tar archive of the files.
+
+    Raises:
+        OSError: The engine does not answer.
+    """
+    question = f"/containers/{quote(container, safe='')}/archive?path={quote(directory)}"
+    return call(engine, "PUT", question, archive, kind=_TAR, patience=None)
+
+
+def fetch_archive(engine: str, container: str, path: str, file: IO[bytes], largest: int) -> Said:
+    """Get a tar archive of a file or directory of a container, which may run or not.
+
+    Args:
+        engine: The path of the engine's socket.
+        container: The container's id or name.
+        path: What to get.
+        file: Where the archive is written; what is in it is anybody's.
+        largest: How many bytes to get at most.
+
+    Returns:
+        What the engine said, without the archive.
+
+    Raises:
+        OSError: It does not answer, ends in between, or has more than that.
+    """
+    question = f"/containers/{quote(container, safe='')}/archive?path={quote(path)}"
+    head = b""
+    with _asked(engine, "GET", question) as connection:
+        while _END_OF_HEAD not in head and len(head) < _SOME:
+            some = connection.recv(_SOME)
+            if not some:
+                break
+            head += some
+        head, _, content = head.partition(_END_OF_HEAD)
+        if _status(head) != _OK:
+            return Said(_status(head), content + connection.recv(_SOME))
+        while content:
+            largest -= len(content)
+            if largest < 0:
+                raise OSError("it is too large")
+            file.write(content)
+            content = connection.recv(_SOME)
+    return Said(_OK, b"")
+
+
+def _asked(
+    engine: str,
+    method: str,
+    question: str,
+    body: bytes | None = None,
+    *,
+    kind: str = _JSON,
+    patience: float | None = None,
+) -> socket.socket:
+    lines = [f"{method} {question} HTTP/1.0", "Host: docker"]
+    if body is not None:
+        lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"]
+    connection = connect(engine)
+    try:
+        connection.settimeout(patience)
+        connection.sendall("\r\n".join([*lines, "\r\n"]).encode() + (body or b""))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _status(head: bytes) -> int:
+    words = head.split(b" ")[1:2]
+    return int(words[0]) if words and words[0].isdigit() else 0
 
 
 def ask_for_object(engine: str, question: str) -> Any:  # noqa: ANN401 - what JSON has

@@ -219,6 +219,29 @@ class LibpodCreation:
         return _written({**model, "labels": {**self.labels, **labels}} if labels else model)
 
 
+class Execution:
+    """A command in a container, as both of the APIs describe it."""
+
+    def __init__(self, body: bytes) -> None:
+        """Read a body.
+
+        Raises:
+            ValueError: The engine would not understand it.
+        """
+        self._model = _read(body)
+        self._settings: list[str] = _field(self._model, "Env", list)
+
+    @property
+    def variables(self) -> dict[str, str | None]:
+        """The variables for it; None for one that is taken away."""
+        return dict(map(_variable, self._settings))
+
+    def changed(self, variables: Mapping[str, str]) -> bytes:
+        """Give the body with other values of variables."""
+        kept = [each for each in self._settings if _variable(each)[0] not in variables]
+        return _written({**self._model, "Env": [*kept, *map("=".join, variables.items())]})
+
+
 def _variable(setting: str) -> tuple[str, str | None]:
     name, equals, value = setting.partition("=")
     return name, value if equals else None

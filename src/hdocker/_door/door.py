@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +59,41 @@ class Door:
         """The file that has the marks of compose's containers."""
         return self.private / "compose-marks"
 
+    @property
+    def earlier(self) -> Path:
+        """The directory for what is known of containers that were there before the run."""
+        return self.private / "earlier-containers"
+
+    @property
+    def sign(self) -> str:
+        """What the run is known by in a container that it has put something into."""
+        return f"{os.uname().nodename} {self.owner} {_began(self.owner)}"
+
+    def created_containers(self) -> set[str]:
+        """Give the ids of the containers that were created through the door."""
+        try:
+            return set(self.created.read_text("ascii").split())
+        except OSError:
+            return set()
+
     def note(self, text: str) -> None:
         """Leave a note of what is not measured, which is told at the end of the run, once."""
         shown = text.encode(errors="replace")[:_LONGEST_NOTE].decode(errors="ignore")
         name = f"problem.door-{zlib.crc32(shown.encode())}.txt"
         with contextlib.suppress(OSError):  # then nobody can be told
             (self.data_dir / name).write_text(shown, encoding="utf-8")
+
+
+def may_run(sign: str) -> bool:
+    """Tell whether a run may be there still, by its `Door.sign`."""
+    host, owner, began = [*sign.split(" "), "", ""][:3]
+    return host != os.uname().nodename or not owner.isdigit() or _began(int(owner)) == began
+
+
+def _began(process: int) -> str:
+    """Tell when a process began: another may have its id by now."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_bytes()
+    except OSError:
+        return ""
+    return stat.rpartition(b")")[2].split()[19].decode()

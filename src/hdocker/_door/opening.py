@@ -24,6 +24,7 @@ from hcoverage import DATA_DIR_VARIABLE, SESSION_VARIABLE, unmeasured_environmen
 from hdocker._door.api import answers
 from hdocker._door.door import Door
 from hdocker._door.engine_address import socket_of
+from hdocker._door.fetching import bring_home
 from hdocker._door.past import tell_what_went_past
 from hdocker._shim.install import measure_containers
 
@@ -80,6 +81,7 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
         }
         if environment.get(_SHARED_ENGINE_VARIABLE) != "1":
             tell_what_went_past(door, began, time.time())
+        bring_home(door, began)
 
 
 def _client(environment: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from hdocker._door.api import ask, ask_for_object
+from hdocker._door.fetching import Prepared
 from hdocker._shim.main import OWN_LABEL
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def tell_what_went_past(door: Door, began: float, ended: float) -> None:
         created |= _by_list(door.engine, began)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return  # the engine has gone, or is one that says something else
-    ours = _ours(door)
+    ours = door.created_containers() | {each.identity for each in Prepared.all_of(door)}
     past = [one for identity, one in created.items() if identity not in ours]
     if past:
         door.note(
@@ -96,13 +97,6 @@ def _by_list(engine: str, began: float) -> dict[str, _Container]:
         if int(one.get("Created", 0)) > began and OWN_LABEL not in (one.get("Labels") or {})
     ]
     return {one.identity: one for one in containers if not one.image.startswith(_STEP)}
-
-
-def _ours(door: Door) -> set[str]:
-    try:
-        return set(door.created.read_text("ascii").split())
-    except OSError:
-        return set()
 
 
 def _count(containers: list[_Container], one: str, several: str) -> str:

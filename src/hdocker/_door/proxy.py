@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage import SESSION_VARIABLE
 from hdocker._door.api import connect
-from hdocker._door.creation import BindMount, reader_of
+from hdocker._door.creation import BindMount, Execution, reader_of
 from hdocker._door.door import Door
+from hdocker._door.earlier import EXEC, Earlier, action_of
 from hdocker._door.images import Images, NotInjectedError
 from hdocker._door.labels import Marks
 from hdocker._door.peer import caller_of, process_of
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hdocker._door.creation import Creation
+    from hdocker._door.earlier import Action
 
 _SOME: Final = 1 << 18  # bytes
 _LARGEST_CREATION: Final = 1 << 24
@@ -115,6 +117,7 @@ class _Proxy:
         self.has_ended = False
         self.marks = Marks(door.marks)
         self._images = Images(door)
+        self._earlier = Earlier(door, self._images)
         self._created = threading.Lock()
 
     def pass_on(self, client: socket.socket) -> None:
@@ -154,6 +157,39 @@ class _Proxy:
             added.variables_for(asked.image, variables, door.session, caller.told),
             self.marks.changed(asked.labels),
         )
+
+    def changed_execution(self, action: Action, asked: Execution, client: int) -> bytes | None:
+        """Give the body of a command's creation that measures; None where it is left as it is.
+
+        Args:
+            action: Where it is to run.
+            asked: What the client asks for.
+            client: Its process id.
+
+        Raises:
+            NotInjectedError: It cannot be measured.
+            OSError: The engine does not answer.
+        """
+        door = self.door
+        caller = caller_of(client, door.owner, door.session, door.data_dir)
+        if self.has_ended or caller.wants_none:
+            return None
+        variables = self._earlier.variables_for(action, asked.variables, caller)
+        return asked.changed(variables) if variables else None
+
+    def prepare(self, action: Action, client: int) -> None:
+        """Do what has to be done before a container is started, ended or removed.
+
+        Raises:
+            NotInjectedError: It cannot be measured.
+            OSError: The engine does not answer.
+        """
+        door = self.door
+        if self.has_ended:
+            return
+        if action.starts and caller_of(client, door.owner, door.session, door.data_dir).wants_none:
+            return
+        self._earlier.before(action)
 
     def remember(self, answer: bytes) -> None:
         """Remember a container that was created through the door."""
@@ -246,10 +282,14 @@ class _Connection:
                 passed on.
         """
         body = Body(request.length)
-        reader = reader_of(request.method, request.path)
+        creates = reader_of(request.method, request.path) is not None
+        action = action_of(request.method, request.path)
+        is_of_interest = creates or (action is not None and action.what == EXEC)
         self._runs_ahead = self._runs_ahead or not self._answers.has_come
-        if reader is None or self._runs_ahead or (request.length or 0) > _LARGEST_CREATION:
-            if reader is not None:
+        if action and not is_of_interest:
+            self._prepare(action)
+        if not is_of_interest or self._runs_ahead or (request.length or 0) > _LARGEST_CREATION:
+            if creates:
                 self._tell(_AHEAD if self._runs_ahead else _TOO_LARGE)
             self._may_be_stream = request.asks_for_other_protocol or bool(
                 _STREAM.search(request.path)
@@ -259,7 +299,15 @@ class _Connection:
             self._forget(len(request.raw))
             self._engine.sendall(request.raw)
             return self._pass_on_body(body)
-        return self._create(request)
+        return self._create(request, action)
+
+    def _prepare(self, action: Action) -> None:
+        try:
+            self._proxy.prepare(action, self._process)
+        except NotInjectedError as reason:
+            self._proxy.door.note(str(reason))
+        except Exception as error:  # noqa: BLE001 - the application must not notice
+            self._tell(f"{type(error).__name__}: {error}")
 
     def _forget(self, number: int) -> None:
         self._received = self._received[number:]
@@ -282,8 +330,13 @@ class _Connection:
         while some := self._client.recv(_SOME):
             self._engine.sendall(some)
 
-    def _create(self, request: Request) -> bool:
-        """Have a container created that measures, or else as it is asked for."""
+    def _create(self, request: Request, action: Action | None) -> bool:
+        """Have something created that measures, or else as it is asked for.
+
+        Args:
+            request: The request.
+            action: Where a command is to run; None where it is a container that is created.
+        """
         body = Body(request.length, keep=True)
         self._forget(len(request.raw))
         if request.waits_to_continue and not self._received:
@@ -294,11 +347,11 @@ class _Connection:
             return self._pass_on_body(body)
         content = bytes(body.content)
         original = request.with_body(content) if request.waits_to_continue else request.raw + raw
-        changed = self._changed(request, content)
+        changed = self._changed(request, action, content)
         if self._has_gone():
             return False
         answer = self._answer_to(original, request.with_body(changed) if changed else b"")
-        if answer.status in _CREATED:
+        if answer.status in _CREATED and action is None:
             self._proxy.remember(answer.content)
         self._answers.send(answer.raw)
         if request.ends_connection or not answer.leaves_connection:
@@ -339,12 +392,12 @@ class _Connection:
             self._tell(f"the engine refused what measures it: {refused.told}")
         return answer
 
-    def _changed(self, request: Request, content: bytes) -> bytes | None:
+    def _changed(self, request: Request, action: Action | None, content: bytes) -> bytes | None:
         reader = reader_of(request.method, request.path)
-        if reader is None:
-            return None
         try:
-            return self._proxy.changed(reader(content), self._process)
+            if action is not None:
+                return self._proxy.changed_execution(action, Execution(content), self._process)
+            return self._proxy.changed(reader(content), self._process) if reader else None
         except ValueError:
             return None  # the engine will tell what is wrong with it
         except NotInjectedError as reason:
@@ -364,9 +417,7 @@ class _Connection:
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{self._process}/cmdline").read_bytes().split(b"\0")[:-1]
             command = f" (`{b' '.join(words).decode(errors='replace')}`)" if words else ""
-        self._proxy.door.note(
-            f"a container that was created by the engine's API: {reason}{command}"
-        )
+        self._proxy.door.note(f"a container, by the engine's API: {reason}{command}")
 
 
 class _Answers:

@@ -1,0 +1,77 @@
+"""Tar archives of what is put into containers, as the engine's API takes them.
+
+All in them is root's and can be read by everybody, whoever it belongs to here.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_FILE: Final = 0o644
+_DIRECTORY: Final = 0o755
+_OPEN: Final = 0o777
+
+
+class Archive:
+    """An archive in the making."""
+
+    def __init__(self) -> None:
+        """Begin an empty one."""
+        self._file = io.BytesIO()
+        self._archive = tarfile.open(fileobj=self._file, mode="w")  # noqa: SIM115
+
+    def add_tree(self, name: str, source: Path, leave_out: Iterable[Path] = ()) -> None:
+        """Add a directory and what is in it.
+
+        Args:
+            name: What it is called in the archive.
+            source: Where it is here.
+            leave_out: Files and directories that are not to be in it.
+        """
+        left_out = set(leave_out)
+        self.add_directory(name)
+        for path in sorted(source.iterdir()):
+            if path in left_out:
+                continue
+            if path.is_dir():
+                self.add_tree(f"{name}/{path.name}", path, left_out)
+            elif path.is_file():
+                # What was compiled knows its source by the time.
+                self.add_file(f"{name}/{path.name}", path.read_bytes(), path.stat().st_mtime)
+
+    def add_directory(self, name: str, *, is_open: bool = False) -> None:
+        """Add an empty directory.
+
+        Args:
+            name: What it is called in the archive.
+            is_open: Whether everybody may write into it.
+        """
+        member = tarfile.TarInfo(name)
+        member.type = tarfile.DIRTYPE
+        member.mode = _OPEN if is_open else _DIRECTORY
+        self._archive.addfile(member)
+
+    def add_file(self, name: str, content: bytes, time: float = 0) -> None:
+        """Add a file.
+
+        Args:
+            name: What it is called in the archive.
+            content: What is in it.
+            time: When it was changed, in seconds since the epoch.
+        """
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        member.mode = _FILE
+        member.mtime = int(time)
+        self._archive.addfile(member, io.BytesIO(content))
+
+    def content(self) -> bytes:
+        """Give all of it."""
+        self._archive.close()
+        return self._file.getvalue()

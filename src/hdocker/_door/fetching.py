@@ -1,0 +1,177 @@
+"""What containers recorded that were there before the run: fetched from them, and made tidy.
+
+It is in a container's own files (`earlier`), from which the engine gives archives. Such an archive
+is kept as it came; what is in it is hcoverage's to judge.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import tarfile
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from hdocker._door.api import call, fetch_archive, put_archive
+from hdocker._door.archive import Archive
+from hdocker._shim.main import PLACE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from hdocker._door.door import Door
+
+# In the place of ours in a container: which run has put it there.
+OWNER: Final = "owner"
+_DATA: Final = f"{PLACE}/data"
+_LARGEST: Final = 8 << 30  # bytes
+_MOST_FILES: Final = 100_000
+_PLAIN: Final = re.compile(r"[\w.-]{1,200}")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A container that was there before, and has what measures it.
+
+    Attributes:
+        identity: Its id.
+        host: What it calls itself.
+        image: Its image, as it was named.
+        pth: Where the `.pth` files are in it.
+        removes_itself: Whether it is removed as it ends.
+    """
+
+    identity: str
+    host: str
+    image: str
+    pth: tuple[str, ...]
+    removes_itself: bool
+
+    def save(self, door: Door) -> None:
+        """Have it known at the end of the run.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        door.earlier.mkdir(exist_ok=True)
+        (door.earlier / f"{self.identity}.json").write_text(json.dumps(asdict(self)), "utf-8")
+
+    @classmethod
+    def all_of(cls, door: Door) -> list[Prepared]:
+        """Give those of a run."""
+        files = sorted(door.earlier.glob("*.json")) if door.earlier.is_dir() else []
+        known = (json.loads(file.read_text("utf-8")) for file in files)
+        return [cls(**{**each, "pth": tuple(each["pth"])}) for each in known]
+
+
+def fetch(door: Door, identity: str) -> Path | None:
+    """Fetch what a container has recorded so far.
+
+    Args:
+        door: The door.
+        identity: The container's id.
+
+    Returns:
+        The archive; an earlier one where the container is gone, None where there is none at all.
+
+    Raises:
+        OSError: The engine does not answer, or there is no room.
+    """
+    archive = door.earlier / f"{identity}.tar"
+    scratch = archive.with_suffix(".part")
+    with scratch.open("wb") as file:
+        said = fetch_archive(door.engine, identity, _DATA, file, _LARGEST)
+    if said.is_good:
+        scratch.replace(archive)
+    else:
+        scratch.unlink()
+    return archive if archive.exists() else None
+
+
+def bring_home(door: Door, began: float) -> None:
+    """Put what containers recorded that were there before into the data directory.
+
+    They are left as they were, but for files without an effect in those that do not run.
+
+    Args:
+        door: The door.
+        began: When it was opened, in seconds since the epoch; what is older is another run's.
+    """
+    for container in Prepared.all_of(door):
+        try:
+            archive = fetch(door, container.identity)
+        except OSError as error:
+            _tell(door, container, f"cannot be fetched: {error}")
+            continue
+        if archive is None:
+            _tell(door, container, "is gone with it")
+            continue
+        _take_in(door, container, archive, began)
+        with contextlib.suppress(OSError):
+            _make_tidy(door.engine, container)
+
+
+def _take_in(door: Door, container: Prepared, archive: Path, began: float) -> None:
+    from hcoverage import take_in  # noqa: PLC0415 - few runs have such containers
+
+    for reason in take_in(archive, door.data_dir, since=began):
+        _tell(door, container, f"is not whole: {reason}")
+    if _PLAIN.fullmatch(container.host):
+        with contextlib.suppress(OSError):
+            note = door.data_dir / f"image.{container.host}.txt"
+            note.write_text(container.image, encoding="utf-8")
+
+
+def _tell(door: Door, container: Prepared, what: str) -> None:
+    door.note(
+        f"container {container.identity[:12]} ({container.image}) was there before the run, and "
+        f"what was recorded in it {what}"
+    )
+
+
+def _make_tidy(engine: str, container: Prepared) -> None:
+    """Take out of a container what was put into it, or else what is in those files.
+
+    Raises:
+        OSError: The engine does not answer.
+    """
+    if _remove(engine, container):
+        return
+    for path in (*container.pth, PLACE):
+        directory, _, name = path.rpartition("/")
+        archive = Archive()
+        for file in _files_in(engine, container.identity, path):
+            if PurePosixPath(file).parts[:1] == (name,):
+                archive.add_file(file, b"")
+        put_archive(engine, container.identity, directory, archive.content())
+
+
+def _files_in(engine: str, container: str, path: str) -> Iterator[str]:
+    """List the files of a file or directory in a container, by their names in its archives."""
+    with tempfile.TemporaryFile() as file:
+        if not fetch_archive(engine, container, path, file, _LARGEST).is_good:
+            return
+        file.seek(0)
+        with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=file) as archive:
+            members = itertools.islice(archive, _MOST_FILES)
+            yield from (each.name for each in members if each.isreg() and ".." not in each.name)
+
+
+def _remove(engine: str, container: Prepared) -> bool:
+    """Remove our files by a command in a container, which has to run and to have that."""
+    words = ["rm", "-rf", PLACE, *container.pth]
+    wanted = {"User": "0:0", "Cmd": words, "AttachStdout": True}
+    place = f"/containers/{quote(container.identity, safe='')}/exec"
+    made = call(engine, "POST", place, json.dumps(wanted).encode())
+    if not made.is_good:
+        return False
+    command = f"/exec/{made.known['Id']}"
+    call(engine, "POST", f"{command}/start", b"{}", patience=None)
+    ended = call(engine, "GET", f"{command}/json").known
+    return isinstance(ended, dict) and ended.get("ExitCode") == 0
