@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from hcoverage._data_directory.directory import (
         IN_CONTAINER as IN_CONTAINER,
         RCFILE_NAME as RCFILE_NAME,
+        is_locked as is_locked,
     )
     from hcoverage._errors import (
         CombineError as CombineError,
@@ -130,6 +131,8 @@ if TYPE_CHECKING:
         remove as remove,
     )
     from hcoverage._session.private_directory import (
+        IN_USE as IN_USE,
+        LASTING as LASTING,
         data_of_killed_sessions as data_of_killed_sessions,
         data_of_running_sessions as data_of_running_sessions,
     )
@@ -237,7 +240,7 @@ _NAMES: Final = {
     "_session.context_file": ("read_context",),
     "_session.contexts": ("ContextError", "Contexts"),
     "_session.core": ("Core", "CoreChoice", "CoreError"),
-    "_data_directory.directory": ("IN_CONTAINER", "RCFILE_NAME"),
+    "_data_directory.directory": ("IN_CONTAINER", "RCFILE_NAME", "is_locked"),
     "_settings.default_rcfile": ("default_rcfile_text",),
     "_settings.environment": (
         "CONTAINERS_VARIABLE",
@@ -278,7 +281,12 @@ _NAMES: Final = {
     "_read.origins": ("place_of",),
     "_page": ("Page", "with_slug"),
     "_printable": ("printable",),
-    "_session.private_directory": ("data_of_killed_sessions", "data_of_running_sessions"),
+    "_session.private_directory": (
+        "IN_USE",
+        "LASTING",
+        "data_of_killed_sessions",
+        "data_of_running_sessions",
+    ),
     "_progress": ("OnProgress",),
     "_checkup.proof": ("CameBack", "Proof", "open_proof"),
     "_settings.rcfile": ("Rcfile", "as_rcfile", "find_rcfile", "read_rcfile"),

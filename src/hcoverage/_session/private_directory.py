@@ -28,6 +28,9 @@ _PREFIX: Final = "hcov-"
 _DATA: Final = "data"
 _NOTE: Final = "project"
 _LONGEST_NOTE: Final = 65_536  # bytes
+# What others may use longer than the session is there; the mark in it says that they do.
+LASTING: Final = "lasting"
+IN_USE: Final = "in-use"
 
 
 @contextlib.contextmanager
@@ -116,17 +119,20 @@ def _note(directory: Path) -> str:
 
 
 def _remove(directory: Path) -> None:
-    """Remove a session's own directory, but for data that is still in it, and its note."""
-    data = directory / _DATA
+    """Remove a session's own directory, but for data that is still in it, and what others use."""
     with contextlib.suppress(OSError):
-        _data_directory.discard(data)
-    if not data.is_dir():
+        _data_directory.discard(directory / _DATA)
+    stays = {_DATA, _NOTE} if (directory / _DATA).is_dir() else set()
+    if (directory / LASTING / IN_USE).is_file():
+        stays.add(LASTING)
+    if not stays:
         shutil.rmtree(directory, ignore_errors=True)
         return
     with contextlib.suppress(OSError):  # another run tidies up, too
         for entry in list(directory.iterdir()):
-            if entry.is_dir():
-                if entry != data:
-                    shutil.rmtree(entry, ignore_errors=True)
-            elif entry.name != _NOTE:
+            if entry.name in stays:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
                 entry.unlink(missing_ok=True)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from hcoverage import IN_USE, LASTING
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -60,9 +62,24 @@ class Door:
         return self.private / "compose-marks"
 
     @property
+    def lasting(self) -> Path:
+        """The directory of what containers have mounted."""
+        return self.private / LASTING
+
+    @property
+    def in_use(self) -> Path:
+        """The file that says that containers may have something of it mounted."""
+        return self.lasting / IN_USE
+
+    @property
     def earlier(self) -> Path:
         """The directory for what is known of containers that were there before the run."""
         return self.private / "earlier-containers"
+
+    @property
+    def left_alone(self) -> Path:
+        """The directory for what is known of compose's containers that were up before."""
+        return self.private / "left-alone"
 
     @property
     def sign(self) -> str:

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage import DATA_DIR_VARIABLE, SESSION_VARIABLE, unmeasured_environment
 from hdocker._door.api import answers
+from hdocker._door.compose_projects import tell_left_alone
 from hdocker._door.door import Door
 from hdocker._door.engine_address import socket_of
 from hdocker._door.fetching import bring_home
+from hdocker._door.outliving import let_outlive
 from hdocker._door.past import tell_what_went_past
 from hdocker._shim.install import measure_containers
 
@@ -81,7 +83,9 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
         }
         if environment.get(_SHARED_ENGINE_VARIABLE) != "1":
             tell_what_went_past(door, began, time.time())
+        tell_left_alone(door)
         bring_home(door, began)
+        let_outlive(door)
 
 
 def _client(environment: Mapping[str, str]) -> str:

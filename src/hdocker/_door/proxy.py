@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage import SESSION_VARIABLE
 from hdocker._door.api import connect
-from hdocker._door.creation import BindMount, Execution, reader_of
+from hdocker._door.compose_projects import Projects
+from hdocker._door.creation import BindMount, DockerCreation, Execution, reader_of
 from hdocker._door.door import Door
 from hdocker._door.earlier import EXEC, Earlier, action_of
 from hdocker._door.images import Images, NotInjectedError
 from hdocker._door.labels import Marks
+from hdocker._door.outliving import mark_used
 from hdocker._door.peer import caller_of, process_of
 from hdocker._door.requests import (
     Body,
@@ -58,6 +60,8 @@ _OK: Final = 200
 _STREAM: Final = re.compile(r"/(containers/[^/]+/attach(/ws)?|exec/[^/]+/start|session|grpc)$")
 # What has compose's mark in it.
 _SHOWS_LABELS: Final = re.compile(r"/(containers/(json|[^/]+/json)|events)$")
+# What compose asks before it does anything.
+_LISTS: Final = re.compile(r"/containers/json$")
 _AHEAD: Final = "it came before earlier requests of its connection were answered"
 _TOO_LARGE: Final = "its request is too large"
 _GO_ON: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -118,6 +122,7 @@ class _Proxy:
         self.marks = Marks(door.marks)
         self._images = Images(door)
         self._earlier = Earlier(door, self._images)
+        self.projects = Projects(door)
         self._created = threading.Lock()
 
     def pass_on(self, client: socket.socket) -> None:
@@ -191,14 +196,23 @@ class _Proxy:
             return
         self._earlier.before(action)
 
-    def remember(self, answer: bytes) -> None:
-        """Remember a container that was created through the door."""
+    def remember(self, request: bytes, answer: bytes) -> None:
+        """Remember a container that was created through the door.
+
+        Args:
+            request: What was asked for, by JSON.
+            answer: What the engine says of it, likewise.
+        """
+        with contextlib.suppress(ValueError, OSError):
+            self.projects.forget(DockerCreation(request).labels)
         try:
             identity = json.loads(answer)["Id"]
         except (ValueError, KeyError, TypeError):
             return
-        with self._created, contextlib.suppress(OSError), self.door.created.open("a") as file:
-            file.write(f"{identity}\n")
+        with self._created, contextlib.suppress(OSError):
+            mark_used(self.door)
+            with self.door.created.open("a") as file:
+                file.write(f"{identity}\n")
 
     def _has_it_already(self, asked: Creation) -> bool:
         """Tell whether a stand-in for the client or `get_docker_base_cmd` has been here.
@@ -288,6 +302,8 @@ class _Connection:
         self._runs_ahead = self._runs_ahead or not self._answers.has_come
         if action and not is_of_interest:
             self._prepare(action)
+        if _LISTS.search(request.path):
+            self._notice(request)
         if not is_of_interest or self._runs_ahead or (request.length or 0) > _LARGEST_CREATION:
             if creates:
                 self._tell(_AHEAD if self._runs_ahead else _TOO_LARGE)
@@ -300,6 +316,11 @@ class _Connection:
             self._engine.sendall(request.raw)
             return self._pass_on_body(body)
         return self._create(request, action)
+
+    def _notice(self, request: Request) -> None:
+        with contextlib.suppress(OSError, ValueError):  # then it is not told
+            target = request.first_line.split(b" ")[1].decode("ascii")
+            self._proxy.projects.notice(target, self._process)
 
     def _prepare(self, action: Action) -> None:
         try:
@@ -352,7 +373,7 @@ class _Connection:
             return False
         answer = self._answer_to(original, request.with_body(changed) if changed else b"")
         if answer.status in _CREATED and action is None:
-            self._proxy.remember(answer.content)
+            self._proxy.remember(content, answer.content)
         self._answers.send(answer.raw)
         if request.ends_connection or not answer.leaves_connection:
             self._engine.shutdown(socket.SHUT_WR)

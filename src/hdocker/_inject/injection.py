@@ -9,6 +9,7 @@ data directory is mounted inside the startup directory's place, where no applica
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage import CONTAINERS_VARIABLE, DATA_DIR_VARIABLE, SESSION_VARIABLE
+from hcoverage import CONTAINERS_VARIABLE, DATA_DIR_VARIABLE, LASTING, SESSION_VARIABLE
 from hdocker._engine.engine import Engine
 from hdocker._errors import (
     EngineError,
@@ -31,6 +32,7 @@ from hdocker._shim.main import Added, mount_option, variables_of_call
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_DATA_LINK: Final = "data"
 _PTH_NAME: Final = "hcoverage_injected.pth"
 
 # One line, read at each start. A session is asked for by the variable or, where the environment was
@@ -173,7 +175,17 @@ def find_out_for_shims(
 
 def _inject(image: str, engine: Engine, session: Path, data_dir: Path) -> Injection:
     prepared = prepared_image(image, engine, session, data_dir)
-    return _injection(prepared, data_dir) if prepared.interpreters else Injection()
+    if not prepared.interpreters:
+        return Injection()
+    return _injection(prepared, _lasting_name(session, data_dir))
+
+
+def _lasting_name(session: Path, data_dir: Path) -> Path:
+    """Give a data directory a name that outlives it, as a container may that has it mounted."""
+    name = session.parent / LASTING / _DATA_LINK
+    with contextlib.suppress(FileExistsError):
+        name.symlink_to(data_dir, target_is_directory=True)
+    return name if name.readlink() == data_dir else data_dir
 
 
 def prepared_image(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage import (
+    LASTING,
     RCFILE_NAME,
     add_coverage_for,
     add_note_for,
@@ -109,7 +110,9 @@ def prepare(
         DataDirectoryError: The engine does not see this machine's files.
         EngineError: The engine cannot be asked.
     """
-    private = session.parent
+    private = session.parent / LASTING
+    private.mkdir(exist_ok=True)
+    private.chmod(0o755)
     ready = private / f"image-{re.sub('[^0-9a-f]', '', identity)}"
     if not ready.is_dir():
         with tempfile.TemporaryDirectory(dir=private) as scratch:

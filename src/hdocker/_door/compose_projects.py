@@ -1,0 +1,135 @@
+"""Compose projects that are up already: an `up` leaves their containers alone, and so do we.
+
+They are not measured, then, which is told: by no other sign would anybody know that `up` in the run
+has created nothing. Compose asks the engine for a project's containers before it does anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, quote, urlsplit
+
+from hdocker._door.api import ask_for_object
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hdocker._door.door import Door
+
+_PREFIX: Final = "com.docker.compose"
+_PROJECT: Final = f"{_PREFIX}.project"
+_ONE_OFF: Final = f"{_PREFIX}.oneoff"
+_PLACE: Final = (_PROJECT, f"{_PREFIX}.service", f"{_PREFIX}.container-number")
+_UP: Final = ("up", "watch")
+_SHOWN: Final = 3
+
+
+@dataclass(frozen=True)
+class _LeftAlone:
+    """A container that an `up` found.
+
+    Attributes:
+        name: Its name.
+        image: Its image.
+    """
+
+    name: str
+    image: str
+
+
+class Projects:
+    """The projects that clients in the run had brought up."""
+
+    def __init__(self, door: Door) -> None:
+        """Begin."""
+        self._door = door
+        self._lock = threading.Lock()
+        self._seen: set[tuple[int, str]] = set()
+
+    def notice(self, target: str, client: int) -> None:
+        """Remember the containers that an `up` is about to find.
+
+        Args:
+            target: What a client asks the engine, with the query.
+            client: The client's process id.
+
+        Raises:
+            OSError: The engine does not answer.
+        """
+        project = _project_in(target)
+        if not project or not _is_up(client):
+            return
+        with self._lock:
+            if (client, project) in self._seen:
+                return
+            self._seen.add((client, project))
+        filters = quote(json.dumps({"label": [f"{_PROJECT}={project}"]}))
+        found: list[dict[str, Any]] | None = ask_for_object(
+            self._door.engine, f"/containers/json?filters={filters}"
+        )
+        ours = self._door.created_containers()
+        for one in found or []:
+            file = self._file(one.get("Labels") or {})
+            if file and str(one.get("Id")) not in ours:
+                name = str((one.get("Names") or [""])[0]).lstrip("/")
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(json.dumps(asdict(_LeftAlone(name, str(one.get("Image"))))))
+
+    def forget(self, labels: Mapping[str, str]) -> None:
+        """Forget one that has been created anew: compose had a reason to."""
+        file = self._file(labels)
+        if file:
+            file.unlink(missing_ok=True)
+
+    def _file(self, labels: Mapping[str, str]) -> Path | None:
+        place = [str(labels.get(label, "")) for label in _PLACE]
+        if not all(place) or str(labels.get(_ONE_OFF)).lower() == "true":
+            return None
+        return self._door.left_alone / f"{zlib.crc32(os.fsencode(chr(0).join(place))):x}.json"
+
+
+def tell_left_alone(door: Door) -> None:
+    """Leave a note of the containers that an `up` in the run has left alone."""
+    files = sorted(door.left_alone.glob("*.json")) if door.left_alone.is_dir() else []
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        found = [_LeftAlone(**json.loads(file.read_text("utf-8"))) for file in files]
+        if found:
+            door.note(_told(sorted(found, key=lambda one: one.name)))
+
+
+def _told(found: Sequence[_LeftAlone]) -> str:
+    are = "container was" if len(found) == 1 else "containers were"
+    more = f" and {len(found) - _SHOWN} more" if found[_SHOWN:] else ""
+    names = ", ".join(f"{one.name} ({one.image})" for one in found[:_SHOWN])
+    return (
+        f"{len(found)} {are} up before the run, and compose left them as they are: {names}{more}; "
+        "what they run by themselves is not measured: `docker compose down` before, so that the "
+        "run creates them"
+    )
+
+
+def _project_in(target: str) -> str:
+    """Give the project that a client asks for the containers of; nothing if it is another thing."""
+    try:
+        filters = json.loads(parse_qs(urlsplit(target).query)["filters"][0])
+        labels = list(filters["label"])
+    except (ValueError, LookupError, TypeError):
+        return ""
+    named = [str(each).partition("=") for each in labels]
+    return next((value for label, _, value in named if label == _PROJECT), "")
+
+
+def _is_up(client: int) -> bool:
+    """Tell from its command line whether a client brings a project up; or where it is not known."""
+    try:
+        words = Path(f"/proc/{client}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return True
+    return any(os.fsdecode(word) in _UP for word in words)
