@@ -1,0 +1,131 @@
+"""Whatever surrounds a program, it ends measured as it ends bare: options, limits, other tools.
+
+Each cell is a way to run one program, which imports, forks and starts a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.inside.guest.conftest import Guests
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
+
+WORK: Final = """\
+import os, sys, threading
+def work():
+    import late
+    print(late.f(2), flush=True)
+    thread = threading.Thread(target=late.in_thread)
+    thread.start()
+    thread.join()
+    pid = os.fork()
+    if not pid:
+        import later
+        os._exit(later.f())
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), late.in_thread(), flush=True)
+"""
+LATE: Final = "def f(n):\n    return [n] * n\ndef in_thread():\n    return len(f(3))\n"
+LATER: Final = "def f():\n    return 7\n"
+OPTIONS: Final[tuple[tuple[str, ...], ...]] = (
+    ("-X", "dev"), ("-W", "error"), ("-bb",), ("-O",), ("-OO",), ("-X", "faulthandler"),
+    ("-X", "tracemalloc=5"), ("-X", "utf8"), ("-X", "no_debug_ranges"), ("-u",), ("-P",), ("-s",),
+)  # fmt: skip
+# What the program does before it works.
+BEFORE: Final[Mapping[str, str]] = {
+    "settrace": "sys.settrace(lambda *_: None)\n",
+    "settrace all": "def t(*_): return t\nsys.settrace(t); threading.settrace(t)\n",
+    "setprofile": "sys.setprofile(lambda *_: None)\n",
+    "another tool": (
+        "m = sys.monitoring\nm.use_tool_id(2, 'theirs')\n"
+        "m.register_callback(2, m.events.LINE, lambda *_: None)\nm.set_events(2, m.events.LINE)\n"
+    ),
+    "all tools taken": "for n in (0, 1, 2, 5):\n    sys.monitoring.use_tool_id(n, 'theirs')\n",
+    "our tool freed": "for n in (1, 3, 4):\n    sys.monitoring.free_tool_id(n)\n",
+    "restart_events": "sys.monitoring.restart_events()\n",
+    "descriptors closed": "os.closerange(3, 256)\n",
+    "umask": "os.umask(0o777)\n",
+    "directory gone": "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\n",
+    "modules forgotten": "for n in ('mmap', '_signal', 'posix'): sys.modules[n] = None\n",
+    "environment cleared": "os.environ.clear()\n",
+    "sys.path of nonsense": "sys.path[1:1] = [None, 3, b'x']\n",
+    "facts of nonsense": "sys.executable = sys.prefix = sys.version = sys.orig_argv = None\n",
+    "main of nonsense": "__spec__ = __file__ = 3\n",
+    "no recursion left": (
+        "sys.setrecursionlimit(200)\ndef deep(n):\n    return deep(n + 1)\n"
+        "try:\n    deep(0)\nexcept RecursionError:\n    print('reached')\n"
+    ),
+    "no_new_privs": "import ctypes\nctypes.CDLL(None).prctl(38, 1, 0, 0, 0)\n",
+    "unshare": "try:\n    os.unshare(0x10000000)\nexcept OSError as error:\n    print(error)\n",
+    "alarm": (
+        "import signal\ndef handler(*_): print('alarm')\nsignal.signal(14, handler)\n"
+        "signal.raise_signal(14)\n"
+    ),
+    "subinterpreter": (
+        "import _interpreters as i\nn = i.create()\ni.exec(n, 'import late')\ni.destroy(n)\n"
+        if sys.version_info >= (3, 13)
+        else ""
+    ),
+    "pool": (
+        "import multiprocessing\nwith multiprocessing.get_context('fork').Pool(2) as p:\n"
+        "    print(p.map(abs, [-1, -2]))\n"
+    ),
+}
+LIMITS: Final = tuple(
+    [("NOFILE", n) for n in (4, 5, 6, 7, 8, 16)]
+    + [("FSIZE", n) for n in (0, 1, 4096, 8191, 8192, 65536)]
+    + [("AS", n << 20) for n in (64, 128, 200)]
+    + [("STACK", 256 << 10), ("NPROC", 1), ("DATA", 32 << 20), ("MEMLOCK", 0)]
+)
+
+
+@pytest.fixture
+def app(guests: Guests) -> Guests:
+    """The program."""
+    guests.write("app.py", f"{WORK}work()\n")
+    guests.write("late.py", LATE)
+    guests.write("later.py", LATER)
+    return guests
+
+
+def test_options_of_the_interpreter(app: Guests) -> None:
+    for options in OPTIONS:
+        bare, measured = app.both(*options, "app.py")
+        assert measured == bare, options
+    assert app.lines(app.project / "late.py") == {1, 2, 3, 4}
+    assert app.lines(app.project / "later.py") == {1, 2}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_what_a_program_does_to_itself(app: Guests, name: str) -> None:
+    app.write("app.py", f"{WORK}{BEFORE[name]}work()\n")
+    bare, measured = app.both("-W", "ignore", "app.py")
+    assert measured == bare
+
+
+def test_limits(app: Guests) -> None:
+    """At their edge some programs do not start, bare or measured."""
+    for name, limit in LIMITS:
+        number = getattr(resource, f"RLIMIT_{name}")
+
+        def lower(number: int = number, limit: int = limit) -> None:
+            resource.setrlimit(number, (limit, resource.getrlimit(number)[1]))
+
+        bare, measured = app.both("app.py", preexec_fn=lower)
+        assert measured == bare, (name, limit)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_data_directory_that_nobody_may_write(app: Guests) -> None:
+    app.write("app.py", f"{WORK}os.setgid(65534); os.setuid(65534)\nwork()\n")
+    app.data.chmod(0o555)
+    bare, measured = app.both("app.py")
+    assert measured == bare
