@@ -11,6 +11,7 @@ import os
 import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ import venv
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from unittest import mock
 
 import pytest
@@ -62,6 +63,7 @@ def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
         del os.environ[name]
     note_commands()
+    sys.addaudithook(_note_databases)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -74,6 +76,34 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_logstart() -> None:
     forget_commands()
+
+
+_databases: Final[list[sqlite3.Connection]] = []
+
+
+def _note_databases(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "sqlite3.connect/handle":
+        _databases.append(arguments[0])
+
+
+@pytest.fixture(autouse=True)
+def _databases_closed() -> Iterator[None]:
+    """Tell who left a database open: the collector warns of it during any later test."""
+    _databases.clear()
+    yield
+    left = [each for each in _databases if _is_open(each)]
+    _databases.clear()
+    for each in left:
+        each.close()
+    assert not left, "the test left a database open"
+
+
+def _is_open(database: sqlite3.Connection) -> bool:
+    try:
+        _ = database.in_transaction  # which any thread may ask for
+    except sqlite3.ProgrammingError:
+        return False
+    return True
 
 
 @pytest.hookimpl(wrapper=True)

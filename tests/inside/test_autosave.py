@@ -114,21 +114,21 @@ def wakes_of_autosave(process: subprocess.Popen[str]) -> int:
 
 def content(files: list[Path]) -> dict[str, tuple[set[object], dict[int, list[str]]]]:
     """Give the arcs or lines of each source, and the contexts of each line."""
-    merged = coverage.CoverageData(no_disk=True)
-    for file in files:
-        part = coverage.CoverageData(str(file))
-        part.read()
-        merged.update(part)
-        part.close(force=True)
-    found = {
-        Path(name).name: (
-            {*((merged.arcs(name) if merged.has_arcs() else merged.lines(name)) or ())},
-            {line: sorted(who) for line, who in merged.contexts_by_lineno(name).items()},
-        )
-        for name in merged.measured_files()
-    }
-    merged.close(force=True)
-    return found
+    with contextlib.ExitStack() as stack:
+        merged = coverage.CoverageData(no_disk=True)
+        stack.callback(merged.close, force=True)
+        for file in files:
+            part = coverage.CoverageData(str(file))
+            stack.callback(part.close, force=True)  # also if it cannot be read
+            part.read()
+            merged.update(part)
+        return {
+            Path(name).name: (
+                {*((merged.arcs(name) if merged.has_arcs() else merged.lines(name)) or ())},
+                {line: sorted(who) for line, who in merged.contexts_by_lineno(name).items()},
+            )
+            for name in merged.measured_files()
+        }
 
 
 @pytest.mark.parametrize("settings", ["", "branch = True\n", "context = nightly\n"])

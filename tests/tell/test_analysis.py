@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import coverage.control
 import pytest
+from coverage import CoverageException
 
 import hcoverage
 from hcov._cli.main import main
+from hcov._tell.analysis import analysed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,6 +118,14 @@ def test_what_is_printed_is_what_the_command_coverage_prints(settings: str) -> N
     assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
     warned = re.findall(r"CoverageWarning: (.*)", theirs.stderr)
     assert re.findall(r"coverage\.py: (.*)", ours.stderr) == warned
+
+
+def test_what_cannot_be_read_is_not_left_open() -> None:
+    # That it was, `_databases_closed` tells.
+    Path(".coverage").write_bytes(b"of no database" * 20)
+    rcfile = hcoverage.read_rcfile(Path(".coveragerc"))
+    with pytest.raises(CoverageException), analysed(Path(".coverage"), rcfile):
+        pytest.fail("it was read")
 
 
 def test_a_plugin_of_the_project_reports_too(capfd: pytest.CaptureFixture[str]) -> None:

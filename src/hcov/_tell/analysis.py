@@ -198,8 +198,8 @@ def analysed(data_file: Path, rcfile: hcoverage.Rcfile) -> Iterator[Analysis]:
             measuring = _AnalysingOnce(
                 data_file=str(alone), config_file=rcfile.config_file, messages=True
             )
-        measuring.load()
         try:
+            measuring.load()
             yield Analysis(measuring)
         finally:
             measuring.get_data().close(force=True)

@@ -159,11 +159,11 @@ class Proof:
             return CameBack({}, frozenset())
         from coverage import CoverageData  # noqa: PLC0415 - with sqlite3, and only for this
 
-        data = CoverageData(basename=str(data_file))
-        data.read()
-        lines = {
-            Path(name).name: frozenset(data.lines(name) or ()) for name in data.measured_files()
-        }
+        with contextlib.closing(CoverageData(basename=str(data_file))) as data:
+            data.read()
+            lines = {
+                Path(name).name: frozenset(data.lines(name) or ()) for name in data.measured_files()
+            }
         words = (word for process in result.recorded if not process.core for word in process.argv)
         return CameBack(lines, frozenset(Path(word).name for word in words if word.endswith(".py")))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -88,16 +89,15 @@ def write_recorded_data(
         key: _as_recording(_labelled(process, origins), sources[key], moved[key])
         for key, process in found.processes.items()
     }
-    data = CoverageData(basename=str(data_file))
-    selected = add_to_data(
-        groups.values(),
-        data,
-        config,
-        known=known,
-        choice=choice,
-        is_here=lambda recording: _machine_of(recording.process) == here,
-    )
-    data.close()
+    with contextlib.closing(CoverageData(basename=str(data_file))) as data:
+        selected = add_to_data(
+            groups.values(),
+            data,
+            config,
+            known=known,
+            choice=choice,
+            is_here=lambda recording: _machine_of(recording.process) == here,
+        )
     left_out = {id(recording) for recording in selected.without_branches}
     used = {key for key, recording in groups.items() if id(recording) not in left_out}
     whole = [part for part in found.parts if part.key in used and not part.damage]
