@@ -124,7 +124,7 @@ def start(
     ):
         return None
     recorder = load("_hcoverage_recorder")
-    recorder._part("_hcoverage_recorder_seldom")
+    recorder.part("_hcoverage_recorder_seldom")
     _find_frame = recorder._frame_finder()
     arcs = load("_hcoverage_recorder_arcs") if branch else None
     if sys.version_info < (3, 13):

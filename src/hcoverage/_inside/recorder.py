@@ -95,6 +95,8 @@ SOURCE_READ: "Final" = 2
 MARK: "Final" = b"\xa5"
 """The byte of a line that ran. Four bits from zero, so that no single bad bit makes a line run."""
 
+NO_HEADING: "Final" = b""
+
 TOOL_NAME: "Final" = "hcoverage"
 
 # 0, 2 and 5 are named for debuggers, profilers and optimisers, whose owners take them without
@@ -151,10 +153,10 @@ elif sys.version_info >= (3, 12):
 _LONG_LINE_TABLES: "Final" = (600, 1 << 12) if sys.version_info < (3, 14) else (1 << 62, 1 << 62)
 _BYTES_OF_A_NAME: "Final" = 3
 
-_ARCS_PART: "Final" = __name__ + "_arcs"
-_BRANCHES_PART: "Final" = __name__ + "_branches"
+ARCS_PART: "Final" = __name__ + "_arcs"
+BRANCHES_PART: "Final" = __name__ + "_branches"
 _FLOW_PART: "Final" = __name__ + "_flow"
-_LONG_CODE_PART: "Final" = __name__ + "_long_code"
+LONG_CODE_PART: "Final" = __name__ + "_long_code"
 _SELDOM_PART: "Final" = __name__ + "_seldom"
 
 _CONTAINER_ID_LENGTH: "Final" = 64
@@ -239,8 +241,8 @@ def start(
     try:
         _load_part = load or _import_part
         # Now: later what they bind may be the application's.
-        _part(_SELDOM_PART)
-        _part(_LONG_CODE_PART)
+        part(_SELDOM_PART)
+        part(LONG_CODE_PART)
         writer = _Writer(_absolute(directory), context, container, branch=branch)
         recorder = _Recorder(writer, _skipper(skip, keep), settled_before)
         if branch:
@@ -276,7 +278,7 @@ own_files: "set[str]" = {start.__code__.co_filename}
 _own_globals: "list[dict[str, Any]]" = [globals()]
 
 
-def _part(name: str) -> "Any":
+def part(name: str) -> "Any":
     """A part of the recorder that most processes can do without."""
     try:
         return _parts[name]
@@ -424,9 +426,9 @@ def _ends_in(filename: str, names: "Collection[str]") -> bool:
 def _monitor_branches(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
     """Have the interpreter call the part for branches: BRANCH_LEFT and BRANCH_RIGHT are of 3.14."""
     if sys.version_info < (3, 14):
-        _part(_BRANCHES_PART).monitor(globals(), monitoring, tool, recorder)
+        part(BRANCHES_PART).monitor(globals(), monitoring, tool, recorder)
     else:
-        _part(_ARCS_PART).monitor(monitoring, tool, recorder)
+        part(ARCS_PART).monitor(monitoring, tool, recorder)
 
 
 def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
@@ -512,7 +514,7 @@ def line_watcher(
             length >= is_long or length >= may_be_long + _BYTES_OF_A_NAME * len(code.co_names)
         ):
             try:
-                if _part(_LONG_CODE_PART).watch(monitoring, tool, take_tool(), code, recorder):
+                if part(LONG_CODE_PART).watch(monitoring, tool, take_tool(), code, recorder):
                     return
             except BaseException as error:
                 if isinstance(error, RecursionError) or not is_ours(error):
@@ -579,6 +581,28 @@ class _Recorder:
         except BaseException as error:  # noqa: BLE001
             self.writer.note_loss(error)
         return self.regions.setdefault(filename, region)
+
+    def begin_anew(self, filenames: "Iterable[str]") -> "list[object]":
+        """Have files marked in other places from now on.
+
+        Args:
+            filenames: Those that have places, among others.
+
+        Returns:
+            Where they were marked before.
+        """
+        regions = self.regions
+        before: list[object] = []
+        for filename in filenames:
+            region = regions.get(filename)
+            if region is not None:
+                before.append(region)
+                regions.pop(filename, None)
+        before.extend(list(self._overflow.values()))
+        before.extend(list(self.instructions.values()))
+        self._overflow.clear()
+        self.instructions.clear()
+        return before
 
     def start_fails(self, error: BaseException, disable: object) -> object:
         """Give what the interpreter is to be told where an event could not be recorded.
@@ -876,6 +900,10 @@ class _Writer:
     grows, so a fork, a change of user or a lost directory never finds one half changed. A segment
     with room left is in `_free`; taking it from that list is what makes a thread its owner, so no
     lock is needed, and a thread that finds the list empty makes a segment of its own.
+
+    Attributes:
+        heading: A record that tells something of those which are added after it, or nothing; each
+            segment has it before the first of these.
     """
 
     def __init__(
@@ -884,11 +912,12 @@ class _Writer:
         self._directory = directory
         self._context = context
         self._container = _container_id() if container is None else container
-        self._branch = branch
+        self.branch = branch
         self._core = core
         self._free: list[Segment] = []
         self._told: Segment | None = None
         self._metadata = b""
+        self.heading = NO_HEADING
         self._next_size = _FIRST_SEGMENT
         # Now: what the application does to them, or to the environment, is of no account.
         self._facts = _lasting_facts()
@@ -928,12 +957,16 @@ class _Writer:
         if getpid() != self._pid:
             self._after_fork()  # A fork by compiled code that does not call Python's hooks.
         start = RECORD_FIXED - _SOURCE_FIXED + len(source) + len(more)
-        length = _aligned(start + count)
+        length = aligned(start + count)
         prefix = kind + length.to_bytes(4, "little")
         facts = (first | count << 32).to_bytes(8, "little") + source + more
         check = checksum(prefix + facts).to_bytes(4, "little")
-        segment = self._take_segment(length)
+        heading = self.heading
+        segment = self._take_segment(length + len(heading))
         try:
+            if segment.heading is not heading:
+                segment.append(heading, len(heading))
+                segment.heading = heading
             return segment, segment.append(prefix + check + facts, length) + start
         finally:
             self._free.append(segment)
@@ -966,7 +999,7 @@ class _Writer:
 
     def _new_segment(self, length: int) -> "Segment":
         """Create a segment with room for `length` bytes, and for more where the disk has them."""
-        header_room = _aligned(HEADER_FIXED + len(self._metadata))
+        header_room = aligned(HEADER_FIXED + len(self._metadata))
         least = -(-(header_room + length) // _BLOCK) * _BLOCK
         size = max(self._next_size, least)
         self._next_size = min(self._next_size * _SEGMENT_GROWTH, _LARGEST_SEGMENT)
@@ -994,7 +1027,7 @@ class _Writer:
             return self._fill(descriptor, path, size)
         except OSError as error:
             tell = tell and self._told is None
-            _part(_SELDOM_PART).discard(path, error.errno or 0, tell=tell)
+            part(_SELDOM_PART).discard(path, error.errno or 0, tell=tell)
             raise
         finally:
             close(descriptor)
@@ -1010,7 +1043,7 @@ class _Writer:
         _reserve(descriptor, size)
         memory = _map(descriptor, size)
         if memory is None:
-            segment: Segment = _part(_SELDOM_PART).positioned_segment(path, size, is_ours)
+            segment: Segment = part(_SELDOM_PART).positioned_segment(path, size, is_ours)
         else:
             segment = MappedSegment(memory)
         head = b"".join(
@@ -1030,7 +1063,7 @@ class _Writer:
         check = checksum(head + self._metadata).to_bytes(4, "little")
         segment.append(
             head + check + bytes(8) + self._metadata,
-            _aligned(HEADER_FIXED + len(self._metadata)),
+            aligned(HEADER_FIXED + len(self._metadata)),
         )
         return segment
 
@@ -1064,7 +1097,7 @@ class _Writer:
             ("cwd", _working_directory()),
             ("container", self._container),
             ("context", self._context),
-            ("branch", "1" if self._branch else ""),
+            ("branch", "1" if self.branch else ""),
             ("core", self._core),
             ("forked_from", forked_from),
             ("root_pid", str(self._root_pid) if forked_from else ""),
@@ -1136,12 +1169,13 @@ def _container_id() -> str:
 class MappedSegment:
     """A segment in a shared mapping."""
 
-    __slots__ = ("_marks", "_position", "_view", "owner", "room")
+    __slots__ = ("_marks", "_position", "_view", "heading", "owner", "room")
 
     def __init__(self, view: "memoryview[int]") -> None:
         self._view = view
         self._marks = view.cast("c")  # a store of one byte takes less than that of a number
         self._position = 0
+        self.heading = NO_HEADING
         self.owner = getpid()
         self.room = len(view)
 
@@ -1168,7 +1202,7 @@ class MappedSegment:
         self._view[56:64] = code.to_bytes(4, "little") + count.to_bytes(4, "little")
 
 
-def _aligned(length: int) -> int:
+def aligned(length: int) -> int:
     return (length + 7) & ~7
 
 
@@ -1191,7 +1225,7 @@ def _reserve(descriptor: int, size: int) -> None:
                 # Else the first store into each page takes 5 us on ext4.
                 _write_zeros(descriptor, size)
         except OSError as error:
-            _part(_SELDOM_PART).reserve_otherwise(descriptor, size, error, _write_zeros)
+            part(_SELDOM_PART).reserve_otherwise(descriptor, size, error, _write_zeros)
     finally:
         pthread_sigmask(SIG_SETMASK, blocked)
 
@@ -1214,9 +1248,7 @@ def _map(descriptor: int, size: int) -> "memoryview | None":
     try:
         if _HAS_TRACKFD:
             return memoryview(map_file(descriptor, size, trackfd=False))  # type: ignore[call-arg, unused-ignore]
-        return memoryview(
-            _part(_SELDOM_PART).map_above_standard_streams(map_file, descriptor, size)
-        )
+        return memoryview(part(_SELDOM_PART).map_above_standard_streams(map_file, descriptor, size))
     except (OSError, ValueError):
         # ENODEV and EINVAL on some network and VM file systems; ENOMEM under RLIMIT_AS.
         return None

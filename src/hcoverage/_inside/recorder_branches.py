@@ -42,6 +42,7 @@ _sum: "Final" = sum
 _is_subclass: "Final" = issubclass
 _type: "Final" = type
 _end_of_iteration: "Final" = StopAsyncIteration
+_key_error: "Final" = KeyError
 
 # The format, as told in docs/recording-format.md.
 BRANCHES_KIND: "Final" = b"BRCH"
@@ -111,7 +112,7 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
     """Register the callbacks: closures over local variables, see `recorder._monitor_lines`."""
     events = monitoring.events
     disable = monitoring.DISABLE
-    again = disable if contexts is None or contexts._reader is None else None
+    again = disable if contexts is None or contexts.reader is None else None
     look: Callable[[], None] = _nothing if contexts is None else contexts.look
     identity, traceback_of = _id, _traceback_of
     find_frame = branches.find_frame
@@ -137,9 +138,9 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
             if region_of(filename) is None:
                 return disable
             watch(code)
-            if again is None:
+            if contexts is not None:
                 watched.add(identity(code))
-                branches.pinned.append(code)
+                contexts.known[identity(code)] = code
         except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
             return fails(error, disable)
         return again
@@ -240,7 +241,7 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
         except BaseException as other:  # noqa: BLE001
             fails(other, disable)
 
-    for event, callback in (
+    callbacks = (
         (events.PY_START, code_starts),
         (events.LINE, line_runs),
         (events.INSTRUCTION, instruction_runs),
@@ -250,10 +251,79 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
         (events.RERAISE, exception_goes_on),
         (events.EXCEPTION_HANDLED, exception_is_handled),
         (events.PY_UNWIND, exception_leaves),
-    ):
+    )
+    if contexts is not None:
+        callbacks = _in_contexts(callbacks, branches, monitoring, contexts)
+    for event, callback in callbacks:
         monitoring.register_callback(tool, event, callback)
     exceptions = events.RERAISE | events.EXCEPTION_HANDLED | events.PY_UNWIND
     monitoring.set_events(tool, events.PY_START | exceptions)
+
+
+def _in_contexts(  # noqa: C901 - as above
+    callbacks: "Any", branches: "_Branches", monitoring: "Any", contexts: "Contexts"
+) -> "Any":
+    """Give callbacks that begin anew with each code object of which something runs in a context."""
+    events, disable = monitoring.events, monitoring.DISABLE
+    identity, key_error = _id, _key_error
+    fails = branches.recorder.start_fails
+    known, fired = contexts.known, contexts.fired(branches.begin_code)
+    look = contexts.look
+    is_recorded, is_plain = branches.codes.__contains__, branches.plain.__contains__
+
+    def ending(callback: "Callable[..., object]") -> "Callable[..., object]":
+        def call(code: "CodeType", *event: object) -> object:
+            try:
+                look()
+                fired[identity(code)]
+            except key_error:
+                known[identity(code)] = code  # it was running already
+            except BaseException as error:  # noqa: BLE001
+                return fails(error, disable)
+            result = callback(code, *event)
+            if result is disable:
+                try:
+                    fired[identity(code)]
+                except BaseException as error:  # noqa: BLE001
+                    return fails(error, disable)
+            return result
+
+        return call
+
+    def branching(code: "CodeType", offset: int, destination: int) -> object:
+        try:
+            if usual[destination] is code:
+                return None
+        except IndexError:
+            pass
+        return branch_goes(code, offset, destination)
+
+    def lasting(callback: "Callable[..., object]") -> "Callable[..., object]":
+        def call(code: "CodeType", offset: int, error: BaseException) -> None:
+            key = identity(code)
+            if is_recorded(key) or is_plain(key):
+                try:
+                    known[key] = code
+                    fired[key]
+                except BaseException as other:  # noqa: BLE001
+                    fails(other, disable)
+                    return
+                callback(code, offset, error)
+
+        return call
+
+    usual = branches.usual
+    wrapped: dict[int, Callable[..., object]] = {}
+    for event, callback in callbacks:
+        if event == events.PY_START:
+            wrapped[event] = callback
+        elif event in (events.RERAISE, events.EXCEPTION_HANDLED, events.PY_UNWIND):
+            wrapped[event] = lasting(callback)
+        else:
+            wrapped[event] = ending(callback)
+    branch_goes = wrapped[events.BRANCH]
+    wrapped[events.BRANCH] = branching
+    return wrapped.items()
 
 
 def _nothing() -> None:
@@ -270,7 +340,7 @@ class _Branches:
         tool: int,
         recorder: "_Recorder",
     ) -> None:
-        self.flow: Any = names["_part"](names["_FLOW_PART"])
+        self.flow: Any = names["part"](names["_FLOW_PART"])
         self.opcodes = self.flow.OPCODES[_VERSION]
         self.recorder = recorder
         # By the `id` of code objects, which are kept, so that it is nobody else's.
@@ -279,6 +349,8 @@ class _Branches:
         self.pinned: list[CodeType] = []
         # At the destination of a branch that is kept, the code in which it went there before.
         self.usual: list[Optional[CodeType]] = []
+        self._usual_places: list[int] = []
+        self._before: list[object] = []
         self.checksum: Callable[[bytes], int] = names["checksum"]
         self.find_frame: Callable[[], Any] = names["_frame_finder"]()
         self._same: dict[tuple[object, ...], _Code] = {}
@@ -315,13 +387,38 @@ class _Branches:
         Returns:
             Where it was marked before.
         """
-        before: list[object] = [known.begin_anew() for known in _list(self._same.values())]
-        for plain in _list(self.plain.values()):
-            plain.begin_anew()
+        before, self._before = self._before, []
         for log in _list(self._logs.values()):
             log.begin_anew()
-        self.usual[:] = [None] * _len(self.usual)
+        for place in self._usual_places:
+            self.usual[place] = None
+        self._usual_places.clear()
         return before
+
+    def begin_code(self, code: "CodeType") -> "Optional[object]":
+        """Mark what is seen of a code object again, the first time that it runs in a context.
+
+        Returns:
+            None where it is not recorded.
+        """
+        contexts = self.contexts
+        if contexts is None or contexts.region(code.co_filename) is None:
+            return None
+        known: Any = self.codes.get(_id(code)) or self.plain.get(_id(code))
+        if known is not None and known.context != contexts.number:
+            before = known.begin_anew()
+            if before is not None:
+                self._before.append(before)
+            known.context = contexts.number
+        return self
+
+    def expect(self, place: int, code: "CodeType") -> None:
+        """Have no more told of branches in some code that go to a place."""
+        usual = self.usual
+        if place >= _len(usual):
+            usual.extend([None] * (2 * place + 1 - _len(usual)))
+        usual[place] = code
+        self._usual_places.append(place)
 
     def watch(self, code: "CodeType") -> None:
         """Have told what has to be known of a code object."""
@@ -461,6 +558,7 @@ class _Code:
             by_instruction=self.by_instruction,
         )
         self.untold = _set(self._flow.untold_ends())
+        self.context = 0
         self._code = code
         self._marks: Optional[Marks] = None
         self._seen: set[tuple[int, int]] = _set()
@@ -548,10 +646,7 @@ class _Code:
             [flow.operations[each] in flow.opcodes.branches for each in flow.entries.get(way, ())]
         )
         if ways + (way == following) == 1 and way < _FASTEST:
-            usual = self._branches.usual
-            if 2 * way >= _len(usual):
-                usual.extend([None] * (4 * way + 1 - _len(usual)))
-            usual[2 * way] = self._code
+            self._branches.expect(2 * way, self._code)
         self._kept.add((place, way))
         return True
 
@@ -606,12 +701,13 @@ class _Code:
 class _PlainCode:
     """A code object without branches: only how it ends matters."""
 
-    __slots__ = ("_branches", "_code", "_ends", "reraised", "unwound")
+    __slots__ = ("_branches", "_code", "_ends", "context", "reraised", "unwound")
 
     def __init__(self, branches: "_Branches", code: "CodeType") -> None:
         self._branches = branches
         self._code = code
         self._ends: set[int] = _set()
+        self.context = 0
         self.unwound: set[int] = _set()
         self.reraised = ()
 

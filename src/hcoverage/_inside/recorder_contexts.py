@@ -2,10 +2,11 @@
 
 Loaded where a run has contexts, from beside ``recorder`` and under its name, so that it can be
 copied with it. When the context changes, each source gets a new place for its marks, and the
-interpreter tells of all lines again. Which test is running is known in one of two ways: pytest's
-own process and its forks are told (`Contexts.switch`); others follow a file (``context_reader``),
-at which they look whenever a function starts that is recorded. So code is not attributed to the
-next test before it calls a function of its own, or runs a line for the first time.
+interpreter tells again of the code that ran in the last one. Which test is running is known in one
+of two ways: pytest's own process and its forks are told (`Contexts.switch`); others follow a file
+(``context_reader``), at which they look whenever a function starts that is recorded. So code is not
+attributed to the next test before it calls a function of its own, or runs a line for the first
+time.
 
 Like the recorder it is a guest: no lock, no output, and no exception of its own reaches the
 application. What is written is told in ``docs/recording-format.md``.
@@ -24,12 +25,11 @@ if TYPE_CHECKING:
     from typing import Any, Final, Optional
 
     from hcoverage._inside.context_reader import ContextReader
-    from hcoverage._inside.recorder import Marks, Segment, _Recorder
+    from hcoverage._inside.recorder import Marks, _Recorder
 
 CONTEXT_KIND: "Final" = b"CTXT"
 
 _RECORD_FIXED: "Final" = 52
-_MOST_TOLD: "Final" = 8
 # As in the recorder, but only where LINE events would take seconds: instructions that follow a
 # change of context in the same line attribute that to the new one, too.
 _LONG_LINE_TABLES: "Final" = (1 << (15 if sys.version_info < (3, 14) else 62),) * 2
@@ -40,7 +40,16 @@ _ABSENT: "Final[Any]" = object()
 
 
 class Contexts:
-    """What a process runs, by what it was run for."""
+    """What a process runs, by what it was run for.
+
+    Attributes:
+        reader: What is followed, if anything is.
+        numbers: Its first item changes whenever what is followed does.
+        seen: What that item was when it was last looked at.
+        number: How many contexts there have been.
+        known: Code objects that are recorded, by their `id`; they are kept, so that it is nobody
+            else's.
+    """
 
     def __init__(self, module: "Any", reader: "Optional[ContextReader]" = None) -> None:
         """Have the interpreter call here instead of the recorder.
@@ -52,37 +61,37 @@ class Contexts:
         monitoring, tool, recorder = module.current
         module.own_globals(globals())
         self._monitoring = monitoring
+        self._tool: int = tool
         self._recorder: _Recorder = recorder
         self._checksum: Callable[[bytes], int] = module.checksum
         self._line_room: Callable[[bytes], int] = module.line_room
-        self._aligned: Callable[[int], int] = module._aligned
-        self._part: Callable[[str], Any] = module._part
-        self._long_code_part: str = module._LONG_CODE_PART
-        self._reader = reader
-        self._numbers: Any = [0] if reader is None else reader.numbers
-        self._seen = 0
-        self._record = b""
-        self._told: dict[Segment, bytes] = {}
+        self._aligned: Callable[[int], int] = module.aligned
+        self._long_code: Any = module.part(module.LONG_CODE_PART)
+        self.reader = reader
+        self.numbers: Any = [0] if reader is None else reader.numbers
+        self.seen = 0
+        self.number = 0
+        self.known: dict[int, CodeType] = {}
+        self._fired: list[Fired] = []
+        self._placed: list[str] = list(recorder.regions)
         self._kept: list[object] = []
         self._arcs: Any = None
-        self._take_segment: Callable[[int], Segment] = recorder.writer._take_segment
-        recorder.writer._take_segment = self._segment_in_context
-        if recorder.writer._branch and sys.version_info < (3, 14):
-            part = module._part(module._BRANCHES_PART)
+        if recorder.writer.branch and sys.version_info < (3, 14):
+            part = module.part(module.BRANCHES_PART)
             self._arcs = part.monitor(module.__dict__, monitoring, tool, recorder, self)
-        elif recorder.writer._branch:
-            self._arcs = _arc_monitor(self, module._part(module._ARCS_PART), monitoring, tool)
+        elif recorder.writer.branch:
+            self._arcs = _arc_monitor(self, module.part(module.ARCS_PART), monitoring, tool)
             self._arcs.start()
         else:
             _monitor_lines(self, module, tool)
 
     def look(self) -> None:
         """See which test is running, if that has changed."""
-        if self._numbers[0] == self._seen or self._reader is None:
+        if self.numbers[0] == self.seen or self.reader is None:
             return
-        found = self._reader.read()
+        found = self.reader.read()
         if found is not None:
-            self._seen, text = found
+            self.seen, text = found
             self.switch(text)
 
     def switch(self, text: str) -> None:
@@ -91,47 +100,84 @@ class Contexts:
         Args:
             text: The context; empty for none.
         """
-        self._record = self._context_record(text.encode("utf-8", "replace"))
         recorder = self._recorder
-        regions = recorder.regions
-        for filename, region in list(regions.items()):
-            if region is not None:
-                if _KEEPS_DESCRIPTORS:
-                    self._kept.append(region)
-                regions.pop(filename, None)
-        if _KEEPS_DESCRIPTORS:
-            self._kept.extend(list(recorder._overflow.values()))
-            self._kept.extend(list(recorder.instructions.values()))
-        recorder._overflow.clear()
-        recorder.instructions.clear()
+        recorder.writer.heading = self._context_record(text.encode("utf-8", "replace"))
+        self.number += 1
+        placed, self._placed = self._placed, []
+        before = recorder.begin_anew(placed)
         if self._arcs is not None:
-            before = self._arcs.begin_anew()
-            if _KEEPS_DESCRIPTORS:
-                self._kept.extend(before)
-        self._monitoring.restart_events()
+            before += self._arcs.begin_anew()
+        if _KEEPS_DESCRIPTORS:
+            self._kept.extend(before)
+        if self.number == 1 or not self._fired:
+            # What has ended before is not known.
+            self._monitoring.restart_events()
+        self._rearm()
 
-    def region(self, filename: str) -> "Marks | None":
+    def is_new(self, code: "CodeType") -> bool:
+        """Take in code that was running already; tell whether it was not known."""
+        if id(code) in self.known:
+            return False
+        self.known[id(code)] = code
+        return True
+
+    def fired(self, place_of: "Callable[[CodeType], Any]") -> "Fired":
+        """Give what knows where code objects are marked in the present context.
+
+        Args:
+            place_of: Makes room for the marks of one; None where it is not recorded.
+        """
+        fired = Fired(self, place_of)
+        self._fired.append(fired)
+        return fired
+
+    def _rearm(self) -> None:
+        """Have told again what has ended in the last context.
+
+        `restart_events` would do it for all code there is, of which most is not recorded.
+        """
+        events_of, set_events = self._monitoring.get_local_events, self._monitoring.set_local_events
+        tool, known = self._tool, self.known
+        for fired in self._fired:
+            while fired:
+                code = known[fired.popitem()[0]]
+                try:
+                    events = events_of(tool, code)
+                    set_events(tool, code, 0)
+                    set_events(tool, code, events)
+                except ValueError:
+                    pass  # The application freed the tool id, which it never took.
+
+    def region(self, filename: str) -> "Optional[Marks]":
         """Where the lines of a file are marked in the present context."""
         recorder = self._recorder
-        region: Marks | None = recorder.regions.get(filename, _ABSENT)
+        region: Optional[Marks] = recorder.regions.get(filename, _ABSENT)
         if region is not _ABSENT:
             return region
         source = recorder.sources.get(filename)
         if source is None:
-            return recorder.add_source(filename)
-        try:
-            region = recorder.writer.add_lines(source, 0, self._line_room(source))
-        except RecursionError:
-            raise
-        except BaseException as error:  # noqa: BLE001
-            recorder.writer.note_loss(error)
-            region = None
-        return recorder.regions.setdefault(filename, region)
+            region = recorder.add_source(filename)
+        else:
+            try:
+                region = recorder.writer.add_lines(source, 0, self._line_room(source))
+            except RecursionError:
+                raise
+            except BaseException as error:  # noqa: BLE001
+                recorder.writer.note_loss(error)
+                region = None
+            region = recorder.regions.setdefault(filename, region)
+        if region is not None:
+            self._placed.append(filename)
+        return region
 
-    def instructions(self, code: "CodeType") -> "Marks | None":
+    def region_of_code(self, code: "CodeType") -> "Optional[Marks]":
+        """Where the lines of a code object are marked in the present context."""
+        return self.region(code.co_filename)
+
+    def instructions(self, code: "CodeType") -> "Optional[Marks]":
         """Where the instructions of a long code object are marked in the present context."""
         try:
-            marks: Marks = self._part(self._long_code_part).room(self._recorder, code)
+            marks: Marks = self._long_code.room(self._recorder, code)
         except RecursionError:
             raise
         except BaseException as error:  # noqa: BLE001
@@ -146,17 +192,37 @@ class Contexts:
         check = self._checksum(prefix + facts).to_bytes(4, "little")
         return (prefix + check + facts).ljust(length, b"\0")
 
-    def _segment_in_context(self, length: int) -> "Segment":
-        """Take a segment for a record, and have it say which context the record is in."""
-        record = self._record
-        segment = self._take_segment(length + len(record))
-        if self._told.get(segment, b"") != record:
-            segment.append(record, len(record))
-            if len(self._told) >= _MOST_TOLD:
-                free = list(self._recorder.writer._free)
-                self._told = {each: told for each, told in self._told.items() if each in free}
-            self._told[segment] = record
-        return segment
+
+class Fired(dict):  # type: ignore[type-arg]
+    """Where code objects of which something ran in the present context are marked, by their `id`.
+
+    It is asked in callbacks right before they store a mark and return `DISABLE`, with no call in
+    between in which another thread could change the context: so what has ended is in here.
+    """
+
+    __slots__ = ("_contexts", "_known", "_place_of")
+
+    def __init__(self, contexts: "Contexts", place_of: "Callable[[CodeType], Any]") -> None:
+        self._contexts = contexts
+        self._known = contexts.known
+        self._place_of = place_of
+
+    def __missing__(self, key: int) -> "Any":
+        """Make room for the marks of a code object.
+
+        Raises:
+            KeyError: The code object is not known yet.
+        """
+        contexts = self._contexts
+        code = self._known[key]
+        while True:
+            number = contexts.number
+            place = self._place_of(code)
+            if place is None:
+                return None
+            if number == contexts.number:
+                self[key] = place
+                return place
 
 
 def by_hand(module: "Any") -> "Contexts":
@@ -190,29 +256,32 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     events = monitoring.events
     disable = monitoring.DISABLE
     # Where a file is followed, each start of a function is a chance to see that it has changed.
-    again = disable if contexts._reader is None else None
-    numbers = contexts._numbers
+    again = disable if contexts.reader is None else None
+    numbers = contexts.numbers
     look = contexts.look
     region_of = contexts.region
-    regions = recorder.regions
     line_fails = recorder.line_fails
     fails = recorder.start_fails
     mark = recorder.mark
-    # With the code objects, so that an `id` is nobody else's.
-    known: dict[int, CodeType] = {}
-    instructions = recorder.instructions
+    known, is_new = contexts.known, contexts.is_new
+    lines = contexts.fired(contexts.region_of_code)
+    instructions = contexts.fired(contexts.instructions)
+    regions = recorder.regions
     watch_lines = module.line_watcher(monitoring, tool, recorder, _LONG_LINE_TABLES)
+    set_local_events = monitoring.set_local_events
 
     def code_starts(code: "CodeType", _offset: int) -> object:
         try:
-            if numbers[0] != contexts._seen:
+            if numbers[0] != contexts.seen:
                 look()
             if id(code) in known:
                 return again
             if code.co_name == "__annotate__":
                 return disable
-            region = region_of(code.co_filename)
-            if region is None:
+            filename = code.co_filename
+            if filename not in regions and filename[:1] != "<":
+                set_local_events(tool, code, 0)  # not for what Cython compiled: SystemError
+            if region_of(filename) is None:
                 return disable
             watch_lines(code)
             known[id(code)] = code
@@ -220,31 +289,27 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
             return fails(error, disable)
         return again
 
+    # What is called last before the mark, and before `DISABLE`, is `id`.
     def instruction_runs(code: "CodeType", offset: int) -> object:
         try:
-            if numbers[0] != contexts._seen:
+            if numbers[0] != contexts.seen:
                 look()
-            marks = instructions.get(code.co_linetable)
-            if marks is None:
-                marks = contexts.instructions(code)
-            if marks is not None:
-                marks[offset] = mark
+            instructions[id(code)][offset] = mark
         except BaseException as error:  # noqa: BLE001
+            if type(error) is KeyError and is_new(code):
+                return instruction_runs(code, offset)
             return fails(error, disable)
         return disable
 
     def line_runs(code: "CodeType", line: int) -> object:
-        filename = code.co_filename
         try:
-            if numbers[0] != contexts._seen:
+            if numbers[0] != contexts.seen:
                 look()
-            region = regions.get(filename, _ABSENT)
-            if region is _ABSENT:
-                region = region_of(filename)
-            if region is not None:
-                region[line] = mark
+            lines[id(code)][line] = mark
         except BaseException as error:  # noqa: BLE001
-            return line_fails(filename, line, error, disable)
+            if type(error) is KeyError and is_new(code):
+                return line_runs(code, line)
+            return line_fails(code.co_filename, line, error, disable)
         return disable
 
     monitoring.register_callback(tool, events.PY_START, code_starts)
@@ -268,7 +333,7 @@ def _arc_monitor(  # noqa: C901 - one class
 
         def _code_starts(self, code: "CodeType", offset: int) -> object:
             contexts.look()
-            again = monitoring.DISABLE if contexts._reader is None else None
+            again = monitoring.DISABLE if contexts.reader is None else None
             if id(code) in self._codes:
                 return again
             region = contexts.region(code.co_filename)

@@ -129,12 +129,13 @@ def _make_class(  # noqa: C901 - two classes
         closed by the application, and its number then be that of one of its own files.
         """
 
-        __slots__ = ("_lost", "_path", "_position", "owner", "room")
+        __slots__ = ("_lost", "_path", "_position", "heading", "owner", "room")
 
         def __init__(self, path: str, size: int) -> None:
             self._path = path
             self._position = 0
             self._lost = 0
+            self.heading = b""
             self.owner = getpid()
             self.room = size
 
