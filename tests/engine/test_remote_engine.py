@@ -1,4 +1,4 @@
-"""An engine that does not see this machine's files: told before anything runs, with what to do.
+"""An engine that does not see this machine's files: measured by volumes, or told before it runs.
 
 The engine is real: a second dockerd, in a mount namespace where other file systems lie over the
 project and over the directory for temporary files.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from coverage import CoverageData
 
 import hcoverage
 import hdocker
@@ -40,6 +42,51 @@ exec dockerd --host "unix://$2/docker.sock" --data-root "$1/data" --exec-root "$
     --pidfile "$1/pid" --bridge none --iptables=false --ip-masq=false \\
     --containerd-namespace "$3" --containerd-plugins-namespace "$3-plugins" --shutdown-timeout 1
 """
+APP: Final = """\
+import os, sys
+def main():
+    for number in range(int(sys.argv[1])):
+        if not os.fork():
+            child(number)
+    ended = [os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(int(sys.argv[1]))]
+    print("ran", *sorted(ended))
+    sys.stdout.flush()
+    if "wait" in sys.argv:
+        import signal
+        signal.pause()
+def child(number):
+    os._exit(number)
+main()
+"""
+ALONE: Final = {1, 2, 3, 6, 7, 8, 9, 12, 14}
+FORKED: Final = {*ALONE, 4, 5, 13}
+WAITED: Final = {*ALONE, 10, 11}
+RUN: Final = "docker run --network none --label test --rm {} $IMAGE python3 {} /app/app.py {}"
+KILLED: Final = """
+docker run -d --network none {} --name $NAME $IMAGE python3 /app/app.py 0 wait >/dev/null
+until docker logs $NAME | grep -q ran; do sleep 0.05; done
+docker {} $NAME >/dev/null; docker rm -f $NAME >/dev/null 2>&1; echo gone"""
+EXEC: Final = """
+docker run -d --network none --init {} --name $NAME $IMAGE sleep 600 >/dev/null
+docker exec $NAME python3 {} /app/app.py 0; docker rm -f $NAME >/dev/null"""
+# What is run, and the lines that it runs.
+WAYS: Final = {
+    "run": (RUN.format("", "", "0"), ALONE),
+    "several processes": (RUN.format("", "", "5"), FORKED),
+    "read-only": (RUN.format("--read-only", "", "5"), FORKED),
+    "nobody": (RUN.format("--user 65534", "", "0"), ALONE),
+    "python -I": (RUN.format("", "-I", "0"), ALONE),
+    "a cleared environment": (
+        RUN.format("--entrypoint env", "", "0").replace("$IMAGE python3", "$IMAGE -i $PYTHON"),
+        ALONE,
+    ),
+    "killed": (KILLED.format("", "kill"), WAITED),
+    "killed, --rm": (KILLED.format("--rm", "kill"), WAITED),
+    "removed": (KILLED.format("--read-only", "rm -f"), WAITED),
+    "exec": (EXEC.format("--rm", ""), ALONE),
+    "exec -I": (EXEC.format("", "-I"), ALONE),
+    "two of an image": (f"{RUN.format('', '', '0')}; {RUN.format('', '', '5')}", FORKED),
+}
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +187,101 @@ def test_docker_run_runs_as_it_would_and_that_is_told_once(
     (problem,) = session.problems()
     assert f"image {image_without_python}" in problem
     assert f"does not see {session.data_dir} of this machine" in problem
+
+
+# Measured by volumes ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def image(
+    remote_engine: str, python_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """An image of the application, in that engine."""
+    directory = tmp_path_factory.mktemp("image")
+    (directory / "app.py").write_text(APP)
+    (directory / "Dockerfile").write_text(f"FROM {python_image}\nCOPY app.py /app/app.py\n")
+    with subprocess.Popen(["docker", "save", python_image], stdout=subprocess.PIPE) as saved:
+        docker(remote_engine, "load", stdin=saved.stdout)
+    environment = {**os.environ, "DOCKER_BUILDKIT": "0", "DOCKER_HOST": remote_engine}
+    command = ["docker", "build", "--quiet", "--tag", "app", str(directory)]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    yield "app"
+    docker(remote_engine, "image", "rm", "app")
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, remote_engine: str, image: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The engine's address, in a project with the application's source."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOCKER_HOST", remote_engine)
+    monkeypatch.setenv("IMAGE", image)
+    monkeypatch.setenv("NAME", f"hcoverage-test-{uuid.uuid4().hex[:12]}")
+    find = ["run", "--rm", "--network", "none", image, "sh", "-c", "command -v python3"]
+    monkeypatch.setenv("PYTHON", docker(remote_engine, *find).strip())
+    Path("app.py").write_text(APP)
+    Path(".coveragerc").write_text("[run]\nsource = .\n")
+    yield remote_engine
+    assert not docker(remote_engine, "ps", "--all", "--quiet")
+    assert not docker(remote_engine, "volume", "ls", "--quiet")
+
+
+def hcov_run(script: str) -> tuple[subprocess.CompletedProcess[str], set[int]]:
+    command = [sys.executable, "-m", "hcov", "run", "--", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    data = CoverageData()
+    data.read()
+    return done, set(data.lines(str(Path.cwd() / "app.py")) or ())
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("way", WAYS)
+def test_it_is_measured_and_says_what_it_would(way: str) -> None:
+    script, expected = WAYS[way]
+    plain = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    done, lines = hcov_run(script)
+    assert lines == expected, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(plain.stdout)
+    assert plain.stdout
+    assert "not measured" not in done.stderr
+
+
+def test_exec_in_a_container_from_before_is_measured(project: str) -> None:
+    name = os.environ["NAME"]
+    words = ["run", "-d", "--network", "none", "--init", "--name", name, "app", "sleep", "600"]
+    docker(project, *words)
+    done, lines = hcov_run("docker exec $NAME python3 /app/app.py 0")
+    assert lines == ALONE, done.stderr
+    docker(project, "rm", "--force", name)
+
+
+def test_what_outlives_the_run_starts_again_and_a_later_run_tidies_up(project: str) -> None:
+    name = os.environ["NAME"]
+    script = KILLED.format("", "kill").partition("docker kill")[0]
+    done, lines = hcov_run(script)
+    assert lines == WAITED, done.stderr
+    docker(project, "restart", "--time", "0", name)
+    docker(project, "exec", name, "python3", "/app/app.py", "0")
+    mounted = docker(project, "exec", name, "find", "/opt/hcoverage", "-type", "f", "-size", "+0")
+    assert not mounted
+    docker(project, "rm", "--force", name)
+    assert hcov_run(RUN.format("", "", "0"))[1] == ALONE
+
+
+def test_what_is_fetched_is_not_believed(project: str) -> None:
+    """A container may put anything into the volume: links, names that lead out, no recordings."""
+    evil = (
+        "ln -s /etc/passwd /opt/hcoverage/data/.coverage.link.pid1.Xa; "
+        "mkdir /opt/hcoverage/data/.coverage.directory.pid1.Xa; "
+        "mkfifo /opt/hcoverage/data/.coverage.fifo.pid1.Xa; "
+        "head -c 3000 /dev/urandom > /opt/hcoverage/data/evil.1.0123456789abcdef.1.hcrec"
+    )
+    start = "docker run --network none --rm $IMAGE sh -c"
+    done, lines = hcov_run(f"{start} '{evil}; python3 /app/app.py 0'")
+    assert lines == ALONE
+    assert not Path("coverage_data", ".coverage.link.pid1.Xa").exists()
+    for name in ("link", "fifo"):
+        assert f".coverage.{name}.pid1.Xa: it is not a regular file" in done.stderr
+    assert project

@@ -5,6 +5,7 @@ By HTTP/1.0, so that an answer is no more than what comes until the connection e
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from dataclasses import dataclass
@@ -197,7 +198,9 @@ def _asked(
     connection = connect(engine)
     try:
         connection.settimeout(patience)
-        connection.sendall("\r\n".join([*lines, "\r\n"]).encode() + (body or b""))
+        # It may refuse before it has heard all, and says why.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall("\r\n".join([*lines, "\r\n"]).encode() + (body or b""))
     except BaseException:
         connection.close()
         raise

@@ -25,10 +25,10 @@ _NUMBERS: Final = re.compile(f'"{_NUMBER}([^"]*)"')
 
 @dataclass(frozen=True)
 class BindMount:
-    """A file or directory of the engine's machine in a container.
+    """A file or directory of the engine's machine in a container, or a volume.
 
     Attributes:
-        source: Where it is there.
+        source: Where it is there; the name of a volume, which has no slash.
         target: Where it is in the container.
         read_only: Whether the container may only read it.
     """
@@ -36,6 +36,11 @@ class BindMount:
     source: str
     target: str
     read_only: bool
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether it is a volume."""
+        return "/" not in self.source
 
 
 class Creation(Protocol):
@@ -139,7 +144,7 @@ class DockerCreation:
         settings = [*kept, *map("=".join, variables.items())]
         added = [
             {
-                "Type": "bind",
+                "Type": "volume" if mount.is_volume else "bind",
                 "Source": mount.source,
                 "Target": mount.target,
                 "ReadOnly": mount.read_only,
@@ -210,11 +215,22 @@ class LibpodCreation:
                 "options": ["rbind", "ro" if mount.read_only else "rw"],
             }
             for mount in mounts
+            if not mount.is_volume
+        ]
+        volumes = [
+            {
+                "Name": mount.source,
+                "Dest": mount.target,
+                "Options": ["ro" if mount.read_only else "rw"],
+            }
+            for mount in mounts
+            if mount.is_volume
         ]
         model = {
             **self._model,
             "env": {**self._settings, **variables},
             "mounts": [*self._mounts, *added],
+            "volumes": [*_field(self._model, "volumes", list), *volumes],
         }
         return _written({**model, "labels": {**self.labels, **labels}} if labels else model)
 

@@ -25,6 +25,7 @@ from hdocker._door.archive import Archive
 from hdocker._door.door import may_run
 from hdocker._door.fetching import OWNER, Prepared, fetch
 from hdocker._door.images import NotInjectedError
+from hdocker._inject.places import startup_of
 from hdocker._shim.main import OWN_LABEL, PLACE, is_in
 
 if TYPE_CHECKING:
@@ -159,8 +160,8 @@ class Earlier:
         """Put what measures into a container."""
         door = self._door
         self._require_to_be_ours(found)
-        (startup, *_), _, *pth = added.mounts_beside(found.targets, shares_volumes=False)
-        said = put_archive(door.engine, found.identity, "/", self._startup_archive(Path(startup)))
+        _, _, *pth = added.mounts_beside(found.targets, shares_volumes=False)
+        said = put_archive(door.engine, found.identity, "/", self._startup_archive(found))
         if not said.is_good:
             raise NotInjectedError(
                 f"container {found.name} ({found.image}) was there before the run, and what "
@@ -176,11 +177,11 @@ class Earlier:
             put_archive(door.engine, found.identity, directory, archive.content())
         self._prepared[found.identity] = prepared
 
-    def _startup_archive(self, startup: Path) -> bytes:
+    def _startup_archive(self, found: _Found) -> bytes:
         place = PLACE.lstrip("/")
         archive = Archive()
         archive.add_directory(os.path.dirname(place))  # noqa: PTH120 - of a container
-        archive.add_tree(place, startup)
+        archive.add_tree(place, startup_of(self._door.lasting, found.image_identity))
         archive.add_directory(f"{place}/{_NAME_OF_DATA}", is_open=True)
         archive.add_file(f"{place}/{_NAME_OF_DATA}/{RCFILE_NAME}", self._rcfile())
         archive.add_file(f"{place}/{OWNER}", self._door.sign.encode())

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 # In the place of ours in a container: which run has put it there.
 OWNER: Final = "owner"
-_DATA: Final = f"{PLACE}/data"
-_LARGEST: Final = 8 << 30  # bytes
+DATA: Final = f"{PLACE}/data"
+LARGEST: Final = 8 << 30  # bytes
 _MOST_FILES: Final = 100_000
 _PLAIN: Final = re.compile(r"[\w.-]{1,200}")
 
@@ -86,7 +86,7 @@ def fetch(door: Door, identity: str) -> Path | None:
     archive = door.earlier / f"{identity}.tar"
     scratch = archive.with_suffix(".part")
     with scratch.open("wb") as file:
-        said = fetch_archive(door.engine, identity, _DATA, file, _LARGEST)
+        said = fetch_archive(door.engine, identity, DATA, file, LARGEST)
     if said.is_good:
         scratch.replace(archive)
     else:
@@ -144,18 +144,32 @@ def _make_tidy(engine: str, container: Prepared) -> None:
     if _remove(engine, container):
         return
     for path in (*container.pth, PLACE):
-        directory, _, name = path.rpartition("/")
-        archive = Archive()
-        for file in _files_in(engine, container.identity, path):
-            if PurePosixPath(file).parts[:1] == (name,):
-                archive.add_file(file, b"")
-        put_archive(engine, container.identity, directory, archive.content())
+        empty_files(engine, container.identity, path)
+
+
+def empty_files(engine: str, container: str, path: str) -> None:
+    """Take out of files of a container what is in them.
+
+    Args:
+        engine: The path of the engine's socket.
+        container: The container's id.
+        path: A file, or a directory of files.
+
+    Raises:
+        OSError: The engine does not answer.
+    """
+    directory, _, name = path.rpartition("/")
+    archive = Archive()
+    for file in _files_in(engine, container, path):
+        if PurePosixPath(file).parts[:1] == (name,):
+            archive.add_file(file, b"")
+    put_archive(engine, container, directory, archive.content())
 
 
 def _files_in(engine: str, container: str, path: str) -> Iterator[str]:
     """List the files of a file or directory in a container, by their names in its archives."""
     with tempfile.TemporaryFile() as file:
-        if not fetch_archive(engine, container, path, file, _LARGEST).is_good:
+        if not fetch_archive(engine, container, path, file, LARGEST).is_good:
             return
         file.seek(0)
         with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=file) as archive:

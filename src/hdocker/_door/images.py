@@ -26,7 +26,8 @@ import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from hdocker._inject.injection import find_out_for_shims
 image, client, session, data_dir, memory = sys.argv[2:]
-print(find_out_for_shims(image, client, (), session=session, data_dir=data_dir, memory=memory))
+print(find_out_for_shims(image, client, (), session=session, data_dir=data_dir,
+                         memory=memory, by_volumes=True))
 """
 
 
@@ -79,21 +80,33 @@ class Images:
             raise NotInjectedError(self._reasons[identity])
 
     def _find_out(self, image: str, identity: str, memory: str) -> None:
-        door = self._door
-        if not door.client:
-            self._reasons[identity] = "there is no `docker` on PATH to look into it with"
-            return
-        import json  # noqa: PLC0415 - `_shim` keeps the path otherwise
+        self._reasons[identity] = find_out(self._door, image, memory)
 
-        path = json.dumps(settings(door.session)["path"])
-        words = [image, door.client, door.session, str(door.data_dir), memory]
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _FIND_OUT, path, *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        said = done.stdout if done.returncode == 0 else done.stderr
-        self._reasons[identity] = said.strip().rpartition("\n")[2]
+
+def find_out(door: Door, image: str, memory: str) -> str:
+    """Find out what containers of an image are given, and keep it.
+
+    Args:
+        door: The door.
+        image: The image, which is here.
+        memory: Where it is kept.
+
+    Returns:
+        Why the image's containers are not measured; nothing if they are.
+    """
+    if not door.client:
+        return "there is no `docker` on PATH to look into it with"
+    import json  # noqa: PLC0415 - `_shim` keeps the path otherwise
+
+    path = json.dumps(settings(door.session)["path"])
+    words = [image, door.client, door.session, str(door.data_dir), memory]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _FIND_OUT, path, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    said = done.stdout if done.returncode == 0 else done.stderr
+    return said.strip().rpartition("\n")[2]

@@ -26,6 +26,7 @@ from hdocker._door.compose_projects import tell_left_alone
 from hdocker._door.door import Door
 from hdocker._door.engine_address import socket_of
 from hdocker._door.fetching import bring_home
+from hdocker._door.keepers import bring_home_from_volumes
 from hdocker._door.outliving import let_outlive
 from hdocker._door.past import tell_what_went_past
 from hdocker._shim.install import measure_containers
@@ -85,6 +86,7 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
             tell_what_went_past(door, began, time.time())
         tell_left_alone(door)
         bring_home(door, began)
+        bring_home_from_volumes(door, began)
         let_outlive(door)
 
 

@@ -19,6 +19,7 @@ import select
 import signal
 import socket
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,7 @@ from hdocker._door.creation import BindMount, DockerCreation, Execution, reader_
 from hdocker._door.door import Door
 from hdocker._door.earlier import EXEC, Earlier, action_of
 from hdocker._door.images import Images, NotInjectedError
+from hdocker._door.keepers import copy_into
 from hdocker._door.labels import Marks
 from hdocker._door.outliving import mark_used
 from hdocker._door.peer import caller_of, process_of
@@ -113,6 +115,19 @@ def tell_end(status: int, words: Sequence[str]) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Change:
+    """What is asked of the engine instead of what the client asks for.
+
+    Attributes:
+        body: The body of the request.
+        copies: What is to be copied into the container that is created.
+    """
+
+    body: bytes
+    copies: tuple[BindMount, ...] = ()
+
+
 class _Proxy:
     """What all connections share."""
 
@@ -135,7 +150,7 @@ class _Proxy:
             with engine:
                 _Connection(self, client, engine).serve()
 
-    def changed(self, asked: Creation, client: int) -> bytes | None:
+    def changed(self, asked: Creation, client: int) -> Change | None:
         """Give the body of a creation that measures; None where it is left as it is.
 
         Args:
@@ -156,14 +171,19 @@ class _Proxy:
         added = self._images.added_to(asked.image)
         if added is None or not added.mounts:
             return None
-        mounts = added.mounts_beside(asked.targets, shares_volumes=asked.shares_volumes)
-        return asked.changed(
-            [BindMount(*mount) for mount in mounts],
+        beside = added.mounts_beside(asked.targets, shares_volumes=asked.shares_volumes)
+        mounts = [BindMount(*mount) for mount in beside]
+        # An engine that does not see this machine's files has volumes; what is a file is copied.
+        has_volumes = any(mount.is_volume for mount in mounts)
+        body = asked.changed(
+            [mount for mount in mounts if mount.is_volume or not has_volumes],
             added.variables_for(asked.image, variables, door.session, caller.told),
             self.marks.changed(asked.labels),
         )
+        copies = [mount for mount in mounts if has_volumes and not mount.is_volume]
+        return Change(body, tuple(copies))
 
-    def changed_execution(self, action: Action, asked: Execution, client: int) -> bytes | None:
+    def changed_execution(self, action: Action, asked: Execution, client: int) -> Change | None:
         """Give the body of a command's creation that measures; None where it is left as it is.
 
         Args:
@@ -180,7 +200,7 @@ class _Proxy:
         if self.has_ended or caller.wants_none:
             return None
         variables = self._earlier.variables_for(action, asked.variables, caller)
-        return asked.changed(variables) if variables else None
+        return Change(asked.changed(variables)) if variables else None
 
     def prepare(self, action: Action, client: int) -> None:
         """Do what has to be done before a container is started, ended or removed.
@@ -371,7 +391,7 @@ class _Connection:
         changed = self._changed(request, action, content)
         if self._has_gone():
             return False
-        answer = self._answer_to(original, request.with_body(changed) if changed else b"")
+        answer = self._answer_to(original, request, changed)
         if answer.status in _CREATED and action is None:
             self._proxy.remember(content, answer.content)
         self._answers.send(answer.raw)
@@ -400,20 +420,22 @@ class _Connection:
             if not self._receive():
                 return raw
 
-    def _answer_to(self, original: bytes, changed: bytes) -> _Answer:
+    def _answer_to(self, original: bytes, request: Request, change: Change | None) -> _Answer:
         """Ask for what measures, if there is something, and for what was asked for otherwise."""
-        engine = self._proxy.door.engine
-        if not changed:
-            return _asked(engine, original)
-        answer = _asked(engine, changed)
+        door = self._proxy.door
+        if change is None:
+            return _asked(door.engine, original)
+        answer = _asked(door.engine, request.with_body(change.body))
         if answer.status and answer.status < _REFUSED:
+            if change.copies:
+                copy_into(door.engine, answer.content, change.copies)
             return answer
-        refused, answer = answer, _asked(engine, original)
+        refused, answer = answer, _asked(door.engine, original)
         if answer.status in _CREATED:
             self._tell(f"the engine refused what measures it: {refused.told}")
         return answer
 
-    def _changed(self, request: Request, action: Action | None, content: bytes) -> bytes | None:
+    def _changed(self, request: Request, action: Action | None, content: bytes) -> Change | None:
         reader = reader_of(request.method, request.path)
         try:
             if action is not None:

@@ -71,7 +71,8 @@ def why_not_seen(engine: Engine) -> str:
     reasons = [f"it is at {address}"] if address else []
     reasons.append(
         "run the tests on the engine's own machine, or keep the project and TMPDIR in directories "
-        "that it has under the same names"
+        "that it has under the same names; what clients start under `hcov run` is measured "
+        "there all the same, by volumes of the engine"
     )
     if "selinux" in kept_out or _is_enforcing():
         reasons.append(

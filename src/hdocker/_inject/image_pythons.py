@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hdocker._engine.visibility import why_not_seen
 from hdocker._errors import CommandError, DataDirectoryError
+from hdocker._inject.volumes import USER
 from hdocker._shim.main import OWN_LABEL
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hdocker._engine.engine import Engine
+    from hdocker._inject.volumes import Volumes
 
 # What `--mount`, with its comma-separated fields, and a `.pth` take without quoting.
 _PLAIN_PATH: Final = re.compile(r"/[\w.+@/-]{1,4000}")
@@ -86,12 +88,16 @@ class Look:
         image: The image.
         startup: The startup directory for the image's containers, here.
         place: Where they have it.
+        volumes: The volumes that have it, where the engine does not see this machine's files.
+        data_dir: The data directory.
     """
 
     engine: Engine
     image: str
     startup: Path
     place: str
+    data_dir: Path
+    volumes: Volumes | None = None
 
     def find_pythons(self, config: Mapping[str, Any]) -> ImagePythons:
         """Find out which Pythons the image has, and compile the startup directory for each.
@@ -120,27 +126,39 @@ class Look:
             return ImagePythons(directories, python_path, interpreters)
         return ImagePythons((), python_path, ())
 
+    def carry(self) -> None:
+        """Have the engine have what is in the startup directory here.
+
+        Raises:
+            EngineError: It cannot be asked.
+        """
+        if self.volumes:
+            self.volumes.carry(self.startup, self.data_dir)
+
     def compile_again(self, interpreters: Sequence[Interpreter]) -> None:
         """Compile what has come into the startup directory since, for some of the Pythons.
 
         Raises:
             EngineError: The engine cannot be asked.
         """
+        self.carry()
         program = _program(self.place, *(each.path for each in interpreters))
         self._run([interpreters[0].path, "-I", "-c", program])
 
     def _run(self, command: Sequence[str]) -> dict[str, Any] | None:
         entrypoint, *arguments = command
+        # What it compiles has to be ours to remove.
+        user = USER if self.volumes else self.engine.own_user()
+        startup = self.volumes.startup if self.volumes else str(self.startup)
         try:
             said = self.engine.run(
                 "run",
                 "--rm",
                 *("--label", OWN_LABEL),
                 *("--network", "none"),
-                # What it compiles has to be ours to remove.
-                *("--user", self.engine.own_user()),
+                *("--user", user),
                 *("--env", "HCOVERAGE_SESSION=", "--env", "COVERAGE_PROCESS_START="),
-                *("--volume", f"{self.startup}:{self.place}"),
+                *("--volume", f"{startup}:{self.place}"),
                 *("--entrypoint", entrypoint),
                 self.image,
                 *arguments,

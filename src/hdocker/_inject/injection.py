@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hcoverage import CONTAINERS_VARIABLE, DATA_DIR_VARIABLE, LASTING, SESSION_VARIABLE
 from hdocker._engine.engine import Engine
 from hdocker._errors import (
+    DataDirectoryError,
     EngineError,
     EnginePermissionError,
     EngineUnreachableError,
@@ -61,7 +62,7 @@ class Mount:
     """A file or directory of this machine in a container.
 
     Attributes:
-        source: Where it is here.
+        source: Where it is here; the name of a volume where the engine sees nothing of here.
         target: Where it is in the container.
         read_only: Whether the container may only read it.
     """
@@ -145,6 +146,7 @@ def find_out_for_shims(
     session: str,
     data_dir: str,
     memory: str,
+    by_volumes: bool = False,
 ) -> str:
     """Find out what containers of an image are given, and keep it for the session's shims.
 
@@ -155,6 +157,7 @@ def find_out_for_shims(
         session: The session's startup directory.
         data_dir: The session's data directory.
         memory: Where it is kept.
+        by_volumes: Whether volumes may serve where the engine does not see this machine's files.
 
     Returns:
         Why the image's containers are not measured; nothing if they are, or if the client will
@@ -163,7 +166,12 @@ def find_out_for_shims(
     engine = Engine(Path(client).name, client=client, client_options=tuple(client_options))
     injection, reason = Injection(), ""
     try:
-        injection = _inject(image, engine, Path(session), Path(data_dir))
+        try:
+            injection = _inject(image, engine, Path(session), Path(data_dir))
+        except DataDirectoryError:
+            if not by_volumes:
+                raise
+            injection = _inject(image, engine, Path(session), Path(data_dir), by_volumes=True)
     except (EnginePermissionError, EngineUnreachableError, ImageNameError):
         return ""
     except EngineError as error:
@@ -173,11 +181,17 @@ def find_out_for_shims(
     return reason
 
 
-def _inject(image: str, engine: Engine, session: Path, data_dir: Path) -> Injection:
-    prepared = prepared_image(image, engine, session, data_dir)
+def _inject(
+    image: str, engine: Engine, session: Path, data_dir: Path, *, by_volumes: bool = False
+) -> Injection:
+    prepared = prepared_image(image, engine, session, data_dir, by_volumes=by_volumes)
     if not prepared.interpreters:
         return Injection()
-    return _injection(prepared, _lasting_name(session, data_dir))
+    if prepared.volumes:
+        startup, data = map(Path, prepared.volumes)
+    else:
+        startup, data = prepared.startup, _lasting_name(session, data_dir)
+    return _injection(prepared, startup, data)
 
 
 def _lasting_name(session: Path, data_dir: Path) -> Path:
@@ -189,7 +203,13 @@ def _lasting_name(session: Path, data_dir: Path) -> Path:
 
 
 def prepared_image(
-    image: str, engine: Engine, session: Path, data_dir: Path, *, fetch_all: bool = False
+    image: str,
+    engine: Engine,
+    session: Path,
+    data_dir: Path,
+    *,
+    fetch_all: bool = False,
+    by_volumes: bool = False,
 ) -> PreparedImage:
     """Make an image ready for the containers of a session; it is pulled if it is not here.
 
@@ -199,6 +219,7 @@ def prepared_image(
         session: The session's startup directory.
         data_dir: The session's data directory.
         fetch_all: As `prepare` takes it.
+        by_volumes: As `prepare` takes it.
 
     Raises:
         EngineError: As for `inject_into`.
@@ -212,10 +233,11 @@ def prepared_image(
         session=session,
         data_dir=data_dir,
         fetch_all=fetch_all,
+        by_volumes=by_volumes,
     )
 
 
-def _injection(prepared: PreparedImage, data_dir: Path) -> Injection:
+def _injection(prepared: PreparedImage, startup: Path, data_dir: Path) -> Injection:
     pth = prepared.startup.with_name(_PTH_NAME)
     if not pth.exists():
         _write(pth, _PTH)
@@ -223,7 +245,7 @@ def _injection(prepared: PreparedImage, data_dir: Path) -> Injection:
     path = [STARTUP_PLACE, *filter(None, [prepared.python_path])]
     return Injection(
         (
-            Mount(prepared.startup, STARTUP_PLACE),
+            Mount(startup, STARTUP_PLACE),
             Mount(data_dir, DATA_PLACE, read_only=False),
             *doors,
         ),

@@ -28,6 +28,8 @@ from hdocker._engine.visibility import require_visible
 from hdocker._errors import BundleError
 from hdocker._inject.coverage_bundle import coverage_bundle
 from hdocker._inject.image_pythons import Interpreter, Look
+from hdocker._inject.places import STARTUP, startup_of
+from hdocker._inject.volumes import Volumes
 from hdocker._shim.main import PLACE
 
 if TYPE_CHECKING:
@@ -41,7 +43,6 @@ _DATA_NAME: Final = "data"
 DATA_PLACE: Final = f"{PLACE}/{_DATA_NAME}"
 
 _OLDEST: Final = (3, 8)
-_STARTUP: Final = "startup"
 _FACTS: Final = "image.json"
 
 
@@ -54,12 +55,15 @@ class PreparedImage:
         site_directories: The directories in the image that Pythons read `.pth` files from.
         python_path: The image's own PYTHONPATH, or an empty string.
         interpreters: Its Pythons; empty where there is none that could be asked.
+        volumes: The names of the volumes for the startup and the data directory, where the engine
+            does not see this machine's files; otherwise none.
     """
 
     startup: Path
     site_directories: tuple[str, ...]
     python_path: str
     interpreters: tuple[Interpreter, ...]
+    volumes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ def prepare(
     session: Path,
     data_dir: Path,
     fetch_all: bool = False,
+    by_volumes: bool = False,
 ) -> PreparedImage:
     """Make an image ready for the containers of a session, or find it ready.
 
@@ -105,6 +110,7 @@ def prepare(
         data_dir: The data directory.
         fetch_all: Whether to fetch what any of its Pythons needs, and not what the one needs that
             it runs by itself. A Python that nobody runs is not worth waiting for.
+        by_volumes: Whether the engine is known not to see this machine's files.
 
     Raises:
         DataDirectoryError: The engine does not see this machine's files.
@@ -113,19 +119,24 @@ def prepare(
     private = session.parent / LASTING
     private.mkdir(exist_ok=True)
     private.chmod(0o755)
-    ready = private / f"image-{re.sub('[^0-9a-f]', '', identity)}"
+    ready = startup_of(private, identity).parent
     if not ready.is_dir():
         with tempfile.TemporaryDirectory(dir=private) as scratch:
             made = Path(scratch, "image")
             _make_readable(Path(scratch), made)
             startup = _copy_startup(session, made)
-            require_visible(engine, data_dir, startup)
-            look = Look(engine, image, startup, STARTUP_PLACE)
+            if by_volumes:
+                volumes = Volumes.make(engine, image, identity, session)
+            else:
+                volumes = None
+                require_visible(engine, data_dir, startup)
+            look = Look(engine, image, startup, STARTUP_PLACE, data_dir, volumes)
+            look.carry()
             pythons = look.find_pythons(config)
             notes = _Notes(data_dir, image)
             since = recorder_since(session)
             _serve(look, pythons.interpreters, since, notes, fetch_all=fetch_all)
-            _remember(made, pythons)
+            _remember(made, pythons, [volumes.startup, volumes.data] if volumes else [])
             try:
                 made.rename(ready)
             except OSError:
@@ -143,7 +154,7 @@ def _make_readable(*directories: Path) -> None:
 
 
 def _copy_startup(session: Path, directory: Path) -> Path:
-    startup = directory / _STARTUP
+    startup = directory / STARTUP
     copy_startup_directory(
         session,
         startup,
@@ -202,8 +213,8 @@ def _add_coverage(startup: Path, python: Interpreter, notes: _Notes, *, may_fetc
     return True
 
 
-def _remember(directory: Path, pythons: ImagePythons) -> None:
-    facts = json.dumps(dataclasses.asdict(pythons))
+def _remember(directory: Path, pythons: ImagePythons, volumes: Sequence[str]) -> None:
+    facts = json.dumps({**dataclasses.asdict(pythons), "volumes": volumes})
     (directory / _FACTS).write_text(facts, encoding="utf-8")
 
 
@@ -214,8 +225,9 @@ def _remembered(directory: Path) -> PreparedImage:
         for facts_of_one in facts["interpreters"]
     )
     return PreparedImage(
-        directory / _STARTUP,
+        directory / STARTUP,
         tuple(facts["site_directories"]),
         facts["python_path"],
         tuple(interpreters),
+        tuple(facts["volumes"]),
     )
