@@ -13,6 +13,7 @@ class Page(enum.StrEnum):
 
     # At the end of a run, or of a combine.
     CHANGED_SOURCE = "changed-source"
+    IMPORTED_BEFORE = "imported-before"
     LEFT_OVER = "left-over"
     NO_COMMON_FILE = "no-common-file"
     NOT_HERE = "not-here"

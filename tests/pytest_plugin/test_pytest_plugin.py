@@ -484,3 +484,43 @@ class TestBesidePytestCov:
         out = run(*self.COMMAND, "--hcov")
         assert "hcov: merged" in out
         assert "no-rcfile" not in out
+
+
+class TestImportedBefore:
+    """What pytest imports before a plugin can measure lacks what its import ran."""
+
+    TOLD: Final = "hcov: not measured: pytest imported lib.py before --hcov could begin"
+
+    @pytest.mark.parametrize("core", ["recorder", "coverage"])
+    @pytest.mark.parametrize("way", ["-p", "PYTEST_PLUGINS", "addopts"])
+    def test_it_is_told(self, way: str, core: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        options = ["-p", "lib"] if way == "-p" else []
+        if way == "PYTEST_PLUGINS":
+            monkeypatch.setenv(way, "lib")
+        if way == "addopts":
+            Path("pytest.ini").write_text("[pytest]\naddopts = -p lib\n")
+        monkeypatch.setenv("PYTHONPATH", ".")
+        said = run(*PYTEST, "--hcov", f"--hcov-core={core}", *options, "-k", "this_process")
+        assert f"{self.TOLD}, so what that import ran is missing: `hcov run -- pytest`" in said
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            pytest.param(["-k", "this_process"], id="only tests import it"),
+            pytest.param(["-p", "lib", "-k", "test_subprocess"], id="a subprocess has it whole"),
+            pytest.param(
+                ["-p", "lib", "-n", "1", "-k", "this_process"], id="a worker has it whole"
+            ),
+        ],
+    )
+    def test_where_nothing_is_missing_nothing_is_told(
+        self, options: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PYTHONPATH", ".")
+        assert "not measured" not in run(*PYTEST, "--hcov", *options)
+
+    def test_what_it_tells_to_type_has_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PYTHONPATH", ".")
+        said = run(*HCOV_RUN, *PYTEST, "-p", "lib", "-q")
+        assert "not measured" not in said
+        assert 1 in measured()["lib.py"]

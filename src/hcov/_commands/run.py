@@ -14,6 +14,7 @@ import hcoverage
 import hdocker
 from hcov._commands.child import NotStartedError, run_command
 from hcov._tell.formats import UNDER_THRESHOLD
+from hcov._tell.imported_before import tell_imported_before
 from hcov._tell.messages import message_of, tell
 from hcov._tell.origin_counts import counted_origins
 from hcov._tell.origins import report_origins
@@ -42,6 +43,7 @@ class Options:
 
     Attributes:
         contexts: Whether what runs is to be attributed to tests.
+        imported_before: Files of the modules that this process had imported before it was measured.
         result_name: What to call the data file, where its path means nothing to anybody.
         layout: The format of the printed report; None for the rcfile's own.
     """
@@ -56,6 +58,7 @@ class Options:
     containers: bool = True
     printed: bool = True
     contexts: bool = False
+    imported_before: tuple[str, ...] = ()
     result_name: str | None = None
     layout: str | None = None
 
@@ -224,6 +227,7 @@ def _report_all(
             printed=options.printed,
             quiet=options.quiet,
         )
+        tell_imported_before(options.imported_before, analysis, rcfile)
         report_origins(counted, page_directory=html, quiet=options.quiet)
         append_step_summary(analysis, counted, problems)
     return reported

@@ -248,6 +248,7 @@ def _read_options(config: pytest.Config) -> _run.Options:
     if fail_under is not None and not 0 <= fail_under <= 100:  # noqa: PLR2004 - percent
         raise usage_error(f"--hcov-fail-under: {fail_under:g} is not between 0 and 100")
     return _run.Options(
+        imported_before=_imported_files(),
         rcfile=_path(config, given.hcov_rcfile, "hcov_rcfile"),
         data_dir=_path(config, given.hcov_data_dir, "hcov_data_dir"),
         append=False,
@@ -259,6 +260,15 @@ def _read_options(config: pytest.Config) -> _run.Options:
         core=given.hcov_core or _ini(config, "hcov_core"),
         contexts=bool(given.hcov_context or _ini(config, "hcov_context")),
     )
+
+
+def _imported_files() -> tuple[str, ...]:
+    """Give the files of what is imported already.
+
+    pytest has loaded its plugins; a project that is one, or is imported by one, is among them.
+    """
+    files = (getattr(module, "__file__", None) for module in [*sys.modules.values()])
+    return tuple(file for file in files if isinstance(file, str) and file.endswith(".py"))
 
 
 def _refuse_reports_of_our_own(config: pytest.Config) -> None:

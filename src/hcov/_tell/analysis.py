@@ -50,12 +50,14 @@ class ReportedFile:
         name: What the reports call it.
         page: Its page in coverage.py's HTML report.
         statements: The lines that are the first of a statement, without the excluded ones.
+        missing: Those of them that did not run.
     """
 
     measured: str
     name: str
     page: str
     statements: frozenset[int]
+    missing: frozenset[int]
     _reporter: FileReporter
 
     def statements_in(self, lines: Iterable[int]) -> frozenset[int]:
@@ -238,6 +240,7 @@ def _reported(reporter: FileReporter, analysis: AnalysisOfFile) -> ReportedFile:
         name=name,
         page=f"{flat_rootname(name)}.html",
         statements=frozenset(analysis.statements),
+        missing=frozenset(analysis.missing),
         _reporter=reporter,
     )
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -24,7 +25,7 @@ from coverage.inorout import InOrOut, canonical_path
 from coverage.plugin_support import Plugins
 
 from hcoverage._errors import RcfileError
-from hcoverage._sources.roots import importing_from_here
+from hcoverage._sources.roots import importing_from_here, outside, own_packages, reportable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -171,6 +172,23 @@ class OfInterpreter:
             chooser.source_in_third_match = TreeMatcher(
                 chooser.source_in_third_paths, "source_in_third"
             )
+
+
+def counted(paths: Iterable[str], config: CoverageConfig) -> set[str]:
+    """Give those of some files here that count, and may be reported on.
+
+    Args:
+        paths: The files, absolute.
+        config: The rcfile's settings.
+
+    Raises:
+        RcfileError: They name a source that cannot be one.
+    """
+    choice = Choice(config)
+    ours = tuple(f"{directory}/" for directory in own_packages(config))
+    wanted = {path for path in paths if not path.startswith(ours) and choice.wants(path)}
+    here = Path.cwd()
+    return wanted - outside(wanted, reportable(config, here), here)
 
 
 def is_here(path: str) -> bool:
