@@ -60,8 +60,8 @@ _MARKS: "Final" = 3
 
 # CO_OPTIMIZED, see the `inspect` module: a function, which may run more than once.
 _FUNCTION: "Final" = 1
-# Kept events in code that is longer are looked up in a slower way.
-_FASTEST: "Final" = 1 << 14
+# Events at a larger offset are looked up in a slower way.
+_FASTEST: "Final" = 1 << 15
 # CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR, see the `inspect` module.
 _GENERATORS: "Final" = 0x20 | 0x80 | 0x200
 _VERSION: "Final" = sys.version_info[:2]
@@ -119,7 +119,10 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
     fails, line_fails = recorder.start_fails, recorder.line_fails
     regions, mark = recorder.regions, recorder.mark
     region_of = branches.region_of
-    codes_get, plain_get, usual = branches.codes.get, branches.plain.get, branches.usual
+    codes, plain, usual = branches.codes, branches.plain, branches.usual
+    codes_get, plain_get = codes.get, plain.get
+    going_on, settled, left = branches.going_on, branches.settled, branches.left
+    expect = branches.expect
     instructions_of = branches.instructions
     watch, set_local_events = branches.watch, monitoring.set_local_events
     watched: set[int] = _set()
@@ -200,46 +203,65 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
             if known is not None:
                 known.leaves(offset >> 1)
                 return disable
-            plain = plain_get(identity(code))
-            if plain is not None:
+            plain_code = plain_get(identity(code))
+            if plain_code is not None:
                 frame = find_frame().f_back
-                plain.leaves(offset >> 1, frame.f_lineno)
+                plain_code.leaves(offset >> 1, frame.f_lineno)
         except BaseException as error:  # noqa: BLE001
             return fails(error, disable)
         return disable
 
-    def exception_goes_on(code: "CodeType", offset: int, error: BaseException) -> None:
-        known = codes_get(identity(code))
-        if known is not None:
+    # An exception comes from where the head of its traceback says, if that was written in this
+    # frame and leads there. Else it goes on from an instruction that raises it again, of which
+    # there is an event before: from its place is known where it goes on.
+    def exception_goes_on(code: "CodeType", offset: int, _error: BaseException) -> None:
+        try:
+            if going_on[offset] is code:
+                return
+        except IndexError:
+            pass
+        known: Any = codes_get(identity(code)) or plain_get(identity(code))
+        if known is not None and offset not in known.passed:
             try:
-                frame = find_frame().f_back
-                known.reraised[frame] = (error, offset >> 1)
+                if known.goes_on(offset, find_frame().f_back):
+                    known.passed.add(offset)
+                    expect(going_on, offset, code)
             except BaseException as other:  # noqa: BLE001
                 fails(other, disable)
 
     def exception_is_handled(code: "CodeType", offset: int, error: BaseException) -> None:
-        known = codes_get(identity(code))
-        if known is None:
-            return
         try:
-            # As often: from where the head of its traceback says, unless it was raised again.
-            if not known.reraised and (traceback_of(error).tb_lasti, offset) in known.handled:
+            if settled[offset] is code:
                 return
-            frame = find_frame().f_back
-            known.handles(frame, offset, error)
-        except BaseException as other:  # noqa: BLE001
-            fails(other, disable)
+        except IndexError:
+            pass
+        known = codes_get(identity(code))
+        if known is not None:
+            try:
+                trace = traceback_of(error)
+                if trace is None or (last := trace.tb_lasti, offset) in known.handled:
+                    return
+                if known.handles(last, offset, error, find_frame().f_back):
+                    expect(settled, offset, code)
+            except BaseException as other:  # noqa: BLE001
+                fails(other, disable)
 
-    def exception_leaves(code: "CodeType", _offset: int, error: BaseException) -> None:
-        known: Any = codes_get(identity(code)) or plain_get(identity(code))
-        if known is None:
-            return
+    def exception_leaves(code: "CodeType", offset: int, error: BaseException) -> None:
         try:
-            frame = find_frame().f_back
-            if known.reraised or frame.f_lasti not in known.unwound:
-                known.unwinds(frame, error)
-        except BaseException as other:  # noqa: BLE001
-            fails(other, disable)
+            if left[offset] is code:
+                return
+        except IndexError:
+            pass
+        known: Any = codes_get(identity(code)) or plain_get(identity(code))
+        if known is not None:
+            try:
+                trace = traceback_of(error)
+                if trace is None or (last := trace.tb_lasti) in known.unwound:
+                    return
+                if known.unwinds(last, find_frame().f_back):
+                    expect(left, offset, code)
+            except BaseException as other:  # noqa: BLE001
+                fails(other, disable)
 
     callbacks = (
         (events.PY_START, code_starts),
@@ -349,7 +371,13 @@ class _Branches:
         self.pinned: list[CodeType] = []
         # At the destination of a branch that is kept, the code in which it went there before.
         self.usual: list[Optional[CodeType]] = []
-        self._usual_places: list[int] = []
+        # Where exceptions are raised again, the code in which that was seen; where they are
+        # handled, the code in which no more can be seen of it; and where an event says that one
+        # leaves the code, likewise. That last place may be any.
+        self.going_on: list[Optional[CodeType]] = []
+        self.settled: list[Optional[CodeType]] = []
+        self.left: list[Optional[CodeType]] = []
+        self._expected: list[tuple[list[Optional[CodeType]], int]] = []
         self._before: list[object] = []
         self.checksum: Callable[[bytes], int] = names["checksum"]
         self.find_frame: Callable[[], Any] = names["_frame_finder"]()
@@ -390,9 +418,9 @@ class _Branches:
         before, self._before = self._before, []
         for log in _list(self._logs.values()):
             log.begin_anew()
-        for place in self._usual_places:
-            self.usual[place] = None
-        self._usual_places.clear()
+        for places, offset in self._expected:
+            places[offset] = None
+        self._expected.clear()
         return before
 
     def begin_code(self, code: "CodeType") -> "Optional[object]":
@@ -412,13 +440,13 @@ class _Branches:
             known.context = contexts.number
         return self
 
-    def expect(self, place: int, code: "CodeType") -> None:
-        """Have no more told of branches in some code that go to a place."""
-        usual = self.usual
-        if place >= _len(usual):
-            usual.extend([None] * (2 * place + 1 - _len(usual)))
-        usual[place] = code
-        self._usual_places.append(place)
+    def expect(self, places: "list[Optional[CodeType]]", offset: int, code: "CodeType") -> None:
+        """Have an event at an offset, in some code, be answered at once from now on."""
+        if 0 <= offset < _FASTEST:
+            if offset >= _len(places):
+                places.extend([None] * (2 * offset + 1 - _len(places)))
+            places[offset] = code
+            self._expected.append((places, offset))
 
     def watch(self, code: "CodeType") -> None:
         """Have told what has to be known of a code object."""
@@ -566,9 +594,9 @@ class _Code:
         self._raised: set[tuple[int, int]] = _set()
         # By offsets, what need not be looked at again.
         self.handled: set[tuple[int, int]] = _set()
+        self.passed: set[int] = _set()
         self.unwound: set[int] = _set()
-        # What goes on through its frames, and from where.
-        self.reraised: dict[FrameType, tuple[BaseException, int]] = {}
+        self._is_generator = bool(code.co_flags & _GENERATORS)
 
     def make_room(self) -> "Marks":
         """Make room for marks where there is none yet.
@@ -594,6 +622,7 @@ class _Code:
         self._kept = _set()
         self._raised = _set()
         self.handled = _set()
+        self.passed = _set()
         self.unwound = _set()
         return before
 
@@ -645,42 +674,80 @@ class _Code:
         ways = _sum(
             [flow.operations[each] in flow.opcodes.branches for each in flow.entries.get(way, ())]
         )
-        if ways + (way == following) == 1 and way < _FASTEST:
-            self._branches.expect(2 * way, self._code)
+        if ways + (way == following) == 1:
+            self._branches.expect(self._branches.usual, 2 * way, self._code)
         self._kept.add((place, way))
         return True
 
-    def handles(self, frame: "FrameType", offset: int, error: BaseException) -> None:
-        """An exception is handled here."""
-        handler = offset >> 1
-        raised = self._reraised_at(frame, error)
-        if raised is None:
-            last = _traceback_of(error).tb_lasti  # its head is of this frame
-            raised = last >> 1
-            flow = self._flow
-            if flow.operations[handler] != flow.opcodes.end_async_for:
-                self._note(raised, handler)
-                self.handled.add((last, offset))
-            elif _is_subclass(_type(error), _end_of_iteration):
-                self._note(raised, handler)
-            # Else it goes on from there, of which there is another event.
-        else:
+    def goes_on(self, offset: int, frame: "FrameType") -> bool:
+        """An instruction raises an exception again, which goes on from there.
+
+        Returns:
+            Whether there is no more to say of it.
+        """
+        place = offset >> 1
+        handler = self._flow.handler_of(place)
+        # It may be where the exception was first, and that is an end or not.
+        if handler != _OUTSIDE or self._is_return(frame.f_lasti):
+            self._note(place, handler)
+        return (place, handler) in self._raised
+
+    def handles(self, last: int, offset: int, error: BaseException, frame: "FrameType") -> bool:
+        """An exception that was perhaps raised in this frame is handled here.
+
+        Args:
+            last: Where, if it was.
+            offset: Of its handler.
+            error: The exception.
+            frame: The frame.
+
+        Returns:
+            Whether there is no more to say of exceptions that are handled here.
+        """
+        handler, raised = offset >> 1, last >> 1
+        flow = self._flow
+        is_end = flow.operations[handler] == flow.opcodes.end_async_for
+        if flow.handler_of(raised) != handler:
+            self.handled.add((last, offset))
+        elif frame.f_lasti == last and not is_end:
             self._note(raised, handler)
+            self.handled.add((last, offset))
+            return self._is_settled(handler)
+        elif frame.f_lasti == last and _is_subclass(_type(error), _end_of_iteration):
+            self._note(raised, handler)
+        # Else it goes on from the end of the loop, of which there is another event; or somebody has
+        # given the exception another traceback.
+        return False
 
-    def unwinds(self, frame: "FrameType", error: BaseException) -> None:
-        """An exception leaves the code."""
-        last = frame.f_lasti
-        raised = self._reraised_at(frame, error)
-        is_return = self._branches.is_return(self._flow.operations, last >> 1)
-        if raised is None:
-            raised = last >> 1
+    def unwinds(self, last: int, frame: "FrameType") -> bool:
+        """An exception that was perhaps raised in this frame leaves it.
+
+        Args:
+            last: Where, if it was.
+            frame: The frame.
+
+        Returns:
+            Whether there is no more to say of exceptions that leave the code.
+        """
+        raised = last >> 1
+        if self._flow.handler_of(raised) != _OUTSIDE:
             self.unwound.add(last)
-        if is_return:
-            self._note(raised, _OUTSIDE)
+        elif frame.f_lasti == last:
+            if self._is_return(last):
+                self._note(raised, _OUTSIDE)
+            self.unwound.add(last)
+            return not self._is_generator and self._is_settled(_OUTSIDE)
+        return False
 
-    def _reraised_at(self, frame: "FrameType", error: BaseException) -> "Optional[int]":
-        found = self.reraised.pop(frame, None)
-        return found[1] if found is not None and found[0] is error else None
+    def _is_return(self, last: int) -> bool:
+        return self._branches.is_return(self._flow.operations, last >> 1)
+
+    def _is_settled(self, handler: int) -> bool:
+        """Whether exceptions were seen from all lines from where one can come to a handler."""
+        lines = self._flow.lines
+        seen = {lines[raised] for raised, where in self._raised if where == handler}
+        seen.discard(None)
+        return bool(self._flow.raising_lines(handler) <= seen)
 
     def _note(self, raised: int, where: int) -> None:
         if (raised, where) in self._raised:
@@ -701,19 +768,20 @@ class _Code:
 class _PlainCode:
     """A code object without branches: only how it ends matters."""
 
-    __slots__ = ("_branches", "_code", "_ends", "context", "reraised", "unwound")
+    __slots__ = ("_branches", "_code", "_ends", "context", "passed", "unwound")
 
     def __init__(self, branches: "_Branches", code: "CodeType") -> None:
         self._branches = branches
         self._code = code
         self._ends: set[int] = _set()
         self.context = 0
+        self.passed: set[int] = _set()
         self.unwound: set[int] = _set()
-        self.reraised = ()
 
     def begin_anew(self) -> None:
         """Forget what was seen."""
         self._ends = _set()
+        self.passed = _set()
         self.unwound = _set()
 
     def leaves(self, place: int, line: "Optional[int]") -> None:
@@ -737,14 +805,31 @@ class _PlainCode:
         except BaseException as error:  # noqa: BLE001
             self._branches.recorder.writer.note_loss(error)
 
-    def unwinds(self, frame: "FrameType", _error: BaseException) -> None:
-        """An exception leaves it."""
-        place = frame.f_lasti >> 1
+    def goes_on(self, _offset: int, frame: "FrameType") -> bool:
+        """An exception is raised again and leaves it."""
+        return self.unwinds(frame.f_lasti, frame)
+
+    def unwinds(self, last: int, frame: "FrameType") -> bool:
+        """An exception that was perhaps raised in this frame leaves it.
+
+        Args:
+            last: Where, if it was.
+            frame: The frame.
+
+        Returns:
+            Whether there is no more to say of exceptions that leave the code.
+        """
+        if frame.f_lasti != last:
+            return False
+        place, line = last >> 1, frame.f_lineno
         operations = self._code.co_code[::2]
-        has_begun = operations[place] != self._branches.opcodes.resume
-        if has_begun and self._branches.is_return(operations, place):
-            self.leaves(place, frame.f_lineno)
-        self.unwound.add(frame.f_lasti)
+        resume = self._branches.opcodes.resume
+        if operations[place] != resume and self._branches.is_return(operations, place):
+            self.leaves(place, line)
+        self.unwound.add(last)
+        begins = 2 * operations.find(resume)
+        lines = {each for start, _, each in self._code.co_lines() if start > begins}
+        return lines == {line} and place in self._ends
 
 
 class _StrangeBranchError(Exception):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _enumerate: "Final" = enumerate
 _frozenset: "Final" = frozenset
 _len: "Final" = len
+_range: "Final" = range
 _set: "Final" = set
 
 _NUMBERS_OF_A_HANDLER: "Final" = 4  # start, length, target, depth
@@ -133,9 +134,13 @@ OPCODES: "Final" = {
 """By version: of those whose branches are recorded in this way."""
 
 
-def handlers_of(table: bytes) -> "set[int]":
-    """Where the handlers of exceptions are, by ``co_exceptiontable``."""
-    found: set[int] = _set()
+def handlers_of(table: bytes) -> "list[tuple[int, int, int]]":
+    """Where exceptions are handled: ``co_exceptiontable``.
+
+    Returns:
+        Of each range of instructions its start, its end and the handler.
+    """
+    found: list[tuple[int, int, int]] = []
     numbers: list[int] = []
     number = 0
     for byte in table:
@@ -144,7 +149,7 @@ def handlers_of(table: bytes) -> "set[int]":
             numbers.append(number)
             number = 0
             if _len(numbers) == _NUMBERS_OF_A_HANDLER:
-                found.add(numbers[2])
+                found.append((numbers[0], numbers[0] + numbers[1], numbers[2]))
                 numbers = []
     return found
 
@@ -157,7 +162,7 @@ class Flow:
         opcodes: Opcodes,
         content: bytes,
         lines: "Sequence[int | None]",
-        handlers: "set[int]",
+        handlers: "list[tuple[int, int, int]]",
         *,
         by_instruction: bool,
     ) -> None:
@@ -167,7 +172,7 @@ class Flow:
             opcodes: Those of its version.
             content: Its ``co_code``.
             lines: The line of each code unit.
-            handlers: Where exceptions are handled.
+            handlers: Where exceptions are handled, as `handlers_of` gives it.
             by_instruction: Whether its lines are told by instructions, and not by LINE events.
         """
         self.opcodes = opcodes
@@ -175,7 +180,8 @@ class Flow:
         self.count = count = _len(operations)
         self.lines = lines
         self._by_instruction = by_instruction
-        self._handlers = handlers
+        self._protected = handlers
+        self._handlers = {handler for _, _, handler in handlers}
         self.targets: dict[int, int] = {}
         self.entries: dict[int, list[int]] = {}
         self._sources: dict[int, set[int]] = {}
@@ -306,6 +312,31 @@ class Flow:
             if ends and self._is_untold(place, target):
                 found.append(place)
         return found
+
+    def handler_of(self, place: int) -> int:
+        """Where an exception from an instruction is handled; -1 where nowhere here."""
+        for start, end, handler in self._protected:
+            if start <= place < end:
+                return handler
+        return -1
+
+    def raising_lines(self, handler: int) -> "set[int | None]":
+        """The lines of instructions that may raise what is handled somewhere.
+
+        Args:
+            handler: That place; or a negative number for what is handled nowhere here.
+        """
+        lines, operations, opcodes = self.lines, self.operations, self.opcodes
+        if handler < 0:
+            places = _set(_range(operations.find(opcodes.resume) + 1, self.count))
+            for start, end, _ in self._protected:
+                places.difference_update(_range(start, end))
+        else:
+            places = _set()
+            for start, end, each in self._protected:
+                if each == handler:
+                    places.update(_range(start, end))
+        return {lines[place] for place in places if operations[place] not in (0, opcodes.reraise)}
 
     def _branching_lines(self) -> "set[int | None]":
         """The lines that coverage.py may know more than one way on from.

@@ -648,6 +648,126 @@ CONSTRUCTS: Final = {
         if x: pass
         b = 1
     """,
+    "raise_in_turns": """
+        def g(k):
+            if k == 1: raise KeyError
+            if k == 2:
+                raise OSError
+            return {}[k]
+        for k in (0, 0, 1, 1, 2, 2, 0) * (1 + y):
+            try:
+                g(k + x)
+                if y: g(3)
+                [][k]
+            except (KeyError,
+                    IndexError):
+                a = 1
+            except OSError:
+                if y: b = 1
+    """,
+    "raise_again_elsewhere": """
+        def again(): raise
+        def last(k):
+            if k:
+                raise
+            a = 1
+        def g(k):
+            try:
+                {}[k]
+            except KeyError:
+                if k % 4 == 0: again()
+                if k % 4 == 1: raise
+                last(x)
+            finally:
+                if y: c = 1
+        for k in range(9):
+            try: g(k)
+            except KeyError:
+                b = 1
+    """,
+    "raise_far": """
+        def g(n):
+            if n:
+                g(n - 1)
+            else:
+                raise ValueError
+            c = 1
+        for k in range(4):
+            try: g(k)
+            except ValueError: a = 1
+            try:
+                g(k); a = 2
+                if x: a = 3
+            except ValueError: pass
+        g(y)
+    """,
+    "raise_same": """
+        error = ValueError()
+        def g(k):
+            try:
+                if k % 3 == 0: raise error
+                if k % 3 == 1:
+                    raise error
+                if x: raise error
+            except KeyError: pass
+            finally:
+                if y: a = 1
+        for k in range(9):
+            try: g(k)
+            except ValueError as e: e.__traceback__ = None
+    """,
+    "throw": """
+        def g(n):
+            if n: yield 1
+            try:
+                yield 2
+            finally:
+                if y: a = 1
+            yield 3
+        for k in range(12):
+            each = g(k % 2 * x)
+            try:
+                for _ in range(k % 4): next(each)
+                each.throw(ValueError)
+            except (ValueError, StopIteration):
+                if y: b = 1
+    """,
+    "with_error": """
+        class M:
+            def __enter__(self): pass
+            def __exit__(self, kind, error, trace):
+                if error: error.__traceback__ = None if x else trace
+                return y
+        def g(): raise ValueError
+        def f(k):
+            with M():
+                if k: g()
+                {}[k]
+            if x: a = 1
+        for k in (0, 0, 1, 1, 0):
+            try: f(k)
+            except (ValueError, KeyError): pass
+            with M(), M(): g()
+        b = 1
+    """,
+    "raise_async": """
+        async def g(k):
+            if k == 1: raise ValueError
+            if k > 1:
+                {}[k]
+        async def f(k):
+            try:
+                await g(k)
+            except KeyError:
+                if x: raise
+            a = 1
+        for k in (0, 1, 1, 2, 2, 0):
+            try: f(k).send(None)
+            except StopIteration: pass
+            except ValueError:
+                if y: b = 1
+            except KeyError: b = 1
+    """,
     "finally_ret": """
         for i in range(2):
             try:
