@@ -95,7 +95,6 @@ if TYPE_CHECKING:
         CombineResult as CombineResult,
         OtherVersion as OtherVersion,
         RecordedProcess as RecordedProcess,
-        SetAside as SetAside,
     )
     from hcoverage._result.set_algebra import (
         Measured as Measured,
@@ -178,6 +177,9 @@ if TYPE_CHECKING:
         FoundTree as FoundTree,
         UnmappedSource as UnmappedSource,
     )
+    from hcoverage._untrusted.set_aside import (
+        SetAside as SetAside,
+    )
     from hcoverage._watch.detached import (
         DetachedWatch as DetachedWatch,
     )
@@ -235,7 +237,6 @@ _NAMES: Final = {
         "CombineResult",
         "OtherVersion",
         "RecordedProcess",
-        "SetAside",
     ),
     "_session.commands": ("combine_commands", "coverage_subprocess_commands"),
     "_session.context_file": ("read_context",),
@@ -254,6 +255,7 @@ _NAMES: Final = {
     ),
     "_sources.choice": ("counted",),
     "_sources.finder": ("FoundTree", "UnmappedSource"),
+    "_untrusted.set_aside": ("SetAside",),
     "_watch.detached": ("DetachedWatch",),
     "_errors": (
         "CombineError",

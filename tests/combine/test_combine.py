@@ -64,7 +64,6 @@ class TestMerging:
         assert result.data_file == project / ".coverage"
         assert set(result.merged) == {here, there}
         assert result.set_aside == ()
-        assert result.hosts == ("0123456789ab", "myhost")
 
     def test_says_what_coverage_combine_says(self, project: Path, data: Path) -> None:
         (project / "sub").mkdir()

@@ -212,11 +212,9 @@ def test_an_unreadable_file_says_how_to_take_it_over(data: Path) -> None:
     if os.geteuid() == 0:
         # Root reads everything, so it takes somebody else to see it.
         program = (
-            "import os, sys; from hcoverage._read.data_file_batch import reason\n"
-            "from hcoverage._untrusted.database import open_untrusted\n"
+            "import os; from hcoverage._read.data_file_batch import read_batch\n"
             "fd = os.open('coverage_data', os.O_RDONLY); os.fchdir(fd); os.setuid(65534)\n"
-            "try: open_untrusted('.coverage.h.pid2.Xb')\n"
-            "except OSError as error: print(reason(error))\n"
+            "print(read_batch(['.coverage.h.pid2.Xb']).refused[0].reason)\n"
         )
         done = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -24,7 +24,7 @@ from tests.inside.recorder.test_recordings_merge import arcs_record, segment
 import hcoverage
 from hcoverage._read.recording_files import read_segment
 from hcoverage._read.recording_format import RecordingError
-from hcoverage._untrusted.database import open_untrusted
+from hcoverage._untrusted.database import confined, load, refuse_excess
 from hcoverage._untrusted.file import UntrustedDataError
 
 if TYPE_CHECKING:
@@ -400,10 +400,21 @@ def test_a_recording_of_more_sources_than_can_be_right_does_not_cost_the_others(
 def test_a_data_file_beyond_all_bounds_is_refused(data: Path, statement: str, what: str) -> None:
     bad = changed(context_file(data / BAD_NAME), statement)
     with pytest.raises(UntrustedDataError, match=rf"it has \d+ {what}.* more than can be right"):
-        open_untrusted(bad)
+        opened(bad)
     data_file(data / ".coverage.h.pid1.Xa", "/app/one.py")
     (item,) = hcoverage.combine([data]).set_aside
     assert item.path == bad
+
+
+def opened(file: Path) -> sqlite3.Connection:
+    database = confined()
+    try:
+        load(database, file.read_bytes())
+        refuse_excess(database)
+    except UntrustedDataError:
+        database.close()
+        raise
+    return database
 
 
 @pytest.mark.parametrize("number", ["1.5", "1e-300", "'one'", "x'31'", "NULL", "9e999"])
@@ -416,7 +427,7 @@ def test_arcs_that_are_no_whole_numbers_are_refused(data: Path, arc: str, number
     assert item.path.name == BAD_NAME
     assert "values of the wrong type" in item.reason
     with pytest.raises(UntrustedDataError, match="values of the wrong type"):
-        open_untrusted(data / BAD_NAME)
+        opened(data / BAD_NAME)
 
 
 def context_file(path: Path) -> Path:
@@ -477,7 +488,7 @@ def test_a_forged_schema_is_set_aside_and_does_nothing(data: Path, kind: str) ->
     ],
 )
 def test_the_connection_can_do_nothing_but_read(data: Path, statement: str) -> None:
-    database = open_untrusted(data_file(data / BAD_NAME, "/app/one.py"))
+    database = opened(data_file(data / BAD_NAME, "/app/one.py"))
     try:
         assert database.execute("SELECT path FROM file").fetchall() == [("/app/one.py",)]
         with pytest.raises(sqlite3.Error):
@@ -490,7 +501,7 @@ def test_a_journal_beside_a_data_file_is_not_played_back(data: Path) -> None:
     file = data_file(data / BAD_NAME, "/app/one.py")
     journal = data / f"{BAD_NAME}-journal"
     journal.write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + bytes(4096))
-    open_untrusted(file).close()
+    opened(file).close()
     assert journal.exists()
 
 
@@ -560,7 +571,7 @@ def test_a_mutated_data_file_is_read_or_refused(data: Path, seed: int) -> None:
         data_file(data / "whole", "/app/one.py", "/app/two.py")
     file.write_bytes(mutated((data / "whole").read_bytes(), seed))
     try:
-        database = open_untrusted(file)
+        database = opened(file)
     except UntrustedDataError:
         return
     try:

@@ -27,7 +27,7 @@ from tests.inject.waiting_app import (
 
 import hcoverage
 import hdocker
-from hcoverage._read.recording_files import read_directory
+from hcoverage._read.recording_files import read_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -120,7 +120,7 @@ def test_what_podman_exec_starts_is_measured_and_knows_its_container(
     container = said(*base(image), "--detach", image, "sleep", "600")
     assert said("podman", "exec", container, "python3", "app.py") == (OWN + "up\n").strip()
     said("podman", "rm", "--force", "--time", "0", container)
-    (recording,) = read_directory(session.data_dir).recordings
+    (recording,) = read_files(session.data_dir.iterdir()).recordings
     assert recording.process.container == container
     assert measured(session) == RAN
 
@@ -144,7 +144,7 @@ def test_podman_run_itself_is_measured_under_hcov_run(
             theirs.stderr,
         )
         assert ours.returncode == 0, ours.stderr
-    assert len(read_directory(session.data_dir).recordings) == 2
+    assert len(read_files(session.data_dir.iterdir()).recordings) == 2
     assert measured(session) == RAN
 
 

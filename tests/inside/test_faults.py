@@ -26,7 +26,7 @@ import pytest
 from coverage.exceptions import CoverageException
 
 import hcoverage
-from hcoverage._read.recording_files import read_directory
+from hcoverage._read.recording_files import read_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -149,7 +149,7 @@ def _recorded_lines(place: Path) -> set[str]:
         return set()
     return {
         f"{Path(source.path).name}:{line}"
-        for recording in read_directory(place).recordings
+        for recording in read_files(place.iterdir()).recordings
         for source in recording.sources
         for line in source.lines
     }

@@ -49,7 +49,6 @@ def add_to_data(
     recordings: Iterable[Recording],
     data: CoverageData,
     config: CoverageConfig,
-    local_path: Callable[[str], str] = lambda path: path,
     *,
     known: Mapping[str, Known] | None = None,
     choice: Choice | None = None,
@@ -62,8 +61,6 @@ def add_to_data(
         data: Where to; the paths in it are absolute.
         config: The rcfile, as coverage.py reads it. Its ``source``, ``source_pkgs``, ``include``
             and ``omit`` decide what is added.
-        local_path: Says where the source of a recorded path is on this machine. A source that is
-            there, and is not what ran, is left out.
         known: What sources were when the run began, by their paths.
         choice: What counts by `config`, where that is known already.
         is_here: Tells of a recording whether its interpreter is on this machine.
@@ -75,7 +72,7 @@ def add_to_data(
         RcfileError: The configuration names a source that is no directory.
     """
     branch = config.branch
-    wanted = _Wanted(choice or Choice(config), Sources(local_path, known or {}), is_here)
+    wanted = _Wanted(choice or Choice(config), Sources(known or {}), is_here)
     recordings = list(recordings)
     left_out = [each for each in recordings if branch and not each.process.branch]
     if len(left_out) < len(recordings):

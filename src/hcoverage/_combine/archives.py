@@ -22,8 +22,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, cast
 
 from hcoverage._data_directory.directory import is_data_file_name, is_note, is_recording
-from hcoverage._result.outcome import SetAside
 from hcoverage._untrusted.file import LARGEST, UntrustedDataError, open_regular
+from hcoverage._untrusted.set_aside import SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

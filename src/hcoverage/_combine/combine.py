@@ -29,17 +29,18 @@ from hcoverage._data_directory.directory import (
     source_notes,
 )
 from hcoverage._errors import CombineError, NoDataError, RcfileError
-from hcoverage._read.data_file_batch import Batch, ReadFile, Refusal, read_batch
+from hcoverage._read.data_file_batch import Batch, ReadFile, read_batch
 from hcoverage._read.origins import NOT_KNOWN, Origins, origins_here
 from hcoverage._read.part import Kind, Part
 from hcoverage._read.worker_pool import default_executor, run_batches
-from hcoverage._result.outcome import CombineResult, OtherVersion, RecordedData, SetAside
+from hcoverage._result.outcome import CombineResult, OtherVersion, RecordedData
 from hcoverage._result.target import held
 from hcoverage._settings.rcfile import as_rcfile
 from hcoverage._sources.finder import Ran, SourceFinder
 from hcoverage._sources.paths_suggestion import suggest_paths
 from hcoverage._sources.roots import of_unknown_plugins, outside, reportable, roots
 from hcoverage._untrusted.file import stamp
+from hcoverage._untrusted.set_aside import SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -364,15 +365,17 @@ def _read_data_files(
         for found in run_batches(read, files, reader.executor, _note_lost(batch.refused)):
             batch.add(found)
             reader.progress(len(found.files) + len(found.refused))
-        unfinished = any(_is_being_written(Path(refusal.path)) for refusal in batch.refused)
+        unfinished = any(_is_being_written(refusal.path) for refusal in batch.refused)
         if not unfinished or time.monotonic() > patience_ends:
             return batch
         time.sleep(_INTERVAL)
         listed = _listed(sources)
 
 
-def _note_lost(refused: list[Refusal]) -> Callable[[str], None]:
-    return lambda path: refused.append(Refusal(path, "reading it ends the process that does"))
+def _note_lost(refused: list[SetAside]) -> Callable[[str], None]:
+    return lambda path: refused.append(
+        SetAside(Path(path), "reading it ends the process that does")
+    )
 
 
 def _existing(target: Target) -> Batch | None:
@@ -536,12 +539,8 @@ def _fitting(batch: Batch, kind: Kind) -> tuple[list[ReadFile], list[SetAside]]:
     fitting = [file for file in ordered if file.kind in (kind, Kind.NOTHING)]
     odd = [file for file in ordered if file.kind not in (kind, Kind.NOTHING)]
     names = [os.path.basename(file.path) for file in fitting if file.kind is kind]  # noqa: PTH119
-    refused = [_aside(refusal) for refusal in sorted(batch.refused, key=lambda each: each.path)]
+    refused = sorted(batch.refused, key=lambda each: each.path)
     return fitting, [*refused, *(SetAside(Path(file.path), why_odd(file, names)) for file in odd)]
-
-
-def _aside(refusal: Refusal) -> SetAside:
-    return SetAside(Path(refusal.path), refusal.reason)
 
 
 def _outlived(batch: Batch, files: list[ReadFile]) -> set[Path]:
@@ -550,7 +549,7 @@ def _outlived(batch: Batch, files: list[ReadFile]) -> set[Path]:
     `_inside.autosave` removes its own file when coverage.py has saved, so where both are there the
     process was ended in between; and all that it did not lose is in the file that is whole.
     """
-    cut_short = [Path(refusal.path) for refusal in batch.refused if refusal.is_cut_short]
+    cut_short = [refusal.path for refusal in batch.refused if refusal.is_cut_short]
     if not cut_short:
         return set()
     whole = {_process(Path(file.path)) for file in files}
@@ -581,9 +580,8 @@ def _without_conflicts(
         return files, batch.parts, []
     wrong = {file.path for file, _ in conflicts}
     again = read_batch([file.path for file in files if file.path not in wrong], origins)
-    refused = [_aside(refusal) for refusal in again.refused]
     conflicting = [SetAside(Path(file.path), why) for file, why in conflicts]
-    return again.files, again.parts, [*conflicting, *refused]
+    return again.files, again.parts, [*conflicting, *again.refused]
 
 
 def _set_all_aside(recorded: RecordedData, kind: Kind) -> RecordedData:

@@ -23,7 +23,7 @@ from hcoverage._errors import NoInputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from hcoverage._result.outcome import SetAside
+    from hcoverage._untrusted.set_aside import SetAside
 
 
 @dataclasses.dataclass

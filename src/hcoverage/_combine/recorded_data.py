@@ -22,14 +22,15 @@ from hcoverage._read.recording_batch import (
     read_batch,
     this_machine,
 )
-from hcoverage._read.recording_files import Recording, Unreadable, read_files
+from hcoverage._read.recording_files import Recording, read_files
 from hcoverage._read.recording_format import ProcessIdentity, Segment, SourceLines
 from hcoverage._read.worker_pool import run_batches
 from hcoverage._result.merged import PathMap
-from hcoverage._result.outcome import OtherVersion, RecordedData, RecordedProcess, SetAside
+from hcoverage._result.outcome import OtherVersion, RecordedData, RecordedProcess
 from hcoverage._sources.choice import installed_places
 from hcoverage._sources.finder import Ran
 from hcoverage._sources.identity import size_and_checksum, with_checksum
+from hcoverage._untrusted.set_aside import SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -129,7 +130,7 @@ def _read(
 
     def lost(file: str) -> None:
         reason = "reading it ends the process that does"
-        found.unreadable.append(Unreadable(Path(file), reason))
+        found.unreadable.append(SetAside(Path(file), reason))
 
     for batch in run_batches(read, [str(file) for file in files], executor, lost):
         progress(len(batch.parts) + len(batch.unreadable) + len(batch.empty))
@@ -229,8 +230,7 @@ def _other_versions(
 
 
 def _set_aside(found: Recorded, used: set[GroupKey]) -> Iterator[SetAside]:
-    for unreadable in found.unreadable:
-        yield SetAside(unreadable.file, unreadable.reason)
+    yield from found.unreadable
     for part in found.parts:
         if part.key not in used:
             yield SetAside(Path(part.file), "it has line data, but the rcfile wants branches")

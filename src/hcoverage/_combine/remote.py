@@ -15,8 +15,8 @@ from typing import Any, Final
 from hcoverage._combine.archives import is_archive
 from hcoverage._data_directory.directory import is_data_file_name, is_recording
 from hcoverage._errors import CombineError, MissingExtraError, NoInputError
-from hcoverage._result.outcome import SetAside
 from hcoverage._untrusted.file import LARGEST, UntrustedDataError
+from hcoverage._untrusted.set_aside import SetAside
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _MOST_FILES: Final = 100_000

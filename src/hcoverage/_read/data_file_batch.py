@@ -16,6 +16,7 @@ import dataclasses
 import hashlib
 import json
 import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from hcoverage._read.origins import label
@@ -30,6 +31,7 @@ from hcoverage._untrusted.database import (
     refuse_excess,
 )
 from hcoverage._untrusted.file import CutShortError, Stamp, UntrustedDataError, read_regular
+from hcoverage._untrusted.set_aside import SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,21 +79,6 @@ class ReadFile:
     has_origins: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Refusal:
-    """A file that could not be read.
-
-    Attributes:
-        path: The file.
-        reason: Why, in words for a person.
-        is_cut_short: Whether its process was ended while it wrote it.
-    """
-
-    path: str
-    reason: str
-    is_cut_short: bool = False
-
-
 @dataclasses.dataclass
 class Batch:
     """What came of reading some data files.
@@ -104,7 +91,7 @@ class Batch:
 
     parts: dict[Kind, Part] = dataclasses.field(default_factory=dict)
     files: list[ReadFile] = dataclasses.field(default_factory=list)
-    refused: list[Refusal] = dataclasses.field(default_factory=list)
+    refused: list[SetAside] = dataclasses.field(default_factory=list)
 
     def add(self, other: Batch) -> None:
         """Add what came of other files."""
@@ -153,7 +140,7 @@ def read_batch(
                     digest = digest_of_data(content, end)
             except (UntrustedDataError, OSError) as error:
                 cut_short = isinstance(error, CutShortError)
-                batch.refused.append(Refusal(path, reason(error), cut_short))
+                batch.refused.append(SetAside(Path(path), reason(error), cut_short))
             else:
                 file = ReadFile(path, kind, digest, stamp, has_tracers, origin, contexts, bool(end))
                 seen[origin, digest] = file

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hcoverage._inside import recorder
-from hcoverage._read.recording_files import Unreadable
 from hcoverage._read.recording_format import (
     LARGEST_SEGMENT,
     MARK,
@@ -39,6 +38,7 @@ from hcoverage._read.recording_format import (
     with_entries,
 )
 from hcoverage._untrusted.file import UntrustedDataError, read_regular
+from hcoverage._untrusted.set_aside import SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -104,7 +104,7 @@ class Recorded:
     arcs: dict[GroupKey, dict[_Head, set[bytes]]] = dataclasses.field(default_factory=dict)
     others: dict[GroupKey, list[SourceLines]] = dataclasses.field(default_factory=dict)
     parts: list[Part] = dataclasses.field(default_factory=list)
-    unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
+    unreadable: list[SetAside] = dataclasses.field(default_factory=list)
     empty: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, other: Recorded) -> None:
@@ -167,7 +167,7 @@ def read_batch(
         except NothingRecordedError:
             reader.found.empty.append(file)
         except (RecordingError, UntrustedDataError, OSError) as error:
-            reader.found.unreadable.append(Unreadable(Path(file), _reason(error)))
+            reader.found.unreadable.append(SetAside(Path(file), _reason(error)))
     reader.finish()
     return reader.found
 

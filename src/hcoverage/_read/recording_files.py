@@ -22,25 +22,13 @@ from hcoverage._read.recording_format import (
     parse_segment,
 )
 from hcoverage._untrusted.file import UntrustedDataError, read_regular
+from hcoverage._untrusted.set_aside import SetAside
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
 
 _NAME_PARTS: Final = 4
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A file in the data directory that nothing could be read from.
-
-    Attributes:
-        file: Where it is.
-        reason: Why, in words.
-    """
-
-    file: Path
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -102,19 +90,7 @@ class DataDirectory:
 
     recordings: tuple[Recording, ...]
     lost: tuple[LostProcess, ...]
-    unreadable: tuple[Unreadable, ...]
-
-
-def read_directory(directory: str | os.PathLike[str]) -> DataDirectory:
-    """Read every recording in a data directory, at any time, also while it is being written.
-
-    Args:
-        directory: The data directory. Files that are not the recorder's are not looked at.
-
-    Raises:
-        OSError: The directory cannot be listed.
-    """
-    return read_files(sorted(Path(directory).iterdir()))
+    unreadable: tuple[SetAside, ...]
 
 
 def read_files(files: Iterable[Path]) -> DataDirectory:
@@ -131,7 +107,7 @@ def read_files(files: Iterable[Path]) -> DataDirectory:
             try:
                 segments.append(read_segment(file))
             except (OSError, RecordingError) as error:
-                unreadable.append(Unreadable(file, str(error)))
+                unreadable.append(SetAside(file, str(error)))
         elif f"{RECORDING_SUFFIX}.lost-" in file.name:
             process = _parse_lost(file)
             if process is not None:

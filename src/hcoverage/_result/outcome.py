@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._data_directory.directory import host_in_names, process_of
 from hcoverage._sources.paths_suggestion import NOTHING, PathsSuggestion
 
 if TYPE_CHECKING:
@@ -13,19 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hcoverage._sources.finder import FoundTree, UnmappedSource
-
-
-@dataclasses.dataclass(frozen=True)
-class SetAside:
-    """A file that was not merged, or not all of it; it is where it was.
-
-    Attributes:
-        path: The file.
-        reason: Why, in words for a person.
-    """
-
-    path: Path
-    reason: str
+    from hcoverage._untrusted.set_aside import SetAside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,10 +140,3 @@ class CombineResult:
     def data_files(self) -> tuple[Path, ...]:
         """The merged files that coverage.py wrote; each is one process's, as a rule."""
         return tuple(path for path in self.merged if path.name.startswith(".coverage"))
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """Who wrote what was merged: host names, and container ids, sorted."""
-        recorded = {host_in_names(process.host) for process in self.recorded}
-        processes = (process_of(path.name) for path in self.data_files)
-        return tuple(sorted(recorded.union(process[0] for process in processes if process)))

@@ -18,7 +18,7 @@ from hcoverage._read.definitions import Definition, definitions_in
 from hcoverage._untrusted.file import UntrustedDataError, open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hcoverage._read.recording_format import SourceLines
 
@@ -31,8 +31,7 @@ Known: TypeAlias = tuple[int, int, int]
 class Sources:
     """The sources on this machine, compared with what they were when they ran."""
 
-    def __init__(self, local_path: Callable[[str], str], known: Mapping[str, Known]) -> None:
-        self._local_path = local_path
+    def __init__(self, known: Mapping[str, Known]) -> None:
         self._known = known
         self._present = functools.cache(size_and_checksum)
         self._statements: dict[str, Mapping[int, int]] = {}
@@ -50,11 +49,10 @@ class Sources:
     def _is_current(self, source: SourceLines) -> bool:
         if source.size is None:
             return True
-        here = self._local_path(source.path)
-        if source.checksum is None and here == source.path:
+        if source.checksum is None:
             return _is_untouched(source) or self._has_same_text(source)
         checksum = with_checksum(source).checksum
-        present = self._present(here)
+        present = self._present(source.path)
         return present is None or checksum is None or present == (source.size, checksum)
 
     def _has_same_text(self, source: SourceLines) -> bool:
@@ -69,18 +67,16 @@ class Sources:
         from coverage.sysmon import compute_multiline_map  # noqa: PLC0415
 
         if path not in self._statements:
-            local = self._local_path(path)
             # Not what would never end, as a FIFO or a device that a recording names.
-            is_file = os.path.isfile(local)  # noqa: PTH113 - a name with NUL is no error here
-            self._statements[path] = compute_multiline_map(local) if is_file else {}
+            is_file = os.path.isfile(path)  # noqa: PTH113 - a name with NUL is no error here
+            self._statements[path] = compute_multiline_map(path) if is_file else {}
         return self._statements[path]
 
     def definitions(self, path: str) -> Sequence[Definition]:
         """The functions and classes in one line."""
         if path not in self._definitions:
-            local = self._local_path(path)
-            is_file = os.path.isfile(local)  # noqa: PTH113 - a name with NUL is no error here
-            self._definitions[path] = definitions_in(local) if is_file else ()
+            is_file = os.path.isfile(path)  # noqa: PTH113 - a name with NUL is no error here
+            self._definitions[path] = definitions_in(path) if is_file else ()
         return self._definitions[path]
 
 

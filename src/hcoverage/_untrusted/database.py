@@ -15,10 +15,9 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage._untrusted.file import CutShortError, UntrustedDataError, open_regular
+from hcoverage._untrusted.file import CutShortError, UntrustedDataError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Collection
 
 # The tables of coverage.py 5.0 and later, `SCHEMA` in coverage/sqldata.py, without its comments.
@@ -118,32 +117,6 @@ _QUERIES: Final = (
     ("arc", _ODD_ARCS, (("lines of one file", MOST_LINES),)),
     ("tracer", "SELECT count(nullif(typeof(tracer) IN ('text', 'null'), 1)) FROM tracer", ()),
 )
-
-
-def open_untrusted(path: str | os.PathLike[str]) -> sqlite3.Connection:
-    """Open a data file for reading, whoever wrote it.
-
-    Args:
-        path: The data file.
-
-    Returns:
-        A connection to a copy in memory that can read coverage.py's tables and nothing else. What
-        is damaged deeper inside still raises `sqlite3.Error` as it is read.
-
-    Raises:
-        UntrustedDataError: It is not a data file of coverage.py, damaged, or beyond all bounds.
-        OSError: It cannot be opened or read.
-    """
-    with open_regular(path) as file:
-        content = file.read()
-    database = confined()
-    try:
-        load(database, content)
-        refuse_excess(database)
-    except BaseException:
-        database.close()
-        raise
-    return database
 
 
 def load(database: sqlite3.Connection, content: bytes) -> dict[str, int]:

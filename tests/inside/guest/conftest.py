@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import hcoverage
-from hcoverage._read.recording_files import DataDirectory, read_directory
+from hcoverage._read.recording_files import DataDirectory, read_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ class Guests:
 
     def read(self) -> DataDirectory:
         """Read what was recorded."""
-        return read_directory(self.data)
+        return read_files(self.data.iterdir())
 
     def lines(self, file: Path) -> set[int]:
         """The lines of a source that ran, in all processes."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import hcoverage
-from hcoverage._read.recording_files import read_directory
+from hcoverage._read.recording_files import read_files
 
 if TYPE_CHECKING:
     from tests.inside.guest.conftest import Guests
@@ -96,7 +96,7 @@ def test_a_kill_at_any_system_call_loses_nothing_that_ran(guests: Guests) -> Non
         imported[pid] = count
         point += STEP
     assert max(imported.values()) == MODULES
-    found = read_directory(guests.data)
+    found = read_files(guests.data.iterdir())
     assert {each.reason for each in found.unreadable} <= {"empty"}
     ran = {
         each.process.pid: {Path(source.path).name for source in each.sources if 3 in source.lines}

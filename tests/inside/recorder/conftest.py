@@ -21,7 +21,7 @@ from coverage.config import read_coverage_config
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from hcoverage._combine.add_recordings import Selected, add_to_data
-from hcoverage._read.recording_files import DataDirectory, Recording, read_directory
+from hcoverage._read.recording_files import DataDirectory, Recording, read_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
@@ -119,7 +119,7 @@ class Bench:
 
     def read(self) -> DataDirectory:
         """Read all recordings; none may be unreadable."""
-        found = read_directory(self.data)
+        found = read_files(self.data.iterdir())
         assert found.unreadable == ()
         return found
 

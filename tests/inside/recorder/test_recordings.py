@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from coverage import CoverageData
-from coverage.config import read_coverage_config
 
-from hcoverage._combine.add_recordings import add_to_data
 from hcoverage._inside import recorder
-from hcoverage._read.recording_files import read_directory, read_segment
+from hcoverage._read.recording_files import read_files, read_segment
 from hcoverage._read.recording_format import MAGIC, RecordingError, Segment
 from hcoverage._sources.identity import with_checksum
 
@@ -184,9 +181,9 @@ def test_links_and_pipes_are_not_opened(recorded: Bench, tmp_path: Path) -> None
     with (tmp_path / "huge.hcrec").open("wb") as file:
         file.truncate(1 << 40)
     (tmp_path / "other").write_text("not ours")
-    found = read_directory(tmp_path)
+    found = read_files(tmp_path.iterdir())
     assert found.recordings == ()
-    assert {each.file.name for each in found.unreadable} == {
+    assert {each.path.name for each in found.unreadable} == {
         "link.hcrec",
         "pipe.hcrec",
         "directory.hcrec",
@@ -203,7 +200,7 @@ def test_many_false_beginnings_do_not_take_long(recorded: Bench, tmp_path: Path)
 def test_one_bad_file_does_not_stop_the_others(recorded: Bench, tmp_path: Path) -> None:
     shutil.copy(_file(recorded), tmp_path)
     (tmp_path / "bad.hcrec").write_bytes(b"?")
-    found = read_directory(tmp_path)
+    found = read_files(tmp_path.iterdir())
     assert len(found.recordings) == len(found.unreadable) == 1
 
 
@@ -288,20 +285,6 @@ class TestSourcesKnownByTime:
         assert with_checksum(source).checksum == crc32(app.read_bytes())
         app.write_text("x = 21\n")
         assert with_checksum(source) == source
-
-    @pytest.mark.parametrize("same", [True, False])
-    def test_a_copy_elsewhere_is_current_if_its_content_is_the_same(
-        self, bench: Bench, tmp_path: Path, *, same: bool
-    ) -> None:
-        app = bench.write("x = 1\n")
-        copy = tmp_path / "copy.py"
-        copy.write_text("x = 1\n" if same else "x = 2\n")
-        bench.run("app.py")
-        config = read_coverage_config(config_file=False, warn=pytest.fail)
-        data = CoverageData(no_disk=True)
-        selected = add_to_data(bench.read().recordings, data, config, lambda _path: str(copy))
-        data.close(force=True)
-        assert selected.stale == (set() if same else {os.path.realpath(app)})
 
 
 def test_a_source_that_is_written_while_the_run_goes_on_has_a_checksum(bench: Bench) -> None:

@@ -201,7 +201,7 @@ def test_merging_gives_what_reading_one_by_one_gives(
         expected.close(force=True)
     assert set(told.stale) == selected.stale
     # One that was only begun holds nothing, and is no fault.
-    unreadable = {item.file: item.reason for item in found.unreadable if item.reason != "empty"}
+    unreadable = {item.path: item.reason for item in found.unreadable if item.reason != "empty"}
     damaged = {
         part.file for each in found.recordings for part in each.segments if part.damage
     } - unreadable.keys()
