@@ -264,10 +264,43 @@ class TestChoosingTheCore:
         assert choice.core is Core.COVERAGE
         assert not RECORDS or "dynamic_context" in choice.reason
 
-    def test_plugins_are_coverages_business(self, project: Path) -> None:
-        (project / "plug.py").write_text("def coverage_init(reg, options):\n    pass\n")
+    @needs_recorder
+    @pytest.mark.parametrize(
+        ("registered", "core"),
+        [
+            ("file_tracer", Core.COVERAGE),
+            ("dynamic_context", Core.COVERAGE),
+            ("configurer", Core.RECORDER),
+            ("noop", Core.RECORDER),
+        ],
+    )
+    def test_plugins_that_measure_are_coverages_business(
+        self, project: Path, registered: str, core: Core
+    ) -> None:
+        (project / "plug.py").write_text(
+            "import coverage\nprint('loaded')\nclass Plug(coverage.CoveragePlugin):\n"
+            "    def configure(self, config):\n        config.set_option('run:branch', True)\n"
+            f"def coverage_init(reg, options):\n    reg.add_{registered}(Plug())\n"
+        )
+        choice = self.choice("plugins = plug\n")
+        assert choice.core is core
+        if core is Core.COVERAGE:
+            assert "plug" in choice.reason
+        else:
+            assert choice.settings is not None
+            assert choice.settings.branch is (registered == "configurer")
+
+    def test_a_plugin_that_fails_is_coverages_to_tell(self, project: Path) -> None:
+        (project / "plug.py").write_text("def coverage_init(reg, options):\n    1 // 0\n")
         choice = self.choice("plugins = plug\n")
         assert choice.core is Core.COVERAGE
+
+    def test_a_plugin_of_the_project_is_not_imported_by_who_may_be_measured(
+        self, project: Path
+    ) -> None:
+        (project / "plug.py").write_text("def coverage_init(reg, options):\n    pass\n")
+        self.choice("plugins = plug\n")
+        assert "plug" not in sys.modules
 
     @pytest.mark.skipif(RECORDS, reason="records")
     def test_an_older_python_says_so(self) -> None:

@@ -13,11 +13,15 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._errors import HcoverageError
+from hcoverage._session.plugins import effect_of_plugins
 from hcoverage._sources.roots import own_packages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from coverage.config import CoverageConfig
+
+    from hcoverage._session.plugins import PluginEffect
     from hcoverage._settings.rcfile import Rcfile
 
 CORE_VARIABLE: Final = "HCOVERAGE_CORE"
@@ -41,11 +45,14 @@ class CoreChoice:
         core: `RECORDER` or `COVERAGE`.
         reason: Why, for a person.
         recorder_since: The first Python version that records; None with `COVERAGE`.
+        settings: What the recorder is to measure by, where the rcfile's plugins change its
+            settings; None where they do not.
     """
 
     core: Core
     reason: str
     recorder_since: tuple[int, int] | None = None
+    settings: CoverageConfig | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 class CoreError(HcoverageError):
@@ -74,23 +81,27 @@ def choose_core(
         raise CoreError(f"no such core: {name!r}; there are {', '.join(Core)}")
     if name == Core.COVERAGE:
         return CoreChoice(Core.COVERAGE, "it was asked for")
-    obstacle = _obstacle(rcfile)
+    effect = effect_of_plugins(rcfile.settings, environment)
+    obstacle = _obstacle(effect)
     if obstacle is None:
         reason = "it was asked for" if name == Core.RECORDER else "it is exact for this rcfile"
-        return CoreChoice(Core.RECORDER, reason, _MONITORING_SINCE)
+        changed = effect.settings if rcfile.settings.plugins else None
+        return CoreChoice(Core.RECORDER, reason, _MONITORING_SINCE, changed)
     if name == Core.RECORDER:
         raise CoreError(f"the recorder cannot measure this: {obstacle}; use `core = auto`")
     return CoreChoice(Core.COVERAGE, obstacle)
 
 
-def worth_skipping(rcfile: Rcfile) -> tuple[str, ...]:
-    """Give what the rcfile surely leaves out, so that the recorder need not record it.
+def worth_skipping(settings: CoverageConfig) -> tuple[str, ...]:
+    """Give what settings surely leave out, so that the recorder need not record it.
+
+    Args:
+        settings: Those of the rcfile, as its plugins change them.
 
     Returns:
         Entries for `_inside.recorder.start`; what they leave in is filtered when recordings are
         read.
     """
-    settings = rcfile.settings
     if settings.cover_pylib:
         return ()
     # With sources, or patterns, of their own, coverage.py may well measure installed packages.
@@ -99,13 +110,13 @@ def worth_skipping(rcfile: Rcfile) -> tuple[str, ...]:
     return ("stdlib", *installed, *own_packages(settings))
 
 
-def _obstacle(rcfile: Rcfile) -> str | None:
+def _obstacle(effect: PluginEffect) -> str | None:
     """Say what keeps the recorder from measuring exactly what coverage.py would, if anything."""
-    settings = rcfile.settings
+    settings = effect.settings
     version = ".".join(map(str, sys.version_info[:2]))
-    if settings.plugins:
+    if effect.measuring:
         return (
-            f"the rcfile has plugins ({', '.join(settings.plugins)}), which only coverage.py runs"
+            f"the rcfile has plugins ({', '.join(effect.measuring)}) that coverage.py measures with"
         )
     if settings.dynamic_context and settings.dynamic_context != "none":
         return "the rcfile has a dynamic_context, which only coverage.py follows"

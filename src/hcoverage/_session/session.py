@@ -280,16 +280,17 @@ def _tell_processes(
     for_us = guest_settings.for_processes_here(rcfile, here, data_dir / _DATA_FILE_NAME, startup)
     shared = private / "shared.coveragerc"
     write_atomically(shared, for_us.rcfile_text)
+    measured_by = choice.settings or rcfile.settings
     settings = Settings(
         recorder_since=choice.recorder_since,
         data_dir=data_dir,
         rcfile=shared,
         serialized=for_us.serialized,
         plugin_directory=here if plugins else None,
-        branch=rcfile.settings.branch,
-        context=rcfile.settings.context or "",
+        branch=measured_by.branch,
+        context=measured_by.context or "",
         began=time.time_ns(),
-        skip=(*worth_skipping(rcfile), str(startup)),
+        skip=(*worth_skipping(measured_by), str(startup)),
         names=names,
     )
     fill_startup_directory(startup, settings)

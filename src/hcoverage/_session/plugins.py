@@ -1,0 +1,92 @@
+"""What the rcfile's plugins are for, and what they make of its settings.
+
+Which of coverage.py's settings count, and who can measure, is known only when its plugins were
+loaded. They are the project's code, perhaps the very code that is measured: importing it here would
+take it from the process that a test runner measures. So that is done in a process of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._settings.environment import SESSION_VARIABLE
+from hcoverage._sources.roots import importing_from_here
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from coverage.config import CoverageConfig
+    from coverage.plugin_support import Plugins
+
+_PATIENCE: Final = 60.0  # seconds; what a plugin imports may be large
+_LOOK: Final = f"from {__name__} import _look; _look()"
+
+
+@dataclasses.dataclass(frozen=True)
+class PluginEffect:
+    """What plugins do.
+
+    Attributes:
+        settings: The rcfile's, as those plugins change them that configure.
+        measuring: The modules of those that measure files or name contexts themselves; or of all,
+            where that cannot be told, since one of them fails.
+    """
+
+    settings: CoverageConfig
+    measuring: tuple[str, ...]
+
+
+def effect_of_plugins(
+    settings: CoverageConfig, environment: Mapping[str, str] = os.environ
+) -> PluginEffect:
+    """Find out what the plugins of an rcfile do.
+
+    Args:
+        settings: The rcfile's.
+        environment: That of the process that loads them; it is not measured.
+    """
+    if not settings.plugins:
+        return PluginEffect(settings, ())
+    unmeasured = {k: v for k, v in environment.items() if not k.startswith("COVERAGE_PROCESS_")}
+    try:
+        looked = subprocess.run(
+            [sys.executable, "-c", _LOOK],
+            input=pickle.dumps((sys.path, settings)),
+            env=unmeasured | {SESSION_VARIABLE: ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            timeout=_PATIENCE,
+        )
+        changed, measuring = pickle.loads(looked.stdout)  # noqa: S301 - from our own process
+    except (OSError, subprocess.SubprocessError, EOFError, pickle.PickleError):
+        return PluginEffect(settings, tuple(settings.plugins))
+    return PluginEffect(changed, measuring)
+
+
+def _look() -> None:
+    """Load plugins in this process: the settings come in, and what they do goes out."""
+    # Here alone: a session tells of a missing coverage.py in its own words.
+    from coverage.plugin_support import Plugins  # noqa: PLC0415
+
+    out = os.dup(1)
+    os.dup2(2, 1)  # A plugin may print.
+    path, settings = pickle.load(sys.stdin.buffer)  # noqa: S301 - likewise
+    sys.path[:] = path
+    plugins = Plugins()
+    with importing_from_here():
+        plugins.load_from_config(settings.plugins, settings)
+        for plugin in plugins.configurers:
+            plugin.configure(settings)
+    modules = [type(plugin).__module__ for plugin in _measuring(plugins)]
+    with os.fdopen(out, "wb") as answer:
+        answer.write(pickle.dumps((settings, tuple(dict.fromkeys(modules)))))
+
+
+def _measuring(plugins: Plugins) -> list[object]:
+    return [*plugins.file_tracers, *plugins.context_switchers]
