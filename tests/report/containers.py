@@ -6,6 +6,7 @@ One image for each Python has the code in all of these places; a container runs 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ import hdocker
 from hcov._commands.run import Options, environment_of, finish, tell_start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pytest
     from tests.report.measuring import Environment
@@ -453,8 +454,16 @@ class Images:
         key = (way.image, python)
         if key not in self._known:
             baked = way.image == "baked"
-            self._known[key] = self._bake(python) if baked else self._build(way.image)
+            with self._one_at_a_time():
+                self._known[key] = self._bake(python) if baked else self._build(way.image)
         return self._known[key]
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Wait for other workers of this run: what one of them builds the next one finds built."""
+        with (self._directory.parents[1] / "hcoverage-matrix.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _build(self, name: str) -> str:
         context, text = self._context(name, self._pythons[name](), "")

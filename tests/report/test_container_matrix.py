@@ -87,7 +87,7 @@ def shared_out() -> Iterator[Cell]:
 
 
 def parameters() -> list[object]:
-    """The cells of this run; those of an image are on one worker, which gets it once."""
+    """The cells of this run; those of a way are on one worker, which opens each session once."""
     cells = [*(all_cells() if FULL else shared_out())]
     if FULL and SAMPLE:
         cells = random.Random(16).sample(cells, SAMPLE)  # noqa: S311
@@ -95,7 +95,7 @@ def parameters() -> list[object]:
     cells.sort(key=lambda cell: (cell.is_alone, WAYS.index(cell.way), cell.rcfile))
     return [
         pytest.param(
-            cell, id=cell.name, marks=pytest.mark.xdist_group(f"containers-{cell.way.image}")
+            cell, id=cell.name, marks=pytest.mark.xdist_group(f"containers-{cell.way.name}")
         )
         for cell in cells
     ]
