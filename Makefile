@@ -56,7 +56,7 @@ test-main: venv optional-engine ## every test, under our own command
 .PHONY: test-oldest
 test-oldest: ## what depends on Python's version, on the oldest Python that is supported and here
 	@dev/venv .venv-oldest test --oldest
-	.venv-oldest/bin/python $(PYTEST_BESIDE) -m 'not engine and not index and not browser' $(OLDEST)
+	.venv-oldest/bin/python $(PYTEST_BESIDE) -m 'not (engine or index or browser or any_python)' $(OLDEST)
 
 .PHONY: test-newest
 test-newest: ## the recorder's tests, on the newest Pythons, of Debian sid (Linux as root)

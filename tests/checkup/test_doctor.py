@@ -225,19 +225,23 @@ class TestTheRcfile:
     def rcfile(self, project: Path, text: str) -> None:
         (project / ".coveragerc").write_text(text)
 
+    @pytest.mark.any_python
     def test_without_parallel_is_as_good(self, project: Path) -> None:
         self.rcfile(project, GOOD.replace("parallel = True\n", ""))
         assert examine(sys.executable).not_ok() == []
 
+    @pytest.mark.any_python
     def test_that_coverage_cannot_parse(self, project: Path) -> None:
         self.rcfile(project, "[run\n")
         assert "coverage.py cannot use" in examine(sys.executable).only("problem", "file")["detail"]
 
+    @pytest.mark.any_python
     def test_that_is_not_there(self) -> None:
         finding = examine(sys.executable, "--rcfile=nosuch").only("problem", "file")
         assert "hcov init" in finding["fix"]
 
     @pytest.mark.thorough
+    @pytest.mark.any_python
     def test_none_is_worth_a_note(self, project: Path) -> None:
         (project / ".coveragerc").unlink()
         finding = examine(sys.executable).only("note", "file")
@@ -262,6 +266,7 @@ class TestTheRcfile:
             ("source_pkgs", "sigterm = True", "sigterm = True\nsource_pkgs = shop"),
         ],
     )
+    @pytest.mark.any_python
     def test_that_may_surprise(self, project: Path, check: str, line: str, other: str) -> None:
         self.rcfile(project, GOOD.replace(line, other))
         assert examine(sys.executable).only("note", check)["fix"]
@@ -276,6 +281,7 @@ class TestTheRcfile:
 
 
 @pytest.mark.thorough
+@pytest.mark.any_python
 class TestTheDataDirectory:
     @pytest.fixture
     def data(self, project: Path) -> Path:
@@ -479,6 +485,7 @@ class TestInterpreters:
         assert "virtual environment" in shut["python -I"]["fix"]
 
 
+@pytest.mark.any_python
 class TestTheEnvironment:
     def test_variables_that_are_set_already(self, fresh_venv: Venv) -> None:
         environment = {**os.environ, "COVERAGE_PROCESS_START": "/nowhere/.coveragerc"}

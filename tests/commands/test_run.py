@@ -122,17 +122,20 @@ class TestWhole:
 
     @pytest.mark.thorough
     @pytest.mark.parametrize("kind", ["html", "xml", "json", "lcov"])
+    @pytest.mark.any_python
     def test_writes_the_reports_asked_for(self, project: Path, kind: str) -> None:
         assert run(f"--{kind}", "--", sys.executable, "program.py").returncode == 0
         name = "htmlcov/index.html" if kind == "html" else f"coverage.{kind}"
         assert (project / name).exists()
 
+    @pytest.mark.any_python
     def test_works_without_an_rcfile_and_says_so(self, project: Path) -> None:
         (project / ".coveragerc").unlink()
         done = run("--", sys.executable, "program.py")
         assert "hcov init" in done.stderr
         assert executed() == [1, 2, 3, 4, 5, 7]
 
+    @pytest.mark.any_python
     def test_settings_in_pyproject_serve(self, project: Path) -> None:
         (project / ".coveragerc").unlink()
         (project / "pyproject.toml").write_text("[tool.coverage.run]\nparallel = true\n")
@@ -160,6 +163,7 @@ class TestWhole:
         assert list(elsewhere.iterdir()) == []
 
     @pytest.mark.thorough
+    @pytest.mark.any_python
     def test_append_adds_to_the_run_before(self) -> None:
         run("--", sys.executable, "program.py", "child")
         assert executed() == [1, 2, 3, 4, 5]
@@ -167,6 +171,7 @@ class TestWhole:
         assert executed() == [1, 2, 3, 4, 5, 7]
 
     @pytest.mark.thorough
+    @pytest.mark.any_python
     def test_data_of_an_unmerged_run_is_kept_apart_and_told(self, project: Path) -> None:
         data = project / "coverage_data"
         data.mkdir()
@@ -285,6 +290,7 @@ class TestLiveReport:
 
 
 @pytest.mark.thorough
+@pytest.mark.any_python
 def test_report_alone_prints_the_merged_data_again() -> None:
     run("--", sys.executable, "program.py")
     shown = hcov("report")
@@ -293,6 +299,7 @@ def test_report_alone_prints_the_merged_data_again() -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.any_python
 class TestExitStatus:
     def test_2_when_the_total_is_under_the_threshold(self) -> None:
         done = run("--fail-under=99", "--", sys.executable, "program.py", "child")
@@ -328,6 +335,7 @@ class TestExitStatus:
 
 
 @pytest.mark.thorough
+@pytest.mark.any_python
 class TestFailingBeforeTheCommandRuns:
     """Status 125, the reason with its fix, and nothing left behind."""
 
@@ -387,6 +395,7 @@ class TestFailingBeforeTheCommandRuns:
         assert hcov("run").returncode == 2
 
 
+@pytest.mark.any_python
 def test_a_data_directory_with_spaces_and_quotes(project: Path) -> None:
     name = 'it\'s "the" data; $x'
     done = run("--data-dir", name, "--", sys.executable, "program.py")

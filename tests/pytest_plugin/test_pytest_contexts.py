@@ -243,6 +243,7 @@ class TestToldWhereItCannot:
         assert WITHOUT.findall(out) == ["1 process"]
 
 
+@pytest.mark.any_python
 class TestRefused:
     @pytest.mark.parametrize("where", ["option", "file"])
     def test_another_kind_of_context(self, where: str) -> None:
@@ -323,6 +324,7 @@ def test_containers_that_a_test_starts_and_one_that_runs_already(
 
 
 @pytest.mark.parametrize("given", [(), ("--hcov",), ("--no-hcov",)], ids=str)
+@pytest.mark.any_python
 def test_asked_for_without_measuring_it_says_that_it_does_nothing(given: tuple[str, ...]) -> None:
     Path("test_one.py").write_text("def test():\n    pass\n")
     command = [*PYTEST, "-q", "--hcov-context=test", *given, "test_one.py"]

@@ -246,6 +246,7 @@ class TestWholeRun:
         assert 2 in measured()["lib.py"]
 
 
+@pytest.mark.any_python
 class TestAnotherDirectory:
     """Tests may end where they like: what counts is decided in the project's directory."""
 
@@ -264,6 +265,7 @@ class TestAnotherDirectory:
 
 
 @pytest.mark.thorough
+@pytest.mark.any_python
 class TestStatus:
     @pytest.mark.parametrize(("percent", "status"), [("50", 0), ("99.5", 1)])
     def test_too_little_coverage_fails_the_run(self, percent: str, status: int) -> None:
@@ -287,6 +289,7 @@ class TestStatus:
 
 
 @pytest.mark.thorough
+@pytest.mark.any_python
 class TestOptions:
     def test_reports_are_those_asked_for(self) -> None:
         out = run(*PYTEST, "--hcov", "--hcov-report=json", "--hcov-report=lcov")
@@ -330,6 +333,7 @@ class TestOptions:
         assert not Path("coverage.json").exists()
 
 
+@pytest.mark.any_python
 class TestRefused:
     @pytest.mark.parametrize(
         ("option", "message"),

@@ -167,6 +167,7 @@ def inject_except(caught: str) -> str:
 
 
 @pytest.mark.thorough
+@pytest.mark.any_python
 class TestWhatItRaises:
     """OSError or ImportError and nothing else: who calls `inject` has an `except` for these."""
 
@@ -244,6 +245,7 @@ print(tried, refused)
 
 
 @pytest.mark.thorough
+@pytest.mark.any_python
 class TestRefusing:
     def test_without_coverage_says_how_to_install_it(self, venv: Venv) -> None:
         shutil.rmtree(venv.site_packages / "coverage")
@@ -300,6 +302,7 @@ class TestRefusing:
         assert not hook_of(venv).exists()
 
 
+@pytest.mark.any_python
 class TestRemoving:
     def test_undoes_all_of_it(self, venv: Venv) -> None:
         before = {path.name for path in venv.site_packages.iterdir()}
@@ -347,6 +350,7 @@ DOCUMENTED = {
 }
 
 
+@pytest.mark.any_python
 class TestTakingOver:
     """coverage.py's documented hook makes way for ours, and is put back byte for byte."""
 
@@ -560,6 +564,7 @@ class TestWherePthImportLinesAreSilent:
         assert after - {"__pycache__"} == before - {"__pycache__"}
 
 
+@pytest.mark.any_python
 class TestHolding:
     """What `hcov run` does for its own length, alone and beside others."""
 

@@ -286,6 +286,7 @@ class TestNothingIsToldOf:
         assert done.returncode == 0, done.stderr
         assert [line for line in told(done) if "process" in line] == []
 
+    @pytest.mark.any_python
     def test_other_programs(self) -> None:
         assert told(run(PYTHON, "starts.py", "", "cat")) == []
 
@@ -307,6 +308,7 @@ class TestNothingIsToldOf:
         ([], ""),
     ],
 )
+@pytest.mark.any_python
 def test_the_options_of_python_itself_are_told_from_a_programs(
     argv: list[str], letters: str
 ) -> None:
@@ -314,6 +316,7 @@ def test_the_options_of_python_itself_are_told_from_a_programs(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of starts")
+@pytest.mark.any_python
 class TestOfEachStart:
     COMMAND: Final = (PYTHON, "-I", "-S", "-c", "pass")
 
@@ -370,6 +373,7 @@ def test_a_watch_that_was_killed_has_seen_nothing() -> None:
         assert watch.seen() == []
 
 
+@pytest.mark.any_python
 def test_it_is_exported_for_other_runners_than_ours() -> None:
     with (
         hcoverage.PythonWatch() as watch,

@@ -24,6 +24,11 @@ import pytest
 from coverage import CoverageData
 from coverage.config import read_coverage_config
 from tests.inside.recorder.branch_programs import construct_programs, random_programs
+from tests.inside.recorder.test_recorder_exact import (
+    MORE_STDLIB_TESTS,
+    NOT_COMPARED,
+    STDLIB_TESTS as FEW_STDLIB_TESTS,
+)
 
 from hcoverage._combine.add_recordings import add_to_data
 from hcoverage._inside.recorder_flow import OPCODES, Opcodes
@@ -39,48 +44,11 @@ OTHERS: Final = [*filter(None, os.environ.get("HCOVERAGE_PYTHONS", "").split(os.
 OURS: Final = [sys.executable] if (3, 12) <= sys.version_info < (3, 14) else []
 PYTHONS: Final = [*OURS, *OTHERS]
 RUN_LIMIT: Final = 600.0  # seconds
-STDLIB_TESTS: Final = (
-    "test_abc",
-    "test_argparse",
-    "test_asyncgen",
-    "test_bisect",
-    "test_class",
-    "test_collections",
-    "test_configparser",
-    "test_contextlib",
-    "test_copy",
-    "test_coroutines",
-    "test_csv",
-    "test_dataclasses",
-    "test_decorators",
-    "test_deque",
-    "test_dict",
-    "test_dictcomps",
-    "test_enum",
-    "test_except_star",
-    "test_exception_group",
-    "test_fractions",
-    "test_functools",
-    "test_genericalias",
-    "test_grammar",
-    "test_graphlib",
-    "test_heapq",
-    "test_ipaddress",
-    "test_itertools",
-    "test_listcomps",
-    "test_named_expressions",
-    "test_pprint",
-    "test_raise",
-    "test_reprlib",
-    "test_shlex",
-    "test_string",
-    "test_textwrap",
-    "test_type_params",
-    "test_unpack_ex",
-    "test_urlparse",
-    "test_with",
-    "test_yield_from",
-)
+STDLIB_TESTS: Final = [
+    name
+    for name in (*FEW_STDLIB_TESTS, *MORE_STDLIB_TESTS)
+    if name not in {*NOT_COMPARED["ctrace"], "test_json", "test_re"}
+]
 
 # Runs all programs in one process: starting one for each would take most of the time.
 RUN_ALL: Final = """\
