@@ -29,6 +29,7 @@ from hdocker._door.fetching import bring_home
 from hdocker._door.keepers import bring_home_from_volumes
 from hdocker._door.outliving import let_outlive
 from hdocker._door.past import tell_what_went_past
+from hdocker._door.podman import podman_measured
 from hdocker._shim.install import measure_containers
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
     Raises:
         OSError: They cannot be made.
     """
+    environment = podman_measured(environment)
     engine = socket_of(environment)
     if not engine or not answers(engine) or not sys.executable:
         yield measure_containers(environment)

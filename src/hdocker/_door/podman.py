@@ -1,0 +1,145 @@
+"""Podman's containers: podman itself asks us as it starts one, by a hook of its configuration.
+
+There is no daemon that all of podman's clients meet at. Each reads `containers.conf`, which names
+directories of OCI hooks; one for the stage `precreate` may change what a container is made of. So
+whoever calls podman, and however, is measured; also pods, and what `podman kube play` starts. What
+the session has is the user's configuration with one directory more.
+
+Formats: containers.conf(5), oci-hooks(5) and the OCI runtime specification.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from hcoverage import DATA_DIR_VARIABLE, SESSION_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+_VARIABLE: Final = "CONTAINERS_CONF"
+# What podman reads where nobody names another, the later ones counting more.
+_SYSTEM: Final = ("/usr/share/containers/containers.conf", "/etc/containers/containers.conf")
+_USUAL_HOOKS: Final = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
+_HOOK: Final = Path(os.path.abspath(__file__)).with_name("podman_hook.py")  # noqa: PTH100
+
+
+def podman_measured(environment: Mapping[str, str]) -> dict[str, str]:
+    """Have podman ask us, whoever starts it.
+
+    Args:
+        environment: The whole environment for the command, as the session has it.
+
+    Returns:
+        The environment, by which podman does; the same where there is no podman.
+
+    Raises:
+        OSError: What podman reads cannot be written.
+    """
+    client = shutil.which("podman", path=environment.get("PATH"))
+    if not client or not sys.executable:
+        return dict(environment)
+    try:
+        settings = _users_settings(environment)
+    except (OSError, ValueError):
+        return dict(environment)  # podman will tell what is wrong with it
+    directory = Path(environment[SESSION_VARIABLE]).with_name("podman")
+    hooks = directory / "hooks.d"
+    hooks.mkdir(parents=True, exist_ok=True)
+    hook = _hook(os.path.abspath(client), environment)  # noqa: PTH100
+    (hooks / "hcoverage.json").write_text(json.dumps(hook), encoding="utf-8")
+    engine = settings.setdefault("engine", {})
+    usual = [each for each in _USUAL_HOOKS if os.path.isdir(each)]  # noqa: PTH112
+    engine["hooks_dir"] = [*engine.get("hooks_dir", usual), str(hooks)]
+    configuration = directory / "containers.conf"
+    configuration.write_text(_rendered(settings), encoding="utf-8")
+    return {**environment, _VARIABLE: str(configuration)}
+
+
+def _hook(client: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    package = str(_HOOK.parents[1])
+    told = (environment[SESSION_VARIABLE], environment[DATA_DIR_VARIABLE], str(os.getpid()), client)
+    command = [sys.executable, "-I", "-S", str(_HOOK), package, *told]
+    # It asks podman about the image, and not by way of the hook.
+    variables = [f"{name}={value}" for name, value in environment.items()]
+    return {
+        "version": "1.0.0",
+        "hook": {"path": sys.executable, "args": command, "env": variables},
+        "when": {"always": True},
+        "stages": ["precreate"],
+    }
+
+
+def _users_settings(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Read what podman would read.
+
+    Raises:
+        OSError, ValueError: Some of it cannot be read.
+    """
+    settings: dict[str, Any] = {}
+    for file in _files(environment):
+        with open(file, "rb") as content:  # noqa: PTH123
+            _merge(settings, tomllib.load(content))
+    return settings
+
+
+def _files(environment: Mapping[str, str]) -> Iterator[str]:
+    named = environment.get(_VARIABLE)
+    if named:
+        yield named
+        return
+    home = environment.get("HOME") or os.path.expanduser("~")  # noqa: PTH111
+    own = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")  # noqa: PTH118
+    for file in (*_SYSTEM, os.path.join(own, "containers", "containers.conf")):  # noqa: PTH118
+        if os.path.isfile(file):  # noqa: PTH113
+            yield file
+        yield from sorted(glob.glob(f"{glob.escape(file)}.d/*.conf"))  # noqa: PTH207
+
+
+def _merge(settings: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for name, value in more.items():
+        known = settings.get(name)
+        if isinstance(known, dict) and isinstance(value, dict):
+            _merge(known, value)
+        else:
+            settings[name] = value
+
+
+def _rendered(settings: Mapping[str, Any]) -> str:
+    """Render settings as TOML."""
+    parts = []
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            lines = (f"{_text(key)} = {_value(each)}" for key, each in value.items())
+            parts.append(f"[{_text(name)}]\n" + "".join(f"{line}\n" for line in lines))
+        else:
+            parts.insert(0, f"{_text(name)} = {_value(value)}\n")
+    return "\n".join(parts)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, dict):
+        return f"{{{_joined(f'{_text(key)} = {_value(each)}' for key, each in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{_joined(map(_value, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)  # numbers and times, as TOML has them
+
+
+def _joined(items: Iterable[str]) -> str:
+    return ", ".join(items)
+
+
+def _text(text: str) -> str:
+    # JSON's escapes are TOML's, but for what is written as a pair of surrogates.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
