@@ -14,7 +14,7 @@ import pytest
 from coverage import CoverageData
 
 import hcoverage
-from hcoverage._combine import combine
+from hcoverage._combine import gathering
 from hcoverage._read.worker_pool import WorkerDiedError, WorkerPool, run_batches
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def test_much_data_is_merged_by_processes_that_nothing_measures(
     rcfile.write_text(f"[run]\nparallel = True\ndata_file = {tmp_path}/measured/.coverage\n")
     # A session around it would measure every Python that is started with its variables.
     monkeypatch.setenv("COVERAGE_PROCESS_START", str(rcfile))
-    monkeypatch.setattr(combine, "_WORTH_PROCESSES", 1)
+    monkeypatch.setattr(gathering, "_WORTH_PROCESSES", 1)
     monkeypatch.setattr("hcoverage._read.worker_pool._cpus", lambda: 2)
     result = hcoverage.combine(["data"])
     assert len(result.merged) == 40
@@ -147,8 +147,8 @@ def test_a_script_without_a_guard_may_combine_much(tmp_path: Path) -> None:
     data_files(tmp_path / "data", 40)
     script = tmp_path / "script.py"
     script.write_text(
-        "import hcoverage, hcoverage._combine.combine\n"
-        "hcoverage._combine.combine._WORTH_PROCESSES = 1\n"
+        "import hcoverage, hcoverage._combine.gathering\n"
+        "hcoverage._combine.gathering._WORTH_PROCESSES = 1\n"
         "print(len(hcoverage.combine(['data']).merged))\n"
     )
     done = subprocess.run(

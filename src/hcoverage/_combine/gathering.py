@@ -1,0 +1,289 @@
+"""Gathers all that is to be merged: finds the files, and has them read.
+
+What of it goes into the result is `selection`'s to decide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._data_directory.directory import (
+    data_files,
+    image_notes,
+    is_recording,
+    recordings,
+    source_notes,
+)
+from hcoverage._errors import CombineError, RcfileError
+from hcoverage._read.data_file_batch import Batch, read_batch
+from hcoverage._read.origins import NOT_KNOWN, Origins, origins_here
+from hcoverage._read.worker_pool import default_executor, run_batches
+from hcoverage._result.outcome import RecordedData
+from hcoverage._settings.rcfile import as_rcfile
+from hcoverage._sources.finder import SourceFinder
+from hcoverage._sources.roots import roots
+from hcoverage._untrusted.set_aside import SetAside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from concurrent.futures import Executor
+
+    from coverage.config import CoverageConfig
+
+    from hcoverage._progress import OnProgress
+    from hcoverage._result.target import Target
+    from hcoverage._settings.rcfile import Rcfile
+    from hcoverage._sources.choice import Choice
+    from hcoverage._sources.identity import Known
+
+# How long to wait for the data of processes that end just after the one that was waited for, such
+# as multiprocessing's resource tracker. In seconds.
+_PATIENCE: Final = 1.0
+_INTERVAL: Final = 0.05
+
+# From how many bytes on starting processes to read them takes less time than they save.
+_WORTH_PROCESSES: Final = 24 << 20
+# What an empty data file has, without what reading any takes, which is as long as 20 KB of data.
+_EMPTY_DATA_FILE: Final = 20 << 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What was read.
+
+    Attributes:
+        batch: The data files, and what they hold.
+        recorded: What came of the recordings.
+        recorded_batch: What they hold.
+        origins: Tells the origins of data files.
+        rcfile: The rcfile.
+        choice: What counts by that.
+        finder: Finds the sources of containers here.
+        identities: What the sources were that coverage.py measured in containers, by their paths.
+    """
+
+    batch: Batch
+    recorded: RecordedData
+    recorded_batch: Batch
+    origins: Origins
+    rcfile: Rcfile
+    choice: Choice
+    finder: SourceFinder
+    identities: Mapping[str, Collection[tuple[int, int]]]
+
+    @property
+    def settings(self) -> CoverageConfig:
+        """What the rcfile says."""
+        return self.rcfile.settings
+
+
+def _rcfile(coveragerc: str | os.PathLike[str] | Rcfile | None) -> Rcfile:
+    try:
+        return as_rcfile(coveragerc)
+    except RcfileError as error:
+        raise CombineError(f"{error}; nothing was removed") from error
+
+
+def _choice(settings: CoverageConfig) -> Choice:
+    # Imported here, with much of coverage.py.
+    from hcoverage._sources.choice import Choice, configured  # noqa: PLC0415
+
+    try:
+        return Choice(configured(settings) if settings.plugins else settings)
+    except RcfileError as error:
+        raise CombineError(f"{error}; nothing was removed") from error
+
+
+def gather(
+    sources: list[Path],
+    listed: list[Path],
+    target: Target,
+    coveragerc: str | os.PathLike[str] | Rcfile | None,
+    reader: Reader,
+) -> Found:
+    """Read all data there is, in processes of our own where that is worth it.
+
+    Args:
+        sources: The directories and files that are given.
+        listed: The data files and recordings in them.
+        target: Where the result goes.
+        coveragerc: The rcfile, or what was read of it.
+        reader: How files are read.
+
+    Raises:
+        CombineError: The rcfile cannot be used, or what was recorded cannot be merged.
+    """
+    recordings = [file for file in listed if is_recording(file)]
+    with contextlib.ExitStack() as stack:
+        if reader.executor is None:
+            work = sum(map(_work, listed))
+            executor = stack.enter_context(default_executor(work, _WORTH_PROCESSES))
+            reader = dataclasses.replace(reader, executor=executor)
+        # While the processes start: it imports much of coverage.py.
+        rcfile = _rcfile(coveragerc)
+        settings = rcfile.settings
+        choice = _choice(settings)
+        finder = SourceFinder(roots(settings, Path.cwd()), filter(Path.is_dir, sources))
+        recordings_file = target.workshop / ".coverage.recordings"
+        recorded = _read_recordings(
+            recordings, recordings_file, settings, finder, reader, choice=choice
+        )
+        origins = reader.origins.with_hosts(recorded.of_hosts)
+        reader = dataclasses.replace(reader, origins=origins)
+        batch = _read_data_files(sources, listed, target.path, reader)
+    recorded_batch = Batch()
+    if recordings_file.exists():
+        recorded_batch = read_batch([str(recordings_file)], are_ours=True)
+    for refusal in recorded_batch.refused:
+        raise CombineError(
+            f"what was recorded cannot be merged: {refusal.reason}; nothing was removed"
+        )
+    identities: dict[str, set[tuple[int, int]]] = {}
+    for directory in filter(Path.is_dir, sources):
+        for path, told in source_notes(directory).items():
+            identities.setdefault(path, set()).update(told)
+    return Found(batch, recorded, recorded_batch, origins, rcfile, choice, finder, identities)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """How files are read.
+
+    Attributes:
+        origins: Tells whose they are.
+        executor: Who reads them; None for doing it here.
+        progress: Told how many more have been read.
+        known: What sources were when the run began, see `combine`.
+    """
+
+    origins: Origins
+    executor: Executor | None
+    progress: Callable[[int], None]
+    known: Mapping[str, Known]
+
+
+class Progress:
+    """Counts the files that have been read."""
+
+    def __init__(self, on_progress: OnProgress, total: int) -> None:
+        self._on_progress = on_progress
+        self._total = total
+        self._done = 0
+
+    def __call__(self, number: int) -> None:
+        self._done += number
+        # Some are read again, and some have come since.
+        self._total = max(self._total, self._done)
+        self._on_progress(self._done, self._total)
+
+
+def _read_recordings(
+    files: list[Path],
+    data_file: Path,
+    settings: CoverageConfig,
+    finder: SourceFinder,
+    reader: Reader,
+    *,
+    choice: Choice,
+) -> RecordedData:
+    """Put what was recorded into one data file."""
+    if not files:
+        return RecordedData()
+    # Imported here, with much of coverage.py: only where something was recorded.
+    from hcoverage._combine.recorded_data import write_recorded_data  # noqa: PLC0415
+
+    return write_recorded_data(
+        files,
+        settings,
+        data_file,
+        finder=finder,
+        known=reader.known,
+        executor=reader.executor,
+        progress=reader.progress,
+        origins=reader.origins,
+        choice=choice,
+    )
+
+
+def _read_data_files(
+    sources: list[Path],
+    listed: list[Path],
+    target: Path,
+    reader: Reader,
+) -> Batch:
+    """Read the data files, and wait a moment for those that are being written."""
+    batch = Batch()
+    read = functools.partial(read_batch, origins=reader.origins)
+    patience_ends = time.monotonic() + _PATIENCE
+    while True:
+        known = {str(target), *(file.path for file in batch.files)}
+        files = sorted({str(file) for file in listed if not is_recording(file)} - known)
+        batch.refused = []
+        for found in run_batches(read, files, reader.executor, _note_lost(batch.refused)):
+            batch.add(found)
+            reader.progress(len(found.files) + len(found.refused))
+        unfinished = any(_is_being_written(refusal.path) for refusal in batch.refused)
+        if not unfinished or time.monotonic() > patience_ends:
+            return batch
+        time.sleep(_INTERVAL)
+        listed = listed_in(sources)
+
+
+def _note_lost(refused: list[SetAside]) -> Callable[[str], None]:
+    return lambda path: refused.append(
+        SetAside(Path(path), "reading it ends the process that does")
+    )
+
+
+def existing_data(target: Target) -> Batch | None:
+    """Read what is in place already, and has to stay in the result."""
+    if not os.path.lexists(target.path):
+        return None
+    batch = read_batch([str(target.path)], NOT_KNOWN)
+    for refusal in batch.refused:
+        raise CombineError(
+            f"cannot append to {refusal.path}: {refusal.reason}; nothing was changed"
+        )
+    return batch
+
+
+def origins_in(sources: list[Path], listed: list[Path], command: int | None) -> Origins:
+    """Give what tells whose files are, by what images have told in the directories."""
+    images: dict[str, str] = {}
+    for source in sources:
+        if source.is_dir():
+            images.update(image_notes(source))
+    return origins_here(listed, command, images)
+
+
+def listed_in(sources: list[Path]) -> list[Path]:
+    """List the data files and recordings in directories, and the files that are given."""
+    files: list[Path] = []
+    for source in sources:
+        files.extend([*data_files(source), *recordings(source)] if source.is_dir() else [source])
+    return files if len(sources) == 1 else list(dict.fromkeys(files))
+
+
+def _work(file: Path) -> int:
+    """How much there is to read in a file: about so many bytes of measured lines and arcs."""
+    try:
+        size = file.lstat().st_size
+    except OSError:
+        return 0
+    return size // 4 if is_recording(file) else max(0, size - _EMPTY_DATA_FILE)
+
+
+def _is_being_written(path: Path) -> bool:
+    """Tell whether another look may find the data: a process that ends late is writing it now."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return True  # coverage.py renames a data file when it is whole
+    return stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime < _PATIENCE

@@ -1,0 +1,272 @@
+"""Decides what of all that was gathered goes into the result, and what is set aside.
+
+Imports much of coverage.py, so it is itself imported late. Which file here a source is, and whether
+it counts, is decided in `_sources`; how data is merged, in `_result.merged`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hcoverage._combine.inputs import is_open_to_all
+from hcoverage._data_directory.directory import process_of
+from hcoverage._read.data_file_batch import Batch, ReadFile, read_batch
+from hcoverage._read.part import Kind, Part
+from hcoverage._result.merged import (
+    Merged,
+    PathMap,
+    choose_kind,
+    is_from_elsewhere,
+    tracer_conflicts,
+    why_odd,
+)
+from hcoverage._result.origin_data import OriginsError, read_origins
+from hcoverage._result.outcome import OtherVersion, RecordedData
+from hcoverage._sources.finder import Ran
+from hcoverage._untrusted.set_aside import SetAside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from hcoverage._combine.gathering import Found
+    from hcoverage._read.origins import Origins
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What is merged, and what is not.
+
+    Attributes:
+        merged: What goes into the result.
+        files: The data files that are in it.
+        recorded: What came of the recordings.
+        processes: How many processes of each origin are in it.
+        set_aside: What is not in it, or not all of it, and why.
+        outlived: Files cut short of processes that are in it.
+        has_data: Whether there is a result to write.
+        other_versions: Measured files that are left out, since they are others by now.
+    """
+
+    merged: Merged
+    files: list[ReadFile]
+    recorded: RecordedData
+    processes: Mapping[str, int]
+    set_aside: list[SetAside]
+    outlived: set[Path]
+    has_data: bool
+    other_versions: list[OtherVersion]
+
+    def merged_files(self, appended_to: Path | None) -> Iterable[Path]:
+        """The files whose data is in the result."""
+        appended = [] if appended_to is None else [appended_to]
+        return [*(Path(file.path) for file in self.files), *appended, *self.recorded.merged]
+
+
+def select(found: Found, existing: Batch | None) -> Selection:
+    """Decide what of all that was read goes into the result, and merge that.
+
+    Args:
+        found: What was read.
+        existing: What has to stay in the result; None if there is nothing.
+    """
+    kind = choose_kind(
+        found.batch.files,
+        [file.kind for file in found.recorded_batch.files] * len(found.recorded.processes),
+        existing,
+        branch=found.settings.branch,
+    )
+    map_path = PathMap(found.settings)
+    wanted = [found.batch.parts[each] for each in (kind, Kind.NOTHING) if each in found.batch.parts]
+    map_path.learn(wanted)
+    other_versions = _find_here(wanted, map_path, found)
+    merged = Merged()
+    processes = _begin_with(existing, merged)
+    measured = _measured(found, kind, merged, map_path)
+    left_out = {source.there for source in other_versions}
+    for each in (kind, Kind.NOTHING):
+        part = measured.parts.get(each, Part())
+        unwanted = {path for path in part.paths if not found.choice.wants(map_path(path))}
+        merged.add(part.without(left_out | unwanted), map_path)
+    processes.update(_add_known_origins(merged, _results(measured.files), map_path))
+    processes.update(file.origin for file in measured.files if file.origin)
+    recorded = _add_recorded(found, kind, merged, map_path)
+    processes.update(process.origin for process in recorded.processes)
+    return Selection(
+        merged=merged,
+        files=measured.files,
+        recorded=recorded,
+        processes=processes,
+        set_aside=[*measured.set_aside, *recorded.set_aside],
+        outlived=measured.outlived,
+        has_data=bool(measured.files or existing or found.recorded_batch.files),
+        other_versions=other_versions,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Measured:
+    """What of coverage.py's data is merged, and what is not.
+
+    Attributes:
+        files: The data files.
+        parts: What they hold, by kind.
+        set_aside: Those that are left out, and why.
+        outlived: Files cut short of processes that are in it.
+    """
+
+    files: list[ReadFile]
+    parts: Mapping[Kind, Part]
+    set_aside: list[SetAside]
+    outlived: set[Path]
+
+
+def _begin_with(existing: Batch | None, merged: Merged) -> Counter[str]:
+    """Merge what has to stay; give how many processes each of its origins had."""
+    if existing is None:
+        return Counter()
+    for part in existing.parts.values():
+        merged.add(part, _as_it_is)
+    return _add_known_origins(merged, existing.files, _as_it_is)
+
+
+def _measured(
+    found: Found, kind: Kind, merged: Merged, map_path: Callable[[str], str]
+) -> _Measured:
+    """Take the data files that fit each other, and what is merged already."""
+    fitting, set_aside = _fitting(found.batch, kind)
+    outlived = _outlived(found.batch, fitting)
+    set_aside = [item for item in set_aside if item.path not in outlived]
+    files, parts, conflicting = _without_conflicts(
+        found.batch, fitting, merged, map_path, found.origins
+    )
+    return _Measured(files, parts, [*set_aside, *conflicting], outlived)
+
+
+def _add_recorded(found: Found, kind: Kind, merged: Merged, map_path: PathMap) -> RecordedData:
+    """Merge what was recorded, if it has the kind of data that is merged."""
+    batch = found.recorded_batch
+    if not all(file.kind in (kind, Kind.NOTHING) for file in batch.files):
+        return _set_all_aside(found.recorded, kind)
+    for part in batch.parts.values():
+        merged.add(part, map_path.by_rcfile)
+    return found.recorded
+
+
+def _find_here(parts: list[Part], map_path: PathMap, found: Found) -> list[OtherVersion]:
+    """Find the measured files of containers here, and tell those that are others by now."""
+    finder = found.finder
+    others = []
+    for part in parts:
+        unknown = {
+            path
+            for path, (file, _) in part.paths.items()
+            if map_path.leaves(path) and is_from_elsewhere(file)
+        }
+        told = {path: found.identities.get(path, ()) for path in sorted(unknown)}
+        known = [
+            Ran(path, *identity)
+            for path, identities in told.items()
+            if len(identities) == 1
+            for identity in identities
+        ]
+        places = finder.find_recorded(known)
+        fitting = {ran: here for ran, here in places.items() if finder.is_same(ran, here)}
+        other = {ran: here for ran, here in places.items() if ran not in fitting}
+        unknown -= {ran.path for ran in known}
+        lines = part.lines_of(unknown) if unknown else {}
+        by_lines = finder.find_measured(Ran(path, lines=lines[path]) for path in sorted(unknown))
+        fitting.update(by_lines[0])
+        other.update(by_lines[1])
+        map_path.put({source.path: here for source, here in fitting.items()})
+        others += [OtherVersion(here, source.path) for source, here in other.items()]
+    return others
+
+
+def _fitting(batch: Batch, kind: Kind) -> tuple[list[ReadFile], list[SetAside]]:
+    """Tell the files that have one kind of data, or none, from the others."""
+    ordered = sorted(batch.files, key=lambda file: file.path)
+    fitting = [file for file in ordered if file.kind in (kind, Kind.NOTHING)]
+    odd = [file for file in ordered if file.kind not in (kind, Kind.NOTHING)]
+    names = [os.path.basename(file.path) for file in fitting if file.kind is kind]  # noqa: PTH119
+    refused = sorted(batch.refused, key=lambda each: each.path)
+    return fitting, [*refused, *(SetAside(Path(file.path), why_odd(file, names)) for file in odd)]
+
+
+def _outlived(batch: Batch, files: list[ReadFile]) -> set[Path]:
+    """Tell the files cut short whose process has another file, which was saved before.
+
+    `_inside.autosave` removes its own file when coverage.py has saved, so where both are there the
+    process was ended in between; and all that it did not lose is in the file that is whole.
+    """
+    cut_short = [refusal.path for refusal in batch.refused if refusal.is_cut_short]
+    if not cut_short:
+        return set()
+    whole = {_process(Path(file.path)) for file in files}
+    return {path for path in cut_short if process_of(path.name) and _process(path) in whole}
+
+
+def _process(path: Path) -> tuple[Path, tuple[str, int] | None]:
+    # With the directory: machines of one name may have brought one each.
+    return path.parent, process_of(path.name)
+
+
+def _without_conflicts(
+    batch: Batch,
+    files: list[ReadFile],
+    merged: Merged,
+    map_path: Callable[[str], str],
+    origins: Origins,
+) -> tuple[list[ReadFile], dict[Kind, Part], list[SetAside]]:
+    """Leave out files whose plugins are others than those of the files before."""
+    tracers = merged.part.tracers
+    if not tracers and not any(file.has_tracers for file in files):
+        return files, batch.parts, []
+    existing = {path: tracers.get(path, "") for path in merged.part.paths}
+    conflicts = tracer_conflicts(files, existing, map_path)
+    if not conflicts:
+        return files, batch.parts, []
+    wrong = {file.path for file, _ in conflicts}
+    again = read_batch([file.path for file in files if file.path not in wrong], origins)
+    conflicting = [SetAside(Path(file.path), why) for file, why in conflicts]
+    return again.files, again.parts, [*conflicting, *again.refused]
+
+
+def _set_all_aside(recorded: RecordedData, kind: Kind) -> RecordedData:
+    reason = f"it has other data than most data files, which have {kind.value}"
+    set_aside = [SetAside(path, reason) for path in recorded.merged]
+    return RecordedData(set_aside=(*recorded.set_aside, *set_aside), losses=recorded.losses)
+
+
+def _add_known_origins(
+    merged: Merged, files: Iterable[ReadFile], map_path: Callable[[str], str]
+) -> Counter[str]:
+    """Add what is known of the origins of data files that are results of other merges.
+
+    Returns:
+        How many processes each of the origins had.
+    """
+    processes: Counter[str] = Counter()
+    for file in files:
+        with contextlib.suppress(OriginsError):
+            known = read_origins(file.path)
+            merged.add_origins(known.part, map_path)
+            processes.update(known.processes)
+    return processes
+
+
+def _results(files: Iterable[ReadFile]) -> list[ReadFile]:
+    """List the data files that merges have written, with the origins of what is in them.
+
+    Where anybody can write, as into a data directory, they could say of any line who ran it.
+    """
+    told = [file for file in files if file.has_origins and not file.origin]
+    return [file for file in told if not is_open_to_all(Path(file.path).parent)]
+
+
+def _as_it_is(path: str) -> str:
+    return path
