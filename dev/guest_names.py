@@ -25,6 +25,7 @@ AT_START: Final = {
     "context_reader.py": {"_map"},
     "process.py": {
         "start", "_start_recorder", "recorder_contexts", "_start_coverage", "_name_of_container",
+        "_tell_image", "_have_it_start",
         "_told_to_coverage", "_has_contexts", "_find_context", "_import_coverage", "_pass_on",
         "_has_tracer", "_note", "_leave", "_is_here", "_is_subinterpreter", "_restore_environment",
     },

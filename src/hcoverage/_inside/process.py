@@ -107,21 +107,53 @@ def _load_part(name: str) -> "Any":
 
 
 def _start_coverage() -> None:
-    import warnings
-
     coverage = _import_coverage()
     if coverage is None:
         return
     if not _has_tracer() and _is_subinterpreter():
         raise RuntimeError("coverage.py does not measure subinterpreters")
     container = "" if ROOT else _name_of_container()
+    _tell_image(coverage, container)
+    _have_it_start(coverage, container)
+    import _hcoverage_autosave  # type: ignore[import-not-found]
+
+    is_here = _is_here()
+    recording = {
+        "directory": DATA_DIR,
+        "container": CONTAINER if is_here else None,
+        "settled_before": SETTLED_BEFORE if is_here else 0,
+    }
+    # Which test a line is of is known where it is saved; and what failed once is not tried again.
+    is_asked = recorder is None and not _has_contexts()
+    _hcoverage_autosave.start(container, recording if is_asked else None)
+    measuring = getattr(coverage.process_startup, "coverage", None)
+    if measuring is None:
+        return
+    if not measuring.config.data_file.startswith(DATA_DIR):
+        # By `patch = subprocess`: its data is the application's own, and where that wants it.
+        _leave("itself.%s.%d.txt" % (os.uname().nodename, os.getpid()), "")
+    if _has_contexts():
+        import _hcoverage_coverage_contexts  # type: ignore[import-not-found]
+
+        autosave = getattr(coverage.process_startup, "hcoverage_autosave", None)
+        _hcoverage_coverage_contexts.follow(measuring, *_find_context(), autosave)
+
+
+def _tell_image(coverage: "Any", container: str) -> None:
+    """Leave a note of the container's image: a data file tells nothing but the container."""
     image = os.environ.get("HCOVERAGE_IMAGE")
     if image:
-        # A data file tells nothing but the container; of a coverage.py that is in the image, and
-        # has begun before us, by the name that `IN_CONTAINER` in `_data_directory` gives it.
+        # Of a coverage.py that is in the image, and has begun before us, by the name that
+        # `IN_CONTAINER` in `_data_directory` gives it.
         has_begun = getattr(coverage.process_startup, "coverage", None) is not None
         host = "in-container-" + os.uname().nodename.replace(".", "_")
         _leave("image.%s.txt" % (host if has_begun else container), image)
+
+
+def _have_it_start(coverage: "Any", container: str) -> None:
+    """Have coverage.py start, by what it is told in the environment for just as long."""
+    import warnings
+
     wanted = _told_to_coverage(container)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
@@ -137,28 +169,6 @@ def _start_coverage() -> None:
             # The last one: the application may have one of its own.
             del sys.path[len(sys.path) - 1 - sys.path[::-1].index(PLUGIN_DIRECTORY)]
         _restore_environment(before)
-    import _hcoverage_autosave  # type: ignore[import-not-found]
-
-    is_here = _is_here()
-    recording = {
-        "directory": DATA_DIR,
-        "container": CONTAINER if is_here else None,
-        "settled_before": SETTLED_BEFORE if is_here else 0,
-    }
-    # Which test a line is of is known where it is saved; and what failed once is not tried again.
-    is_asked = recorder is None and not _has_contexts()
-    _hcoverage_autosave.start(container, recording if is_asked else None)
-    started = getattr(coverage.process_startup, "coverage", None)
-    if started is not None and not started.config.data_file.startswith(DATA_DIR):
-        # By `patch = subprocess`: its data is the application's own, and where that wants it.
-        _leave("itself.%s.%d.txt" % (os.uname().nodename, os.getpid()), "")
-    measuring = getattr(coverage.process_startup, "coverage", None)
-    autosave = getattr(coverage.process_startup, "hcoverage_autosave", None)
-    if _has_contexts() and measuring is not None:
-        import _hcoverage_coverage_contexts  # type: ignore[import-not-found]
-
-        reader, text = _find_context()
-        _hcoverage_coverage_contexts.follow(measuring, reader, text, autosave)
 
 
 def _restore_environment(before: "dict[str, str | None]") -> None:

@@ -282,7 +282,7 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
     monitoring.set_events(tool, events.PY_START | exceptions)
 
 
-def _in_contexts(  # noqa: C901 - as above
+def _in_contexts(  # noqa: C901, PLR0915 - as above
     callbacks: "Any", branches: "_Branches", monitoring: "Any", contexts: "Contexts"
 ) -> "Any":
     """Give callbacks that begin anew with each code object of which something runs in a context."""
