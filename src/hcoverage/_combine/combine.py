@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from hcoverage._combine.attribution import attribution
 from hcoverage._combine.gathering import (
     Progress,
-    Reader,
+    Reading,
     existing_data,
     gather,
     listed_in,
@@ -97,8 +97,10 @@ def combine(
     with opened(paths) as inputs, held(absolute) as target:
         listed = listed_in(inputs.paths)
         progress = Progress(on_progress or _no_progress, len(listed))
-        reader = Reader(origins_in(inputs.paths, listed, command), executor, progress, known or {})
-        found = gather(inputs.paths, listed, target, coveragerc, reader)
+        reading = Reading(
+            origins_in(inputs.paths, listed, command), executor, progress, known or {}
+        )
+        found = gather(inputs.paths, listed, target, coveragerc, reading)
         # Imported here, with much of coverage.py.
         from hcoverage._combine.completion import complete  # noqa: PLC0415
         from hcoverage._combine.selection import select  # noqa: PLC0415

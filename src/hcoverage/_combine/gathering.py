@@ -106,7 +106,7 @@ def gather(
     listed: list[Path],
     target: Target,
     coveragerc: str | os.PathLike[str] | Rcfile | None,
-    reader: Reader,
+    reading: Reading,
 ) -> Found:
     """Read all data there is, in processes of our own where that is worth it.
 
@@ -115,17 +115,17 @@ def gather(
         listed: The data files and recordings in them.
         target: Where the result goes.
         coveragerc: The rcfile, or what was read of it.
-        reader: How files are read.
+        reading: How files are read.
 
     Raises:
         CombineError: The rcfile cannot be used, or what was recorded cannot be merged.
     """
     recordings = [file for file in listed if is_recording(file)]
     with contextlib.ExitStack() as stack:
-        if reader.executor is None:
+        if reading.executor is None:
             work = sum(map(_work, listed))
             executor = stack.enter_context(default_executor(work, _WORTH_PROCESSES))
-            reader = dataclasses.replace(reader, executor=executor)
+            reading = dataclasses.replace(reading, executor=executor)
         # While the processes start: it imports much of coverage.py.
         rcfile = _rcfile(coveragerc)
         settings = rcfile.settings
@@ -133,11 +133,11 @@ def gather(
         finder = SourceFinder(roots(settings, Path.cwd()), filter(Path.is_dir, sources))
         recordings_file = target.workshop / ".coverage.recordings"
         recorded = _read_recordings(
-            recordings, recordings_file, settings, finder, reader, choice=choice
+            recordings, recordings_file, settings, finder, reading, choice=choice
         )
-        origins = reader.origins.with_hosts(recorded.of_hosts)
-        reader = dataclasses.replace(reader, origins=origins)
-        batch = _read_data_files(sources, listed, target.path, reader)
+        origins = reading.origins.with_hosts(recorded.of_hosts)
+        reading = dataclasses.replace(reading, origins=origins)
+        batch = _read_data_files(sources, listed, target.path, reading)
     recorded_batch = Batch()
     if recordings_file.exists():
         recorded_batch = read_batch([str(recordings_file)], are_ours=True)
@@ -153,7 +153,7 @@ def gather(
 
 
 @dataclasses.dataclass(frozen=True)
-class Reader:
+class Reading:
     """How files are read.
 
     Attributes:
@@ -189,7 +189,7 @@ def _read_recordings(
     data_file: Path,
     settings: CoverageConfig,
     finder: SourceFinder,
-    reader: Reader,
+    reading: Reading,
     *,
     choice: Choice,
 ) -> RecordedData:
@@ -204,10 +204,10 @@ def _read_recordings(
         settings,
         data_file,
         finder=finder,
-        known=reader.known,
-        executor=reader.executor,
-        progress=reader.progress,
-        origins=reader.origins,
+        known=reading.known,
+        executor=reading.executor,
+        progress=reading.progress,
+        origins=reading.origins,
         choice=choice,
     )
 
@@ -216,19 +216,19 @@ def _read_data_files(
     sources: list[Path],
     listed: list[Path],
     target: Path,
-    reader: Reader,
+    reading: Reading,
 ) -> Batch:
     """Read the data files, and wait a moment for those that are being written."""
     batch = Batch()
-    read = functools.partial(read_batch, origins=reader.origins)
+    read = functools.partial(read_batch, origins=reading.origins)
     patience_ends = time.monotonic() + _PATIENCE
     while True:
         known = {str(target), *(file.path for file in batch.files)}
         files = sorted({str(file) for file in listed if not is_recording(file)} - known)
         batch.refused = []
-        for found in run_batches(read, files, reader.executor, _note_lost(batch.refused)):
+        for found in run_batches(read, files, reading.executor, _note_lost(batch.refused)):
             batch.add(found)
-            reader.progress(len(found.files) + len(found.refused))
+            reading.progress(len(found.files) + len(found.refused))
         unfinished = any(_is_being_written(refusal.path) for refusal in batch.refused)
         if not unfinished or time.monotonic() > patience_ends:
             return batch

@@ -17,7 +17,7 @@ from hcoverage._read.origins import images_of, label, place_of
 from hcoverage._read.recording_batch import (
     GroupKey,
     Machine,
-    Part,
+    ReadSegment,
     Recorded,
     read_batch,
     this_machine,
@@ -79,9 +79,9 @@ def write_recorded_data(
     here = this_machine()  # once: it reads the mounts
     read = functools.partial(read_batch, here=here, origins=origins)
     found = _read([file for file in files if _is_segment(file)], read, executor, progress)
-    if not (found.parts or notes or found.unreadable or found.empty):
+    if not (found.segments or notes or found.unreadable or found.empty):
         return RecordedData()
-    of_hosts = images_of(part.process for part in found.parts)
+    of_hosts = images_of(segment.process for segment in found.segments)
     # Now that all processes have told what they know.
     origins = origins and origins.with_hosts(of_hosts)
     sources = {key: tuple(found.sources(key)) for key in found.processes}
@@ -101,16 +101,18 @@ def write_recorded_data(
         )
     left_out = {id(recording) for recording in selected.without_branches}
     used = {key for key, recording in groups.items() if id(recording) not in left_out}
-    whole = [part for part in found.parts if part.key in used and not part.damage]
+    whole = [segment for segment in found.segments if segment.key in used and not segment.damage]
     return RecordedData(
         merged=(
-            *(Path(file) for file in [*(part.file for part in whole), *found.empty]),
+            *(Path(file) for file in [*(segment.file for segment in whole), *found.empty]),
             *(lost.file for lost in notes),
         ),
         set_aside=tuple(_set_aside(found, used)),
-        processes=tuple(_processes((part for part in found.parts if part.key in used), origins)),
+        processes=tuple(
+            _processes((segment for segment in found.segments if segment.key in used), origins)
+        ),
         stale=tuple(sorted(selected.stale)),
-        losses=tuple(_losses(found.parts, notes, origins)),
+        losses=tuple(_losses(found.segments, notes, origins)),
         other_versions=tuple(_other_versions(selected.stale, moved.values())),
         of_hosts=of_hosts,
     )
@@ -133,7 +135,7 @@ def _read(
         found.unreadable.append(SetAside(Path(file), reason))
 
     for batch in run_batches(read, [str(file) for file in files], executor, lost):
-        progress(len(batch.parts) + len(batch.unreadable) + len(batch.empty))
+        progress(len(batch.segments) + len(batch.unreadable) + len(batch.empty))
         found.add(batch)
     return found
 
@@ -231,26 +233,26 @@ def _other_versions(
 
 def _set_aside(found: Recorded, used: set[GroupKey]) -> Iterator[SetAside]:
     yield from found.unreadable
-    for part in found.parts:
-        if part.key not in used:
-            yield SetAside(Path(part.file), "it has line data, but the rcfile wants branches")
-        elif part.damage:
-            yield SetAside(Path(part.file), f"only in part: {_damage(part)}")
+    for segment in found.segments:
+        if segment.key not in used:
+            yield SetAside(Path(segment.file), "it has line data, but the rcfile wants branches")
+        elif segment.damage:
+            yield SetAside(Path(segment.file), f"only in part: {_damage(segment)}")
 
 
-def _damage(part: Part) -> str:
-    first, *others = part.damage
+def _damage(segment: ReadSegment) -> str:
+    first, *others = segment.damage
     return f"{first} (and {len(others)} more)" if others else first
 
 
-def _processes(parts: Iterable[Part], origins: Origins | None) -> list[RecordedProcess]:
+def _processes(segments: Iterable[ReadSegment], origins: Origins | None) -> list[RecordedProcess]:
     """Who recorded, in the order they started; a process may have written several segments."""
     by_token: dict[str, ProcessIdentity] = {}
     contexts: dict[str, frozenset[str]] = {}
-    for part in parts:
-        token = part.process.token
-        by_token.setdefault(token, part.process)
-        contexts[token] = part.contexts | contexts.get(token, frozenset())
+    for segment in segments:
+        token = segment.process.token
+        by_token.setdefault(token, segment.process)
+        contexts[token] = segment.contexts | contexts.get(token, frozenset())
     started = sorted(by_token.values(), key=lambda process: process.started)
     return [
         RecordedProcess(
@@ -267,18 +269,18 @@ def _processes(parts: Iterable[Part], origins: Origins | None) -> list[RecordedP
 
 
 def _losses(
-    parts: Iterable[Part], lost: Iterable[LostProcess], origins: Origins | None
+    segments: Iterable[ReadSegment], lost: Iterable[LostProcess], origins: Origins | None
 ) -> Iterator[str]:
     for process in lost:
         reason = _reason(process.error)
         yield f"process {process.pid} on {process.host} could record nothing: {reason}"
-    for part in parts:
-        if part.loss is not None:
-            who, count = part.process, part.loss.count
+    for segment in segments:
+        if segment.loss is not None:
+            who, count = segment.process, segment.loss.count
             place = (origins and place_of(origins.of_process(who))) or f"on {who.host}"
             yield (
                 f"process {who.pid} {place} could not record {count} sources or "
-                f"lines: {_reason(part.loss.error)}"
+                f"lines: {_reason(segment.loss.error)}"
             )
 
 

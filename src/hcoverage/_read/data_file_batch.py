@@ -121,7 +121,7 @@ def read_batch(
     batch = Batch()
     seen: dict[tuple[str, bytes], ReadFile] = {}
     with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(contextlib.closing(_Reader(are_ours=are_ours)))
+        reader = stack.enter_context(contextlib.closing(_DataFileReader(are_ours=are_ours)))
         for path in paths:
             try:
                 content, stamp = read_regular(path)
@@ -177,7 +177,7 @@ def part_of(content: bytes, path: str) -> Part:
     Raises:
         UntrustedDataError: It is none, or it is damaged.
     """
-    with contextlib.closing(_Reader()) as reader:
+    with contextlib.closing(_DataFileReader()) as reader:
         parts: dict[Kind, Part] = {}
         kind, _, _ = reader.add(path, content, parts)
         return parts[kind]
@@ -214,7 +214,7 @@ class _Tables:
     tracers: list[tuple[int, str]]
 
 
-class _Reader:
+class _DataFileReader:
     """Reads data files one after the other, remembering what they have in common.
 
     Attributes:

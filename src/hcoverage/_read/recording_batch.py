@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _NAMES: Final = struct.Struct("<II")
 _NAMES_AT: Final = 44
-# One for all: it goes between processes, with each part.
+# One for all: it goes between processes, with each segment.
 _NO_CONTEXT: Final = frozenset({""})
 
 # A record up to its marks: what it is of, but not what ran.
@@ -63,7 +63,7 @@ GroupKey: TypeAlias = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class ReadSegment:
     """A segment that was read.
 
     Attributes:
@@ -94,7 +94,7 @@ class Recorded:
         lines: For each group and the head of a record, its marks as one number.
         arcs: For each group and the head of a record, the entries.
         others: For each group, the sources of what was read with more care.
-        parts: The segments that were read.
+        segments: Those that were read.
         unreadable: Those that could not be, and why.
         empty: Those whose processes were killed before they had anything to record.
     """
@@ -103,7 +103,7 @@ class Recorded:
     lines: dict[GroupKey, dict[_Head, int]] = dataclasses.field(default_factory=dict)
     arcs: dict[GroupKey, dict[_Head, set[bytes]]] = dataclasses.field(default_factory=dict)
     others: dict[GroupKey, list[SourceLines]] = dataclasses.field(default_factory=dict)
-    parts: list[Part] = dataclasses.field(default_factory=list)
+    segments: list[ReadSegment] = dataclasses.field(default_factory=list)
     unreadable: list[SetAside] = dataclasses.field(default_factory=list)
     empty: list[str] = dataclasses.field(default_factory=list)
 
@@ -121,7 +121,7 @@ class Recorded:
                 found.setdefault(head, entries).update(entries)
         for key, sources in other.others.items():
             self.others.setdefault(key, []).extend(sources)
-        self.parts += other.parts
+        self.segments += other.segments
         self.unreadable += other.unreadable
         self.empty += other.empty
 
@@ -159,7 +159,7 @@ def read_batch(
     Returns:
         What they hold.
     """
-    reader = _Reader(here=here, origins=origins)
+    reader = _SegmentReader(here=here, origins=origins)
     for file in files:
         try:
             content, _ = read_regular(file, LARGEST_SEGMENT)
@@ -224,7 +224,7 @@ class _Damaged(Exception):  # noqa: N818 - it never leaves this module
     """A segment is not wholly as the recorder writes it."""
 
 
-class _Reader:
+class _SegmentReader:
     """Reads segments one after the other, remembering what was found right."""
 
     def __init__(self, *, here: Machine | None, origins: Origins | None) -> None:
@@ -261,15 +261,15 @@ class _Reader:
                 without = dataclasses.replace(source, context="")  # the process has it now
                 self.found.others.setdefault(in_its_context, []).append(without)
             contexts = frozenset(source.context for source in segment.sources)
-            part = Part(file, key, process, number, segment.loss, segment.damage, contexts)
+            read = ReadSegment(file, key, process, number, segment.loss, segment.damage, contexts)
         else:
             for context, lines, arcs in sections:
                 in_its_context = self._group(in_context(process, context)) if context else key
                 self._add_lines(in_its_context, lines)
                 self._add_arcs(in_its_context, arcs)
             told = loss if loss.count else None
-            part = Part(file, key, process, number, told, contexts=_contexts(sections))
-        self.found.parts.append(part)
+            read = ReadSegment(file, key, process, number, told, contexts=_contexts(sections))
+        self.found.segments.append(read)
 
     def finish(self) -> None:
         """Put what was read into `found`."""
