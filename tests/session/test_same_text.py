@@ -34,13 +34,18 @@ OTHER: Final = {
 }
 PROGRAM: Final = """
 import os
-import lib
-path = lib.__file__
+path = os.path.abspath({!r})
 text = open(path).read()
+if path.endswith(".py"):
+    import lib
+else:
+    exec(compile(text, path, "exec"), {{"__name__": "lib"}})
 def test_it():
     {}
 test_it() if __name__ == "__main__" else None
 """
+# What a template engine compiles, and scripts, have names of their own.
+NAMES: Final = ("lib.py", "lib.html", "lib")
 WAYS: Final = {
     "hcov run": ("-m", "hcov", "run", "--", sys.executable, "test_it.py"),
     "pytest --hcov": ("-m", "pytest", "--hcov", "-p", "no:cacheprovider", "test_it.py"),
@@ -49,15 +54,17 @@ WAYS: Final = {
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A project whose source nobody has touched for an hour."""
-    Path(tmp_path, "lib.py").write_text(LIBRARY)
-    an_hour_ago = Path(tmp_path, "lib.py").stat().st_mtime - 3600
-    os.utime(tmp_path / "lib.py", (an_hour_ago, an_hour_ago))
+    """A project whose sources nobody has touched for an hour."""
+    for name in NAMES:
+        source = tmp_path / name
+        source.write_text(LIBRARY)
+        an_hour_ago = source.stat().st_mtime - 3600
+        os.utime(source, (an_hour_ago, an_hour_ago))
     monkeypatch.chdir(tmp_path)
 
 
-def run(way: str, what: str) -> subprocess.CompletedProcess[str]:
-    Path("test_it.py").write_text(PROGRAM.format(what))
+def run(way: str, what: str, name: str) -> subprocess.CompletedProcess[str]:
+    Path("test_it.py").write_text(PROGRAM.format(name, what))
     done = subprocess.run(
         [sys.executable, *WAYS[way]],
         capture_output=True,
@@ -69,25 +76,27 @@ def run(way: str, what: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def lines() -> list[int]:
+def lines(name: str) -> list[int]:
     data = CoverageData()
     data.read()
-    return sorted(data.lines(str(Path("lib.py").resolve())) or [])
+    return sorted(data.lines(str(Path(name).resolve())) or [])
 
 
 @needs_recorder
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("what", SAME)
-def test_the_same_text_keeps_its_lines(way: str, what: str) -> None:
-    done = run(way, SAME[what])
-    assert lines() == [1, 2, 4]
+def test_the_same_text_keeps_its_lines(way: str, what: str, name: str) -> None:
+    done = run(way, SAME[what], name)
+    assert lines(name) == [1, 2, 4]
     assert "left out" not in done.stdout + done.stderr
 
 
 @needs_recorder
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("what", OTHER)
-def test_another_text_is_told(way: str, what: str) -> None:
-    done = run(way, OTHER[what])
-    assert lines() == []
-    assert "left out: lib.py has changed since it ran" in done.stdout + done.stderr
+def test_another_text_is_told(way: str, what: str, name: str) -> None:
+    done = run(way, OTHER[what], name)
+    assert lines(name) == []
+    assert f"left out: {name} has changed since it ran" in done.stdout + done.stderr

@@ -695,7 +695,8 @@ def _facts(path: str, status: "os.stat_result", settled_before: int) -> int:
     changed = status.st_ctime_ns
     if changed % _A_MILLISECOND:
         settled_before += _FINER  # the file system tells time by the kernel's clock
-    if modified < settled_before > changed:
+    # The session knows the text that a `.py` file of the project had, and of no other.
+    if modified < settled_before > changed and path.endswith(".py"):
         return SOURCE_FOUND | status.st_size << 32 | times
     descriptor = open_file(path, O_RDONLY | O_CLOEXEC)
     try:
