@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from coverage.config import CoverageConfig
 
     from hcoverage._progress import OnProgress
+    from hcoverage._read.part import Part
     from hcoverage._result.target import Target
     from hcoverage._settings.rcfile import Rcfile
     from hcoverage._sources.choice import Choice
@@ -61,7 +62,7 @@ class Found:
     Attributes:
         batch: The data files, and what they hold.
         recorded: What came of the recordings.
-        recorded_batch: What they hold.
+        recorded_part: What is merged of them; None where nothing was recorded.
         origins: Tells the origins of data files.
         rcfile: The rcfile.
         choice: What counts by that.
@@ -71,7 +72,7 @@ class Found:
 
     batch: Batch
     recorded: RecordedData
-    recorded_batch: Batch
+    recorded_part: Part | None
     origins: Origins
     rcfile: Rcfile
     choice: Choice
@@ -118,7 +119,7 @@ def gather(
         reading: How files are read.
 
     Raises:
-        CombineError: The rcfile cannot be used, or what was recorded cannot be merged.
+        CombineError: The rcfile cannot be used.
     """
     recordings = [file for file in listed if is_recording(file)]
     with contextlib.ExitStack() as stack:
@@ -131,25 +132,17 @@ def gather(
         settings = rcfile.settings
         choice = _choice(settings)
         finder = SourceFinder(roots(settings, Path.cwd()), filter(Path.is_dir, sources))
-        recordings_file = target.workshop / ".coverage.recordings"
-        recorded = _read_recordings(
-            recordings, recordings_file, settings, finder, reading, choice=choice
+        recorded, recorded_part = _read_recordings(
+            recordings, settings, finder, reading, choice=choice
         )
         origins = reading.origins.with_hosts(recorded.of_hosts)
         reading = dataclasses.replace(reading, origins=origins)
         batch = _read_data_files(sources, listed, target.path, reading)
-    recorded_batch = Batch()
-    if recordings_file.exists():
-        recorded_batch = read_batch([str(recordings_file)], are_ours=True)
-    for refusal in recorded_batch.refused:
-        raise CombineError(
-            f"what was recorded cannot be merged: {refusal.reason}; nothing was removed"
-        )
     identities: dict[str, set[tuple[int, int]]] = {}
     for directory in filter(Path.is_dir, sources):
         for path, told in source_notes(directory).items():
             identities.setdefault(path, set()).update(told)
-    return Found(batch, recorded, recorded_batch, origins, rcfile, choice, finder, identities)
+    return Found(batch, recorded, recorded_part, origins, rcfile, choice, finder, identities)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,23 +179,21 @@ class Progress:
 
 def _read_recordings(
     files: list[Path],
-    data_file: Path,
     settings: CoverageConfig,
     finder: SourceFinder,
     reading: Reading,
     *,
     choice: Choice,
-) -> RecordedData:
-    """Put what was recorded into one data file."""
+) -> tuple[RecordedData, Part | None]:
+    """Read what was recorded."""
     if not files:
-        return RecordedData()
+        return RecordedData(), None
     # Imported here, with much of coverage.py: only where something was recorded.
-    from hcoverage._combine.recorded_data import write_recorded_data  # noqa: PLC0415
+    from hcoverage._combine.recorded_data import read_recorded_data  # noqa: PLC0415
 
-    return write_recorded_data(
+    return read_recorded_data(
         files,
         settings,
-        data_file,
         finder=finder,
         known=reading.known,
         executor=reading.executor,

@@ -1,29 +1,27 @@
-"""Turn recordings into one data file that coverage.py can combine with all others."""
+"""Read recordings, find their sources here, and tell what came of each."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coverage import CoverageData
 from coverage.files import TreeMatcher
 
-from hcoverage._combine.add_recordings import add_to_data
+from hcoverage._combine.recorded_part import Group, select
 from hcoverage._read.origins import images_of, label, place_of
 from hcoverage._read.recording_batch import (
     GroupKey,
     Machine,
+    RanSource,
     ReadSegment,
     Recorded,
     read_batch,
     this_machine,
 )
-from hcoverage._read.recording_files import Recording, read_files
-from hcoverage._read.recording_format import ProcessIdentity, Segment, SourceLines
+from hcoverage._read.recording_files import read_files
 from hcoverage._read.worker_pool import run_batches
 from hcoverage._result.merged import PathMap
 from hcoverage._result.outcome import OtherVersion, RecordedData, RecordedProcess
@@ -39,16 +37,17 @@ if TYPE_CHECKING:
     from coverage.config import CoverageConfig
 
     from hcoverage._read.origins import Origins
+    from hcoverage._read.part import Part
     from hcoverage._read.recording_files import LostProcess
+    from hcoverage._read.recording_format import ProcessIdentity, SourceLines
     from hcoverage._sources.choice import Choice
     from hcoverage._sources.finder import SourceFinder
     from hcoverage._sources.identity import Known
 
 
-def write_recorded_data(
+def read_recorded_data(
     files: Iterable[Path],
     config: CoverageConfig,
-    data_file: Path,
     *,
     finder: SourceFinder | None = None,
     known: Mapping[str, Known] | None = None,
@@ -56,13 +55,12 @@ def write_recorded_data(
     progress: Callable[[int], object] = int,
     origins: Origins | None = None,
     choice: Choice | None = None,
-) -> RecordedData:
-    """Write what recordings hold, filtered as coverage.py would have, into a new data file.
+) -> tuple[RecordedData, Part | None]:
+    """Read what recordings hold, filtered as coverage.py would have.
 
     Args:
         files: The recorder's files.
         config: The rcfile's settings.
-        data_file: The data file to write; there is none if nothing was recorded.
         finder: Finds what containers ran, where `[paths]` says nothing of it; None for not looking.
         known: What sources were when the run began, by their paths.
         executor: Who reads them; None for doing it here.
@@ -72,7 +70,7 @@ def write_recorded_data(
         choice: What counts by the settings, where that is known already.
 
     Returns:
-        What is in the data file, and what is not.
+        What came of the recordings; and what is merged of them, None where nothing was recorded.
     """
     files = list(files)
     notes = read_files(file for file in files if not _is_segment(file)).lost
@@ -80,29 +78,26 @@ def write_recorded_data(
     read = functools.partial(read_batch, here=here, origins=origins)
     found = _read([file for file in files if _is_segment(file)], read, executor, progress)
     if not (found.segments or notes or found.unreadable or found.empty):
-        return RecordedData()
+        return RecordedData(), None
     of_hosts = images_of(segment.process for segment in found.segments)
     # Now that all processes have told what they know.
     origins = origins and origins.with_hosts(of_hosts)
     sources = {key: tuple(found.sources(key)) for key in found.processes}
     moved = _moved(found, sources, config, finder, here)
     groups = {
-        key: _as_recording(_labelled(process, origins), sources[key], moved[key])
+        key: Group(
+            process,
+            _as_here(sources[key], moved[key]),
+            is_here=_machine_of(process) == here,
+            before=label(origins.of_process(process), "") if origins else "",
+        )
         for key, process in found.processes.items()
     }
-    with contextlib.closing(CoverageData(basename=str(data_file))) as data:
-        selected = add_to_data(
-            groups.values(),
-            data,
-            config,
-            known=known,
-            choice=choice,
-            is_here=lambda recording: _machine_of(recording.process) == here,
-        )
-    left_out = {id(recording) for recording in selected.without_branches}
-    used = {key for key, recording in groups.items() if id(recording) not in left_out}
+    selected = select(groups.values(), config, known=known, choice=choice)
+    left_out = {id(group) for group in selected.without_branches}
+    used = {key for key, group in groups.items() if id(group) not in left_out}
     whole = [segment for segment in found.segments if segment.key in used and not segment.damage]
-    return RecordedData(
+    recorded = RecordedData(
         merged=(
             *(Path(file) for file in [*(segment.file for segment in whole), *found.empty]),
             *(lost.file for lost in notes),
@@ -116,6 +111,7 @@ def write_recorded_data(
         other_versions=tuple(_other_versions(selected.stale, moved.values())),
         of_hosts=of_hosts,
     )
+    return recorded, selected.part
 
 
 def _is_segment(file: Path) -> bool:
@@ -142,7 +138,7 @@ def _read(
 
 def _moved(
     found: Recorded,
-    sources: Mapping[GroupKey, Iterable[SourceLines]],
+    sources: Mapping[GroupKey, Iterable[RanSource]],
     config: CoverageConfig,
     finder: SourceFinder | None,
     here: Machine,
@@ -156,7 +152,7 @@ def _moved(
     moved: dict[GroupKey, dict[Ran, str]] = {}
     unknown: dict[GroupKey, set[Ran]] = {}
     for key, process in found.processes.items():
-        ran = {_ran(source) for source in sources[key]}
+        ran = {_ran(each.source) for each in sources[key]}
         moved[key] = {each: place for each in ran if (place := by_rcfile(each.path))}
         if finder is not None and _machine_of(process) != here:
             is_installed = TreeMatcher(installed_places(process), "installed")
@@ -197,25 +193,16 @@ def _ran(source: SourceLines) -> Ran:
     return Ran(source.path, source.size, source.checksum)
 
 
-def _labelled(process: ProcessIdentity, origins: Origins | None) -> ProcessIdentity:
-    """Put the origin of a process before its context."""
-    if origins is None:
-        return process
-    labelled = label(origins.of_process(process), process.context)
-    return dataclasses.replace(process, context=labelled)
-
-
-def _as_recording(
-    process: ProcessIdentity, sources: Iterable[SourceLines], moved: Mapping[Ran, str]
-) -> Recording:
-    """What the processes of a group recorded, as if one of them had done it all."""
-    here = tuple(
-        dataclasses.replace(with_checksum(source), path=moved[ran])
-        if (ran := _ran(source)) in moved
-        else source
-        for source in sources
+def _as_here(sources: Iterable[RanSource], moved: Mapping[Ran, str]) -> tuple[RanSource, ...]:
+    """Give sources by the places where they are here."""
+    return tuple(
+        dataclasses.replace(
+            each, source=dataclasses.replace(with_checksum(each.source), path=moved[ran])
+        )
+        if (ran := _ran(each.source)) in moved
+        else each
+        for each in sources
     )
-    return Recording(process, (Segment(Path(), process, 1, here, None, ()),))
 
 
 def _other_versions(

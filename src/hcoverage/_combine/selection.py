@@ -74,9 +74,10 @@ def select(found: Found, existing: Batch | None) -> Selection:
         found: What was read.
         existing: What has to stay in the result; None if there is nothing.
     """
+    recorded_part = found.recorded_part or Part()
     kind = choose_kind(
         found.batch.files,
-        [file.kind for file in found.recorded_batch.files] * len(found.recorded.processes),
+        [recorded_part.kind for _ in found.recorded.processes],
         existing,
         branch=found.settings.branch,
     )
@@ -94,7 +95,11 @@ def select(found: Found, existing: Batch | None) -> Selection:
         merged.add(part.without(left_out | unwanted), map_path)
     processes.update(_add_known_origins(merged, _results(measured.files), map_path))
     processes.update(file.origin for file in measured.files if file.origin)
-    recorded = _add_recorded(found, kind, merged, map_path)
+    recorded = found.recorded
+    if recorded_part.kind in (kind, Kind.NOTHING):
+        merged.add(recorded_part, map_path.by_rcfile)
+    else:
+        recorded = _set_all_aside(recorded, kind)
     processes.update(process.origin for process in recorded.processes)
     return Selection(
         merged=merged,
@@ -103,7 +108,7 @@ def select(found: Found, existing: Batch | None) -> Selection:
         processes=processes,
         set_aside=[*measured.set_aside, *recorded.set_aside],
         outlived=measured.outlived,
-        has_data=bool(measured.files or existing or found.recorded_batch.files),
+        has_data=bool(measured.files or existing or found.recorded_part is not None),
         other_versions=other_versions,
     )
 
@@ -145,16 +150,6 @@ def _measured(
         found.batch, fitting, merged, map_path, found.origins
     )
     return _Measured(files, parts, [*set_aside, *conflicting], outlived)
-
-
-def _add_recorded(found: Found, kind: Kind, merged: Merged, map_path: PathMap) -> RecordedData:
-    """Merge what was recorded, if it has the kind of data that is merged."""
-    batch = found.recorded_batch
-    if not all(file.kind in (kind, Kind.NOTHING) for file in batch.files):
-        return _set_all_aside(found.recorded, kind)
-    for part in batch.parts.values():
-        merged.add(part, map_path.by_rcfile)
-    return found.recorded
 
 
 def _find_here(parts: list[Part], map_path: PathMap, found: Found) -> list[OtherVersion]:

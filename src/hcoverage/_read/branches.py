@@ -12,6 +12,7 @@ to no arc.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._inside.recorder_flow import OPCODES, Flow, Opcodes, handlers_of
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set as AbstractSet
 
     from hcoverage._read.definitions import Definition
-    from hcoverage._read.recording_format import BranchingCode, Raised, SourceLines
+    from hcoverage._read.recording_format import BranchingCode, Raised
 
 Arc = tuple[int, int]
 
 _OUTSIDE: Final = -1
 # What has no line between two that have: a compiler makes some ten in a row.
 _LONGEST_WALK: Final = 256  # instructions
+_REMEMBERED: Final = 1 << 12
 
 
 def opcodes_of(python: str) -> Opcodes | None:
@@ -54,50 +56,38 @@ def lines_that_ran(codes: Iterable[BranchingCode], opcodes: Opcodes) -> Iterator
                     yield line
 
 
-def arcs_in_bytecode(
-    sources: Iterable[SourceLines],
-    arcs: AbstractSet[Arc],
-    definitions: Iterable[Definition],
-    opcodes: Opcodes,
-) -> set[Arc]:
-    """Give the arcs of one file that the marks of places in its bytecode tell.
-
-    Args:
-        sources: What was recorded of the file.
-        arcs: Those that are known of it without.
-        definitions: Functions and classes in one line of it.
-        opcodes: Those of the Python that ran.
-    """
-    codes = [code for source in sources for code in source.branching]
-    raised = [each for source in sources for each in source.raised]
-    found = {(_OUTSIDE, line) for line in lines_that_ran(codes, opcodes)}
-    found.update(_arcs_of(codes, raised, opcodes))
-    ran = {line for arc in (*arcs, *found) for line in arc}
-    found.update(_arcs_after_definitions(definitions, ran, codes, opcodes))
-    return found
-
-
-def _arcs_of(
+def arcs_of_codes(
     codes: Iterable[BranchingCode], raised: Iterable[Raised], opcodes: Opcodes
-) -> Iterator[Arc]:
-    """Give the arcs that code objects of one source took.
+) -> Iterator[frozenset[Arc]]:
+    """Give the arcs that code objects of one file took, as the marks in their bytecode tell.
 
     Args:
         codes: What they did; one that several processes ran may be here several times.
         raised: The exceptions in them.
         opcodes: Those of the Python that ran.
     """
-    exceptions: dict[tuple[int, int], dict[int, set[int]]] = {}
+    codes = [*codes]
+    yield frozenset((_OUTSIDE, line) for line in lines_that_ran(codes, opcodes))
+    exceptions: dict[tuple[int, int], set[tuple[int, int]]] = {}
     for each in raised:
-        by_place = exceptions.setdefault((each.first, each.name), {})
-        by_place.setdefault(each.place, set()).add(each.handler)
+        exceptions.setdefault((each.first, each.name), set()).add((each.place, each.handler))
     for code in _together(codes):
-        yield from _Arcs(code, exceptions.get((code.first, code.name), {}), opcodes).find()
+        yield _arcs_of(code, frozenset(exceptions.get((code.first, code.name), ())), opcodes)
 
 
-def _arcs_after_definitions(
+@functools.lru_cache(maxsize=_REMEMBERED)  # thousands of tests have much in common
+def _arcs_of(
+    code: BranchingCode, exceptions: frozenset[tuple[int, int]], opcodes: Opcodes
+) -> frozenset[Arc]:
+    handlers: dict[int, set[int]] = {}
+    for place, handler in exceptions:
+        handlers.setdefault(place, set()).add(handler)
+    return frozenset(_Arcs(code, handlers, opcodes).find())
+
+
+def arcs_after_definitions(
     definitions: Iterable[Definition],
-    ran: set[int],
+    ran: AbstractSet[int],
     codes: Iterable[BranchingCode],
     opcodes: Opcodes,
 ) -> Iterator[Arc]:
@@ -140,11 +130,28 @@ def _together(codes: Iterable[BranchingCode]) -> Iterator[BranchingCode]:
 
 
 def _lines_of(code: BranchingCode) -> tuple[int | None, ...]:
-    count = len(code.content) // 2
+    return _lines_by_place(code.line_table, code.first, len(code.content) // 2)
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _lines_by_place(table: bytes, first: int, count: int) -> tuple[int | None, ...]:
     try:
-        return lines_of_instructions(code.line_table, code.first, count)
+        return lines_of_instructions(table, first, count)
     except ValueError:
         return (None,) * count
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _flow_of(
+    content: bytes,
+    lines: tuple[int | None, ...],
+    exception_table: bytes,
+    opcodes: Opcodes,
+    by_instruction: bool,  # noqa: FBT001
+) -> tuple[Flow, frozenset[int]]:
+    handlers = handlers_of(exception_table)
+    flow = Flow(opcodes, content, lines, handlers, by_instruction=by_instruction)
+    return flow, frozenset(flow.untold_ends())
 
 
 class _Arcs:
@@ -157,14 +164,9 @@ class _Arcs:
         self._exceptions = exceptions
         self._opcodes = opcodes
         self._lines = _lines_of(code)
-        self._flow = Flow(
-            opcodes,
-            code.content,
-            self._lines,
-            handlers_of(code.exception_table),
-            by_instruction=code.by_instruction,
+        self._flow, self._untold = _flow_of(
+            code.content, self._lines, code.exception_table, opcodes, code.by_instruction
         )
-        self._untold = frozenset(self._flow.untold_ends())
         self._walked: set[tuple[int, int]] = set()
         self._found: set[Arc] = set()
 

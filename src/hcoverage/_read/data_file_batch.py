@@ -104,16 +104,13 @@ class Batch:
         self.refused += other.refused
 
 
-def read_batch(
-    paths: Sequence[str], origins: Origins | None = None, *, are_ours: bool = False
-) -> Batch:
+def read_batch(paths: Sequence[str], origins: Origins | None = None) -> Batch:
     """Read data files and merge what they hold.
 
     Args:
         paths: The data files, absolute.
         origins: Tells their origins, which are put before their contexts; None for contexts as they
             are.
-        are_ours: Whether we have just written them, of what was bounded as it was read.
 
     Returns:
         What they hold, and which could not be read.
@@ -121,7 +118,7 @@ def read_batch(
     batch = Batch()
     seen: dict[tuple[str, bytes], ReadFile] = {}
     with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(contextlib.closing(_DataFileReader(are_ours=are_ours)))
+        reader = stack.enter_context(contextlib.closing(_DataFileReader()))
         for path in paths:
             try:
                 content, stamp = read_regular(path)
@@ -222,10 +219,9 @@ class _DataFileReader:
         origins_page: Where origins begin in the last file; 0 if it has none.
     """
 
-    def __init__(self, *, are_ours: bool = False) -> None:
+    def __init__(self) -> None:
         self.meta_is_apart = False
         self.origins_page = 0
-        self._are_ours = are_ours
         self._database = confined()
         self._last_arcs: dict[Key, str] = {}
 
@@ -269,8 +265,7 @@ class _DataFileReader:
             places = load(self._database, content)
             empty = empty_tables(self._database)
             arcs = [] if "arc" in empty else self._rows(_ARCS)
-            if not self._are_ours:
-                refuse_excess(self._database, self._sound_tables(empty, arcs))
+            refuse_excess(self._database, self._sound_tables(empty, arcs))
             self.meta_is_apart = places.items() >= _META_PAGES.items()
             self.origins_page = places.get(ORIGINS_TABLE, 0)
             return _Tables(

@@ -48,6 +48,13 @@ class Part:
     arcs: dict[Key, set[int]] = dataclasses.field(default_factory=dict)
     tracers: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def kind(self) -> Kind:
+        """What it has."""
+        if self.lines:
+            return Kind.LINES
+        return Kind.ARCS if self.arcs else Kind.NOTHING
+
     def add(self, other: Part) -> None:
         """Add what another part holds; it is of no use afterwards."""
         for path, place in other.paths.items():
@@ -69,7 +76,7 @@ class Part:
                 found[path] |= numbers
         for (path, _), arcs in self.arcs.items():
             if path in found:
-                found[path] |= _bits({end for arc in arcs for end in arc_of(arc) if end > 0})
+                found[path] |= bits_of({end for arc in arcs for end in arc_of(arc) if end > 0})
         return found
 
     def without(self, paths: Collection[str]) -> Part:
@@ -104,7 +111,12 @@ def arc_of(number: int) -> tuple[int, int]:
     return (number - tono) >> ARC_BITS, tono
 
 
-def _bits(numbers: Collection[int]) -> int:
+def number_of(arc: tuple[int, int]) -> int:
+    """Make an arc one integer, see `arc_of`."""
+    return arc[0] * (1 << ARC_BITS) + arc[1]
+
+
+def bits_of(numbers: Collection[int]) -> int:
     """Give a number whose bit *n* is set for each *n* of some."""
     content = bytearray(max(numbers, default=0) // 8 + 1)
     for number in numbers:

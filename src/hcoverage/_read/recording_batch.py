@@ -20,6 +20,7 @@ from hcoverage._inside import recorder
 from hcoverage._read.recording_format import (
     LARGEST_SEGMENT,
     MARK,
+    MOST_LINES,
     MOST_RECORDS,
     RECORD_FIXED,
     Loss,
@@ -29,7 +30,6 @@ from hcoverage._read.recording_format import (
     SourceLines,
     checked_length,
     context_of,
-    in_context,
     more_length,
     parse_entries,
     parse_header,
@@ -41,7 +41,7 @@ from hcoverage._untrusted.file import UntrustedDataError, read_regular
 from hcoverage._untrusted.set_aside import SetAside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from hcoverage._read.origins import Origins
 
@@ -52,6 +52,9 @@ _NO_CONTEXT: Final = frozenset({""})
 
 # A record up to its marks: what it is of, but not what ran.
 _Head: TypeAlias = bytes
+
+# A mark as a digit: the bytes of a map of lines are the binary number that has a bit for each.
+_TO_DIGITS: Final = bytes(b"01"[byte == MARK] for byte in range(256))
 
 # A context, and the lines and arcs of what ran in it.
 _Section: TypeAlias = "tuple[str, list[tuple[_Head, int]], list[tuple[_Head, list[bytes]]]]"
@@ -85,14 +88,44 @@ class ReadSegment:
     contexts: frozenset[str] = _NO_CONTEXT
 
 
+@dataclasses.dataclass(frozen=True)
+class RanSource:
+    """A source, and what ran of it in each context.
+
+    Attributes:
+        source: The source, and nothing that ran.
+        lines: By contexts, a number whose bit *n* is set where line *n* ran.
+        more: By contexts, what else is told of it.
+    """
+
+    source: SourceLines
+    lines: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    more: Mapping[str, SourceLines] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, source: SourceLines) -> RanSource:
+        """Give what ran of a source in one context."""
+        return cls(source, more={source.context: source})
+
+    @property
+    def path(self) -> str:
+        """Where the source is."""
+        return self.source.path
+
+    @property
+    def module(self) -> str:
+        """The name of the module, or an empty string."""
+        return self.source.module
+
+
 @dataclasses.dataclass
 class Recorded:
     """What some recordings hold together.
 
     Attributes:
         processes: One process of each group.
-        lines: For each group and the head of a record, its marks as one number.
-        arcs: For each group and the head of a record, the entries.
+        lines: For each group, the head of a record and a context, its marks as one number.
+        arcs: For each group, the head of a record and a context, the entries.
         others: For each group, the sources of what was read with more care.
         segments: Those that were read.
         unreadable: Those that could not be, and why.
@@ -100,8 +133,10 @@ class Recorded:
     """
 
     processes: dict[GroupKey, ProcessIdentity] = dataclasses.field(default_factory=dict)
-    lines: dict[GroupKey, dict[_Head, int]] = dataclasses.field(default_factory=dict)
-    arcs: dict[GroupKey, dict[_Head, set[bytes]]] = dataclasses.field(default_factory=dict)
+    lines: dict[GroupKey, dict[_Head, dict[str, int]]] = dataclasses.field(default_factory=dict)
+    arcs: dict[GroupKey, dict[_Head, dict[str, set[bytes]]]] = dataclasses.field(
+        default_factory=dict
+    )
     others: dict[GroupKey, list[SourceLines]] = dataclasses.field(default_factory=dict)
     segments: list[ReadSegment] = dataclasses.field(default_factory=list)
     unreadable: list[SetAside] = dataclasses.field(default_factory=list)
@@ -113,25 +148,31 @@ class Recorded:
             self.processes.setdefault(key, process)
         for key, maps in other.lines.items():
             mine = self.lines.setdefault(key, {})
-            for head, marks in maps.items():
-                mine[head] = mine.get(head, 0) | marks
+            for head, by_context in maps.items():
+                known = mine.setdefault(head, {})
+                for context, marks in by_context.items():
+                    known[context] = known.get(context, 0) | marks
         for key, trails in other.arcs.items():
             found = self.arcs.setdefault(key, {})
-            for head, entries in trails.items():
-                found.setdefault(head, entries).update(entries)
+            for head, in_contexts in trails.items():
+                told = found.setdefault(head, in_contexts)
+                for context, entries in in_contexts.items():
+                    told.setdefault(context, entries).update(entries)
         for key, sources in other.others.items():
             self.others.setdefault(key, []).extend(sources)
         self.segments += other.segments
         self.unreadable += other.unreadable
         self.empty += other.empty
 
-    def sources(self, key: GroupKey) -> Iterator[SourceLines]:
+    def sources(self, key: GroupKey) -> Iterator[RanSource]:
         """The sources of a group, each once for each head it has."""
-        for head, marks in self.lines.get(key, {}).items():
-            yield _with_lines(head, marks)
-        for head, entries in self.arcs.get(key, {}).items():
-            yield _with_arcs(head, entries)
-        yield from self.others.get(key, ())
+        for head, by_context in self.lines.get(key, {}).items():
+            yield _with_marks(head, by_context)
+        for head, in_contexts in self.arcs.get(key, {}).items():
+            told = {each: _with_arcs(head, entries) for each, entries in in_contexts.items()}
+            yield RanSource(_source(head), more=told)
+        for source in self.others.get(key, ()):
+            yield RanSource.of(source)
 
 
 # The name of a host, and the id of a container on it or an empty string.
@@ -256,17 +297,13 @@ class _SegmentReader:
                     self._remember(content[position : position + RECORD_FIXED], lines)
         except (_Damaged, struct.error):
             segment = parse_segment(Path(file), content)
-            for source in segment.sources:
-                in_its_context = self._group(in_context(process, source.context))
-                without = dataclasses.replace(source, context="")  # the process has it now
-                self.found.others.setdefault(in_its_context, []).append(without)
+            self.found.others.setdefault(key, []).extend(segment.sources)
             contexts = frozenset(source.context for source in segment.sources)
             read = ReadSegment(file, key, process, number, segment.loss, segment.damage, contexts)
         else:
             for context, lines, arcs in sections:
-                in_its_context = self._group(in_context(process, context)) if context else key
-                self._add_lines(in_its_context, lines)
-                self._add_arcs(in_its_context, arcs)
+                self._add_lines(key, context, lines)
+                self._add_arcs(key, context, arcs)
             told = loss if loss.count else None
             read = ReadSegment(file, key, process, number, told, contexts=_contexts(sections))
         self.found.segments.append(read)
@@ -274,7 +311,7 @@ class _SegmentReader:
     def finish(self) -> None:
         """Put what was read into `found`."""
         for (key, layout), marks in self._together.items():
-            self._add_lines(key, layout.split(marks))
+            self._add_lines(key, "", layout.split(marks))
         self._together.clear()
 
     def _read_as_before(self, key: GroupKey, content: bytes, position: int) -> bool:
@@ -348,17 +385,20 @@ class _SegmentReader:
         self._heads[head] = facts = (length, count, ones)
         return facts
 
-    def _add_lines(self, key: GroupKey, lines: Iterable[tuple[_Head, int]]) -> None:
+    def _add_lines(self, key: GroupKey, context: str, lines: Iterable[tuple[_Head, int]]) -> None:
         merged = self.found.lines.setdefault(key, {})
-        get = merged.get
         for head, marks in lines:
-            merged[head] = get(head, 0) | marks
+            by_context = merged.get(head)
+            if by_context is None:
+                merged[head] = {context: marks}
+            else:
+                by_context[context] = by_context.get(context, 0) | marks
 
-    def _add_arcs(self, key: GroupKey, arcs: list[tuple[_Head, list[bytes]]]) -> None:
+    def _add_arcs(self, key: GroupKey, context: str, arcs: list[tuple[_Head, list[bytes]]]) -> None:
         if arcs:
             merged = self.found.arcs.setdefault(key, {})
             for head, entries in arcs:
-                merged.setdefault(head, set()).update(entries)
+                merged.setdefault(head, {}).setdefault(context, set()).update(entries)
 
     def _split(self, body: bytes) -> list[bytes]:
         """Split what an arcs record has into its entries, each of them whole."""
@@ -413,7 +453,26 @@ def _source(head: _Head) -> SourceLines:
     return parse_record(head, 0, len(head), [])
 
 
-def _with_lines(head: _Head, marks: int) -> SourceLines:
+def _with_marks(head: _Head, by_context: Mapping[str, int]) -> RanSource:
+    """Read the marks of a record; most contexts have the same ones as others."""
+    source = _source(head)
+    if head.startswith(b"LINE"):
+        first = int.from_bytes(head[12:16], "little")
+        bits = {marks: _bits(marks, first) for marks in {*by_context.values()}}
+        return RanSource(source, {each: bits[marks] for each, marks in by_context.items()})
+    read = {marks: _read_marks(head, marks) for marks in {*by_context.values()}}
+    return RanSource(source, more={each: read[marks] for each, marks in by_context.items()})
+
+
+def _bits(marks: int, first: int) -> int:
+    """Give a number whose bit *n* is set where line *n* is marked."""
+    length = (marks.bit_length() + 7) // 8
+    if not length or first + length > MOST_LINES:
+        return 0
+    return int(marks.to_bytes(length, "big").translate(_TO_DIGITS), 2) << first
+
+
+def _read_marks(head: _Head, marks: int) -> SourceLines:
     content = head + marks.to_bytes((marks.bit_length() + 7) // 8, "little")
     return parse_record(content, 0, len(content), [])
 

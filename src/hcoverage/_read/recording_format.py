@@ -63,7 +63,7 @@ _LONGEST_METADATA: Final = 4 << 20
 _LONGEST_NAME: Final = 64 << 10
 _LONGEST_CONTEXT: Final = 16 << 10  # two of them, joined, are within the bounds of data files
 _MOST_RESUMPTIONS: Final = 1000
-_MOST_LINES: Final = 1 << 20
+MOST_LINES: Final = 1 << 20
 _MOST_INSTRUCTIONS: Final = 1 << 24  # bytes of one code object
 
 _MARK_TO_TRUE: Final = bytes(byte == MARK for byte in range(256))
@@ -511,7 +511,7 @@ def with_entries(source: SourceLines, entries: Iterable[Entry]) -> SourceLines:
 
 
 def _parse_marks(marks: bytes, first: int, path: str, damage: list[str]) -> frozenset[int]:
-    if first + len(marks) > _MOST_LINES:
+    if first + len(marks) > MOST_LINES:
         damage.append(f"line {first + len(marks) - 1} of {path!r} is more than can be right")
         return frozenset()
     unreadable = len(marks) - marks.count(0) - marks.count(MARK)
@@ -570,7 +570,7 @@ def _parse_code(
     except ValueError as error:
         damage.append(f"lines of {path!r} cannot be read: {error}")
         return frozenset()
-    if not all(line is None or 0 <= line < _MOST_LINES for line in lines):
+    if not all(line is None or 0 <= line < MOST_LINES for line in lines):
         damage.append(f"lines of {path!r} are more than can be right")
         return frozenset()
     ran = compress(lines, marks.translate(_MARK_TO_TRUE))
@@ -627,7 +627,7 @@ def parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Entry]:
         checksum = _checksum(content, _ENTRY_PRIME)
         whole = len(numbers) == count and checksum == _integer(body, position + 2, 2)
         farthest = 0 if kind == _RAISED else max(map(abs, numbers), default=0)
-        if whole and farthest > _MOST_LINES:
+        if whole and farthest > MOST_LINES:
             damage.append(f"line {farthest} of {path!r} is more than can be right")
             return
         if whole and kind == _ONE_ARC and count == _ONE_ARC_NUMBERS:

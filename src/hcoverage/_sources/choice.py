@@ -17,7 +17,7 @@ import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from coverage.exceptions import ConfigError
 from coverage.files import TreeMatcher, relative_filename, set_relative_directory, zip_location
@@ -33,7 +33,24 @@ if TYPE_CHECKING:
 
     from coverage.config import CoverageConfig
 
-    from hcoverage._read.recording_format import ProcessIdentity, SourceLines
+    from hcoverage._read.recording_format import ProcessIdentity
+
+
+class Recorded(Protocol):
+    """A source, as a recording names it.
+
+    Attributes:
+        path: The real absolute path.
+        module: The name of the module, or an empty string.
+    """
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def module(self) -> str: ...
+
+
+_Recorded = TypeVar("_Recorded", bound=Recorded)
 
 # How many directories a package may be below another one.
 _DEEPEST = 16
@@ -136,7 +153,7 @@ class OfInterpreter:
         if process is not None and self._is_foreign:
             self._add_interpreter(process)
 
-    def wanted(self, sources: Collection[SourceLines]) -> Iterator[SourceLines]:
+    def wanted(self, sources: Collection[_Recorded]) -> Iterator[_Recorded]:
         """The sources of a recording that coverage.py would have measured."""
         if self._is_foreign:
             self._find_installed_sources(sources)
@@ -158,7 +175,7 @@ class OfInterpreter:
         if chooser.pylib_match is not None and process.stdlib:
             chooser.pylib_match = TreeMatcher({*chooser.pylib_paths, process.stdlib}, "pylib")
 
-    def _find_installed_sources(self, sources: Iterable[SourceLines]) -> None:
+    def _find_installed_sources(self, sources: Iterable[Recorded]) -> None:
         """Let through what `source_pkgs` names where it is installed over there."""
         chooser = self._in_or_out
         found = {

@@ -19,12 +19,14 @@ import pytest
 from coverage import CoverageData
 from coverage.config import read_coverage_config
 from hypothesis.configuration import set_hypothesis_home_dir
+from tests.inside.recorder.one_by_one import add_to_data
 
-from hcoverage._combine.add_recordings import Selected, add_to_data
 from hcoverage._read.recording_files import DataDirectory, Recording, read_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
+
+    from hcoverage._combine.recorded_part import Selected
 
     What: TypeAlias = Mapping[str, AbstractSet[int | tuple[int, int]]]
 

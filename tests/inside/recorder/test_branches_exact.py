@@ -24,13 +24,13 @@ import pytest
 from coverage import CoverageData
 from coverage.config import read_coverage_config
 from tests.inside.recorder.branch_programs import construct_programs, random_programs
+from tests.inside.recorder.one_by_one import add_to_data
 from tests.inside.recorder.test_recorder_exact import (
     MORE_STDLIB_TESTS,
     NOT_COMPARED,
     STDLIB_TESTS as FEW_STDLIB_TESTS,
 )
 
-from hcoverage._combine.add_recordings import add_to_data
 from hcoverage._inside.recorder_flow import OPCODES, Opcodes
 
 if TYPE_CHECKING:

@@ -1,0 +1,251 @@
+"""Turns what recordings hold into what is merged: what coverage.py itself would have measured.
+
+Left to others: reading recordings (``_read.recording_batch``), choosing files
+(``_sources.choice``), telling whether a source is still what ran (``_sources.identity``), and where
+it is here (``recorded_data``).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from itertools import compress, count
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._read.branches import (
+    arcs_after_definitions,
+    arcs_of_codes,
+    lines_that_ran,
+    opcodes_of,
+)
+from hcoverage._read.part import Part, arc_of, bits_of, number_of
+from hcoverage._sources.choice import Choice
+from hcoverage._sources.identity import Sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from coverage.config import CoverageConfig
+
+    from hcoverage._read.recording_batch import RanSource
+    from hcoverage._read.recording_format import ProcessIdentity, SourceLines
+    from hcoverage._sources.identity import Known
+
+# Of an arc that only tells that a line ran: of no branch, as entering code is none.
+_START: Final = -1
+_DIGIT_TO_TRUE: Final = bytes(byte == ord("1") for byte in range(256))
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """What processes ran of which coverage.py would have measured the same.
+
+    Attributes:
+        process: One of them.
+        sources: What they ran.
+        is_here: Whether their interpreter is on this machine.
+        before: What is put before their contexts.
+    """
+
+    process: ProcessIdentity
+    sources: tuple[RanSource, ...]
+    is_here: bool = True
+    before: str = ""
+
+    def label_of(self, context: str) -> str:
+        """Name what ran in a context, as coverage.py's collector does it."""
+        return self.before + "|".join(filter(None, (self.process.context, context)))
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What is merged of recordings.
+
+    Attributes:
+        part: What it is; None where the rcfile wants branches and no process has recorded any.
+        stale: The paths left out because the source is not what it was when it ran.
+        without_branches: Groups left out because the rcfile wants branches and they have none.
+    """
+
+    part: Part | None
+    stale: frozenset[str]
+    without_branches: tuple[Group, ...] = ()
+
+
+def select(
+    groups: Iterable[Group],
+    config: CoverageConfig,
+    *,
+    known: Mapping[str, Known] | None = None,
+    choice: Choice | None = None,
+) -> Selected:
+    """Give what coverage.py would have measured of what ran.
+
+    Args:
+        groups: What ran.
+        config: The rcfile, as coverage.py reads it. Its ``source``, ``source_pkgs``, ``include``
+            and ``omit`` decide what is in it.
+        known: What sources were when the run began, by their paths.
+        choice: What counts by `config`, where that is known already.
+
+    Raises:
+        RcfileError: The configuration names a source that is no directory.
+    """
+    groups = list(groups)
+    left_out = [each for each in groups if config.branch and not each.process.branch]
+    if len(left_out) == len(groups):
+        return Selected(None, frozenset(), tuple(left_out))
+    wanted = _Wanted(choice or Choice(config), Sources(known or {}))
+    part = Part()
+    for group in groups:
+        if not config.branch:
+            _add_lines(part, group, wanted)
+        elif group.process.branch:
+            _add_arcs(part, group, wanted)
+    return Selected(part, frozenset(wanted.stale), tuple(left_out))
+
+
+class _Wanted:
+    """Tells what of each group is merged.
+
+    Attributes:
+        sources: The sources on this machine.
+        stale: Those of which nothing is merged, since they are others by now.
+    """
+
+    def __init__(self, choice: Choice, sources: Sources) -> None:
+        self.sources = sources
+        self.stale: set[str] = set()
+        self._choice = choice
+
+    def of(self, group: Group) -> Iterator[RanSource]:
+        """The sources of a group that coverage.py would have measured, and that are the same."""
+        choice = self._choice.of_process(group.process, is_here=group.is_here)
+        for ran in choice.wanted(group.sources):
+            if self.sources.is_current(ran.source):
+                yield ran
+            else:
+                self.stale.add(ran.path)
+
+
+def _add_lines(part: Part, group: Group, wanted: _Wanted) -> None:
+    lines_of = functools.cache(functools.partial(_lines_of, python=group.process.python))
+    labels = _Labels(part, group)
+    for ran in wanted.of(group):
+        path, lines = ran.path, part.lines
+        part.paths.setdefault(path, ("", len(part.paths)))
+        for context, bits in ran.lines.items():
+            key = (path, labels[context])
+            lines[key] = lines.get(key, 0) | bits
+        for context, source in ran.more.items():
+            key = (path, labels[context])
+            lines[key] = lines.get(key, 0) | lines_of(source)
+
+
+def _lines_of(source: SourceLines, python: str) -> int:
+    lines = set(source.lines)
+    opcodes = opcodes_of(python)
+    if source.branching and opcodes:
+        lines.update(lines_that_ran(source.branching, opcodes))
+    return bits_of(lines)
+
+
+class _Labels(dict[str, str]):
+    """The labels of a group's contexts, each noted in the part when it is first asked for."""
+
+    def __init__(self, part: Part, group: Group) -> None:
+        super().__init__()
+        self._part = part
+        self._group = group
+
+    def __missing__(self, context: str) -> str:
+        label = self._group.label_of(context)
+        self[context] = self._part.contexts.setdefault(label, label)
+        return self[context]
+
+
+@dataclass
+class _Told:
+    """What is told of a file in one context.
+
+    Attributes:
+        lines: A number whose bit *n* is set where line *n* ran.
+        sources: All else.
+    """
+
+    lines: int = 0
+    sources: list[SourceLines] = field(default_factory=list)
+
+
+def _add_arcs(part: Part, group: Group, wanted: _Wanted) -> None:
+    by_path: dict[str, dict[str, _Told]] = {}
+    for ran in wanted.of(group):
+        contexts = by_path.setdefault(ran.path, {})
+        for context, bits in ran.lines.items():
+            contexts.setdefault(context, _Told()).lines |= bits
+        for context, source in ran.more.items():
+            contexts.setdefault(context, _Told()).sources.append(source)
+    labels = _Labels(part, group)
+    for path, contexts in by_path.items():
+        arcs_of = _Arcs(path, group, wanted.sources)
+        for context, told in contexts.items():
+            arcs = arcs_of(told)
+            label = labels[context]
+            if arcs:
+                part.paths.setdefault(path, ("", len(part.paths)))
+                part.arcs.setdefault((path, label), set()).update(arcs)
+
+
+class _Arcs:
+    """The arcs of one file: that each line ran, and what followed what, as coverage.py has them.
+
+    What several contexts have in common is made once.
+    """
+
+    def __init__(self, path: str, group: Group, sources: Sources) -> None:
+        self._path = path
+        self._sources = sources
+        self._opcodes = opcodes_of(group.process.python)
+        self._of_lines = functools.cache(self._arcs_of_lines)
+        self._of_source = functools.cache(self._arcs_of_source)
+        self._numbers = functools.cache(_numbers)
+
+    def __call__(self, told: _Told) -> set[int]:
+        """Give the arcs of what is told, as a part has them."""
+        found = set(self._of_lines(told.lines))
+        for source in told.sources:
+            found |= self._of_source(source)
+        opcodes = self._opcodes
+        if opcodes is None:
+            return found
+        codes = [code for source in told.sources for code in source.branching]
+        raised = [each for source in told.sources for each in source.raised]
+        for arcs in arcs_of_codes(codes, raised, opcodes):
+            found |= self._numbers(arcs)
+        definitions = self._sources.definitions(self._path)
+        if definitions:
+            ran = {line for number in found for line in arc_of(number)}
+            after = arcs_after_definitions(definitions, ran, codes, opcodes)
+            found.update(map(number_of, after))
+        return found
+
+    def _arcs_of_lines(self, bits: int) -> frozenset[int]:
+        # The C tracer has an arc from a line to itself only where it took one.
+        digits = bin(bits)[:1:-1].encode().translate(_DIGIT_TO_TRUE)
+        opcodes = self._opcodes
+        return frozenset(
+            number_of((line if opcodes is None else _START, line))
+            for line in compress(count(), digits)
+        )
+
+    def _arcs_of_source(self, source: SourceLines) -> frozenset[int]:
+        arcs = set(source.arcs)
+        if source.trails:
+            statements = self._sources.statements(self._path)
+            resolved = (trail.arc(statements) for trail in source.trails)
+            arcs.update(arc for arc in resolved if arc is not None)
+        return frozenset(map(number_of, arcs)) | self._of_lines(bits_of(source.lines))
+
+
+def _numbers(arcs: frozenset[tuple[int, int]]) -> frozenset[int]:
+    return frozenset(map(number_of, arcs))
