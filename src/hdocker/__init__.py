@@ -22,8 +22,6 @@ if TYPE_CHECKING:
         BuildError,
         BuildOptionError,
         CommandError,
-        ComposeError,
-        ComposeNotFoundError,
         DataDirectoryError,
         DockerfileError,
         EngineError,
@@ -35,12 +33,9 @@ if TYPE_CHECKING:
         NoPythonError,
         NoPythonWarning,
         PathMappingWarning,
-        ServiceWarning,
     )
-    from hdocker._inject.compose import compose_override
     from hdocker._inject.injection import Injection, Mount
     from hdocker._run import get_docker_base_cmd, injection_for
-    from hdocker._shim.install import measure_containers
 
 __all__ = [
     "CONTAINERS_VARIABLE",
@@ -49,8 +44,6 @@ __all__ = [
     "BuildError",
     "BuildOptionError",
     "CommandError",
-    "ComposeError",
-    "ComposeNotFoundError",
     "DataDirectoryError",
     "DockerfileError",
     "EngineError",
@@ -64,16 +57,13 @@ __all__ = [
     "NoPythonError",
     "NoPythonWarning",
     "PathMappingWarning",
-    "ServiceWarning",
     "add_coverage",
     "build_container_image",
-    "compose_override",
     "containers_measured",
     "get_docker_base_cmd",
     "injection_for",
     "look_at_engines",
     "look_at_image",
-    "measure_containers",
     "try_image",
 ]
 
@@ -81,7 +71,6 @@ __all__ = [
 _NAMES: Final = {
     "hcoverage": ("CONTAINERS_VARIABLE",),
     "hdocker._bake.build": ("build_container_image",),
-    "hdocker._inject.compose": ("compose_override",),
     "hdocker._bake.dockerfile": (
         "BaseImage",
         "add_coverage",
@@ -97,8 +86,6 @@ _NAMES: Final = {
         "BuildError",
         "BuildOptionError",
         "CommandError",
-        "ComposeError",
-        "ComposeNotFoundError",
         "DataDirectoryError",
         "DockerfileError",
         "EngineError",
@@ -110,7 +97,6 @@ _NAMES: Final = {
         "NoPythonError",
         "NoPythonWarning",
         "PathMappingWarning",
-        "ServiceWarning",
     ),
     "hdocker._inject.injection": (
         "Injection",
@@ -120,7 +106,6 @@ _NAMES: Final = {
         "get_docker_base_cmd",
         "injection_for",
     ),
-    "hdocker._shim.install": ("measure_containers",),
 }
 _HOMES: Final = {name: module for module, names in _NAMES.items() for name in names}
 

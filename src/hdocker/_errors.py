@@ -51,14 +51,6 @@ class BuildOptionError(EngineError, ValueError):
     """An option of the build would have another image built than the one that is measured."""
 
 
-class ComposeError(EngineError):
-    """Compose cannot be asked about its files, or they are of no use yet."""
-
-
-class ComposeNotFoundError(ComposeError, EngineNotFoundError):
-    """The engine's client has no compose."""
-
-
 class CommandError(EngineError):
     """The engine was asked for something, and refused or failed.
 
@@ -99,10 +91,6 @@ class BundleError(EngineError):
 
 class PathMappingWarning(HcoverageWarning):
     """No `[paths]` entry maps the container's paths to the host's, so they would not be merged."""
-
-
-class ServiceWarning(HcoverageWarning):
-    """A service of a compose file cannot be measured, and runs as it would."""
 
 
 class NoPythonWarning(HcoverageWarning):

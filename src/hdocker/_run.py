@@ -26,21 +26,19 @@ from hcoverage import (
     container_rcfile_text,
     read_rcfile,
 )
+from hdocker._bake.place import APP_DIR, CONTAINER_DATA_DIR
 from hdocker._engine.engine import Engine
 from hdocker._engine.visibility import require_visible_once
 from hdocker._errors import DataDirectoryError, EngineError, PathMappingWarning
+from hdocker._inject.added import PASSED_ON
 from hdocker._inject.injection import Injection, inject_into
 from hdocker._measure import is_measured
-from hdocker._shim.main import PASSED_ON
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hcoverage import Rcfile
     from hdocker._measure import Measure
-
-APP_DIR: Final = "/app"
-CONTAINER_DATA_DIR: Final = f"{APP_DIR}/coverage_data"
 
 # This process's own user: a word for it, and what people write in a shell.
 _OWN_USER: Final = ("own", "$(id -u):$(id -g)")
@@ -180,7 +178,7 @@ def _fitted_rcfile(data_dir: Path) -> Rcfile:
 def injection_for(image: str, *, engine: str = "docker", use_sudo: bool = False) -> Injection:
     """Give what a container of an image needs to be measured, for those who start it otherwise.
 
-    That is by the engine's API, or from a shell that has no shims on its PATH.
+    For an engine that no door leads to, or through `sudo`.
 
     Args:
         image: The image.

@@ -1,4 +1,4 @@
-"""Clients that no stand-in on PATH sees come through the door: measured, and none the wiser.
+"""Clients of every kind come through the door: measured, and none the wiser.
 
 Each is used twice, through the door and with the engine itself. It has to say and end the same, and
 what its containers ran is in the merged report under the path that the code has here.
@@ -58,7 +58,6 @@ SHELLS: Final = {
     "by its path": f'"$CLIENT" {RUN}',
     "by the path of another": f'"$OTHER_CLIENT" {RUN}',
     "by its name": f"docker {RUN}",
-    "by its name, for the engine": f'docker -H "$ENGINE" {RUN}',
     "a login shell": f"""bash -lc 'docker {RUN.replace("'", "")}'""",
     "a cleared environment": f'env -i DOCKER_HOST="$DOCKER_HOST" "$CLIENT" {RUN}',
     "python -I": f'"$CLIENT" {RUN.replace("python3", "python3 -I")}',
@@ -163,7 +162,6 @@ def module_ways(
             "LABEL": container_label,
             "CLIENT": clients[0],
             "OTHER_CLIENT": clients[-1],
-            "ENGINE": engine,
             "TESTCONTAINERS_RYUK_DISABLED": "true",
         }
         direct = {**shared, "DOCKER_HOST": engine, hdocker.CONTAINERS_VARIABLE: "0"}

@@ -30,7 +30,7 @@ import pytest
 
 import hcoverage
 import hdocker
-from hdocker._shim.main import PLACE, Added, memory_of
+from hdocker._inject.added import PLACE, Added, memory_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -141,7 +141,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hcovera
     monkeypatch.chdir(tmp_path)
     Path(".coveragerc").write_text("[run]\nparallel = True\n[paths]\na =\n    .\n    /app\n")
     with hcoverage.open_session() as session:
-        os.environ.update(hdocker.measure_containers(session.environment))
+        os.environ.update(session.environment)
         yield session
 
 
@@ -176,17 +176,16 @@ def test_docker_run_runs_as_it_would_and_that_is_told_once(
     session: hcoverage.Session, remote_engine: str, image_without_python: str
 ) -> None:
     container = ["run", "--rm", image_without_python, "sh", "-c", "echo up"]
-    for _ in range(2):
-        done = subprocess.run(
-            ["docker", "--host", remote_engine, *container],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert (done.returncode, done.stdout, done.stderr) == (0, "up\n", "")
+    environment = {**session.environment, "DOCKER_HOST": remote_engine}
+    with hdocker.containers_measured(environment) as through:
+        for _ in range(2):
+            done = subprocess.run(
+                ["docker", *container], env=through, capture_output=True, text=True, check=False
+            )
+            assert (done.returncode, done.stdout, done.stderr) == (0, "up\n", "")
     (problem,) = session.problems()
     assert f"image {image_without_python}" in problem
-    assert f"does not see {session.data_dir} of this machine" in problem
+    assert "there is no Python in it" in problem
 
 
 # Measured by volumes ------------------------------------------------------------------------------

@@ -1,14 +1,12 @@
 """Under `hcov run`, the services of a compose file are measured, and none the wiser.
 
-Compose is called as one would who never heard of measuring: once as it is and once under the shims.
-It has to say and end the same, and what the services ran is in the merged report. The same is to be
-had by hand, with an override file.
+Compose is called as one would who never heard of measuring: once as it is, once through the door.
+It has to say and end the same, and what the services ran is in the merged report.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -110,7 +108,7 @@ def module_session(
     image_without_python: str,
     container_label: str,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[hcoverage.Session]:
+) -> Iterator[tuple[hcoverage.Session, dict[str, str]]]:
     """A session for all tests, in a project with a compose file."""
     project = tmp_path_factory.mktemp("project")
     (project / ".coveragerc").write_text(RCFILE)
@@ -120,23 +118,31 @@ def module_session(
         (project / name).write_text(DOCKERFILE.format(python=python_image, step=step))
     text = SERVICES.format(python=python_image, bare=image_without_python, label=container_label)
     (project / "compose.yaml").write_text(text)
-    with contextlib.chdir(project), hcoverage.open_session() as session:
-        yield session
+    with (
+        contextlib.chdir(project),
+        hcoverage.open_session() as session,
+        hdocker.containers_measured(session.environment) as environment,
+    ):
+        yield session, environment
 
 
 @pytest.fixture
 def session(
-    module_session: hcoverage.Session, compose: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    module_session: tuple[hcoverage.Session, dict[str, str]],
+    compose: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[hcoverage.Session]:
     """What `hcov run` opens, with this process as the measured command and a project of its own."""
-    monkeypatch.chdir(module_session.data_file.parent)
-    os.environ.update(hdocker.measure_containers(module_session.environment))
-    os.environ["COMPOSE_PROJECT_NAME"] = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
-    yield module_session
+    session, environment = module_session
+    project = session.data_file.parent
+    monkeypatch.chdir(project)
+    own = {"COMPOSE_PROJECT_NAME": f"hcoverage-test-{uuid.uuid4().hex[:12]}"}
+    os.environ.update({**environment, "DOCKER_CONFIG": os.environ["DOCKER_CONFIG"], **own})
+    yield session
     command = [*compose, "--profile", "*", "down", "--rmi", "local", "--timeout", "0"]
-    done = unmeasured(*command, cwd=module_session.data_file.parent)
+    done = unmeasured(*command, cwd=project)
     assert done.returncode == 0, done.stderr
-    for left in [*module_session.data_dir.glob("*.hcrec"), *module_session.data_dir.glob("prob*")]:
+    for left in [*session.data_dir.glob("*.hcrec"), *session.data_dir.glob("prob*")]:
         left.unlink()
 
 
@@ -276,72 +282,9 @@ def test_a_service_that_says_no_is_left_alone(session: hcoverage.Session) -> Non
     assert not session.problems()
 
 
-def test_a_compose_file_from_standard_input_is_told(session: hcoverage.Session) -> None:
+def test_a_compose_file_from_standard_input(session: hcoverage.Session) -> None:
     words = ("-f", "-", "run", "--rm", "-T", "extra")
     ours = run("docker", "compose", *words, input=Path("compose.yaml").read_text())
     assert ours.returncode == STATUS
-    (problem,) = session.problems()
-    assert "its compose file comes from standard input (`docker compose -f - run" in problem
-
-
-def test_the_override_file_by_hand(session: hcoverage.Session) -> None:
-    hcov = [sys.executable, "-m", "hcov", "docker", "compose-override", "--profile", "extra"]
-    refused = run(*hcov)
-    assert refused.returncode == 1
-    assert "no image has been built for web: run `docker compose --profile" in refused.stderr
-    assert unmeasured("docker", "compose", "build", "web").returncode == 0
-    done = run(*hcov)
-    override = Path("compose.coverage.yaml")
-    try:
-        assert "service bare is not measured: there is no Python" in done.stderr
-        assert "wrote compose.coverage.yaml; add `-f" in done.stderr
-        ours = unmeasured(
-            *("docker", "compose", "-f", "compose.yaml", "-f", str(override)),
-            *("run", "--rm", "-T", "--no-deps", "web", "python3", "web.py"),
-        )
-        said_by_compose = run(
-            *("docker", "compose", "-f", "compose.yaml", "-f", str(override)),
-            *("config", "--format", "json"),
-        )
-    finally:
-        override.unlink(missing_ok=True)
-    assert (ours.returncode, ours.stdout) == (STATUS, "${dollar}\n")
-    assert measured(session) == {"web.py": RAN}
-    services = json.loads(said_by_compose.stdout)["services"]
-    assert services["web"]["environment"]["PYTHONPATH"] == "/opt/hcoverage:/own$$path"
-    assert services["web"]["environment"]["WORD"] == "$${dollar}"
-
-
-def test_no_override_file_outside_of_a_run(
-    module_session: hcoverage.Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(module_session.data_file.parent)
-    with pytest.raises(hdocker.ComposeError, match="inside of `hcov run` alone"):
-        hdocker.compose_override()
-
-
-def test_no_compose_file(
-    session: hcoverage.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert session.data_dir.is_dir()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(hdocker.ComposeError, match=r"there is no compose file in .*: name one"):
-        hdocker.compose_override()
-
-
-def test_an_invalid_compose_file(session: hcoverage.Session) -> None:
-    assert session.data_dir.is_dir()
-    with pytest.raises(hdocker.ComposeError, match="cannot read its files; `docker compose -f web"):
-        hdocker.compose_override(["web.py"])
-
-
-def test_no_compose(
-    session: hcoverage.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert session.data_dir.is_dir()
-    with monkeypatch.context() as patch:
-        patch.setenv("DOCKER_CONFIG", str(tmp_path))
-        if run("docker", "compose", "version").returncode == 0:
-            pytest.skip("docker has compose wherever its configuration is")
-        with pytest.raises(hdocker.ComposeNotFoundError, match="docker has no compose: install"):
-            hdocker.compose_override()
+    assert measured(session) == {"worker.py": RAN}
+    assert not session.problems()

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 import hdocker
-from hcov._tell.messages import tell
 
 engine_option = click.option(
     "--engine", type=click.Choice(("docker", "podman")), default="docker", show_default=True
@@ -107,46 +106,6 @@ def build(
     values = dict(_name_and_value(item) for item in build_args)
     image = hdocker.build_container_image(use_cache=not no_cache, build_args=values, **arguments)
     click.echo(image)
-
-
-@docker.command("compose-override", short_help="Write a compose file that measures others.")
-@sudo_option
-@click.option(
-    "-f",
-    "--file",
-    "files",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A compose file; may be given several times. [default: those that compose finds]",
-)
-@click.option(
-    "--profile",
-    "profiles",
-    multiple=True,
-    metavar="NAME",
-    help="A profile whose services are measured too; may be given several times.",
-)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default="compose.coverage.yaml",
-    show_default=True,
-    metavar="FILE",
-)
-def compose_override(output: Path, **options: Any) -> None:  # noqa: ANN401
-    """Write a compose file that has the services of others measured, inside of `hcov run`.
-
-    \b
-    hcov docker compose-override
-    docker compose -f compose.yaml -f compose.coverage.yaml up
-
-    `docker compose up` under `hcov run` does the same by itself. This is for those who start it in
-    another way, by its path or through sudo.
-    """
-    output.write_text(hdocker.compose_override(**options), encoding="utf-8")
-    tell(f"wrote {output}; add `-f {shlex.quote(str(output))}` to compose's own files")
 
 
 def _name_and_value(item: str) -> tuple[str, str]:

@@ -157,7 +157,7 @@ def run(ctx: click.Context, /, command: tuple[str, ...], **options: Any) -> None
     hcov run --html --fail-under 90 -- make test
 
     The command sees its own terminal, signals and environment, plus what measures its processes,
-    and a `docker` and a `podman` first on PATH which measure the containers that it starts.
+    and a DOCKER_HOST and a CONTAINERS_CONF by which containers are.
     Everything is merged into one .coverage, which every coverage.py report reads.
 
     \b

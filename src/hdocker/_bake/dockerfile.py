@@ -22,8 +22,8 @@ from dockerfile_parse import DockerfileParser
 
 # The text of the hook is hcoverage's, and no user has a need for it: not in its public names.
 from hcoverage import RCFILE_NAME, pth_text
+from hdocker._bake.place import CONTAINER_DATA_DIR
 from hdocker._errors import DockerfileError
-from hdocker._run import CONTAINER_DATA_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

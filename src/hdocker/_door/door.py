@@ -95,10 +95,15 @@ class Door:
 
     def note(self, text: str) -> None:
         """Leave a note of what is not measured, which is told at the end of the run, once."""
-        shown = text.encode(errors="replace")[:_LONGEST_NOTE].decode(errors="ignore")
-        name = f"problem.door-{zlib.crc32(shown.encode())}.txt"
-        with contextlib.suppress(OSError):  # then nobody can be told
-            (self.data_dir / name).write_text(shown, encoding="utf-8")
+        note_in(self.data_dir, text)
+
+
+def note_in(data_dir: Path, text: str) -> None:
+    """Leave a note in a data directory, as `Door.note` does."""
+    shown = text.encode(errors="replace")[:_LONGEST_NOTE].decode(errors="ignore")
+    name = f"problem.door-{zlib.crc32(shown.encode())}.txt"
+    with contextlib.suppress(OSError):  # then nobody can be told
+        (data_dir / name).write_text(shown, encoding="utf-8")
 
 
 def may_run(sign: str) -> bool:

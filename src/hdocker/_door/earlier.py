@@ -25,8 +25,8 @@ from hdocker._door.archive import Archive
 from hdocker._door.door import may_run
 from hdocker._door.fetching import OWNER, Prepared, fetch
 from hdocker._door.images import NotInjectedError
+from hdocker._inject.added import OWN_LABEL, PLACE, is_in
 from hdocker._inject.places import startup_of
-from hdocker._shim.main import OWN_LABEL, PLACE, is_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hdocker._door.door import Door
     from hdocker._door.images import Images
     from hdocker._door.peer import Caller
-    from hdocker._shim.main import Added
+    from hdocker._inject.added import Added
 
 EXEC: Final = "exec"
 _ACTIONS: Final = {"POST": "exec|start|restart|stop|kill", "DELETE": ""}

@@ -5,56 +5,82 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_DEFAULT: Final = "/var/run/docker.sock"
+DEFAULT_SOCKET: Final = "/var/run/docker.sock"
 _UNIX: Final = "unix://"
 _NO_CONTEXT: Final = ("", "default")
+# What has docker's own client use TLS; in front of a socket it is of no use, and old clients fail.
+TLS_VARIABLES: Final = ("DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 
 
-def socket_of(environment: Mapping[str, str]) -> str:
-    """Find the engine's socket as docker's own client does.
+def address_of(environment: Mapping[str, str]) -> str:
+    """Find the engine as docker's own client does.
 
     Args:
         environment: The client's environment.
 
     Returns:
-        Its path; nothing where the engine is behind something else.
+        Its address, as DOCKER_HOST has it; nothing where the context that is chosen has none.
     """
     host = environment.get("DOCKER_HOST")
     if host:
-        return _path(host)
-    directory = _configuration(environment)
+        return host
     context = environment.get("DOCKER_CONTEXT") or str(
-        _read(os.path.join(directory, "config.json")).get("currentContext") or ""
+        _read(os.path.join(_configuration(environment), "config.json")).get("currentContext") or ""
     )
-    return socket_of_context(context, environment)
-
-
-def socket_of_context(context: str, environment: Mapping[str, str]) -> str:
-    """Find the socket of the engine that a context of docker's client is about; as `socket_of`."""
     if context in _NO_CONTEXT:
-        return _path(environment.get("DOCKER_HOST") or _UNIX + _DEFAULT)
+        return _UNIX + DEFAULT_SOCKET
     name = hashlib.sha256(context.encode()).hexdigest()
-    directory = _configuration(environment)
-    known = _read(os.path.join(directory, "contexts", "meta", name, "meta.json"))
+    known = _read(os.path.join(_configuration(environment), "contexts", "meta", name, "meta.json"))
     try:
-        return _path(str(known["Endpoints"]["docker"]["Host"]))
+        return str(known["Endpoints"]["docker"]["Host"])
     except (KeyError, TypeError):
         return ""
+
+
+def socket_of(address: str) -> str:
+    """Give the path of the socket that an address names; nothing where it is something else."""
+    if not address.startswith(_UNIX):
+        return ""
+    return os.path.normpath(address.removeprefix(_UNIX))
+
+
+def machine_of(address: str) -> str:
+    """Give the name of the machine that an engine is on; nothing where that is this one."""
+    try:
+        name = urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+    return "" if socket_of(address) or _is_this(name) else name
+
+
+def is_open(environment: Mapping[str, str]) -> bool:
+    """Tell whether DOCKER_HOST names an engine that lets in whoever can reach its port."""
+    is_tcp = environment.get("DOCKER_HOST", "").startswith("tcp:")
+    return is_tcp and not any(map(environment.get, TLS_VARIABLES))
+
+
+def _is_this(name: str) -> bool:
+    """Tell whether a name is one of this machine's: then a socket can have its address."""
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(name, 0, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as one:
+            one.bind(where)
+    except OSError:
+        return False
+    return True
 
 
 def _configuration(environment: Mapping[str, str]) -> str:
     return environment.get("DOCKER_CONFIG") or os.path.join(
         environment.get("HOME") or os.path.expanduser("~"), ".docker"
     )
-
-
-def _path(host: str) -> str:
-    return os.path.normpath(host.removeprefix(_UNIX)) if host.startswith(_UNIX) else ""
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from hdocker._door.api import call, fetch_archive, put_archive
 from hdocker._door.archive import Archive
-from hdocker._shim.main import PLACE
+from hdocker._inject.added import PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from hdocker._door.api import image_identity
-from hdocker._shim.main import Added, memory_of, settings
+from hdocker._inject.added import Added, memory_of, settings
 
 if TYPE_CHECKING:
     from hdocker._door.door import Door
@@ -24,10 +24,10 @@ PATIENCE: Final = 40.0
 _FIND_OUT: Final = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
-from hdocker._inject.injection import find_out_for_shims
+from hdocker._inject.injection import find_out
 image, client, session, data_dir, memory = sys.argv[2:]
-print(find_out_for_shims(image, client, (), session=session, data_dir=data_dir,
-                         memory=memory, by_volumes=True))
+options = dict(session=session, data_dir=data_dir, memory=memory, by_volumes=True)
+print(find_out(image, client, (), **options))
 """
 
 
@@ -96,7 +96,7 @@ def find_out(door: Door, image: str, memory: str) -> str:
     """
     if not door.client:
         return "there is no `docker` on PATH to look into it with"
-    import json  # noqa: PLC0415 - `_shim` keeps the path otherwise
+    import json  # noqa: PLC0415 - few images are looked into
 
     path = json.dumps(settings(door.session)["path"])
     words = [image, door.client, door.session, str(door.data_dir), memory]

@@ -17,8 +17,8 @@ from hcoverage import is_locked
 from hdocker._door.api import ask_for_object, call, fetch_archive, put_archive
 from hdocker._door.archive import Archive
 from hdocker._door.fetching import DATA, LARGEST, empty_files
+from hdocker._inject.added import OWN_LABEL, PLACE
 from hdocker._inject.volumes import KEEPERS
-from hdocker._shim.main import OWN_LABEL, PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

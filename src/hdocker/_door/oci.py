@@ -18,7 +18,7 @@ from hcoverage import SESSION_VARIABLE
 from hdocker._door.door import Door
 from hdocker._door.images import NotInjectedError, find_out
 from hdocker._door.peer import caller_of
-from hdocker._shim.main import PLACE, Added, is_in, memory_of
+from hdocker._inject.added import PLACE, Added, is_in, memory_of
 
 _STORED: Final = ("containers.json", "volatile-containers.json")
 _LARGEST: Final = 1 << 28  # bytes

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage import IN_USE, LASTING, is_locked
 from hdocker._door.api import ask_for_object
-from hdocker._shim.main import is_in
+from hdocker._inject.added import is_in
 
 if TYPE_CHECKING:
     from pathlib import Path

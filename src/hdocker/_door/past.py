@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from hdocker._door.api import ask, ask_for_object
 from hdocker._door.fetching import Prepared
-from hdocker._shim.main import OWN_LABEL
+from hdocker._inject.added import OWN_LABEL
 
 if TYPE_CHECKING:
     from hdocker._door.door import Door
@@ -34,13 +34,14 @@ class _Container:
         return f"{self.name} ({self.image})"
 
 
-def tell_what_went_past(door: Door, began: float, ended: float) -> None:
+def tell_what_went_past(door: Door, began: float, ended: float, advice: str) -> None:
     """Leave notes of containers that are not measured, since nobody saw them come.
 
     Args:
         door: The door.
         began: When it was opened, in seconds since the epoch.
         ended: When it was closed.
+        advice: How clients come to the door.
     """
     try:
         created, started = _by_events(door.engine, began, ended)
@@ -52,8 +53,7 @@ def tell_what_went_past(door: Door, began: float, ended: float) -> None:
     if past:
         door.note(
             f"{_count(past, 'container was', 'containers were')} created past hcoverage's door to "
-            f"the engine, by this run or by somebody else: {_names(past)}; a client comes through "
-            "the door if it goes by DOCKER_HOST, without -H, --context or an address in its code"
+            f"the engine, by this run or by somebody else: {_names(past)}; {advice}"
         )
     before = [
         one for identity, one in started.items() if identity not in ours and identity not in created

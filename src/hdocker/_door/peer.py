@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage import CONTAINERS_VARIABLE, CONTEXT_FILE_VARIABLE, SESSION_VARIABLE
-from hdocker._shim.main import PASSED_ON
+from hdocker._inject.added import PASSED_ON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -43,7 +43,7 @@ from hdocker._door.requests import (
     read_request,
     status_of,
 )
-from hdocker._shim.main import PLACE, is_in
+from hdocker._inject.added import PLACE, is_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -235,7 +235,7 @@ class _Proxy:
                 file.write(f"{identity}\n")
 
     def _has_it_already(self, asked: Creation) -> bool:
-        """Tell whether a stand-in for the client or `get_docker_base_cmd` has been here.
+        """Tell whether `get_docker_base_cmd` or another door has been here.
 
         Raises:
             NotInjectedError: Something of the user's is in our place.

@@ -209,7 +209,7 @@ class Engine:
 
 
 def _unmeasured() -> dict[str, str]:
-    """Give the environment for containers of our own, which the shims on PATH leave alone."""
+    """Give the environment for containers of our own, which the doors leave alone."""
     return unmeasured_environment(os.environ)
 
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hdocker._engine.visibility import why_not_seen
 from hdocker._errors import CommandError, DataDirectoryError
+from hdocker._inject.added import OWN_LABEL
 from hdocker._inject.volumes import USER
-from hdocker._shim.main import OWN_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

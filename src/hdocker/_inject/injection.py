@@ -27,8 +27,8 @@ from hdocker._errors import (
     EngineUnreachableError,
     ImageNameError,
 )
+from hdocker._inject.added import Added, mount_option, variables_of_call
 from hdocker._inject.prepared_image import DATA_PLACE, STARTUP_PLACE, PreparedImage, prepare
-from hdocker._shim.main import Added, mount_option, variables_of_call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,7 +138,7 @@ def inject_into(
     )
 
 
-def find_out_for_shims(
+def find_out(
     image: str,
     client: str,
     client_options: Sequence[str],
@@ -148,7 +148,7 @@ def find_out_for_shims(
     memory: str,
     by_volumes: bool = False,
 ) -> str:
-    """Find out what containers of an image are given, and keep it for the session's shims.
+    """Find out what containers of an image are given, and keep it for the session.
 
     Args:
         image: The image, which is here.

@@ -26,11 +26,11 @@ from hcoverage import (
 )
 from hdocker._engine.visibility import require_visible
 from hdocker._errors import BundleError
+from hdocker._inject.added import PLACE
 from hdocker._inject.coverage_bundle import coverage_bundle
 from hdocker._inject.image_pythons import Interpreter, Look
 from hdocker._inject.places import STARTUP, startup_of
 from hdocker._inject.volumes import Volumes
-from hdocker._shim.main import PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hcoverage import RCFILE_NAME
-from hdocker._shim.main import OWN_LABEL, PLACE
+from hdocker._inject.added import OWN_LABEL, PLACE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,7 +1,7 @@
 """Under `hcov run`, whatever starts containers with `docker run` has them measured.
 
 The tests here are written as one would write them who never heard of measuring: each runs a command
-once as it is and once under the shims. It has to say and end the same, and the lines that its
+once as it is and once through the door. It has to say and end the same, and the lines that its
 container ran are in the merged report.
 """
 
@@ -27,7 +27,7 @@ from coverage import CoverageData
 
 import hcoverage
 import hdocker
-from hdocker._shim.main import PLACE, SESSION_VARIABLE
+from hdocker._inject.added import PLACE, SESSION_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,24 +94,29 @@ def image(python_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def module_session(
     engine: str,  # noqa: ARG001 - DOCKER_HOST
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[hcoverage.Session]:
+) -> Iterator[tuple[hcoverage.Session, dict[str, str]]]:
     """A session for all tests, as one run is for all of a suite's: an image is looked into once."""
     project = tmp_path_factory.mktemp("project")
     (project / ".coveragerc").write_text(RCFILE)
     (project / "app.py").write_text(APP)
-    with contextlib.chdir(project), hcoverage.open_session() as session:
-        yield session
+    with (
+        contextlib.chdir(project),
+        hcoverage.open_session() as session,
+        hdocker.containers_measured(session.environment) as environment,
+    ):
+        yield session, environment
 
 
 @pytest.fixture
 def session(
-    module_session: hcoverage.Session, monkeypatch: pytest.MonkeyPatch
+    module_session: tuple[hcoverage.Session, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[hcoverage.Session]:
     """What `hcov run` opens, with this process as the measured command."""
-    monkeypatch.chdir(module_session.data_file.parent)
-    os.environ.update(hdocker.measure_containers(module_session.environment))
-    yield module_session
-    for left in [*module_session.data_dir.glob("*.hcrec"), *module_session.data_dir.glob("prob*")]:
+    session, environment = module_session
+    monkeypatch.chdir(session.data_file.parent)
+    os.environ.update(environment)
+    yield session
+    for left in [*session.data_dir.glob("*.hcrec"), *session.data_dir.glob("prob*")]:
         left.unlink()
 
 
@@ -266,7 +271,7 @@ def test_a_mount_of_the_users_own_at_our_place_is_theirs_and_that_is_told(
     done = run("docker", "run", "--rm", *command)
     assert (done.returncode, done.stdout, done.stderr) == (0, "file\n", "")
     (problem,) = session.problems()
-    assert problem.startswith(f"its mount at {PLACE} is in the way")
+    assert f"a container's mount at {PLACE} is in the way" in problem
 
 
 def test_a_command_of_get_docker_base_cmd_is_not_added_to_twice(
@@ -347,8 +352,7 @@ def test_what_the_client_refuses_it_refuses_in_its_own_words(
         plain.stderr,
     )
     assert ours.returncode in {status, 125}
-    # Where an unknown option's value ends is not known, nor whether the client will refuse it.
-    assert len(session.problems()) == ("--nosuch" in command)
+    assert not session.problems()
 
 
 @pytest.fixture
@@ -387,9 +391,7 @@ def test_an_image_that_is_not_here_is_pulled_and_looked_into(
     run("docker", "image", "rm", name)
     plain = unmeasured(*ours.args)
     assert (ours.returncode, ours.stdout) == (plain.returncode, plain.stdout) == (STATUS, "up\n")
-    said = set(ours.stderr.splitlines())
-    assert set(plain.stderr.splitlines()) - said == {f"Unable to find image '{name}' locally"}
-    assert said - set(plain.stderr.splitlines()) == {name}
+    assert ours.stderr == plain.stderr
 
 
 def test_pulling_always_shows_what_it_would(
@@ -478,10 +480,3 @@ def test_hcov_run_measures_what_any_command_starts(
     monkeypatch.setenv(hdocker.CONTAINERS_VARIABLE, "0")
     assert "nothing was measured" in run(*hcov, "--", *container).stderr
     assert "nothing was measured" not in run(*hcov, "--containers", "--", *container).stderr
-
-
-def test_without_a_client_nothing_is_put_on_path(
-    session: hcoverage.Session, tmp_path: Path
-) -> None:
-    environment = {**session.environment, "PATH": str(tmp_path)}
-    assert hdocker.measure_containers(environment) == environment

@@ -1,0 +1,81 @@
+"""The socket of the engine that clients talk to: its own, or that of a relay to where it is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hcoverage import DATA_DIR_VARIABLE, SESSION_VARIABLE, unmeasured_environment
+from hdocker._door.api import answers, ask
+from hdocker._door.beside import listening_at, program_behind
+from hdocker._door.door import note_in
+from hdocker._door.engine_address import address_of, is_open, socket_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_NAME: Final = "engine.sock"
+_RELAY: Final = Path(os.path.abspath(__file__)).with_name("relay.py")  # noqa: PTH100
+_EVERYBODY: Final = 0o666
+_OWN: Final = 0o600
+
+
+@contextlib.contextmanager
+def engine_socket(environment: Mapping[str, str], client: str) -> Iterator[str]:
+    """Have a socket that an engine is behind, in a `with` block.
+
+    Args:
+        environment: The environment of who talks to it, as the session has it.
+        client: The path of docker's client; empty where there is none.
+
+    Yields:
+        Its path; nothing where no engine answers.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    address = address_of(environment)
+    engine = socket_of(address)
+    if engine:
+        yield engine if answers(engine) else ""
+    elif not (address and client and sys.executable):
+        yield ""
+    else:
+        with _relayed(environment, client, address) as relay:
+            yield relay
+
+
+@contextlib.contextmanager
+def _relayed(environment: Mapping[str, str], client: str, address: str) -> Iterator[str]:
+    private = Path(environment[SESSION_VARIABLE]).parent
+    mode = _EVERYBODY if is_open(environment) else _OWN
+    with (
+        (private / "relay.txt").open("a+b") as errors,
+        listening_at(private / "relay", _NAME, mode) as listening,
+    ):
+        path = str(listening.getsockname())
+        outside = unmeasured_environment(environment)
+        with program_behind(listening, _RELAY, [client], outside, errors):
+            # To ask by SSH takes long, and most runs have no containers.
+            if not address.startswith("ssh:") and not _is_engine(path):
+                yield ""
+                return
+            errors.truncate(0)
+            yield path
+        errors.seek(0)
+        said = errors.read().decode(errors="replace").splitlines()
+        # A log of the client's has dates; it tells of connections that ended, and this is no error.
+        reasons = [line for line in said if line.strip() and not line.startswith("time=")]
+        if reasons:
+            data_dir = Path(environment[DATA_DIR_VARIABLE])
+            note_in(data_dir, f"the engine at {address} could not be reached: {reasons[-1]}")
+
+
+def _is_engine(path: str) -> bool:
+    try:
+        return ask(path, "/_ping") == b"OK"
+    except OSError:
+        return False
