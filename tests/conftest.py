@@ -7,6 +7,7 @@ here is only what makes them fixtures.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
 import shutil
@@ -14,6 +15,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import tempfile
 import uuid
 import venv
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 _DEV: Final = Path(__file__).parents[1] / "dev"
+_RELEASES: Final = Path(__file__).parents[1] / ".cache" / "releases"
 # Read at once: tests change the environment.
 _ENGINE_REQUIRED: Final = (
     os.environ.get("CI") == "true" or os.environ.get("HCOVERAGE_REQUIRE_ENGINE") == "1"
@@ -342,6 +345,60 @@ def image_name(engine: str) -> Iterator[str]:  # noqa: ARG001
         _docker("image", "rm", "--force", *tagged)
 
 
+# Other people's projects -------------------------------------------------------------------------
+
+
+class UnpackRelease(Protocol):
+    """The fixture `unpack_release`."""
+
+    def __call__(self, name: str, version: str, directory: Path) -> Path:
+        """Unpack the source of a release, which is fetched from the package index once and kept.
+
+        Args:
+            name: The project, as in the name of its source distribution.
+            version: The release.
+            directory: Where to.
+
+        Returns:
+            The top directory of what was unpacked.
+        """
+
+
+@pytest.fixture(scope="session")
+def unpack_release() -> UnpackRelease:
+    """Get other people's projects; the archives stay in the clone, for all workers and runs."""
+
+    def unpack(name: str, version: str, directory: Path) -> Path:
+        _RELEASES.mkdir(parents=True, exist_ok=True)
+        archive = _RELEASES / f"{name}-{version}.tar.gz"
+        with (_RELEASES / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not archive.exists():
+                _download(name, version, archive)
+        with tarfile.open(archive) as contents:
+            contents.extractall(directory, filter="data")
+        return directory / f"{name}-{version}"
+
+    return unpack
+
+
+def _download(name: str, version: str, archive: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
+        # Of this project alone: with `:all:` what it is built with would be built first.
+        wanted = ["--no-deps", "--no-binary", name, f"{name}=={version}"]
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
+        done = subprocess.run(
+            [*pip, *wanted],
+            cwd=scratch,
+            env=hcoverage.unmeasured_environment(os.environ),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        Path(scratch, archive.name).rename(archive)
+
+
 # Processes ---------------------------------------------------------------------------------------
 
 
@@ -413,6 +470,11 @@ class Venv:
     path: Path
     python: Path
     site_packages: Path
+
+    @property
+    def word(self) -> str:
+        """Its interpreter in a command for a shell: temporary files may be where a space is."""
+        return shlex.quote(str(self.python))
 
 
 class MakeVenv(Protocol):

@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import venv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,9 +21,12 @@ import hcoverage
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-pytestmark = pytest.mark.index
+    from tests.conftest import UnpackRelease
 
-PROJECT: Final = "cachetools-8.0.2"
+pytestmark = [pytest.mark.index, pytest.mark.timeout(3600)]
+
+PROJECT: Final = "cachetools"
+VERSION: Final = "8.0.2"
 # pytest-forked does not work with pytest 9.
 PACKAGES: Final = ("coverage", "pytest<9", "pytest-forked", "pytest-xdist")
 LEAST_DATA_FILES: Final = 200
@@ -41,7 +43,7 @@ source =
 
 
 @pytest.fixture
-def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unpack_release: UnpackRelease) -> str:
     """The Python of an environment for the suite; the project is the current directory."""
     venv.create(tmp_path / "venv", symlinks=True)
     python = str(tmp_path / "venv" / "bin" / "python")
@@ -55,11 +57,7 @@ def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         python,
     ]
     run([*pip, "install", *PACKAGES], tmp_path)
-    release = PROJECT.replace("-", "==")
-    run([*pip, "download", "--no-deps", "--no-binary", ":all:", release], tmp_path)
-    with tarfile.open(tmp_path / f"{PROJECT}.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    monkeypatch.chdir(tmp_path / PROJECT)
+    monkeypatch.chdir(unpack_release(PROJECT, VERSION, tmp_path))
     return python
 
 
@@ -115,7 +113,7 @@ def test_the_same_report_from_data_of_a_real_suite(
     distinct = len(result.merged) - len(result.duplicates)
     contexts = _contexts(ours)
     tell(
-        f"{PROJECT}: {len(result.merged)} data files, {distinct} of them distinct, "
+        f"{PROJECT} {VERSION}: {len(result.merged)} data files, {distinct} of them distinct, "
         f"{len(contexts)} contexts: the same report"
     )
     assert result.set_aside == ()

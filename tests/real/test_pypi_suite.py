@@ -13,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -27,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from tests.conftest import MakeVenv
+    from tests.conftest import MakeVenv, UnpackRelease
 
-pytestmark = pytest.mark.index
+pytestmark = [pytest.mark.index, pytest.mark.timeout(3600)]
 
 # Run twice under coverage.py, this release covered the same lines each time; pinned for that.
 PROJECT: Final = "pyproject_hooks"
@@ -150,14 +149,10 @@ def _run(command: Sequence[str], directory: Path) -> None:
 
 
 @pytest.fixture
-def suite(tmp_path: Path, make_venv: MakeVenv) -> Suite:
+def suite(tmp_path: Path, make_venv: MakeVenv, unpack_release: UnpackRelease) -> Suite:
     python = make_venv(coverage_hook=True, with_pytest=True).python
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
-    release = f"{PROJECT}=={VERSION}"
-    _run([*pip, "download", "--no-deps", "--no-binary", ":all:", release], tmp_path)
-    with tarfile.open(tmp_path / f"{PROJECT}-{VERSION}.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    directory = tmp_path / f"{PROJECT}-{VERSION}"
+    directory = unpack_release(PROJECT, VERSION, tmp_path)
     # Editable, so that what runs is in a `source` directory; it runs some of its files by path.
     _run([*pip, "install", *NEEDED_BY_ITS_TESTS, "--editable", str(directory)], tmp_path)
     scratch = tmp_path / "scratch"

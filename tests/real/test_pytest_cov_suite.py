@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tarfile
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
@@ -23,13 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from tests.conftest import MakeVenv
+    from tests.conftest import MakeVenv, UnpackRelease
 
 pytestmark = [pytest.mark.index, pytest.mark.thorough, pytest.mark.timeout(3600)]
 
 FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
-RELEASE: Final = "pytest-cov==7.1.0"
-DIRECTORY: Final = "pytest_cov-7.1.0"
+PROJECT: Final = "pytest_cov"
+VERSION: Final = "7.1.0"
 # To build it, and for its tests, beside what is in each environment of ours.
 NEEDED: Final = (
     "hatchling",
@@ -77,16 +76,15 @@ def run(command: Sequence[str], directory: Path, **variables: str) -> None:
 
 
 def test_passes_as_it_does_without_us(
-    tmp_path: Path, make_venv: MakeVenv, tell: Callable[[str], None]
+    tmp_path: Path,
+    make_venv: MakeVenv,
+    unpack_release: UnpackRelease,
+    tell: Callable[[str], None],
 ) -> None:
     python = make_venv(coverage_hook=True, with_pytest=True).python
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
     run([*pip, "install", *NEEDED], tmp_path)
-    fetch = ["download", "--no-deps", "--no-build-isolation", "--no-binary", ":all:", RELEASE]
-    run([*pip, *fetch], tmp_path)
-    with tarfile.open(tmp_path / f"{DIRECTORY}.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    suite = tmp_path / DIRECTORY
+    suite = unpack_release(PROJECT, VERSION, tmp_path)
     run([*pip, "install", "--no-deps", "--no-build-isolation", str(suite)], tmp_path)
     (tmp_path / "hcov_added.py").write_text(PLUGIN)
     results = tmp_path / "results.xml"
@@ -101,5 +99,5 @@ def test_passes_as_it_does_without_us(
     )
     cases = list(ET.parse(results).iter("testcase"))  # noqa: S314 - pytest wrote it just now
     passed = sum(not len(case) for case in cases)
-    tell(f"{RELEASE}: {passed} of its tests pass with --hcov in each run")
+    tell(f"{PROJECT} {VERSION}: {passed} of its tests pass with --hcov in each run")
     assert passed >= len(ALWAYS) + 10

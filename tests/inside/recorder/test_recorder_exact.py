@@ -11,13 +11,11 @@ On Python 3.14 and later arcs are compared too.
 from __future__ import annotations
 
 import dis
-import functools
 import importlib
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +28,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hcoverage._inside import recorder_long_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
+    from tests.conftest import UnpackRelease
     from tests.inside.recorder.conftest import Bench, MakeBench, What
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
@@ -471,32 +470,14 @@ MORE_RELEASES: Final = (
 )
 
 
-@pytest.fixture(scope="module")
-def fetch(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Release], Path]:
-    """Downloads and unpacks source distributions, each once."""
-
-    @functools.cache
-    def fetch(release: Release) -> Path:
-        directory = tmp_path_factory.mktemp(release.name)
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
-        wanted = ["--no-deps", "--no-binary", ":all:", f"{release.name}=={release.version}"]
-        subprocess.run([*pip, *wanted], cwd=directory, check=True, capture_output=True)
-        (archive,) = directory.glob("*.tar.gz")
-        with tarfile.open(archive) as contents:
-            contents.extractall(directory, filter="data")
-        return directory / archive.name.removesuffix(".tar.gz")
-
-    return fetch
-
-
 @pytest.mark.index
 @pytest.mark.timeout(2 * RUN_LIMIT)
 @pytest.mark.parametrize("core", CORES if FULL else ("sysmon", "ctrace", "branch"))
 @pytest.mark.parametrize("release", RELEASES + MORE_RELEASES * FULL, ids=lambda each: each.name)
 def test_released_projects(
-    bench: Bench, fetch: Callable[[Release], Path], release: Release, core: str
+    bench: Bench, unpack_release: UnpackRelease, release: Release, core: str
 ) -> None:
-    shutil.copytree(fetch(release), bench.root / "top")
+    unpack_release(release.name, release.version, bench.root).rename(bench.root / "top")
     # This interpreter's own pytest runs them; it is a user of some of them itself.
     bench.write(
         "import os, sys\n"
