@@ -379,7 +379,7 @@ class TestInterpreters:
         (home.site_packages / "coverage").rename(home.site_packages / "gone")
         report = examine(home.python, proof=True)
         found = {one["check"]: one for one in report.not_ok()}
-        assert found["coverage.py"]["fix"] == f"{home.python} -m pip install coverage"
+        assert found["coverage.py"]["fix"] == f"{home.word} -m pip install coverage"
         # Its own hook has outlived it.
         assert set(found) == {"coverage.py", "other hooks"}
         assert report.status == 1

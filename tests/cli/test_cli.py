@@ -137,10 +137,10 @@ class TestInjectAndRemove:
         (project / "one.py").write_text("a = 1\n")
         script = f"""
             set -e
-            eval "$({fresh_venv.python} -m hcov inject)"
-            {fresh_venv.python} one.py
-            eval "$({fresh_venv.python} -m hcov remove)"
-            {fresh_venv.python} one.py
+            eval "$({fresh_venv.word} -m hcov inject)"
+            {fresh_venv.word} one.py
+            eval "$({fresh_venv.word} -m hcov remove)"
+            {fresh_venv.word} one.py
         """
         environment = hcoverage.unmeasured_environment(os.environ)
         subprocess.run(["sh", "-c", script], check=True, env=environment, capture_output=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -16,7 +17,7 @@ import hcoverage
 from hcoverage._session import hook
 
 if TYPE_CHECKING:
-    from tests.conftest import Venv
+    from tests.conftest import MakeVenv, Venv
 
 RCFILE = "[run]\nparallel = True\n"
 ROOT = os.geteuid() == 0
@@ -47,6 +48,11 @@ def call(venv: Venv, code: str, **env: str) -> str:
     return done.stdout
 
 
+def system(*words: str | Path) -> str:
+    """Code that has a shell run a command."""
+    return f"os.system({shlex.join(map(str, words))!r})"
+
+
 @pytest.fixture
 def venv(fresh_venv: Venv) -> Venv:
     (fresh_venv.path / ".coveragerc").write_text(RCFILE)
@@ -62,7 +68,7 @@ def program(venv: Venv) -> Path:
 
 class TestInjecting:
     def test_the_next_python_is_measured(self, venv: Venv, program: Path) -> None:
-        call(venv, f"hcoverage.inject(); os.system('{venv.python} {program}')")
+        call(venv, f"hcoverage.inject(); {system(venv.python, program)}")
         assert len(list(venv.path.glob(".coverage.*.pid*"))) == 1
 
     def test_returns_the_hook_readable_by_all(self, venv: Venv) -> None:
@@ -82,8 +88,8 @@ class TestInjecting:
         (venv.path / "pkg" / "it.py").write_text("x = 1\n")
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
-        run = f"cd {elsewhere} && {venv.python} {venv.path}/pkg/it.py"
-        call(venv, f"hcoverage.inject(); os.system('{run}')")
+        run = system(venv.python, venv.path / "pkg" / "it.py")
+        call(venv, f"hcoverage.inject(); os.chdir({str(elsewhere)!r}); {run}")
         assert list(elsewhere.iterdir()) == []
         result = hcoverage.combine([venv.path], data_file=tmp_path / ".coverage")
         assert len(result.merged) == 1
@@ -124,14 +130,14 @@ class TestInjecting:
     def test_in_harmony_with_the_hook_that_coverage_brings(self, venv: Venv, program: Path) -> None:
         own = Path(_coverage_site_packages()) / "a1_coverage.pth"
         (venv.site_packages / own.name).write_bytes(own.read_bytes())
-        call(venv, f"hcoverage.inject(); os.system('{venv.python} {program}')")
+        call(venv, f"hcoverage.inject(); {system(venv.python, program)}")
         assert len(list(venv.path.glob(".coverage.*.pid*"))) == 1
 
     def test_site_packages_come_before_the_users_own_and_so_a_child_with_i_is_measured(
         self, venv: Venv, program: Path, tmp_path: Path
     ) -> None:
         user = with_user_site(venv, tmp_path)
-        run = f"os.system('{venv.python} -I {program}')"
+        run = system(venv.python, "-I", program)
         call(
             venv,
             f"assert hcoverage.inject().parent.samefile({str(venv.site_packages)!r}); {run}",
@@ -247,11 +253,13 @@ print(tried, refused)
 @pytest.mark.thorough
 @pytest.mark.any_python
 class TestRefusing:
-    def test_without_coverage_says_how_to_install_it(self, venv: Venv) -> None:
+    def test_without_coverage_says_how_to_install_it(self, make_venv: MakeVenv) -> None:
+        venv = make_venv("an environment")
+        (venv.path / ".coveragerc").write_text(RCFILE)
         shutil.rmtree(venv.site_packages / "coverage")
         done = python(venv, "-c", inject_except("ImportError"))
         assert done.stderr.startswith("MissingCoverageError: ")
-        assert f"{venv.python} -m pip install coverage" in done.stderr
+        assert f"{venv.word} -m pip install coverage" in done.stderr
         assert not hook_of(venv).exists()
 
     def test_a_hook_of_somebody_else_is_not_overwritten(self, venv: Venv) -> None:
@@ -469,7 +477,7 @@ for way in (injected, held, held_after_a_kill, removed_after_a_kill, injected_af
 
     def test_each_process_is_measured_once(self, venv: Venv, program: Path) -> None:
         hook_of(venv).write_bytes(LITERAL)
-        call(venv, f"hcoverage.inject(); os.system('{venv.python} -I {program}')")
+        call(venv, f"hcoverage.inject(); {system(venv.python, '-I', program)}")
         assert len(list(venv.path.glob(".coverage.*.pid*"))) == 1
 
     def test_in_several_directories_the_others_are_left_alone_and_not_told(
@@ -481,7 +489,7 @@ for way in (injected, held, held_after_a_kill, removed_after_a_kill, injected_af
         own.mkdir(parents=True)
         for directory in (own, venv.site_packages):
             (directory / "coverage.pth").write_bytes(LITERAL)
-        run = f"os.system('{venv.python} {program}')"
+        run = system(venv.python, program)
         done = python(
             venv,
             "-W",

@@ -72,7 +72,7 @@ def session(venv: Venv, program: str, **env: str) -> dict[str, list[int]]:
 
 class TestDoors:
     def test_the_hook_reaches_children_with_an_empty_environment(self, venv: Venv) -> None:
-        assert session(venv, f"env -i {venv.python} one.py")["one.py"] == [1, 2]
+        assert session(venv, f"env -i {venv.word} one.py")["one.py"] == [1, 2]
 
     @pytest.mark.parametrize("options", ["-I", "-E", "-I -E", "-s", "-P"])
     def test_the_hook_reaches_children_that_ignore_the_environment(
@@ -80,14 +80,14 @@ class TestDoors:
     ) -> None:
         if options == "-P" and sys.version_info < (3, 11):
             pytest.skip("no -P yet")
-        assert session(venv, f"env -i {venv.python} {options} one.py")["one.py"] == [1, 2]
+        assert session(venv, f"env -i {venv.word} {options} one.py")["one.py"] == [1, 2]
 
     @needs_recorder
     def test_the_startup_directory_reaches_an_environment_without_a_hook(
         self, venv: Venv, make_venv: MakeVenv
     ) -> None:
         bare = make_venv("bare")
-        assert session(venv, f"{bare.python} one.py")["one.py"] == [1, 2]
+        assert session(venv, f"{bare.word} one.py")["one.py"] == [1, 2]
 
     def test_the_sitecustomize_that_it_hides_runs(
         self, venv: Venv, make_venv: MakeVenv, project: Path
@@ -103,13 +103,13 @@ class TestDoors:
             "assert 'theirs' in sitecustomize.__file__\n"
             "assert os.environ['HCOVERAGE_SESSION'] not in sys.path\n"
         )
-        session(venv, f"{bare.python} sees.py; {venv.python} one.py", PYTHONPATH=str(theirs))
+        session(venv, f"{bare.word} sees.py; {venv.word} one.py", PYTHONPATH=str(theirs))
 
     def test_without_one_an_import_of_it_does_no_harm(
         self, venv: Venv, make_venv: MakeVenv
     ) -> None:
         bare = make_venv("bare")
-        session(venv, f"{bare.python} -c pass; {venv.python} one.py")
+        session(venv, f"{bare.word} -c pass; {venv.word} one.py")
 
     @pytest.mark.thorough
     def test_a_python_path_of_the_childs_own_works(self, venv: Venv, project: Path) -> None:
@@ -117,31 +117,31 @@ class TestDoors:
         (project / "lib" / "mine.py").write_text("x = 1\n")
         Path("uses.py").write_text("import mine\n")
         for python_path in ("lib", "lib:$PYTHONPATH"):
-            lines = session(venv, f"PYTHONPATH={python_path} {venv.python} uses.py")
+            lines = session(venv, f"PYTHONPATH={python_path} {venv.word} uses.py")
             assert lines == {"uses.py": [1], "mine.py": [1]}
 
     def test_a_sitecustomize_before_ours_hides_nothing(self, venv: Venv, project: Path) -> None:
         (project / "lib").mkdir()
         (project / "lib" / "sitecustomize.py").write_text("x = 1\n")
-        lines = session(venv, f"PYTHONPATH=lib:$PYTHONPATH {venv.python} one.py")
+        lines = session(venv, f"PYTHONPATH=lib:$PYTHONPATH {venv.word} one.py")
         assert lines["one.py"] == [1, 2]
 
     def test_the_python_path_around_the_session_is_kept(self, venv: Venv, project: Path) -> None:
         (project / "lib").mkdir()
         (project / "lib" / "mine.py").write_text("x = 1\n")
         Path("uses.py").write_text("import mine\n")
-        lines = session(venv, f"{venv.python} uses.py", PYTHONPATH=str(project / "lib"))
+        lines = session(venv, f"{venv.word} uses.py", PYTHONPATH=str(project / "lib"))
         assert lines == {"uses.py": [1], "mine.py": [1]}
 
     def test_a_python_of_long_ago_is_left_in_peace(self, venv: Venv) -> None:
         old = next(Path.home().glob(".pyenv/versions/[23].[67].*/bin/python"), None)
         if old is None:
             pytest.skip("no Python before 3.8 here")
-        session(venv, f"{old} -c 'import sys; sys.exit(0)'; {venv.python} one.py")
+        session(venv, f"{shlex.quote(str(old))} -c 'import sys; sys.exit(0)'; {venv.word} one.py")
 
     def test_all_doors_are_closed_afterwards(self, venv: Venv) -> None:
         before = {path.name for path in venv.site_packages.iterdir()}
-        session(venv, f"{venv.python} one.py")
+        session(venv, f"{venv.word} one.py")
         assert {path.name for path in venv.site_packages.iterdir()} == before
 
     @pytest.mark.thorough
@@ -150,7 +150,7 @@ class TestDoors:
         subprocess.run([venv.python, "-c", code], check=False)
         assert (venv.site_packages / "coverage.pth").exists()
         before = {path.name for path in venv.site_packages.iterdir()}
-        session(venv, f"{venv.python} one.py")
+        session(venv, f"{venv.word} one.py")
         after = {path.name for path in venv.site_packages.iterdir()}
         assert before - after == {"coverage.pth", "coverage.sessions", "_coverage_hook.py"}
 

@@ -12,6 +12,7 @@ import fcntl
 import importlib.util
 import inspect
 import os
+import shlex
 import signal
 import site
 import subprocess
@@ -305,7 +306,7 @@ def require_coverage() -> None:
         reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
         raise MissingCoverageError(
             f"{sys.executable} cannot import coverage.py ({reason[0]}): "
-            f"install it with `{sys.executable} -m pip install coverage`"
+            f"install it with `{shlex.quote(sys.executable)} -m pip install coverage`"
         )
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import glob
 import importlib.util
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -370,7 +371,7 @@ def _require_coverage() -> None:
     if not _can_be_imported("coverage"):
         raise MissingCoverageError(
             f"{sys.executable} cannot import coverage.py: "
-            f"install it with `{sys.executable} -m pip install coverage`"
+            f"install it with `{shlex.quote(sys.executable)} -m pip install coverage`"
         )
 
 
@@ -387,8 +388,8 @@ def _require_sources_and_plugins(rcfile: Rcfile, here: Path) -> None:
     if missing:
         raise RcfileError(
             f"{rcfile.path} wants the plugin {missing[0]}, which {sys.executable} cannot import: "
-            f"install it there, with `{sys.executable} -m pip install`, or run hcov in the "
-            "environment that has it"
+            f"install it there, with `{shlex.quote(sys.executable)} -m pip install`, "
+            "or run hcov in the environment that has it"
         )
 
 
