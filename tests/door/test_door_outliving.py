@@ -111,7 +111,7 @@ def files_left() -> list[Path]:
         path
         for directory in left()
         for path in directory.rglob("*")
-        if path.is_file() and path.stat().st_size and path.name != "in-use"
+        if path.is_file() and path.stat().st_size and not path.name.startswith("in-use")
     ]
 
 

@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import tomllib
 import uuid
 from dataclasses import dataclass
@@ -177,6 +179,76 @@ def test_what_podman_starts_is_measured_and_says_what_it_would(ways: Ways, way: 
     assert not ways.session.problems()
 
 
+# Through a service that is older than the run, and knows nothing of hooks.
+SERVED: Final = {
+    "podman --remote": ("", f"$PODMAN --remote {RUN}"),
+    "CONTAINER_HOST": ("CONTAINER_HOST", f"$PODMAN {RUN}"),
+    "create, start, exec": (
+        "CONTAINER_HOST",
+        f"{LIFE} \n $PODMAN exec $NAME python3 /app/app.py one {END}",
+    ),
+    "docker's client": (
+        "DOCKER_HOST",
+        f"""
+        docker run -d --network host --name $NAME {APP_OF} localhost/$IMAGE sleep 600 >/dev/null
+        docker exec $NAME python3 /app/app.py one; status=$?
+        docker rm --force $NAME >/dev/null; exit $status""",
+    ),
+}
+
+
+@pytest.fixture
+def service(
+    image: str, podman: str, short_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The address of podman's service, in a project, which the user's configuration names."""
+    address = f"unix://{short_directory}/podman.sock"
+    configuration = short_directory / "containers.conf"
+    services = f'active_service = "it"\n[engine.service_destinations.it]\nuri = "{address}"\n'
+    configuration.write_text(Path(os.environ["CONTAINERS_CONF"]).read_text() + services)
+    monkeypatch.chdir(short_directory)
+    Path("app.py").write_text(APP)
+    Path(".coveragerc").write_text("[run]\nsource = .\n")
+    monkeypatch.setenv("IMAGE", image)
+    monkeypatch.setenv("PODMAN", shutil.which(podman) or "")
+    monkeypatch.setenv("NAME", f"hcoverage-test-{uuid.uuid4().hex[:12]}")
+    with subprocess.Popen([podman, "system", "service", "--time", "0", address]) as process:
+        while not Path("podman.sock").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CONTAINERS_CONF", str(configuration))
+            yield address
+        process.terminate()
+
+
+@pytest.mark.parametrize("way", SERVED)
+def test_what_a_service_starts_is_measured(service: str, way: str) -> None:
+    variable, script = SERVED[way]
+    with hcoverage.open_session() as session:
+        told = {variable: service} if variable else {}
+        direct = {**os.environ, **told}
+        with hdocker.containers_measured({**session.environment, **told}) as through:
+            ways = Ways(session, through, direct)
+            ours, plain = ways.both(script)
+        assert (ours.returncode, ours.stdout, ours.stderr) == (
+            plain.returncode,
+            plain.stdout,
+            plain.stderr,
+        )
+        assert "ran one" in ours.stdout
+        assert ways.measured() == RAN
+        assert not session.problems()
+
+
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """A directory whose sockets have short addresses."""
+    directory = Path(tempfile.mkdtemp(prefix="hcov-test-"))
+    yield directory
+    shutil.rmtree(directory)
+
+
 OPT_OUTS: Final = {
     "of the client": f"HCOVERAGE_CONTAINERS=0 $PODMAN {RUN}",
     "of the container": f"$PODMAN {RUN.replace('--rm', '--rm -e HCOVERAGE_SESSION=')}",
@@ -208,6 +280,10 @@ def test_a_container_that_outlives_the_run_starts_again(ways: Ways) -> None:
     assert not list(ways.session.data_dir.glob("*.hcrec"))
 
 
+def no_door(service: str, client: str) -> str:  # noqa: ARG001 - as a door is asked for
+    return f"unix://{service}"
+
+
 def test_the_users_configuration_is_in_force(ways: Ways, tmp_path: Path) -> None:
     own = tmp_path / "hooks"
     own.mkdir()
@@ -219,7 +295,9 @@ def test_the_users_configuration_is_in_force(ways: Ways, tmp_path: Path) -> None
     configuration = tmp_path / "containers.conf"
     configuration.write_text(settings)
     session = {**ways.session.environment, "CONTAINERS_CONF": str(configuration)}
-    merged = tomllib.loads(Path(podman_measured(session)["CONTAINERS_CONF"]).read_text())
+    merged = tomllib.loads(Path(podman_measured(session, no_door)["CONTAINERS_CONF"]).read_text())
     expected = tomllib.loads(settings)
+    for settings_of_services in ("service_destinations", "active_service"):  # where one runs here
+        merged["engine"].pop(settings_of_services, None)
     assert merged["engine"].pop("hooks_dir")[:-1] == expected["engine"].pop("hooks_dir")
     assert merged == expected

@@ -28,7 +28,7 @@ _PREFIX: Final = "hcov-"
 _DATA: Final = "data"
 _NOTE: Final = "project"
 _LONGEST_NOTE: Final = 65_536  # bytes
-# What others may use longer than the session is there; the mark in it says that they do.
+# What others may use longer than the session is there; the marks in it say that they do.
 LASTING: Final = "lasting"
 IN_USE: Final = "in-use"
 
@@ -123,7 +123,7 @@ def _remove(directory: Path) -> None:
     with contextlib.suppress(OSError):
         _data_directory.discard(directory / _DATA)
     stays = {_DATA, _NOTE} if (directory / _DATA).is_dir() else set()
-    if (directory / LASTING / IN_USE).is_file():
+    if any((directory / LASTING).glob(f"{IN_USE}*")):
         stays.add(LASTING)
     if not stays:
         shutil.rmtree(directory, ignore_errors=True)

@@ -51,6 +51,9 @@ class Door:
         """The session's private directory."""
         return Path(self.session).parent
 
+    def _of_engine(self, name: str) -> str:
+        return f"{name}-{zlib.crc32(os.fsencode(os.path.realpath(self.engine))):x}"
+
     @property
     def created(self) -> Path:
         """The file that has the ids of the containers that were created through the door."""
@@ -69,17 +72,17 @@ class Door:
     @property
     def in_use(self) -> Path:
         """The file that says that containers may have something of it mounted."""
-        return self.lasting / IN_USE
+        return self.lasting / self._of_engine(IN_USE)
 
     @property
     def earlier(self) -> Path:
         """The directory for what is known of containers that were there before the run."""
-        return self.private / "earlier-containers"
+        return self.private / self._of_engine("earlier-containers")
 
     @property
     def left_alone(self) -> Path:
         """The directory for what is known of compose's containers that were up before."""
-        return self.private / "left-alone"
+        return self.private / self._of_engine("left-alone")
 
     @property
     def sign(self) -> str:

@@ -25,9 +25,11 @@ _FIND_OUT: Final = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from hdocker._inject.injection import find_out
-image, client, session, data_dir, memory = sys.argv[2:]
+image, client, engine, session, data_dir, memory = sys.argv[2:]
+# Docker's own finds it by DOCKER_HOST.
+to = ("--url", "unix://" + engine) if engine and client.endswith("/podman") else ()
 options = dict(session=session, data_dir=data_dir, memory=memory, by_volumes=True)
-print(find_out(image, client, (), **options))
+print(find_out(image, client, to, **options))
 """
 
 
@@ -99,7 +101,7 @@ def find_out(door: Door, image: str, memory: str) -> str:
     import json  # noqa: PLC0415 - few images are looked into
 
     path = json.dumps(settings(door.session)["path"])
-    words = [image, door.client, door.session, str(door.data_dir), memory]
+    words = [image, door.client, door.engine, door.session, str(door.data_dir), memory]
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", _FIND_OUT, path, *words],
         stdin=subprocess.DEVNULL,

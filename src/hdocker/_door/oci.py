@@ -32,6 +32,7 @@ _PLAIN: Final = re.compile(r"[\w.-]{1,200}")
 class _Image:
     identity: str
     name: str
+    container: str
 
 
 def measured(
@@ -78,6 +79,8 @@ def _measured(container: dict[str, Any], door: Door) -> dict[str, Any] | None:
     _tell_image(name, str(container.get("hostname", "")), door)
     wanted = added.variables_for(name, variables, door.session, caller.told)
     environment = [*({**variables, **wanted}).items()]
+    with door.created.open("a") as created:  # so that no door tells that it came past
+        created.write(f"{image.container}\n")
     return {
         **container,
         "mounts": [*mounts, *(_mount(*mount) for mount in beside)],
@@ -109,7 +112,9 @@ def _added(image: _Image, door: Door) -> Added:
         if reason:
             raise NotInjectedError(reason.replace(image.identity, image.name))
         added = Added.saved(memory)
-    return added or Added()
+    if added is None:
+        raise NotInjectedError(f"image {image.name}: podman could not look into it")
+    return added
 
 
 def _has_it_already(image: _Image, mounts: list[dict[str, Any]], door: Door) -> bool:
@@ -151,5 +156,6 @@ def _image_of(root: str) -> _Image | None:
         for one in known:
             if one.get("layer") in place.parts[-2:] and one.get("image"):
                 told = json.loads(one.get("metadata") or "{}")
-                return _Image(str(one["image"]), str(told.get("image-name") or one["image"]))
+                named = str(told.get("image-name") or one["image"])
+                return _Image(str(one["image"]), named, str(one.get("id")))
     return None

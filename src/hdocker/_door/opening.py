@@ -72,30 +72,46 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
     here = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100
     known = {"path": here, "data_dir": environment[DATA_DIR_VARIABLE]}
     write_settings(environment[SESSION_VARIABLE], known)
-    environment = podman_measured(environment)
     with contextlib.ExitStack() as undo:
+
+        def podman_door(service: str, podman: str) -> str:
+            door = _door(service, environment, podman)
+            undo.enter_context(_brought_home(door))
+            return undo.enter_context(_served(door, "podman-door"))
+
+        led = podman_measured(environment, podman_door)
         engine = undo.enter_context(engine_socket(environment, client))
         if not engine:
-            yield dict(environment)
+            yield led
             return
-        door = Door(
-            engine=engine,
-            session=environment[SESSION_VARIABLE],
-            data_dir=Path(environment[DATA_DIR_VARIABLE]),
-            owner=os.getpid(),
-            client=client,
-        )
+        door = _door(engine, environment, client)
         began = time.time()
+        undo.enter_context(_brought_home(door))
         leads = _leads(environment)
-        if leads:
-            environment = _led(environment, undo.enter_context(_served(door)))
-        yield dict(environment)
+        yield _led(led, undo.enter_context(_served(door, "door"))) if leads else led
         if environment.get(_SHARED_ENGINE_VARIABLE) != "1":
             tell_what_went_past(door, began, time.time(), _BY_DOCKER_HOST if leads else _BY_REQUEST)
-        tell_left_alone(door)
-        bring_home(door, began)
-        bring_home_from_volumes(door, began)
-        let_outlive(door)
+
+
+def _door(engine: str, environment: Mapping[str, str], client: str) -> Door:
+    return Door(
+        engine=engine,
+        session=environment[SESSION_VARIABLE],
+        data_dir=Path(environment[DATA_DIR_VARIABLE]),
+        owner=os.getpid(),
+        client=client,
+    )
+
+
+@contextlib.contextmanager
+def _brought_home(door: Door) -> Iterator[None]:
+    """Have brought home at the end of a `with` block what came through a door."""
+    began = time.time()
+    yield
+    tell_left_alone(door)
+    bring_home(door, began)
+    bring_home_from_volumes(door, began)
+    let_outlive(door)
 
 
 def _client(environment: Mapping[str, str]) -> str:
@@ -114,13 +130,13 @@ def _leads(environment: Mapping[str, str]) -> bool:
 
 
 @contextlib.contextmanager
-def _served(door: Door) -> Iterator[str]:
+def _served(door: Door, name: str) -> Iterator[str]:
     """Have the proxy behind a socket that those may connect to who may to the engine's."""
     engine = os.stat(door.engine)  # noqa: PTH116
     package = str(_LAUNCHER.parents[1])
     outside = _without_tls(unmeasured_environment(os.environ))
     with listening_at(
-        door.private / "door", _NAME, engine.st_mode & 0o777, engine.st_gid
+        door.private / name, _NAME, engine.st_mode & 0o777, engine.st_gid
     ) as listening:
         address = f"unix://{listening.getsockname()}"
         environment = {**outside, "DOCKER_HOST": f"unix://{door.engine}"}

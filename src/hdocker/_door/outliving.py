@@ -92,7 +92,7 @@ def _empty(lasting: Path) -> None:
 
 def _remove_unused(door: Door, containers: list[str]) -> None:
     """Remove what earlier runs left that no container has mounted."""
-    for mark in door.private.parent.glob(f"{_OURS}/{LASTING}/{IN_USE}"):
+    for mark in door.private.parent.glob(f"{_OURS}/{LASTING}/{IN_USE}*"):
         lasting = mark.parent
         private = lasting.parent
         with contextlib.suppress(OSError, ValueError):

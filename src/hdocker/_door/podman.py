@@ -5,6 +5,9 @@ directories of OCI hooks; one for the stage `precreate` may change what a contai
 whoever calls podman, and however, is measured; also pods, and what `podman kube play` starts. What
 the session has is the user's configuration with one directory more.
 
+A podman that is told to (`--remote`) asks a service instead, of podman's own API or docker's. That
+may be older than the run, so its clients come through a door like docker's.
+
 Formats: containers.conf(5), oci-hooks(5) and the OCI runtime specification.
 """
 
@@ -20,22 +23,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage import DATA_DIR_VARIABLE, SESSION_VARIABLE
+from hdocker._door.api import answers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _VARIABLE: Final = "CONTAINERS_CONF"
+_HOST: Final = "CONTAINER_HOST"
+_CONNECTION: Final = "CONTAINER_CONNECTION"
+_UNIX: Final = "unix://"
 # What podman reads where nobody names another, the later ones counting more.
 _SYSTEM: Final = ("/usr/share/containers/containers.conf", "/etc/containers/containers.conf")
 _USUAL_HOOKS: Final = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
 _HOOK: Final = Path(os.path.abspath(__file__)).with_name("podman_hook.py")  # noqa: PTH100
 
 
-def podman_measured(environment: Mapping[str, str]) -> dict[str, str]:
+def podman_measured(
+    environment: Mapping[str, str], door_to: Callable[[str, str], str]
+) -> dict[str, str]:
     """Have podman ask us, whoever starts it.
 
     Args:
         environment: The whole environment for the command, as the session has it.
+        door_to: Gives the address of a door, for the path of a service's socket and that of podman.
 
     Returns:
         The environment, by which podman does; the same where there is no podman.
@@ -43,9 +53,10 @@ def podman_measured(environment: Mapping[str, str]) -> dict[str, str]:
     Raises:
         OSError: What podman reads cannot be written.
     """
-    client = shutil.which("podman", path=environment.get("PATH"))
-    if not client or not sys.executable:
+    found = shutil.which("podman", path=environment.get("PATH"))
+    if not found or not sys.executable:
         return dict(environment)
+    client = os.path.abspath(found)  # noqa: PTH100
     try:
         settings = _users_settings(environment)
     except (OSError, ValueError):
@@ -53,14 +64,48 @@ def podman_measured(environment: Mapping[str, str]) -> dict[str, str]:
     directory = Path(environment[SESSION_VARIABLE]).with_name("podman")
     hooks = directory / "hooks.d"
     hooks.mkdir(parents=True, exist_ok=True)
-    hook = _hook(os.path.abspath(client), environment)  # noqa: PTH100
-    (hooks / "hcoverage.json").write_text(json.dumps(hook), encoding="utf-8")
+    (hooks / "hcoverage.json").write_text(json.dumps(_hook(client, environment)), "utf-8")
     engine = settings.setdefault("engine", {})
     usual = [each for each in _USUAL_HOOKS if os.path.isdir(each)]  # noqa: PTH112
     engine["hooks_dir"] = [*engine.get("hooks_dir", usual), str(hooks)]
+    led = _led(environment, engine, lambda service: door_to(service, client))
     configuration = directory / "containers.conf"
     configuration.write_text(_rendered(settings), encoding="utf-8")
-    return {**environment, _VARIABLE: str(configuration)}
+    return {**environment, **led, _VARIABLE: str(configuration)}
+
+
+def _led(
+    environment: Mapping[str, str], engine: dict[str, Any], door_to: Callable[[str], str]
+) -> dict[str, str]:
+    """Have podman's remote clients come through a door, where a service is behind a socket here.
+
+    Returns:
+        The variables that lead them; otherwise the configuration does, which is changed.
+    """
+    host = environment.get(_HOST)
+    if host:
+        service = _answering(host)
+        return {_HOST: door_to(service)} if service else {}
+    name = environment.get(_CONNECTION) or engine.get("active_service") or ""
+    destinations = engine.setdefault("service_destinations", {})
+    service = _answering(str(destinations.get(name, {}).get("uri", _usual_service(environment))))
+    if service:
+        name = name or "hcoverage"
+        destinations[name] = {**destinations.get(name, {}), "uri": door_to(service)}
+        engine.setdefault("active_service", name)
+    return {}
+
+
+def _usual_service(environment: Mapping[str, str]) -> str:
+    own = environment.get("XDG_RUNTIME_DIR", "")
+    directory = own if os.geteuid() and own else "/run"
+    return f"{_UNIX}{directory}/podman/podman.sock"
+
+
+def _answering(address: str) -> str:
+    """Give the path of a service's socket; nothing where none answers here."""
+    path = address.removeprefix(_UNIX) if address.startswith(_UNIX) else ""
+    return path if path and answers(path) else ""
 
 
 def _hook(client: str, environment: Mapping[str, str]) -> dict[str, Any]:
