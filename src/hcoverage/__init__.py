@@ -12,12 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from hcoverage._affected.changed_lines import (
+        changed_lines as changed_lines,
+    )
     from hcoverage._affected.decision import (
         PYTEST_OPTIONS as PYTEST_OPTIONS,
         Decision as Decision,
         RevisionError as RevisionError,
         decide as decide,
-        merge_base as merge_base,
     )
     from hcoverage._affected.earlier_run import record_tests as record_tests
     from hcoverage._affected.facts import (
@@ -225,7 +227,8 @@ __all__ = [
 # All together take as long to import as a small merge takes; most who import this want one or two.
 # PEP 562; mypy reads the imports above, and a test holds both alike.
 _NAMES: Final = {
-    "_affected.decision": ("PYTEST_OPTIONS", "Decision", "RevisionError", "decide", "merge_base"),
+    "_affected.changed_lines": ("changed_lines",),
+    "_affected.decision": ("PYTEST_OPTIONS", "Decision", "RevisionError", "decide"),
     "_affected.earlier_run": ("record_tests",),
     "_affected.facts": ("KnownTest", "ProjectState"),
     "_affected.notes": ("Notes", "write_notes"),

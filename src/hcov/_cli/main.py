@@ -295,6 +295,17 @@ main.add_command(docker)
 @_data_dir_of_run_option
 @click.option("--live", is_flag=True, help="The coverage so far of a run that is in progress.")
 @click.option("--data-file", type=_EXISTING, default=".coverage", show_default=True)
+@click.option(
+    "--since",
+    metavar="REV",
+    help="Only what has changed since a branch left this revision of git.",
+)
+@click.option(
+    "--fail-under-changed",
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="With --since: exit with 2 if less of them ran.",
+)
 @click.pass_context
 def report(
     ctx: click.Context,
@@ -304,12 +315,15 @@ def report(
     *,
     live: bool,
     data_file: Path,
+    since: str | None,
+    fail_under_changed: float | None,
 ) -> None:
     """Print coverage.py's report, also while a run is in progress.
 
     \b
     hcov report
     hcov report --live
+    hcov report --since origin/main --fail-under-changed 90
 
     With --live, what processes have recorded so far is read from the data directory, by default of
     each run that is in progress here, as often as you like: it does not touch them, and the run's
@@ -318,6 +332,12 @@ def report(
     from hcov._commands import run as _run
 
     chosen = hcoverage.read_rcfile(rcfile)
+    if fail_under_changed is not None and since is None:
+        raise click.UsageError("--fail-under-changed needs --since")
+    if since is not None:
+        if live:
+            raise click.UsageError("--since is not for --live")
+        ctx.exit(_run.report_changed(data_file, chosen, since, fail_under_changed))
     if live:
         ctx.exit(_run.report_live(data_dir, chosen))
     ctx.exit(_run.report_data(data_file, chosen))

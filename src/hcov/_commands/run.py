@@ -19,7 +19,7 @@ from hcov._tell.messages import message_of, tell
 from hcov._tell.origin_counts import counted_origins
 from hcov._tell.origins import report_origins
 from hcov._tell.progress_bar import progress_bar
-from hcov._tell.report import report
+from hcov._tell.report import print_text, report
 from hcov._tell.step_summary import append_step_summary
 from hcov._tell.summary import (
     short,
@@ -150,6 +150,36 @@ def report_data(data_file: Path, rcfile: hcoverage.Rcfile) -> int:
         return report(analysis)
 
 
+def report_changed(
+    data_file: Path, rcfile: hcoverage.Rcfile, since: str, fail_under: float | None
+) -> int:
+    """Print the coverage of the lines that have changed since a revision.
+
+    Args:
+        data_file: The merged data file.
+        rcfile: What to report by.
+        since: The revision.
+        fail_under: The part of the changed statements that is to have run, in percent.
+
+    Returns:
+        `UNDER_THRESHOLD` if less did, else 0.
+
+    Raises:
+        RevisionError, HcoverageError: What has changed is not known, or the data cannot be read.
+    """
+    from hcov._tell.analysis import analysed  # noqa: PLC0415 - with most of coverage.py
+    from hcov._tell.changed_lines import changed_coverage  # noqa: PLC0415
+
+    with analysed(data_file, rcfile) as analysis:
+        changed = changed_coverage(analysis, data_file, since)
+    print_text(f"{changed.text()}\n")
+    if fail_under is not None and changed.percent < fail_under:
+        text = f"total of {changed.percent:.2f} of what has changed is less than fail-under-changed"
+        print_text(f"Coverage failure: {text}={fail_under:g}\n")
+        return UNDER_THRESHOLD
+    return 0
+
+
 @contextlib.contextmanager
 def environment_of(session: hcoverage.Session, options: Options) -> Iterator[Mapping[str, str]]:
     """Have what measures the containers of a session, in a `with` block.
@@ -229,7 +259,7 @@ def _report_all(
         )
         tell_imported_before(options.imported_before, analysis, rcfile)
         report_origins(counted, page_directory=html, quiet=options.quiet)
-        append_step_summary(analysis, counted, problems)
+        append_step_summary(analysis, counted, problems, data_file)
     return reported
 
 

@@ -37,13 +37,13 @@ def report(
     """
     said = analysis.report(layout, fail_under)
     if printed and not quiet:
-        _print(said.text)
+        print_text(said.text)
     statuses = [said.status]
     for name in files:
         # The threshold is for the printed report alone; each of the others would repeat it.
         said = analysis.write(name)
         if not quiet:
-            _print(said.text)
+            print_text(said.text)
         statuses.append(said.status)
     return next((status for status in statuses if status), 0)
 
@@ -59,7 +59,8 @@ def report_text(analysis: Analysis, layout: str) -> str:
     return "" if said.status else said.text
 
 
-def _print(text: str) -> None:
+def print_text(text: str) -> None:
+    """Print a report to stdout, or wherever reports go inside pytest."""
     write = writer()
     if write is not None:
         write(text)

@@ -11,17 +11,21 @@ import re
 from typing import TYPE_CHECKING, Final
 
 import hcoverage
+from hcov._tell.changed_lines import HEADINGS as CHANGED_HEADINGS, changed_coverage
 from hcov._tell.messages import message_of, tell
 from hcov._tell.origin_table import HEADINGS, rows
 from hcov._tell.report import report_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from hcov._tell.analysis import Analysis
     from hcov._tell.origin_counts import CountedOrigins
 
 VARIABLE: Final = "GITHUB_STEP_SUMMARY"
+# The branch that a pull request is to go into.
+BASE_VARIABLE: Final = "GITHUB_BASE_REF"
 _SHOWN: Final = 50
 # Of 1 MiB that GitHub takes from a step; it shows nothing at all of more.
 _LONGEST_TABLE: Final = 500_000
@@ -32,7 +36,10 @@ _MARKUP_OF_NAMES: Final = re.compile(r"(?P<escaped>\\[^\n])|[`\[\]<>&]")
 
 
 def append_step_summary(
-    analysis: Analysis, counted: CountedOrigins | None, problems: Sequence[str]
+    analysis: Analysis,
+    counted: CountedOrigins | None,
+    problems: Sequence[str],
+    data_file: Path,
 ) -> None:
     """Append the summary of a run to the file that `VARIABLE` names, if it names one.
 
@@ -40,6 +47,7 @@ def append_step_summary(
         analysis: The analysis of the merged data file.
         counted: The origins of it, counted; None where the data does not tell them.
         problems: What is missing, in lines for a person.
+        data_file: The data file.
     """
     path = os.environ.get(VARIABLE)
     if not path:
@@ -47,6 +55,7 @@ def append_step_summary(
     blocks = [
         _total(analysis),
         _list(problems),
+        _changed(analysis, data_file),
         _origins(counted),
         _files(analysis),
     ]
@@ -71,6 +80,25 @@ def escaped(text: str) -> str:
 def _total(analysis: Analysis) -> str:
     total = report_text(analysis, "total").strip()
     return f"## Coverage: {escaped(total)} %" if total else "## Coverage: nothing to report"
+
+
+def _changed(analysis: Analysis, data_file: Path) -> str:
+    """The coverage of what a pull request changes; nothing where there is none."""
+    base = os.environ.get(BASE_VARIABLE)
+    if not base:
+        return ""
+    try:
+        changed = changed_coverage(analysis, data_file, f"origin/{base}")
+    except (hcoverage.HcoverageError, OSError) as error:
+        return f"Of the changed lines nothing is known: {escaped(str(error))}"
+    title = f"### Changed lines: {changed.percent:.0f} %, of {changed.statements} statements"
+    if not changed.statements:
+        return "### No statement has changed"
+    rule = ["---", *("---:" for _ in CHANGED_HEADINGS[1:-1]), "---"]
+    cells = changed.rows()
+    shown = cells if len(cells) <= _SHOWN else [*cells[:_SHOWN], cells[-1]]
+    lines = [_row(CHANGED_HEADINGS), _row(rule), *(_row(map(escaped, row)) for row in shown)]
+    return "\n".join([title, "", *lines])
 
 
 def _list(problems: Sequence[str]) -> str:

@@ -1,0 +1,254 @@
+"""How many tests `hcov affected` leaves out, and whether one of them would have failed.
+
+A project is measured once. Then one line after the other is changed, and for each the whole suite
+is run without measuring: what fails has to be among what is needed. It ends with status 1 if a
+failing test is left out.
+
+    python benchmarks/affected_mutants.py --mutants 200 tomlkit
+    python benchmarks/affected_mutants.py --mutants 30 shop      # with an engine: `make engine`
+
+`tomlkit` is taken from the package index, with its tests. `shop` is `examples/shop`, with a tool in
+subprocesses and a service in a container.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import os
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import hcoverage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOMLKIT: Final = "tomlkit==0.15.2"
+ROOT: Final = Path(__file__).parents[1]
+PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+MEASURED: Final = ("--hcov", "--hcov-context=test", "--hcov-report=")
+# A line that is changed may run for ever: its test fails then, and the others still run.
+LONGEST_TEST: Final = 30  # seconds
+FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
+RCFILE: Final = "[run]\nparallel = True\nsource = {source}\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """A source with one line changed.
+
+    Attributes:
+        path: The source, from the project's directory.
+        line: Which line.
+        text: What the line is then.
+    """
+
+    path: str
+    line: int
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of a mutant.
+
+    Attributes:
+        failed: The tests that failed in a run of all.
+        needed: The tests that are needed.
+        known: How many tests there are.
+        is_for_all: Whether all are needed.
+    """
+
+    failed: frozenset[str]
+    needed: frozenset[str]
+    known: int
+    is_for_all: bool
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The tests that failed and would not have been run."""
+        return self.failed - self.needed
+
+
+def mutants(project: Path, source: str, number: int, seed: int) -> list[Mutant]:
+    """Choose lines of a project's sources, and what they are changed to; each compiles."""
+    found = []
+    for path in sorted((project / source).rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        for line, changed in changed_lines(text):
+            mutant = Mutant(str(path.relative_to(project)), line, changed)
+            if compiles(mutated(text, mutant)):
+                found.append(mutant)
+    chosen = random.Random(seed)  # noqa: S311 - the same ones each time
+    return chosen.sample(found, min(number, len(found)))
+
+
+def changed_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Give changes of lines: another operator or value, nothing returned, a statement less."""
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.stmt | ast.expr) or node.lineno != node.end_lineno:
+            continue
+        line = lines[node.lineno - 1]
+        part = line.encode()[node.col_offset : node.end_col_offset].decode()
+        before = line.encode()[: node.col_offset].decode()
+        after = line.encode()[node.end_col_offset :].decode()
+        for changed in changed_parts(node, part):
+            if changed != part:
+                yield node.lineno, f"{before}{changed}{after}"
+
+
+def changed_parts(node: ast.AST, part: str) -> Iterator[str]:
+    """Give changes of an expression or statement that is on one line."""
+    match node:
+        case ast.Constant(value=bool(value)):
+            yield repr(not value)
+        case ast.Constant(value=int(value)):
+            yield repr(value + 1)
+        case ast.Constant(value=str()) if part[:1] in "'\"" and part[:3] not in ('"""', "'''"):
+            yield part[:-1] + "XX" + part[-1]
+        case ast.Compare(ops=[ast.Eq() | ast.NotEq() | ast.In() | ast.Is() | ast.Lt() | ast.Gt()]):
+            yield f"(not ({part}))"
+        case ast.BoolOp(op=ast.And()):
+            yield part.replace(" and ", " or ", 1)
+        case ast.BoolOp():
+            yield part.replace(" or ", " and ", 1)
+        case ast.BinOp(op=ast.Add()):
+            yield part.replace(" + ", " - ", 1)
+        case ast.Return(value=ast.expr()):
+            yield "return None"
+        case ast.Expr(value=ast.Call()) | ast.Assign() | ast.AugAssign() | ast.Raise():
+            yield "pass"
+
+
+def mutated(text: str, mutant: Mutant) -> str:
+    """Change a line of a source."""
+    lines = text.splitlines(keepends=True)
+    lines[mutant.line - 1] = f"{mutant.text}\n"
+    return "".join(lines)
+
+
+def compiles(text: str) -> bool:
+    """Tell whether a source can be run at all."""
+    try:
+        compile(text, "mutant", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
+def try_mutant(project: Path, mutant: Mutant) -> Outcome:
+    """Change the line, run all tests, and have decided which are needed."""
+    path = project / mutant.path
+    text = path.read_text(encoding="utf-8")
+    path.write_text(mutated(text, mutant), encoding="utf-8")
+    try:
+        decision = hcoverage.decide(project, project / ".coverage")
+        broken = frozenset(FAILED.findall(run_all(project)))
+    finally:
+        path.write_text(text, encoding="utf-8")
+    known = decision.known.items()
+    # Where a file cannot be collected, all of its tests fail; where pytest ends early, all do.
+    failed = frozenset(test for test, file in known if broken & {test, file, ""})
+    needed = frozenset(test for test, file in known if decision.reasons(test, file))
+    return Outcome(failed, needed, len(known), bool(decision.everything))
+
+
+def run_all(project: Path, *options: str) -> str:
+    """Run the whole suite, and give what it says; a line of its own for a run that ended early."""
+    command = [*PYTEST, "-rfE", f"--timeout={LONGEST_TEST}", *options]
+    environment = {**hcoverage.unmeasured_environment(os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
+    del environment[hcoverage.SESSION_VARIABLE]
+    done = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+    said = done.stdout + done.stderr
+    if done.returncode not in (0, 1) and not FAILED.search(said):
+        raise RuntimeError(said)
+    return said
+
+
+def tomlkit(directory: Path) -> tuple[Path, str]:
+    """Get the sources and tests of tomlkit, with what its tests need."""
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run(
+        [*pip, "download", "--no-deps", "--no-binary=:all:", "--dest", str(directory), TOMLKIT],
+        check=True,
+    )
+    subprocess.run([*pip, "install", "--target", str(directory / "with"), "pyyaml"], check=True)
+    os.environ["PYTHONPATH"] = str(directory / "with")
+    (archive,) = directory.glob("tomlkit-*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(directory, filter="data")
+    return directory / archive.name.removesuffix(".tar.gz"), "tomlkit"
+
+
+def shop(directory: Path) -> tuple[Path, str]:
+    """Copy the example."""
+    left = shutil.ignore_patterns("coverage_data", ".coverage.*", "__pycache__", ".pytest_cache")
+    shutil.copytree(ROOT / "examples" / "shop", directory / "shop", ignore=left)
+    return directory / "shop", "shop"
+
+
+PROJECTS: Final = {"tomlkit": tomlkit, "shop": shop}
+
+
+def main() -> None:
+    """Print what came of it; exit with 1 if a failing test was left out."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("project", choices=PROJECTS)
+    parser.add_argument("--mutants", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
+        project, source = PROJECTS[options.project](Path(directory))
+        (project / ".coveragerc").write_text(RCFILE.format(source=source), encoding="utf-8")
+        print(run_all(project, *MEASURED), flush=True)
+        chosen = mutants(project, source, options.mutants, options.seed)
+        outcomes = [told(number, each, project) for number, each in enumerate(chosen, 1)]
+    sys.exit(summary(outcomes))
+
+
+def told(number: int, mutant: Mutant, project: Path) -> Outcome:
+    """Try a mutant, and tell what came of it."""
+    began = time.monotonic()
+    outcome = try_mutant(project, mutant)
+    needed = "all" if outcome.is_for_all else len(outcome.needed)
+    print(
+        f"{number}: {mutant.path}:{mutant.line}: failed {len(outcome.failed)}, needed {needed}, "
+        f"{time.monotonic() - began:.1f} s",
+        flush=True,
+    )
+    for test in sorted(outcome.left_out):
+        print(f"    LEFT OUT: {test}: {mutant.text.strip()}", flush=True)
+    return outcome
+
+
+def summary(outcomes: list[Outcome]) -> int:
+    """Print the figures, and give the exit status."""
+    shares = [len(each.needed) / each.known for each in outcomes]
+    wrong = sum(bool(each.left_out) for each in outcomes)
+    print(
+        f"{len(outcomes)} mutants, {sum(bool(each.failed) for each in outcomes)} of which break "
+        f"tests; with a failing test left out: {wrong}\n"
+        f"all tests are needed for {sum(each.is_for_all for each in outcomes)}, "
+        f"none for {sum(not each.needed for each in outcomes)}\n"
+        f"needed of all tests: {statistics.mean(shares):.0%} on average, "
+        f"{statistics.median(shares):.0%} in the median"
+    )
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The coverage of the lines that a change touched, per file: `hcov report --since`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import hcoverage
+
+if TYPE_CHECKING:
+    from hcov._tell.analysis import Analysis
+
+HEADINGS: Final = ("changed", "statements", "missed", "cover", "missing")
+
+
+@dataclasses.dataclass(frozen=True)
+class ChangedFile:
+    """A file of which lines have changed.
+
+    Attributes:
+        name: What the reports call it.
+        statements: The statements of which a line has changed, by their first lines.
+        missed: Those that nothing ran.
+        missing: The latter, as coverage.py's report has them: `3-7, 12`.
+        is_older: Whether the source was written to after it was measured.
+    """
+
+    name: str
+    statements: frozenset[int]
+    missed: frozenset[int]
+    missing: str = ""
+    is_older: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ChangedLines:
+    """The coverage of what has changed since a revision.
+
+    Attributes:
+        since: The revision.
+        files: The files with changed statements.
+    """
+
+    since: str
+    files: tuple[ChangedFile, ...]
+
+    @property
+    def statements(self) -> int:
+        """How many statements have changed."""
+        return sum(len(file.statements) for file in self.files)
+
+    @property
+    def missed(self) -> int:
+        """How many of them nothing ran."""
+        return sum(len(file.missed) for file in self.files)
+
+    @property
+    def percent(self) -> float:
+        """How much of it ran, in percent; all of nothing."""
+        return _percent(self.statements, self.missed)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Give the cells of a table, without the headings; the last row is the total."""
+        rows = [
+            _row(each.name, len(each.statements), len(each.missed), each) for each in self.files
+        ]
+        return [*rows, _row("TOTAL", self.statements, self.missed)]
+
+    def text(self) -> str:
+        """Give it as a table for a terminal."""
+        if not self.statements:
+            return f"no statement has changed since {self.since}"
+        table = [HEADINGS, *self.rows()]
+        widths = [max(len(row[column]) for row in table) for column in range(len(HEADINGS))]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if 0 < column < len(HEADINGS) - 1 else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in table
+        ]
+        older = [file.name for file in self.files if file.is_older]
+        notes = [
+            f"{hcoverage.printable(name)} was written to after it was measured" for name in older
+        ]
+        return "\n".join([f"changed since {self.since}:", *lines, *notes])
+
+
+def changed_coverage(analysis: Analysis, data_file: Path, since: str) -> ChangedLines:
+    """Count what has changed since a revision, and what of it ran.
+
+    Args:
+        analysis: The analysis of a merged data file.
+        data_file: That file.
+        since: A revision of git.
+
+    Raises:
+        RevisionError: It is not known what has changed.
+    """
+    from coverage.results import format_lines  # noqa: PLC0415 - most commands do not need it
+
+    changed = hcoverage.changed_lines(Path.cwd(), since)
+    ran = hcoverage.read_measured(data_file).by_file()
+    measured_at = data_file.stat().st_mtime
+    found = []
+    for file in analysis.files():
+        path = os.path.realpath(file.measured)
+        statements = file.statements_in(changed.get(path, ()))
+        if statements:
+            missed = statements - file.statements_in(ran.get(file.measured, ()))
+            missing = format_lines(file.statements, missed)
+            is_older = Path(path).stat().st_mtime > measured_at
+            found.append(ChangedFile(file.name, statements, missed, missing, is_older))
+    return ChangedLines(since, tuple(sorted(found, key=lambda file: file.name)))
+
+
+def _row(
+    name: str, statements: int, missed: int, file: ChangedFile | None = None
+) -> tuple[str, ...]:
+    cover = f"{_percent(statements, missed):.0f}%"
+    missing = "" if file is None else file.missing
+    return hcoverage.printable(name), str(statements), str(missed), cover, missing
+
+
+def _percent(statements: int, missed: int) -> float:
+    """As coverage.py has it, it is 100 only if nothing is missed."""
+    percent = 100 * (statements - missed) / statements if statements else 100.0
+    return min(percent, 99.0) if missed and round(percent) == 100 else percent  # noqa: PLR2004
