@@ -1,13 +1,16 @@
 """What merging costs, against `coverage combine` on the same data, and against the floor.
 
-    python benchmarks/combine_speed.py [--quick] [--rounds N] [recordings lines contexts branches]
+    python benchmarks/combine_speed.py [--quick] [--rounds N] [CASE ...]
 
-Each case is merged in turn by `coverage combine` and by `hcoverage.combine`, as commands, so that
-whatever else the machine does falls on both. Told are the medians of wall-clock and processor time,
-the ratios, the largest memory of one process, and beside it the floor: the time to read the same
-bytes once, and for SQLite to scan the same rows once. Recordings are told for 100, 1,000 and
-10,000 processes, to see that the time grows no faster than their number. The exit status is 1
-where a promise does not hold; ratios of wall-clock time are promised on two idle processors.
+Cases are recordings, lines, contexts, branches and sizes. Each is merged in turn by `coverage
+combine` and by `hcoverage.combine`, as commands, so that whatever else the machine does falls on
+both. Told are the medians of wall-clock and processor time, the ratios, the largest memory of one
+process, and beside it the floor: the time to read the same bytes once, and for SQLite to scan the
+same rows once. Recordings are told for 100, 1,000 and 10,000 processes, to see that the time grows
+no faster than their number. `sizes` is of the numbers of files that most projects have, with 120
+sources: the ratios of each round, with their spread. The exit status is 1 where a promise does not
+hold; ratios of wall-clock time are promised on two idle processors, but for `sizes`, where it is
+processor time.
 """
 
 from __future__ import annotations
@@ -50,6 +53,10 @@ CALLED: Final = 0.4  # of the functions
 RUN: Final = 0.8  # of the lines of a function that is called
 FEW: Final = 1_000  # data files; what is promised holds from here on
 MANY: Final = 10_000  # recordings, likewise
+SIZES: Final = (2, 10, 60, 200, 400)  # data files
+KINDS: Final = ("lines", "branches", "contexts")
+SOURCES_OF_SIZES: Final = 120
+PROMISED_OF_SIZES: Final = 1.5
 IMPORTED: Final = frozenset([*range(1, 20), *FUNCTIONS])
 ANSWER: Final = """\
 import hcoverage
@@ -147,7 +154,7 @@ def write_recording(path: Path, number: int, maps: Sequence[tuple[str, set[int]]
     fixed = struct.pack(
         "<8sHHIQIIQ8sI",
         b"\x89HCOV\r\n\x1a",
-        2,
+        4,
         0,
         len(metadata),
         size,
@@ -177,7 +184,7 @@ def _checksum(content: bytes) -> int:
     return int.from_bytes(content, "little") % 1073741789
 
 
-def make(case: str, count: int, directory: Path) -> tuple[Path, Path]:
+def make(case: str, count: int, directory: Path, among: int = SOURCES) -> tuple[Path, Path]:
     """Write what a number of processes leave, no two of them the same.
 
     Returns:
@@ -188,7 +195,7 @@ def make(case: str, count: int, directory: Path) -> tuple[Path, Path]:
     theirs.mkdir()
     ours = directory / f"{case}-{count}-recorded" if case == "recordings" else theirs
     ours.mkdir(exist_ok=True)
-    sources = [str(directory / "src" / f"module_{number}.py") for number in range(SOURCES)]
+    sources = [str(directory / "src" / f"module_{number}.py") for number in range(among)]
     tests = [f"tests/test_{number % 10}.py::test_{number}|run" for number in range(1000)]
     for number in range(count):
         file = theirs / f".coverage.host.pid{number}.X{number:06d}x"
@@ -300,6 +307,38 @@ def compare(case: str, count: int, rounds: int, directory: Path) -> tuple[Cost, 
     return ours_cost, _broken(case, count, wall, ours_cost)
 
 
+def compare_sizes(rounds: int, directory: Path) -> list[str]:
+    """Merge few files by both, in turn, and tell the ratios.
+
+    Returns:
+        Which promises do not hold.
+    """
+    broken = []
+    for number in range(SOURCES_OF_SIZES):
+        (directory / "src" / f"module_{number}.py").touch()
+    theirs_command = [sys.executable, "-m", "coverage", "combine", "-q", "--data-file=.coverage"]
+    print(f"{SOURCES_OF_SIZES} sources, times as fast by processor time, and the least and most:")
+    for kind in KINDS:
+        for count in SIZES:
+            data, _ = make(kind, count, directory, SOURCES_OF_SIZES)
+            ratios, walls = [], []
+            for _ in range(rounds):
+                theirs = measure([*theirs_command, "data"], data, directory / "theirs")
+                ours = measure([sys.executable, "-c", ANSWER], data, directory / "ours")
+                ratios.append(theirs.processor / ours.processor)
+                walls.append(theirs.wall / ours.wall)
+            shutil.rmtree(data)
+            median = statistics.median(ratios)
+            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            wall = statistics.median(walls)
+            print(f"  {kind:9} {count:4} files: {median:5.2f} ({spread}), by the clock {wall:5.2f}")
+            if not same_lines(directory / "theirs" / ".coverage", directory / "ours" / ".coverage"):
+                broken.append(f"{kind}, {count} files: the results differ")
+            if median < PROMISED_OF_SIZES:
+                broken.append(f"{kind}, {count} files: {median:.2f} x")
+    return broken
+
+
 def _broken(case: str, count: int, wall: float, cost: Cost) -> list[str]:
     broken = []
     if count >= (MANY if case == "recordings" else FEW) and wall < PROMISED[case]:
@@ -337,7 +376,10 @@ def main() -> int:
         (directory / "src").mkdir()
         for number in range(SOURCES):
             (directory / "src" / f"module_{number}.py").touch()
-        for case in options.cases or PROMISED:
+        for case in options.cases or (*PROMISED, "sizes"):
+            if case == "sizes":
+                broken += compare_sizes(rounds, directory)
+                continue
             counts = [100, 1_000, 10_000] if case == "recordings" else [1_000]
             costs = {}
             for count in (count for count in counts if count <= most):

@@ -1,76 +1,194 @@
-"""What `--hcov-context=test` costs a suite of quick tests, beside pytest-cov's own contexts.
+"""What `--hcov-context=test` costs real suites, beside pytest-cov's contexts and ddtrace's lines.
 
-All ways to run it take turns, so that whatever else the machine does falls on each, and it is their
-processor time that counts. Contexts are promised at 1.3 times the run without. Give the number of
-rounds as argument.
+    python benchmarks/context_cost.py [--rounds N] [--branch] [suite ...]
+
+The suites are of released projects, fetched by pip into a virtual environment of their own, with
+this project. All ways to run one take turns, so that whatever else the machine does falls on each.
+Told are the medians of wall-clock and processor time, and of the ratios of each round, with their
+spread. Contexts are promised at 1.3 times the same run without, by processor time; the exit status
+is 1 where that does not hold. Where ddtrace can be installed, its collector of lines runs for each
+test as its test visibility has it, with nothing sent anywhere.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
+import venv
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 ROUNDS: Final = 5
 PROMISE: Final = 1.3
-TESTS: Final = 1000
-FUNCTIONS: Final = 100
-PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-COV: Final = ("--cov=.", "--cov-report=")
-HCOV: Final = ("--hcov", "--hcov-report=")
-OPTIONS: Final = {
-    "plain": (),
-    "pytest-cov": COV,
-    "pytest-cov, contexts": (*COV, "--cov-context=test"),
+ROOT: Final = Path(__file__).resolve().parents[1]
+NEEDED: Final = ("pytest", "pytest-cov", "pyyaml", "freezegun")
+COLLECTOR: Final = "ddlines"
+PLUGIN: Final = """\
+import os
+from pathlib import Path
+import pytest
+from ddtrace.internal.coverage.code import ModuleCodeCollector
+
+ModuleCodeCollector.install(include_paths=[Path(os.getcwd())])
+ModuleCodeCollector.start_coverage()
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    with ModuleCodeCollector.CollectInContext() as collected:
+        result = yield
+        collected.get_covered_lines()
+    return result
+"""
+COV: Final = ("--cov", "--cov-report=", "--cov-config=.benchmarkrc")
+HCOV: Final = ("--hcov", "--hcov-report=", "--hcov-rcfile=.benchmarkrc")
+WAYS: Final = {
+    "bare": (),
     "hcov": HCOV,
     "hcov, contexts": (*HCOV, "--hcov-context=test"),
+    "pytest-cov": COV,
+    "pytest-cov, contexts": (*COV, "--cov-context=test"),
+    "ddtrace's lines": ("-p", COLLECTOR),
 }
 
 
-def write_project() -> None:
-    """Write a module of many functions, and tests that call a few of them each, here."""
-    functions = "def f{0}(x):\n    if x > {0}:\n        return x\n    return {0}\n"
-    tests = "def test_{0}():\n    assert lib.f{1}({0}) == max({0}, {1})\n    lib.f{2}({0})\n"
-    Path(".coveragerc").write_text("[run]\nparallel = True\n")
-    Path("lib.py").write_text("".join(functions.format(n) for n in range(FUNCTIONS)))
-    numbers = ((n, n % FUNCTIONS, 7 * n % FUNCTIONS) for n in range(TESTS))
-    Path("test_lib.py").write_text("import lib\n" + "".join(tests.format(*n) for n in numbers))
+@dataclass(frozen=True)
+class Suite:
+    """A released project's tests.
+
+    Attributes:
+        requirement: The project and its version.
+        tests: Where they are, in the source distribution, and pytest's options.
+        path: Where the project is imported from.
+    """
+
+    requirement: str
+    tests: tuple[str, ...]
+    path: str = "."
 
 
-def seconds(options: tuple[str, ...]) -> float:
-    """Give the processor time of a run and what it starts."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([*PYTEST, *options], check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+SUITES: Final = {
+    "tomlkit": Suite("tomlkit==0.15.2", ("tests",)),
+    "parso": Suite("parso==0.8.7", ("test",)),
+    # Nearly all of its tests are parameters of a few functions.
+    "humanize": Suite(
+        "humanize==4.17.0", ("tests", "--ignore=tests/test_benchmarks.py"), path="src"
+    ),
+}
 
 
-def main() -> None:
-    """Print medians; exit with 1 where the promise does not hold."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    with tempfile.TemporaryDirectory() as project:
-        os.chdir(project)
-        write_project()
-        times = [[seconds(options) for options in OPTIONS.values()] for _ in range(rounds)]
-        os.chdir("/")
-    columns = zip(*times, strict=True)
-    medians = dict(zip(OPTIONS, map(statistics.median, columns), strict=True))
-    for name, median in medians.items():
-        print(f"{name:22} {median:6.2f} s")
-    ratio = medians["hcov, contexts"] / medians["hcov"]
-    theirs = medians["pytest-cov, contexts"] / medians["pytest-cov"]
-    kept = ratio <= PROMISE
-    print(
-        f"contexts: {ratio:.2f} times, pytest-cov's {theirs:.2f}; "
-        f"the promise {'holds' if kept else 'FAILS'}"
-    )
-    sys.exit(0 if kept else 1)
+@dataclass(frozen=True)
+class Cost:
+    """What a run took.
+
+    Attributes:
+        wall: Seconds by the clock.
+        processor: Seconds of processor time, with all that it started.
+    """
+
+    wall: float
+    processor: float
+
+
+def make_environment(directory: Path) -> tuple[Path, bool]:
+    """Make a virtual environment with all that is compared.
+
+    Returns:
+        Its Python, and whether ddtrace is there.
+    """
+    venv.create(directory, with_pip=True)
+    python = directory / "bin" / "python"
+    install = [str(python), "-m", "pip", "install", "--quiet"]
+    subprocess.run([*install, *NEEDED, str(ROOT)], check=True)
+    has_collector = subprocess.run([*install, "ddtrace"], check=False).returncode == 0
+    return python, has_collector
+
+
+def fetch(suite: Suite, python: Path, directory: Path) -> Path:
+    """Fetch and unpack a source distribution, and give where it is."""
+    directory.mkdir()
+    options = ["--quiet", "--no-deps", "--no-binary=:all:", "--dest", str(directory)]
+    download = [str(python), "-m", "pip", "download", *options, suite.requirement]
+    subprocess.run(download, check=True)
+    (archive,) = directory.glob("*.tar.gz")
+    subprocess.run(["tar", "xzf", str(archive), "-C", str(directory)], check=True)
+    (unpacked,) = filter(Path.is_dir, directory.iterdir())
+    return unpacked
+
+
+def measure(command: list[str], place: Path, path: str) -> Cost:
+    """Run a suite, and say what it and all that it started took."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((path, str(place.parent)))}
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, cwd=place, env=env, check=True, stdout=subprocess.DEVNULL)
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(wall, processor)
+
+
+def compare(python: Path, place: Path, suite: Suite, ways: list[str], rounds: int) -> float:
+    """Run a suite in all ways in turn, and tell what it took.
+
+    Returns:
+        The median of what contexts cost, as a ratio of processor time.
+    """
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:ddtrace"]
+    begin = [str(python), "-m", "pytest", *options, *suite.tests]
+    costs: dict[str, list[Cost]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way in ways:
+            costs[way].append(measure([*begin, *WAYS[way]], place, suite.path))
+    for way in ways:
+        wall = statistics.median(cost.wall for cost in costs[way])
+        processor = statistics.median(cost.processor for cost in costs[way])
+        print(f"  {way:22} {wall:7.2f} s, processor {processor:7.2f} s; ", end="")
+        print(_told("of bare", costs[way], costs["bare"]))
+    print(_told("  contexts, of hcov without", costs["hcov, contexts"], costs["hcov"]))
+    print(_told("  pytest-cov's", costs["pytest-cov, contexts"], costs["pytest-cov"]))
+    return statistics.median(_ratios(costs["hcov, contexts"], costs["hcov"]))
+
+
+def _ratios(costs: list[Cost], others: list[Cost]) -> list[float]:
+    pairs = zip(costs, others, strict=True)
+    return sorted(cost.processor / other.processor for cost, other in pairs)
+
+
+def _told(what: str, costs: list[Cost], others: list[Cost]) -> str:
+    ratios = _ratios(costs, others)
+    median = statistics.median(ratios)
+    return f"{what}: {median:.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--branch", action="store_true", help="measure branches")
+    parser.add_argument("suites", nargs="*", default=[])
+    options = parser.parse_args()
+    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    kept = True
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        python, has_collector = make_environment(directory / "venv")
+        ways = [way for way in WAYS if has_collector or way != "ddtrace's lines"]
+        for name_of_suite in options.suites or SUITES:
+            suite = SUITES[name_of_suite]
+            place = fetch(suite, python, directory / name_of_suite)
+            (place.parent / f"{COLLECTOR}.py").write_text(PLUGIN)
+            (place / ".benchmarkrc").write_text(f"[run]\nbranch = {options.branch}\n")
+            print(f"{suite.requirement}, {options.rounds} rounds:")
+            ratio = compare(python, place, suite, ways, options.rounds)
+            print(f"  the promise {'holds' if ratio <= PROMISE else 'FAILS'}")
+            kept = kept and ratio <= PROMISE
+    return int(not kept)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,7 +15,8 @@ from coverage import CoverageData
 
 import hcoverage
 from hcoverage._combine import gathering
-from hcoverage._read.worker_pool import WorkerDiedError, WorkerPool, run_batches
+from hcoverage._read.batches import run_batches
+from hcoverage._read.worker_pool import WorkerDiedError, WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -136,7 +137,7 @@ def test_much_data_is_merged_by_processes_that_nothing_measures(
     # A session around it would measure every Python that is started with its variables.
     monkeypatch.setenv("COVERAGE_PROCESS_START", str(rcfile))
     monkeypatch.setattr(gathering, "_WORTH_PROCESSES", 1)
-    monkeypatch.setattr("hcoverage._read.worker_pool._cpus", lambda: 2)
+    monkeypatch.setattr("hcoverage._read.batches._cpus", lambda: 2)
     result = hcoverage.combine(["data"])
     assert len(result.merged) == 40
     assert lines_in(tmp_path / ".coverage") == list(range(1, 41))

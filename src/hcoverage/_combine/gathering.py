@@ -22,9 +22,9 @@ from hcoverage._data_directory.directory import (
     source_notes,
 )
 from hcoverage._errors import CombineError, RcfileError
+from hcoverage._read.batches import default_executor, run_batches
 from hcoverage._read.data_file_batch import Batch, read_batch
 from hcoverage._read.origins import NOT_KNOWN, Origins, origins_here
-from hcoverage._read.worker_pool import default_executor, run_batches
 from hcoverage._result.outcome import RecordedData
 from hcoverage._settings.rcfile import as_rcfile
 from hcoverage._sources.finder import SourceFinder

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from coverage.files import TreeMatcher
 
 from hcoverage._combine.recorded_part import Group, select
+from hcoverage._read.batches import run_batches
 from hcoverage._read.origins import images_of, label, place_of
 from hcoverage._read.recording_batch import (
     GroupKey,
@@ -22,7 +23,6 @@ from hcoverage._read.recording_batch import (
     this_machine,
 )
 from hcoverage._read.recording_files import read_files
-from hcoverage._read.worker_pool import run_batches
 from hcoverage._result.merged import PathMap
 from hcoverage._result.outcome import OtherVersion, RecordedData, RecordedProcess
 from hcoverage._sources.choice import installed_places

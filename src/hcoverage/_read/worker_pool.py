@@ -1,4 +1,4 @@
-"""Run functions over batches on all CPUs, in processes that nothing around us measures.
+"""Call functions on all CPUs, in processes that nothing around us measures.
 
 Not `concurrent.futures.ProcessPoolExecutor`: forked, its workers would be forks of a program with
 threads, and measured as it is; spawned, they would run the caller's main module again, which a
@@ -22,9 +22,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 from hcoverage._settings.environment import unmeasured_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
-_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _PROGRAM: Final = """\
@@ -33,9 +32,6 @@ sys.path[:] = json.loads(sys.argv.pop())
 from hcoverage._read.worker_pool import _serve
 _serve()
 """
-_BATCHES_PER_WORKER: Final = 2
-# Of executors that do not tell how many workers they have.
-_BATCHES: Final = 32
 
 
 class WorkerDiedError(BrokenExecutor):
@@ -148,78 +144,3 @@ def _reply(
         answer = (False, error)
     pickle.dump(answer, replies, pickle.HIGHEST_PROTOCOL)
     replies.flush()
-
-
-@contextlib.contextmanager
-def default_executor(work: int, least: int) -> Iterator[WorkerPool | None]:
-    """Give a pool as large as the machine, or none where the work is not worth one.
-
-    Args:
-        work: How much there is to do.
-        least: From how much on processes are faster than doing it here.
-    """
-    workers = _cpus()
-    if work < least or workers == 1 or not sys.executable:
-        yield None
-        return
-    with WorkerPool(workers) as pool:
-        yield pool
-
-
-def run_batches(
-    function: Callable[[Sequence[_Item]], _Result],
-    items: Sequence[_Item],
-    executor: Executor | None,
-    lost: Callable[[_Item], None],
-) -> Iterator[_Result]:
-    """Call a function over all items in batches, and give the results as they come in order.
-
-    Args:
-        function: Takes a batch, that is neighbouring items.
-        items: What there is.
-        executor: Who calls; None for doing it here and at once.
-        lost: Told of an item that ended the process that it was handled in.
-
-    Raises:
-        Exception: Whatever an executor of the caller's fails with.
-    """
-    if executor is None:
-        if items:
-            yield function(items)
-        return
-    own = isinstance(executor, WorkerPool)
-    batches = (
-        executor.workers * _BATCHES_PER_WORKER if isinstance(executor, WorkerPool) else _BATCHES
-    )
-    size = max(1, -(-len(items) // batches))
-    futures = [
-        (batch, executor.submit(function, batch))
-        for batch in (items[start : start + size] for start in range(0, len(items), size))
-    ]
-    for batch, future in futures:
-        try:
-            yield future.result()
-        except WorkerDiedError:
-            if not own:
-                raise
-            yield from _one_by_one(function, batch, executor, lost)
-
-
-def _one_by_one(
-    function: Callable[[Sequence[_Item]], _Result],
-    batch: Sequence[_Item],
-    executor: Executor,
-    lost: Callable[[_Item], None],
-) -> Iterator[_Result]:
-    """Find which items end a process, so that they do not cost the others."""
-    for item in batch:
-        try:
-            yield executor.submit(function, [item]).result()
-        except WorkerDiedError:
-            lost(item)
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -15,6 +15,7 @@ import dataclasses
 import os
 import re
 import sqlite3
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 from coverage.exceptions import ConfigError
@@ -26,7 +27,7 @@ from hcoverage._data_directory.directory import host_in_names, process_of
 from hcoverage._errors import CombineError
 from hcoverage._read.data_file_batch import Batch, ReadFile, tracers_in
 from hcoverage._read.origins import context_of, origin_of, place_of
-from hcoverage._read.part import Kind, Part, arc_of
+from hcoverage._read.part import Kind, Part, arcs_of
 from hcoverage._untrusted.database import SCHEMA_VERSION
 from hcoverage._untrusted.file import UntrustedDataError
 
@@ -244,10 +245,9 @@ def _write_rows(database: sqlite3.Connection, part: Part) -> None:
         "INSERT INTO line_bits VALUES (?, ?, ?)",
         ((file, context, _numbits(numbers)) for file, context, numbers in lines),
     )
-    insert(
-        "INSERT INTO arc VALUES (?, ?, ?, ?)",
-        ((file, context, *arc_of(arc)) for file, context, all_ in arcs for arc in sorted(all_)),
-    )
+    for file, context, all_ in arcs:
+        rows = zip(repeat(file), repeat(context), *arcs_of(sorted(all_)), strict=False)
+        insert("INSERT INTO arc VALUES (?, ?, ?, ?)", rows)
     tracers = sorted((files[path], tracer) for path, tracer in part.tracers.items())
     insert("INSERT INTO tracer VALUES (?, ?)", tracers)
 
