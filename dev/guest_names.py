@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 _SOURCES: Final = Path(__file__).parents[1] / "src" / "hcoverage" / "_inside"
 # What runs at the start of a process alone, before the application does.
 AT_START: Final = {
+    "autosave.py": {
+        "start", "_start_marks", "_Saving.__init__", "_keep_registered", "_save_before",
+        "_Autosave.__init__", "_pause_during", "_DataFile.__init__", "_replace",
+    },
     "context_reader.py": {"_map"},
+    "coverage_contexts.py": {"follow"},
+    "coverage_marks.py": {"start", "Marks.__init__", "_map_without_descriptor"},
     "process.py": {
         "start", "_start_recorder", "recorder_contexts", "_start_coverage", "_name_of_container",
         "_tell_image", "_have_it_start",
@@ -36,12 +42,14 @@ AT_START: Final = {
     "recorder_flow.py": set(),
     "recorder_long_code.py": set(),
     "recorder_seldom.py": set(),
+    "sitecustomize.py": {"_load_compiled"},
+    "startup.py": {"start", "of_ancestor"},
 }  # fmt: skip
 # Written in C, so that they call nothing else by its name.
 _IN_C: Final = frozenset(
     (
-        "_imp", "_opcode_metadata", "_signal", "_thread", "binascii", "marshal", "mmap", "posix",
-        "sys", "time",
+        "_imp", "_opcode_metadata", "_signal", "_thread", "atexit", "binascii", "marshal", "mmap",
+        "posix", "resource", "sys", "time", "zlib",
     )
 )  # fmt: skip
 # Data of the application's, read as it is now.
@@ -49,7 +57,7 @@ _DATA: Final = frozenset({"sys.path", "sys.version_info"})
 _OWN_BUILTINS: Final = "__builtins__"
 
 
-def check(text: str, name: str) -> list[str]:  # noqa: C901 - one rule after the other
+def check(text: str, name: str) -> list[str]:
     """Tell what is wrong in a guest's file.
 
     Args:
@@ -76,12 +84,12 @@ def check(text: str, name: str) -> list[str]:  # noqa: C901 - one rule after the
     }
     found = []
     binds = [node.lineno for node in top if _binds_builtins(node)]
+    at_start = AT_START.get(name, set())
+    late = [*_after_start(tree, at_start)]
     first = min((n.lineno for n in top if isinstance(n, ast.FunctionDef | ast.ClassDef)), default=0)
-    if first and (not binds or binds[0] > first):
+    if late and (not binds or binds[0] > first):
         found.append((first, "builtins are not bound before the first function"))
-    for function in _functions(tree):
-        if function.name in AT_START.get(name, ()):
-            continue
+    for function in late:
         for node in ast.walk(function):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 found.append((node.lineno, "imports after the start"))
@@ -112,12 +120,29 @@ def _binds_builtins(node: ast.stmt) -> bool:
     return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == _OWN_BUILTINS
 
 
-def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+def _after_start(tree: ast.Module, at_start: set[str]) -> Iterator[ast.FunctionDef | ast.Lambda]:
+    """Give the functions that run after the start, also those in such as do not."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
-            yield node
+            yield from _late_in(node, node.name, at_start)
         elif isinstance(node, ast.ClassDef):
-            yield from (each for each in node.body if isinstance(each, ast.FunctionDef))
+            for each in node.body:
+                if isinstance(each, ast.FunctionDef):
+                    own = each.name if each.name in at_start else f"{node.name}.{each.name}"
+                    yield from _late_in(each, own, at_start)
+
+
+def _late_in(
+    function: ast.FunctionDef, name: str, at_start: set[str]
+) -> Iterator[ast.FunctionDef | ast.Lambda]:
+    if name not in at_start:
+        yield function
+        return
+    for node in ast.walk(function):
+        if isinstance(node, ast.Lambda) or (
+            isinstance(node, ast.FunctionDef) and node is not function and node.name not in at_start
+        ):
+            yield node
 
 
 def main() -> int:

@@ -16,7 +16,6 @@ It is to be compiled under a name in angle brackets, as coverage.py measures no 
 import atexit
 import os
 import sys
-import time
 from _signal import (  # type: ignore[import-not-found]
     SIG_BLOCK,
     SIG_SETMASK,
@@ -24,7 +23,37 @@ from _signal import (  # type: ignore[import-not-found]
     valid_signals,
 )
 from _thread import RLock, allocate_lock, get_native_id, start_new_thread
+from atexit import register as _register_at_exit
+from posix import (
+    O_CLOEXEC,
+    O_CREAT,
+    O_RDONLY,
+    O_TRUNC,
+    O_WRONLY,
+    close as _close,
+    getpid as _getpid,
+    open as _open,
+    read as _read,
+    rename as _rename,
+    stat as _stat,
+    uname as _uname,
+    unlink as _unlink,
+    urandom as _urandom,
+    write as _write,
+)
+from time import monotonic as _now
 from zlib import crc32
+
+try:
+    import resource
+
+    _limits, _LARGEST_FILE = resource.getrlimit, resource.RLIMIT_FSIZE
+except ImportError:  # a minimal build
+    _limits, _LARGEST_FILE = (lambda _: (-1, -1)), 0
+
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,11 +68,6 @@ _THREAD_GONE = 1000  # looks at /proc; it takes the kernel some microseconds
 _SCHEMA = 7  # coverage.py's schema of data files that is written here, see its docs/dbschema.rst
 _STATEMENT = 200_000  # characters; SQLite takes a million
 _TEMPORARY = ".autosave."
-
-# The application may replace these, with mocks for example, and must not find us calling them.
-_close, _exists, _getpid, _open = os.close, os.path.exists, os.getpid, os.open
-_now, _read, _rename = time.monotonic, os.read, os.rename
-_unlink, _write = os.unlink, os.write
 
 
 def start(container: str = "", recording: "dict[str, Any] | None" = None) -> None:
@@ -83,7 +107,7 @@ class _Saving:
         self._measuring = measuring
         self._sources = _SourcesNote(container) if container else None
         self._coverage_ends = measuring._atexit
-        self._problems = os.getenv("HCOVERAGE_DATA_DIR")
+        self._directory = self._problems = os.getenv("HCOVERAGE_DATA_DIR")
         self._ended = False
         atexit.unregister(measuring._atexit)
         measuring._atexit = self.end  # coverage.py's handler of SIGTERM calls it
@@ -130,7 +154,7 @@ class _Saving:
 
         def _clear() -> None:
             clear()
-            atexit.register(self.end)
+            _register_at_exit(self.end)
 
         atexit._clear = _clear
 
@@ -149,10 +173,9 @@ class _Saving:
 
     def _note_other(self) -> None:
         """Tell that the application has coverage.py measure it, as `coverage run` does."""
-        directory = os.getenv("HCOVERAGE_DATA_DIR")
-        if directory:
-            name = f"itself.{os.uname().nodename}.{_getpid()}.txt"
-            _put(os.path.join(directory, name), b"")
+        if self._directory:
+            name = f"itself.{_uname().nodename}.{_getpid()}.txt"
+            _put(_join(self._directory, name), b"")
 
     def _note(self, error: Exception) -> None:
         """Leave word for the end of the run, once."""
@@ -161,9 +184,9 @@ class _Saving:
             return
         reason = f"{type(error).__name__}: {error}"
         text = f"data was not saved while it ran ({reason}); a kill would have lost it"
-        name = f"problem.{os.uname().nodename}.{_getpid()}.txt"
+        name = f"problem.{_uname().nodename}.{_getpid()}.txt"
         try:
-            _put(os.path.join(directory, name), text.encode("utf-8", "replace"))
+            _put(_join(directory, name), text.encode("utf-8", "replace"))
         except OSError:
             pass
 
@@ -296,8 +319,8 @@ class _Beside:
 
         def choose_beside() -> None:
             choose()
-            directory, name = os.path.split(data._filename)
-            data._filename = os.path.join(directory, _TEMPORARY + name)
+            directory, name = _split(data._filename)
+            data._filename = _join(directory, _TEMPORARY + name)
 
         data._choose_filename = choose_beside
         choose_beside()
@@ -307,9 +330,9 @@ class _Beside:
         if self._choose is None:
             return
         del data._choose_filename
-        directory, name = os.path.split(data._filename)
+        directory, name = _split(data._filename)
         if name.startswith(_TEMPORARY):
-            whole = os.path.join(directory, name[len(_TEMPORARY) :])
+            whole = _join(directory, name[len(_TEMPORARY) :])
             if _exists(data._filename):
                 _rename(data._filename, whole)
             data._filename = whole
@@ -377,9 +400,9 @@ class _SourcesNote:
         for name in new:
             self._told[name] = _identity(name)
         if new:
-            directory = os.path.dirname(data.base_filename())
+            directory, _ = _split(data.base_filename())
             note = f"sources.{self._container}.{_getpid()}.txt"
-            _put(os.path.join(directory, note), "".join(self._told.values()).encode())
+            _put(_join(directory, note), "".join(self._told.values()).encode())
 
 
 class _DataFile:
@@ -541,10 +564,10 @@ class _DataFile:
         base = measuring._data.base_filename()
         if self._path is None:
             self._path = "{}.{}.pid{}.X{}x".format(
-                base, os.uname().nodename.replace(".", "_"), _getpid(), os.urandom(3).hex()
+                base, _uname().nodename.replace(".", "_"), _getpid(), _urandom(3).hex()
             )
-        directory, name = os.path.split(self._path)
-        temporary = os.path.join(directory, _TEMPORARY + name)
+        directory, name = _split(self._path)
+        temporary = _join(directory, _TEMPORARY + name)
         try:
             if hasattr(database, "serialize"):
                 _put(temporary, database.serialize())
@@ -576,18 +599,32 @@ def _replace(module: "Any", name: str, wrapper: "Callable[..., Any]") -> None:
     setattr(module, name, wrapper)
 
 
+# As `os.path` has them, whose functions call others by names that the application can replace.
+
+
+def _join(directory: str, name: str) -> str:
+    return directory + "/" + name if directory else name
+
+
+def _split(path: str) -> "tuple[str, str]":
+    directory, slash, name = path.rpartition("/")
+    return directory or slash, name
+
+
+def _exists(path: str) -> bool:
+    try:
+        _stat(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _put(path: str, content: bytes) -> None:
     """Write a file; a descriptor is open for no longer than that, for we are not alone."""
-    try:
-        from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit
-
-        limit = getrlimit(RLIMIT_FSIZE)[0]
-    except ImportError:
-        pass
-    else:
-        if limit != RLIM_INFINITY and len(content) > limit:  # a signal would come of it
-            raise OSError(f"the limit on the size of files is {limit} bytes")
-    descriptor = _open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    limit, _ = _limits(_LARGEST_FILE)  # negative for none
+    if 0 <= limit < len(content):  # a signal would come of it
+        raise OSError(f"the limit on the size of files is {limit} bytes")
+    descriptor = _open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     try:
         rest = memoryview(content)
         while rest:
@@ -599,7 +636,7 @@ def _put(path: str, content: bytes) -> None:
 def _identity(path: str) -> str:
     content = b""
     try:
-        descriptor = _open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = _open(path, O_RDONLY | O_CLOEXEC)
         try:
             while part := _read(descriptor, 1 << 20):
                 content += part

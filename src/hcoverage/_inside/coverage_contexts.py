@@ -9,6 +9,10 @@ which coverage.py empties what it has counted may be lost, as with its own dynam
 Runs from a copy in the startup directory: it stands alone, and nothing in it is newer than 3.8.
 """
 
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType

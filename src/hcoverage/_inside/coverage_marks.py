@@ -22,6 +22,18 @@ is newer than Python 3.8, and it is to be compiled under a name that no other co
 import dis
 import os
 import sys
+from posix import (
+    O_CLOEXEC,
+    O_RDONLY,
+    close as _close,
+    open as _open,
+    read as _read,
+    unlink as _unlink,
+)
+
+# Functions look builtins up here: in what they are now, whatever becomes of them.
+if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
+    __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,10 +60,7 @@ _BACKWARD: "Final" = frozenset(code for code in _JUMPS if "BACKWARD" in dis.opna
 _PROTECTS: "Final" = frozenset(code for code in _JUMPS if dis.opname[code].startswith("SETUP_"))
 _UNIT: "Final" = 2 if sys.version_info >= (3, 10) else 1  # bytes that an argument of a jump counts
 
-# The application may replace these, with mocks for example, and must not find us calling them.
-_close, _open, _read, _unlink = os.close, os.open, os.read, os.unlink
-_join = os.path.join
-_READ_ONLY: "Final" = os.O_RDONLY | os.O_CLOEXEC
+_READ_ONLY: "Final" = O_RDONLY | O_CLOEXEC
 _int, _len, _range, _set, _type, _abs = int, len, range, set, type, abs
 _int_equals = int.__eq__
 
@@ -181,7 +190,7 @@ class Marks:
         for part in _range(1, writer._part + 1):
             name = "%s.%d%s" % (writer._stem, part, self.recorder.SUFFIX)
             try:
-                _unlink(_join(writer._directory, name))
+                _unlink(writer._directory + "/" + name)
             except OSError:
                 pass
 
@@ -405,8 +414,25 @@ def _codes_in(code: "CodeType") -> "Iterator[CodeType]":
 def _blocks_of(code: "CodeType") -> "list[tuple[int, Optional[int]]]":
     """Give where in the instructions of a code object each line begins, and which it is."""
     if sys.version_info < (3, 10):
-        return [*dis.findlinestarts(code)]
+        return _line_starts(code)
     return [(start, line) for start, _, line in code.co_lines()]
+
+
+def _line_starts(code: "CodeType") -> "list[tuple[int, Optional[int]]]":
+    """Read the table of lines as it is before Python 3.10, see `Objects/lnotab_notes.txt`."""
+    found: list[tuple[int, Optional[int]]] = []
+    offset, line = 0, code.co_firstlineno
+    table = code.co_lnotab
+    for place in _range(0, _len(table) - 1, 2):
+        if table[place]:
+            if not found or found[-1][1] != line:
+                found.append((offset, line))
+            offset += table[place]
+        step = table[place + 1]
+        line += step - 256 if step >= 128 else step  # noqa: PLR2004 - a signed byte
+    if not found or found[-1][1] != line:
+        found.append((offset, line))
+    return found
 
 
 def _possible_arcs(code: "CodeType") -> "set[int]":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -102,6 +103,21 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture
 def guests(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guests]:
     """A project of the recorder's in which programs are run bare and measured."""
+    with _session(tmp_path, project, monkeypatch, "recorder") as guests:
+        yield guests
+
+
+@pytest.fixture
+def covered(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guests]:
+    """A project in which programs are measured by coverage.py in a session of ours."""
+    with _session(tmp_path, project, monkeypatch, "coverage") as guests:
+        yield guests
+
+
+@contextlib.contextmanager
+def _session(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, core: str
+) -> Iterator[Guests]:
     monkeypatch.chdir(project)
     rcfile = project / ".coveragerc"
     rcfile.write_text(RCFILE)
@@ -110,7 +126,7 @@ def guests(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> It
     plain["PYTHONDONTWRITEBYTECODE"] = "1"
     for name in [name for name in os.environ if name.startswith(own)]:
         monkeypatch.delenv(name)
-    with hcoverage.open_session(rcfile, tmp_path / "data", core="recorder") as session:
+    with hcoverage.open_session(rcfile, tmp_path / "data", core=core) as session:
         # An empty value says: none, not even an ancestor's.
         bare = {**plain, "HCOVERAGE_SESSION": ""}
         yield Guests(project, tmp_path / "data", bare, {**plain, **session.environment})

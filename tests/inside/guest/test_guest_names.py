@@ -44,6 +44,15 @@ def test_planted_offences_are_found(text: str, what: str) -> None:
     assert what in found
 
 
+def test_what_is_defined_at_the_start_and_runs_later_is_looked_at() -> None:
+    text = (
+        "import os\n" + BOUND + "def start():\n    os.getpid()\n"
+        "    def later():\n        os.getppid()\n    return later, lambda: os.uname()\n"
+    )
+    found = RULE["check"](text, "startup.py")
+    assert [line.split()[1] for line in found] == ["os.getppid", "os.uname"]
+
+
 def test_what_is_bound_when_it_is_loaded_is_fine() -> None:
     text = (
         "from posix import getpid\nimport sys\n"

@@ -242,6 +242,7 @@ MOMENTS = {
 
 def main():
     importlib.import_module("gc").disable()  # its time depends on what is measured
+    importlib.import_module("modules")
     done = MOMENTS[MOMENT]
     set_, out = builtins.setattr, []
     wanted = [each for each in targets() if not CHOSEN or each[0] in CHOSEN]
@@ -266,11 +267,15 @@ main()
 @pytest.fixture
 def app(guests: Guests) -> Guests:
     """The program, and modules of which each is imported once."""
+    _write_app(guests)
+    return guests
+
+
+def _write_app(guests: Guests) -> None:
     guests.write("app.py", APP)
     guests.write("modules/__init__.py", "")
     for number in range(MOST if FULL else len(OFTEN)):
         guests.write(f"modules/m{number}.py", MODULE)
-    return guests
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -296,6 +301,31 @@ def test_no_mock_is_called_by_us(app: Guests, kind: str, moment: str) -> None:
         if {1, 2, 3, 4, 5, 6} <= source.lines or moment == "fork after"
     )
     assert [number for number in fine if f"m{number}.py" not in ran] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "moment",
+    [
+        moment if moment == "import" else pytest.param(moment, marks=pytest.mark.thorough)
+        for moment in MOMENTS
+    ],
+)
+def test_coverage_core_calls_no_mock_that_coverage_does_not(
+    covered: Guests, kind: str, moment: str
+) -> None:
+    """coverage.py calls what it calls; what we add to it calls nothing."""
+    _write_app(covered)
+    chosen = () if FULL else OFTEN
+    # Its own hook, told the same.
+    asked = {k: v for k, v in covered.measured.items() if k.startswith("COVERAGE_PROCESS_")}
+    assert asked
+    alone = covered.run({**covered.bare, **asked}, "app.py", kind, moment, *chosen)
+    measured = covered.run(covered.measured, "app.py", kind, moment, *chosen)
+    assert len(alone.out.splitlines()) > len(OFTEN) // 2
+    assert measured.out.splitlines() == alone.out.splitlines()
+    # What coverage.py prints of its own failures goes through our frames at the end.
+    assert measured.status == alone.status
 
 
 def test_a_mock_that_stays_until_the_end_is_not_called(guests: Guests) -> None:
