@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import hcoverage
-from hcoverage._watch.unmeasured import interpreter_options
+from hcoverage._watch.unmeasured import Reason, interpreter_options
 
 if TYPE_CHECKING:
     from tests.conftest import MakeVenv
@@ -391,3 +391,10 @@ def test_it_is_exported_for_other_runners_than_ours() -> None:
         process.wait()
         watch.look(process.pid)
         assert not watch.seen()[0].is_running
+
+
+def test_the_page_lists_each_reason_and_no_other() -> None:
+    page = Path(__file__).parents[2] / "docs" / "messages" / "not-measured.md"
+    rows = {line for line in page.read_text(encoding="utf-8").splitlines() if line[:1] == "|"}
+    told = {f"| {reason.cause} | {reason.remedy('PYTHON')} |" for reason in Reason}
+    assert rows - {"| cause | what to do |", "|---|---|"} == told

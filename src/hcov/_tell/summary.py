@@ -86,7 +86,7 @@ def what_is_unmeasured(
     """
     alike = collections.defaultdict(list)
     for process in unmeasured:
-        alike[process.argv[0], process.cause].append(process)
+        alike[process.argv[0], process.reason].append(process)
     lines = [*problems, *(_unmeasured(processes) for processes in alike.values())]
     more = [f"and {len(lines) - _SHOWN} more like these"] if lines[_SHOWN:] else []
     return [

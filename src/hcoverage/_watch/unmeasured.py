@@ -6,6 +6,7 @@ Works on what `watch` saw and on the names of files that processes left; reads n
 from __future__ import annotations
 
 import dataclasses
+import enum
 import os
 import re
 import shlex
@@ -30,6 +31,9 @@ _LONG_WITH_VALUE: Final = "--check-hash-based-pycs"
 _END_OF_OPTIONS: Final = "cm"
 
 
+_INSTALL: Final = "{python} -m pip install hcoverage && {python} -m hcov inject"
+
+
 @dataclasses.dataclass(frozen=True)
 class Doors:
     """How processes of a session get to know that they are measured.
@@ -43,6 +47,58 @@ class Doors:
     hook: Path
 
 
+class Reason(enum.Enum):
+    """Why a Python left no data, as far as can be told from outside, and what to do about it.
+
+    A remedy may have the interpreter in it, in the words of a shell. The page `not-measured` of the
+    messages lists them all.
+    """
+
+    NO_SITE = ("-S keeps Python from reading any start-up hook", "start it without")
+    TOO_OLD = ("Python before 3.8 cannot be measured", "run it on a newer one")
+    OTHER_USER = (
+        "it ran as another user, whose environment is not seen",
+        "keep the environment, as `sudo --preserve-env=HCOVERAGE_SESSION,PYTHONPATH` does",
+    )
+    # Else the hook would have been read.
+    NO_USER_SITE = (
+        "the hook is in the user's own site-packages, which -I and -s leave out",
+        "use a virtual environment",
+    )
+    NO_VARIABLES = (
+        "another environment's Python was started without the variables of the run",
+        "pass HCOVERAGE_SESSION and PYTHONPATH on, or run hcov in that environment",
+    )
+    PYTHONPATH_IGNORED = (
+        "another environment's Python ignores PYTHONPATH, by -E or -I",
+        f"`{_INSTALL}`",
+    )
+    PYTHONPATH_REPLACED = (
+        "another environment's Python was started with another PYTHONPATH",
+        f"extend PYTHONPATH instead of replacing it, or `{_INSTALL}`",
+    )
+    STILL_RUNNING = (
+        "it is still running, and had saved nothing yet",
+        "end it before the command ends",
+    )
+    ENDED_EARLY = (
+        "it was killed as it started, or its own start-up got in the way",
+        "look at what `{python} -v -c pass` does as it starts",
+    )
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        self.cause = cause
+        self._remedy = remedy
+
+    def remedy(self, interpreter: str) -> str:
+        """Say what to do.
+
+        Args:
+            interpreter: The Python's path.
+        """
+        return self._remedy.format(python=shlex.quote(interpreter))
+
+
 @dataclasses.dataclass(frozen=True)
 class Unmeasured:
     """A Python that was started and left no data.
@@ -50,14 +106,19 @@ class Unmeasured:
     Attributes:
         pid: Its process id.
         argv: Its command line.
-        cause: Why, as far as can be told from outside.
+        reason: Why, as far as can be told from outside.
         remedy: What to do.
     """
 
     pid: int
     argv: tuple[str, ...]
-    cause: str
+    reason: Reason
     remedy: str
+
+    @property
+    def cause(self) -> str:
+        """Why, in words for a person."""
+        return self.reason.cause
 
 
 def find_unmeasured(
@@ -80,7 +141,9 @@ def find_unmeasured(
         session = (python.environment or {}).get(SESSION_VARIABLE, doors.startup)
         is_wanted = session == doors.startup and not _is_of_session(python, doors)
         if is_wanted and known.isdisjoint(python.pids):
-            found.append(Unmeasured(python.pids[0], python.argv, *_explain(python, doors)))
+            reason = _reason(python, doors)
+            remedy = reason.remedy(python.interpreter)
+            found.append(Unmeasured(python.pids[0], python.argv, reason, remedy))
     return found
 
 
@@ -124,62 +187,34 @@ def pids_of(file_names: Iterable[str]) -> frozenset[int]:
     return frozenset(int(match[1]) for name in file_names if (match := own.match(name)))
 
 
-def _explain(python: SeenPython, doors: Doors) -> tuple[str, str]:
-    """Give the likely cause and what to do about it."""
+def _reason(python: SeenPython, doors: Doors) -> Reason:
+    """Give the likely reason."""
     options = interpreter_options(python.argv)
-    environment = python.environment
     if "S" in options:
-        return "-S keeps Python from reading any start-up hook", "start it without"
+        return Reason.NO_SITE
     version = _version(python.executable)
     if version is not None and version < _OLDEST:
-        return "Python before 3.8 cannot be measured", "run it on a newer one"
-    if environment is None:
-        return (
-            "it ran as another user, whose environment is not seen",
-            "keep the environment, as `sudo --preserve-env=HCOVERAGE_SESSION,PYTHONPATH` does",
-        )
-    if _shares_site_packages(python, doors.hook):
-        return _explain_with_hook(python, options)
-    return _explain_without_hook(python, options, environment, doors)
+        return Reason.TOO_OLD
+    if python.environment is None:
+        return Reason.OTHER_USER
+    if not _shares_site_packages(python, doors.hook):
+        closed = _why_no_door_led_in(options, python.environment, doors)
+    else:
+        closed = Reason.NO_USER_SITE if options & set("sI") else None
+    return closed or (Reason.STILL_RUNNING if python.is_running else Reason.ENDED_EARLY)
 
 
-def _explain_with_hook(python: SeenPython, options: frozenset[str]) -> tuple[str, str]:
-    if options & set("sI"):
-        # Else the hook would have been read.
-        return (
-            "the hook is in the user's own site-packages, which -I and -s leave out",
-            "use a virtual environment",
-        )
-    return _explain_otherwise(python)
-
-
-def _explain_without_hook(
-    python: SeenPython, options: frozenset[str], environment: Mapping[str, str], doors: Doors
-) -> tuple[str, str]:
-    interpreter = shlex.quote(python.interpreter)
-    install = f"`{interpreter} -m pip install hcoverage && {interpreter} -m hcov inject`"
+def _why_no_door_led_in(
+    options: frozenset[str], environment: Mapping[str, str], doors: Doors
+) -> Reason | None:
+    """Tell why a Python without the hook did not read the startup directory; None if it did."""
     if SESSION_VARIABLE not in environment:
-        return (
-            "another environment's Python was started without the variables of the run",
-            "pass HCOVERAGE_SESSION and PYTHONPATH on, or run hcov in that environment",
-        )
+        return Reason.NO_VARIABLES
     if options & set("EI"):
-        return "another environment's Python ignores PYTHONPATH, by -E or -I", install
+        return Reason.PYTHONPATH_IGNORED
     if doors.startup not in environment.get("PYTHONPATH", "").split(os.pathsep):
-        return (
-            "another environment's Python was started with another PYTHONPATH",
-            f"extend PYTHONPATH instead of replacing it, or {install}",
-        )
-    return _explain_otherwise(python)
-
-
-def _explain_otherwise(python: SeenPython) -> tuple[str, str]:
-    if python.is_running:
-        return "it is still running, and had saved nothing yet", "end it before the command ends"
-    return (
-        "it was killed as it started, or its own start-up got in the way",
-        f"look at what `{shlex.quote(python.interpreter)} -v -c pass` does as it starts",
-    )
+        return Reason.PYTHONPATH_REPLACED
+    return None
 
 
 def _version(executable: str) -> tuple[int, int] | None:
