@@ -52,9 +52,11 @@ if TYPE_CHECKING:
         combine as combine,
     )
     from hcoverage._data_directory.directory import (
-        IN_CONTAINER as IN_CONTAINER,
         RCFILE_NAME as RCFILE_NAME,
         is_locked as is_locked,
+    )
+    from hcoverage._data_directory.names import (
+        IN_CONTAINER as IN_CONTAINER,
     )
     from hcoverage._errors import (
         CombineError as CombineError,
@@ -245,7 +247,8 @@ _NAMES: Final = {
     "_session.context_file": ("read_context",),
     "_session.contexts": ("ContextError", "Contexts"),
     "_session.core": ("Core", "CoreChoice", "CoreError"),
-    "_data_directory.directory": ("IN_CONTAINER", "RCFILE_NAME", "is_locked"),
+    "_data_directory.directory": ("RCFILE_NAME", "is_locked"),
+    "_data_directory.names": ("IN_CONTAINER",),
     "_settings.default_rcfile": ("default_rcfile_text",),
     "_settings.environment": (
         "CONTAINERS_VARIABLE",

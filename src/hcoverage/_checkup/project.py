@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._data_directory import directory as _data_directory
+from hcoverage._data_directory.names import data_files
+from hcoverage._data_directory.notes import problems
 from hcoverage._errors import RcfileError
 from hcoverage._result.target import lock_of
 from hcoverage._session import private_directory
@@ -154,7 +156,7 @@ def look_at_project(
             _room(data_file.parent, "result"),
             _room(Path(tempfile.gettempdir()), TEMPORARY),
         ),
-        stray=len(_data_directory.data_files(here)),
+        stray=len(data_files(here)),
         interrupted_merge=lock if lock.exists() and not _is_locked(lock) else None,
         variables=tuple(name for name in VARIABLES if environment.get(name)),
         is_in_run=bool(session) and Path(session or "").is_dir(),
@@ -202,7 +204,7 @@ def _look_at_data_directory(path: Path) -> DataDirectoryFacts:
         rcfile_mode=stat.S_IMODE(rcfile.stat().st_mode) if rcfile.is_file() else None,
         left=len(_data_directory.left_in(path)),
         set_aside=tuple(_data_directory.set_aside_before(path)),
-        problems=tuple(_data_directory.problems(path)),
+        problems=tuple(problems(path)),
     )
 
 

@@ -19,11 +19,11 @@ from hcoverage._checkup.check_interpreter import OLDEST
 from hcoverage._checkup.finding import Finding, Status
 from hcoverage._combine.combine import combine
 from hcoverage._data_directory import directory as _data_directory
+from hcoverage._data_directory.names import pids_of
 from hcoverage._errors import CombineError, NoDataError
 from hcoverage._page import Page
 from hcoverage._session.session import open_session
 from hcoverage._settings.rcfile import read_rcfile
-from hcoverage._watch.unmeasured import pids_of
 from hcoverage._watch.watch import SeenPython
 
 if TYPE_CHECKING:

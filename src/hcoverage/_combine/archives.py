@@ -21,7 +21,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, cast
 
-from hcoverage._data_directory.directory import is_data_file_name, is_note, is_recording
+from hcoverage._data_directory.names import is_data_file_name, is_recording
+from hcoverage._data_directory.notes import is_note
 from hcoverage._untrusted.file import LARGEST, UntrustedDataError, open_regular
 from hcoverage._untrusted.set_aside import SetAside
 

@@ -11,7 +11,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._data_directory.directory import host_in_names, process_of
+from hcoverage._data_directory.names import host_in_names, process_of
 from hcoverage._read.origins import place_of
 from hcoverage._result.outcome import NOBODY, Attribution
 

@@ -14,13 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._data_directory.directory import (
-    data_files,
-    image_notes,
-    is_recording,
-    recordings,
-    source_notes,
-)
+from hcoverage._data_directory.names import data_files, is_recording, recordings
+from hcoverage._data_directory.notes import image_notes, source_notes
 from hcoverage._errors import CombineError, RcfileError
 from hcoverage._read.batches import default_executor, run_batches
 from hcoverage._read.data_file_batch import Batch, read_batch

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from hcoverage._combine.archives import is_archive
-from hcoverage._data_directory.directory import is_data_file_name, is_recording
+from hcoverage._data_directory.names import is_data_file_name, is_recording
 from hcoverage._errors import CombineError, MissingExtraError, NoInputError
 from hcoverage._untrusted.file import LARGEST, UntrustedDataError
 from hcoverage._untrusted.set_aside import SetAside

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcoverage._combine.inputs import is_open_to_all
-from hcoverage._data_directory.directory import process_of
+from hcoverage._data_directory.names import process_of
 from hcoverage._read.data_file_batch import Batch, ReadFile, read_batch
 from hcoverage._read.part import Kind, Part
 from hcoverage._result.merged import (

@@ -15,7 +15,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._data_directory.directory import container_of, host_in_names, process_of
+from hcoverage._data_directory.names import container_of, host_in_names, process_of
 from hcoverage._printable import printable
 
 if TYPE_CHECKING:

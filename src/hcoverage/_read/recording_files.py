@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._data_directory.directory import RECORDING_SUFFIX
+from hcoverage._data_directory.names import RECORDING_SUFFIX
 from hcoverage._read.recording_format import (
     LARGEST_SEGMENT,
     ProcessIdentity,

@@ -23,7 +23,7 @@ from coverage.files import PathAliases, set_relative_directory
 from coverage.sqldata import SCHEMA, SCHEMA_VERSION as THEIR_SCHEMA_VERSION
 from coverage.version import __version__
 
-from hcoverage._data_directory.directory import host_in_names, process_of
+from hcoverage._data_directory.names import host_in_names, process_of
 from hcoverage._errors import CombineError
 from hcoverage._read.data_file_batch import Batch, ReadFile, tracers_in
 from hcoverage._read.origins import context_of, origin_of, place_of

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from hcoverage._data_directory.directory import CONTEXT_SUFFIX
+from hcoverage._data_directory.names import CONTEXT_SUFFIX
 from hcoverage._inside.context_reader import SIZE, TEXT_AT, ContextReader, remainder
 from hcoverage._printable import printable
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage._atomic_write import write_atomically
 from hcoverage._data_directory import directory as _data_directory
+from hcoverage._data_directory.names import host_in_names, process_of
+from hcoverage._data_directory.notes import measured_themselves, problems
 from hcoverage._errors import (
     CombineError,
     DataDirectoryBusyError,
@@ -144,11 +146,11 @@ class Session:
 
     def _take_in_what_measured_itself(self) -> None:
         """Copy the data of what the command measured by itself, as `coverage run` does."""
-        host = _data_directory.host_in_names(os.uname().nodename)
-        for pid in _data_directory.measured_themselves(self.data_dir):
+        host = host_in_names(os.uname().nodename)
+        for pid in measured_themselves(self.data_dir):
             # That of `--parallel-mode` is the command's to combine, and so is left where it is.
             beside = self.data_file.parent.glob(f"{glob.escape(self.data_file.name)}.*")
-            own = [file for file in beside if _data_directory.process_of(file.name) == (host, pid)]
+            own = [file for file in beside if process_of(file.name) == (host, pid)]
             for number, file in enumerate([self.data_file, *own]):
                 if file.is_file() and file.stat().st_mtime_ns >= self.began:
                     name = f"{_DATA_FILE_NAME}.{host}.pid{pid}.Xitself{number}x"
@@ -162,7 +164,7 @@ class Session:
 
     def problems(self) -> list[str]:
         """Tell where measuring could not start, one line for each process, safe to print."""
-        return _data_directory.problems(self.data_dir)
+        return problems(self.data_dir)
 
     def unmeasured(
         self, seen: Iterable[SeenPython], merged: Iterable[Path] = ()

@@ -14,7 +14,7 @@ import site
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._data_directory.directory import host_in_names
+from hcoverage._data_directory.names import pids_of
 from hcoverage._settings.environment import SESSION_VARIABLE
 
 if TYPE_CHECKING:
@@ -172,19 +172,6 @@ def interpreter_options(argv: Iterable[str]) -> frozenset[str]:
                     next(words, None)
                 break
     return frozenset(letters)
-
-
-def pids_of(file_names: Iterable[str]) -> frozenset[int]:
-    """Tell from the names of files which processes of this host wrote them.
-
-    Recordings are `{host}.{pid}.…`, data files `.coverage.{host}.pid{pid}.…`, before coverage.py
-    7.10 without the letters, and notes `problem.{host}.{pid}.txt`
-    and `itself.{host}.{pid}.txt`.
-    """
-    host = os.uname().nodename
-    spelled = "|".join({re.escape(host_in_names(host)), re.escape(host.replace("/", "_"))})
-    own = re.compile(rf"(?:\.coverage\.|problem\.|itself\.)?(?:{spelled})\.(?:pid)?([0-9]+)\.")
-    return frozenset(int(match[1]) for name in file_names if (match := own.match(name)))
 
 
 def _reason(python: SeenPython, doors: Doors) -> Reason:

@@ -1,0 +1,100 @@
+"""What the names of files in a data directory say: what they are, and whose.
+
+coverage.py's are told in SUFFIX_PATTERN of coverage/sqldata.py, ours in `docs/recording-format.md`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_DATA_FILE_PREFIX: Final = ".coverage."
+# SQLite's own files beside a data file that is being written.
+_COMPANIONS: Final = ("-journal", "-wal", "-shm")
+RECORDING_SUFFIX: Final = ".hcrec"
+CONTEXT_SUFFIX: Final = ".hctest"
+# `.coverage.{hostname}.pid{pid}.X{random}x`, see SUFFIX_PATTERN in coverage/sqldata.py; before
+# coverage.py 7.10 without the letters.
+_DATA_FILE_NAME: Final = re.compile(r".*\.(?P<host>[^./]+)\.(?:pid)?(?P<pid>\d{1,10})\.[^/]*")
+_RECORDING_NAME: Final = re.compile(r"(?P<host>.+)\.(?P<pid>\d{1,10})\.[0-9a-f]{16}\.\d+\.hcrec.*")
+# Before the host's name in those of a container, which may have the host's own: one for each
+# container (`_inside.process`), or one for all where coverage.py is in the image (`IN_CONTAINER`).
+IN_CONTAINER: Final = "in-container"
+_CONTAINER_IN_NAME: Final = re.compile(
+    rf"\.coverage\.(?P<mark>in-[0-9a-f]+-[0-9a-f]+|{IN_CONTAINER})\.(?P<host>[^./]+)"
+    r"\.(?:pid)?\d{1,10}\.[^/]*"
+)
+
+
+def data_files(directory: Path) -> list[Path]:
+    """List the data files in a directory, sorted; whatever else lies there is not looked at."""
+    # Names, not paths, are sorted and looked at: there may be ten thousand.
+    return [directory / name for name in sorted(os.listdir(directory)) if is_data_file_name(name)]  # noqa: PTH208
+
+
+def is_data_file_name(name: str) -> bool:
+    """Tell from its name whether coverage.py wrote a file, for one process."""
+    return name.startswith(_DATA_FILE_PREFIX) and not name.endswith(_COMPANIONS)
+
+
+def is_recording(file: Path) -> bool:
+    """Tell from its name whether the recorder wrote a file (`docs/recording-format.md`)."""
+    return _is_recording_name(file.name)
+
+
+def process_of(name: str) -> tuple[str, int] | None:
+    """Tell from the name of a data file or recording the host and the id of its process.
+
+    Returns:
+        None where the name does not say.
+    """
+    found = _RECORDING_NAME.fullmatch(name) or _DATA_FILE_NAME.fullmatch(name)
+    if found is None:
+        return None
+    container = _CONTAINER_IN_NAME.fullmatch(name)
+    host = str(found["host"])
+    if container:
+        mark = str(container["mark"])
+        host = f"{mark}-{host}" if mark == IN_CONTAINER else mark
+    return host, int(found["pid"])
+
+
+def container_of(name: str) -> str:
+    """Tell from the name of a data file the host name of its container; empty if it is of none."""
+    found = _CONTAINER_IN_NAME.fullmatch(name)
+    return str(found["host"]) if found else ""
+
+
+def host_in_names(host: str) -> str:
+    """Spell a host as coverage.py does in the names of data files: without its dots."""
+    return host.replace(".", "_")
+
+
+def recordings(directory: Path) -> list[Path]:
+    """List the recorder's files in a directory, sorted."""
+    names = sorted(filter(_is_recording_name, os.listdir(directory)))  # noqa: PTH208
+    return [directory / name for name in names]
+
+
+def pids_of(file_names: Iterable[str]) -> frozenset[int]:
+    """Tell from the names of files which processes of this host wrote them.
+
+    Recordings are `{host}.{pid}.…`, data files `.coverage.{host}.pid{pid}.…`, before coverage.py
+    7.10 without the letters, and notes `problem.{host}.{pid}.txt`
+    and `itself.{host}.{pid}.txt`.
+    """
+    host = os.uname().nodename
+    spelled = "|".join({re.escape(host_in_names(host)), re.escape(host.replace("/", "_"))})
+    own = re.compile(rf"(?:\.coverage\.|problem\.|itself\.)?(?:{spelled})\.(?:pid)?([0-9]+)\.")
+    return frozenset(int(match[1]) for name in file_names if (match := own.match(name)))
+
+
+def _is_recording_name(name: str) -> bool:
+    return RECORDING_SUFFIX in name and (
+        name.endswith(RECORDING_SUFFIX) or f"{RECORDING_SUFFIX}.lost-" in name
+    )
