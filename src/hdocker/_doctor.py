@@ -26,7 +26,8 @@ from hcoverage import (
     problem_of,
     slug_of,
 )
-from hdocker._engine.engine import ENGINES, Engine
+from hdocker._engine.clients import CLIENTS
+from hdocker._engine.engine import Engine
 from hdocker._engine.visibility import require_visible
 from hdocker._errors import EngineError, EngineNotFoundError, PathMappingWarning
 from hdocker._inject.injection import prepared_image
@@ -37,11 +38,6 @@ if TYPE_CHECKING:
 
     from hcoverage import CameBack, Proof
 
-_VERSION: Final = {
-    "docker": ("version", "--format", "{{.Server.Version}}"),
-    "podman": ("info", "--format", "{{.Version.Version}}"),
-}
-_HOSTS: Final = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}
 _OLDEST: Final = (3, 8)
 _MOST_PYTHONS: Final = 10  # as in _inside.try_pythons
 
@@ -56,7 +52,7 @@ def look_at_engines(
         use_sudo: Whether it is run through `sudo`.
         is_needed: Whether it is a problem if it is not there.
     """
-    for name in ENGINES:
+    for name in CLIENTS:
         if name == chosen or shutil.which(name):
             needed = is_needed and name == chosen
             yield from _look_at_engine(Engine(name, use_sudo and name == chosen), is_needed=needed)
@@ -64,11 +60,11 @@ def look_at_engines(
 
 def _look_at_engine(engine: Engine, *, is_needed: bool) -> Iterator[Finding]:
     try:
-        version = engine.run(*_VERSION[engine.name]).strip()
+        version = engine.run(*engine.facts.version).strip()
     except EngineError as error:
         finding = problem_of("containers", engine.name, error)
         # Whoever says where the engine is wants one; else there may be no containers to measure.
-        if is_needed or os.environ.get(_HOSTS[engine.name]):
+        if is_needed or os.environ.get(engine.facts.host_variable):
             yield finding
         elif isinstance(error, EngineNotFoundError):
             yield dataclasses.replace(finding, status=Status.OK, fix="", slug="")
@@ -89,7 +85,7 @@ def _look_at_files(engine: Engine) -> Iterator[Finding]:
             detail, _, fix = str(error).partition(": ")
             yield Finding("containers", check, Status.PROBLEM, detail, fix, slug_of(error))
             return
-    if engine.name == "docker":  # podman does not tell
+    if engine.facts.looks_at_mounts:
         yield Finding("containers", check, Status.OK, "it sees the files of this machine")
 
 

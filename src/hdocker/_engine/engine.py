@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage import unmeasured_environment
+from hdocker._engine.clients import CLIENTS, Client
 from hdocker._errors import (
     CommandError,
     EngineError,
@@ -26,8 +27,6 @@ from hdocker._errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-ENGINES: Final = ("docker", "podman")
-
 # What docker 20.10 to 28 and podman 4 to 5 write to stderr, in lower case.
 _NO_PERMISSION: Final = ("permission denied while trying to connect",)
 _NO_ANSWER: Final = (
@@ -37,14 +36,6 @@ _NO_ANSWER: Final = (
     "cannot connect to podman",
     "unable to connect to podman",
 )
-_HOW_TO_INSTALL: Final = {
-    "docker": "`sudo apt-get install docker.io`, or https://docs.docker.com/engine/install/",
-    "podman": "`sudo apt-get install podman`, or https://podman.io/docs/installation",
-}
-_HOW_TO_START: Final = {
-    "docker": "`sudo systemctl start docker`",
-    "podman": "`systemctl --user start podman.socket`",
-}
 
 
 @dataclass(frozen=True)
@@ -52,7 +43,7 @@ class Engine:
     """A container engine's command-line client.
 
     Attributes:
-        name: `docker` or `podman`.
+        name: One of `CLIENTS`.
         use_sudo: Whether commands go through `sudo`.
         client: Where the client is, if it is not to be looked up on PATH.
         client_options: The client's own options, which come before the subcommand.
@@ -64,10 +55,15 @@ class Engine:
     client_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.name not in ENGINES:
+        if self.name not in CLIENTS:
             raise EngineError(
-                f"no such engine: {self.name!r}; there are {' and '.join(map(repr, ENGINES))}"
+                f"no such engine: {self.name!r}; there are {' and '.join(map(repr, CLIENTS))}"
             )
+
+    @property
+    def facts(self) -> Client:
+        """What is particular to its client."""
+        return CLIENTS[self.name]
 
     def argv(self, *arguments: str) -> list[str]:
         """Build the command line that hands arguments to the engine."""
@@ -82,7 +78,7 @@ class Engine:
         """
         if not shutil.which(self.client or self.name):
             raise EngineNotFoundError(
-                f"there is no `{self.name}` on PATH: install it with {_HOW_TO_INSTALL[self.name]}"
+                f"there is no `{self.name}` on PATH: install it with {self.facts.installing}"
             )
         if self.use_sudo and not shutil.which("sudo"):
             raise EngineNotFoundError(
@@ -188,9 +184,7 @@ class Engine:
         return "0:0" if os.getuid() and self._is_rootless() else f"{os.getuid()}:{os.getgid()}"
 
     def _is_rootless(self) -> bool:
-        if self.name == "podman":
-            return self.run("info", "--format", "{{.Host.Security.Rootless}}").strip() == "true"
-        return "name=rootless" in self.run("info", "--format", "{{.SecurityOptions}}")
+        return self.facts.is_rootless in self.run(*self.facts.rootless)
 
     def error(self, argv: Sequence[str], returncode: int, output: str) -> EngineError:
         """Make the error that fits what a failed command wrote."""
@@ -203,7 +197,7 @@ class Engine:
         if any(phrase in said for phrase in _NO_ANSWER):
             return EngineUnreachableError(
                 f"no {self.name} engine answers ({_last_line(output)}): start it with "
-                f"{_HOW_TO_START[self.name]}, or point DOCKER_HOST or CONTAINER_HOST to one"
+                f"{self.facts.starting}, or point DOCKER_HOST or CONTAINER_HOST to one"
             )
         return CommandError.of(argv, returncode, output)
 

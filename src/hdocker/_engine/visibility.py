@@ -38,7 +38,7 @@ def require_visible(engine: Engine, data_dir: Path, *others: Path) -> None:
     Raises:
         DataDirectoryError: It does not see one of them.
     """
-    if engine.name != "docker":
+    if not engine.facts.looks_at_mounts:
         return
     with contextlib.ExitStack() as undo:
         sign = data_dir
@@ -118,9 +118,8 @@ def _address(engine: Engine) -> str:
 
 
 def _security(engine: Engine) -> str:
-    template = "{{json .SecurityOptions}}" if engine.name == "docker" else "{{json .Host.Security}}"
     with contextlib.suppress(EngineError, OSError):
-        return engine.run("info", "--format", template).lower()
+        return engine.run("info", "--format", engine.facts.security).lower()
     return ""
 
 
