@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, Optional
 
     from hcoverage._inside.recorder import Marks, _Recorder
-    from hcoverage._inside.recorder_contexts import Contexts
+    from hcoverage._inside.recorder_contexts import RecordedContexts
 
 _traceback_of: "Final[Callable[[BaseException], Any]]" = BaseException.__dict__[
     "__traceback__"
@@ -75,7 +75,7 @@ def monitor(
     monitoring: "Any",
     tool: int,
     recorder: "_Recorder",
-    contexts: "Optional[Contexts]" = None,
+    contexts: "Optional[RecordedContexts]" = None,
 ) -> "_Branches":
     """Have the interpreter call the recorder for lines and for what branches depend on.
 
@@ -107,7 +107,7 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
     monitoring: "Any",
     tool: int,
     recorder: "_Recorder",
-    contexts: "Optional[Contexts]",
+    contexts: "Optional[RecordedContexts]",
 ) -> None:
     """Register the callbacks: closures over local variables, see `recorder._monitor_lines`."""
     events = monitoring.events
@@ -283,7 +283,7 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
 
 
 def _in_contexts(  # noqa: C901, PLR0915 - as above
-    callbacks: "Any", branches: "_Branches", monitoring: "Any", contexts: "Contexts"
+    callbacks: "Any", branches: "_Branches", monitoring: "Any", contexts: "RecordedContexts"
 ) -> "Any":
     """Give callbacks that begin anew with each code object of which something runs in a context."""
     events, disable = monitoring.events, monitoring.DISABLE
@@ -386,7 +386,7 @@ class _Branches:
         self._monitoring = monitoring
         self._tool = tool
         self._take_tool: Callable[[], Optional[int]] = names["_tool_taker"](monitoring)
-        self.contexts: Optional[Contexts] = None
+        self.contexts: Optional[RecordedContexts] = None
         self._long_tables: tuple[int, int] = names["_LONG_LINE_TABLES"]
         self._bytes_of_a_name: int = names["_BYTES_OF_A_NAME"]
         self._watch_lines: Callable[[CodeType], None] = names["line_watcher"](

@@ -3,10 +3,10 @@
 Loaded where a run has contexts, from beside ``recorder`` and under its name, so that it can be
 copied with it. When the context changes, each source gets a new place for its marks, and the
 interpreter tells again of the code that ran in the last one. Which test is running is known in one
-of two ways: pytest's own process and its forks are told (`Contexts.switch`); others follow a file
-(``context_reader``), at which they look whenever a function starts that is recorded. So code is not
-attributed to the next test before it calls a function of its own, or runs a line for the first
-time.
+of two ways: pytest's own process and its forks are told (`RecordedContexts.switch`); others follow
+a file (``context_reader``), at which they look whenever a function starts that is recorded. So code
+is not attributed to the next test before it calls a function of its own, or runs a line for the
+first time.
 
 Like the recorder it is a guest: no lock, no output, and no exception of its own reaches the
 application. What is written is told in ``docs/recording-format.md``.
@@ -39,7 +39,7 @@ _KEEPS_DESCRIPTORS: "Final" = sys.version_info < (3, 13)
 _ABSENT: "Final[Any]" = object()
 
 
-class Contexts:
+class RecordedContexts:
     """What a process runs, by what it was run for.
 
     Attributes:
@@ -202,7 +202,7 @@ class Fired(dict):  # type: ignore[type-arg]
 
     __slots__ = ("_contexts", "_known", "_place_of")
 
-    def __init__(self, contexts: "Contexts", place_of: "Callable[[CodeType], Any]") -> None:
+    def __init__(self, contexts: "RecordedContexts", place_of: "Callable[[CodeType], Any]") -> None:
         self._contexts = contexts
         self._known = contexts.known
         self._place_of = place_of
@@ -225,13 +225,13 @@ class Fired(dict):  # type: ignore[type-arg]
                 return place
 
 
-def by_hand(module: "Any") -> "Contexts":
-    """Give what `Contexts.switch` is called on, for the process that knows which test is running.
+def by_hand(module: "Any") -> "RecordedContexts":
+    """Give what is to be told of each test, for the process that knows which is running.
 
     Args:
         module: The recorder's module, where this process is being recorded.
     """
-    return Contexts(module)
+    return RecordedContexts(module)
 
 
 def follow(module: "Any", reader: "Optional[ContextReader]", text: str) -> None:
@@ -242,14 +242,14 @@ def follow(module: "Any", reader: "Optional[ContextReader]", text: str) -> None:
         reader: What is followed; None where there is nothing to follow.
         text: The context for as long as the process runs, where nothing is followed.
     """
-    contexts = Contexts(module, reader)
+    contexts = RecordedContexts(module, reader)
     if reader is None:
         contexts.switch(text)
     contexts.look()
 
 
 def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
-    contexts: "Contexts", module: "Any", tool: int
+    contexts: "RecordedContexts", module: "Any", tool: int
 ) -> None:
     """Have the interpreter call here for lines, as `recorder._monitor_lines` does."""
     monitoring, _, recorder = module.current
@@ -318,7 +318,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
 
 
 def _arc_monitor(  # noqa: C901 - one class
-    contexts: "Contexts", arcs: "Any", monitoring: "Any", tool: int
+    contexts: "RecordedContexts", arcs: "Any", monitoring: "Any", tool: int
 ) -> "Any":
     """Have the interpreter call here for arcs, as `recorder_arcs` does."""
 
