@@ -36,7 +36,7 @@ app =
 """
 RECORDS: Final = sys.version_info >= (3, 12)
 CORE: Final = "the recorder" if RECORDS else "coverage.py"
-PAGES: Final = {page.stem for page in Path(__file__, "../../docs/messages").resolve().glob("*.md")}
+PAGES: Final = {page.stem for page in Path(__file__).parents[2].glob("docs/messages/*.md")}
 WAYS: Final = ["subprocess", "python -I", "empty environment", "killed"]
 
 
