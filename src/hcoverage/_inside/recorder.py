@@ -351,11 +351,11 @@ def _frame_finder() -> "Callable[[], Any]":
 
     def find() -> "Any":
         try:
-            frame: Any = step(None)
+            # In a variable, our own frame would keep itself, and all that is above it, alive.
+            return step(None).f_back
         except (ValueError, StopIteration):
             # Another thread is at it, or a signal handler of the application has ended it.
             return _getframe(1)
-        return frame.f_back
 
     return find
 
