@@ -7,6 +7,7 @@ what its containers ran is in the merged report under the path that the code has
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -51,6 +52,15 @@ services:
     init: true
     volumes: ["./app.py:/app/app.py:ro"]
     labels: ["{label}"]
+"""
+BUILT: Final = """\
+services:
+  app:
+    build: {{context: ., dockerfile: built/Dockerfile}}
+    command: sh -c "python3 /app/app.py up; touch /tmp/up; sleep 600"
+    init: true
+    labels: ["{label}"]
+    develop: {{watch: [{{action: rebuild, path: built/word}}]}}
 """
 OPTIONS: Final = '-v "$PWD/app.py:/app/app.py:ro" --label "$LABEL"'
 RUN: Final = f'run --rm {OPTIONS} "$IMAGE" python3 /app/app.py one "two words"'
@@ -97,6 +107,14 @@ elif way == "attach":
     container.start()
     print(sorted(b"".join(output).split()), container.wait(), container.labels == {label: value})
     container.remove()
+elif way == "build":
+    image, _ = client.images.build(path=".", dockerfile="built/Dockerfile")
+    options["image"] = image.id
+    try:
+        client.containers.run(command=command, remove=True, **options)
+    except docker.errors.ContainerError as error:
+        print(error.stderr, error.exit_status)
+    client.images.remove(image.id, force=True)
 elif way == "API 1.30":
     client = docker.APIClient(base_url=os.environ["DOCKER_HOST"], version="1.30")
     host = client.create_host_config(binds=volumes)
@@ -117,10 +135,44 @@ with container.with_command("sleep 600") as started:
     result = started.exec(["python3", "/app/app.py", "one"])
     print(result.exit_code, sorted(result.output.split()))
 """
-PROGRAMS: Final = {
-    **{f"docker-py, {way}": (DOCKER_PY, way) for way in ("run", "exec_run", "attach", "API 1.30")},
+TESTCONTAINERS_COMPOSE: Final = """\
+import os, sys
+sys.path.insert(0, os.environ["PACKAGES"])
+from testcontainers.compose import DockerCompose
+with DockerCompose(os.getcwd(), wait=False) as compose:
+    script = "until [ -e /tmp/up ]; do sleep 0.1; done; python3 /app/app.py executed; echo $?"
+    print(*compose.exec_in_container(["sh", "-c", script], "app"))
+"""
+ON_WHALES: Final = """\
+import os, sys
+sys.path.insert(0, os.environ["PACKAGES"])
+from python_on_whales import DockerException, docker
+volumes = [(os.getcwd() + "/app.py", "/app/app.py", "ro")]
+try:
+    docker.run(os.environ["IMAGE"], ["python3", "/app/app.py", "one"], volumes=volumes, remove=True)
+except DockerException as error:
+    print(error.stdout, error.stderr, error.return_code)
+"""
+PYTHON_PROGRAMS: Final = {
+    **{
+        f"docker-py, {way}": (DOCKER_PY, way)
+        for way in ("run", "exec_run", "attach", "build", "API 1.30")
+    },
     "testcontainers": (TESTCONTAINERS, ""),
+    "testcontainers, DockerCompose": (TESTCONTAINERS_COMPOSE, ""),
+    "python-on-whales": (ON_WHALES, ""),
 }
+NODE: Final = """\
+const {GenericContainer} = require(process.env.PACKAGES + "/node_modules/testcontainers");
+(async () => {
+    const container = await new GenericContainer(process.env.IMAGE)
+        .withBindMounts([{source: process.cwd() + "/app.py", target: "/app/app.py", mode: "ro"}])
+        .withCommand(["sleep", "600"]).start();
+    const result = await container.exec(["python3", "/app/app.py", "one"]);
+    console.log(result.exitCode, result.output.split("\\n").sort().join());
+    await container.stop({timeout: 0});
+})();
+"""
 
 
 @dataclass(frozen=True)
@@ -151,8 +203,13 @@ def module_ways(
     project = tmp_path_factory.mktemp("project")
     (project / ".coveragerc").write_text(RCFILE)
     (project / "app.py").write_text(APP)
-    text = COMPOSE.format(image=python_image, label=container_label)
-    (project / "compose.yaml").write_text(text)
+    (project / "built").mkdir()
+    (project / "built" / "word").write_text("first\n")
+    (project / "built" / "Dockerfile").write_text(
+        f"FROM {python_image}\nCOPY app.py built/word /app/\n"
+    )
+    for name, text in {"compose.yaml": COMPOSE, "built.yaml": BUILT}.items():
+        (project / name).write_text(text.format(image=python_image, label=container_label))
     clients = [found for name in ("/usr/bin/docker", "docker") if (found := shutil.which(name))]
     with contextlib.chdir(project), hcoverage.open_session() as session:
         engine = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
@@ -183,11 +240,24 @@ def ways(module_ways: Ways, container_name: str, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where docker-py and testcontainers are installed."""
+    """Where Python's clients are installed."""
     directory = tmp_path_factory.mktemp("packages")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    command = [*pip, "--target", str(directory), "docker", "testcontainers"]
+    wanted = ["docker", "testcontainers", "python-on-whales"]
+    command = [*pip, "--target", str(directory), *wanted]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+@pytest.fixture(scope="module")
+def node_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a client in JavaScript is installed."""
+    if not shutil.which("npm"):
+        pytest.skip("no npm here")
+    directory = tmp_path_factory.mktemp("node")
+    command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", ".", "testcontainers@10"]
+    done = subprocess.run(command, cwd=directory, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return directory
 
@@ -214,12 +284,22 @@ def test_a_client_on_a_command_line(ways: Ways, client: str) -> None:
 
 
 @pytest.mark.index
-@pytest.mark.parametrize("client", PROGRAMS)
+@pytest.mark.usefixtures("compose")
+@pytest.mark.parametrize("client", PYTHON_PROGRAMS)
 def test_a_client_in_python(ways: Ways, packages: Path, client: str) -> None:
-    program, way = PROGRAMS[client]
+    program, way = PYTHON_PROGRAMS[client]
+    check_program(ways, packages, [sys.executable, "-c", program, way])
+
+
+@pytest.mark.index
+def test_a_client_in_javascript(ways: Ways, node_packages: Path) -> None:
+    check_program(ways, node_packages, ["node", "-e", NODE])
+
+
+def check_program(ways: Ways, packages: Path, command: list[str]) -> None:
     for environment in (ways.through, ways.direct):
         environment["PACKAGES"] = str(packages)
-    ours, plain = ways.both(sys.executable, "-c", program, way)
+    ours, plain = ways.both(*command)
     assert (ours.returncode, ours.stdout) == (plain.returncode, plain.stdout)
     assert ours.returncode == 0, ours.stderr
     assert "told" in ours.stdout
@@ -227,27 +307,103 @@ def test_a_client_in_python(ways: Ways, packages: Path, client: str) -> None:
     assert not ways.session.problems()
 
 
-LIFE: Final = """\
-"$CLIENT" compose up -d
-"$CLIENT" compose up -d
-"$CLIENT" compose exec -T app sh -c 'until [ -e /tmp/up ]; do sleep 0.05; done'
-"$CLIENT" compose exec -T app python3 /app/app.py executed; echo $?
-"$CLIENT" compose run --rm -T app python3 /app/app.py one-off; echo $?
-"$CLIENT" compose logs --no-log-prefix
-"$CLIENT" compose down --timeout 0
+# A test runner in a container, which starts others beside its own by the engine's socket.
+RUNNER: Final = """\
+import http.client, json, os, socket
+class Engine(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect("/var/run/docker.sock")
+def ask(method, path, body=None):
+    engine = Engine("docker")
+    engine.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+    return json.loads(engine.getresponse().read() or b"null")
+host = {"Binds": [os.environ["APP"] + ":/app/app.py:ro"]}
+label, _, value = os.environ["LABEL"].partition("=")
+sibling = ask("POST", "/containers/create", {
+    "Image": os.environ["IMAGE"], "Cmd": ["python3", "/app/app.py", "sibling"],
+    "HostConfig": host, "Labels": {label: value}})["Id"]
+ask("POST", f"/containers/{sibling}/start")
+print(ask("POST", f"/containers/{sibling}/wait")["StatusCode"])
+ask("DELETE", f"/containers/{sibling}")
 """
 
 
+def test_what_a_runner_in_a_container_starts_by_the_engines_socket(ways: Ways) -> None:
+    engine = ways.direct["DOCKER_HOST"].removeprefix("unix://")
+    told = {
+        "IMAGE": ways.direct["IMAGE"],
+        "LABEL": ways.direct["LABEL"],
+        "APP": f"{Path.cwd()}/app.py",
+    }
+    words = [word for item in told.items() for word in ("-e", "=".join(item))]
+    for mount in (
+        ["-v", f"{engine}:/var/run/docker.sock"],
+        ["--mount", f"type=bind,source={engine},target=/var/run/docker.sock"],
+    ):
+        container = ["docker", "run", "--rm", "--label", ways.direct["LABEL"], *mount, *words]
+        ours, plain = ways.both(*container, ways.direct["IMAGE"], "python3", "-c", RUNNER)
+        assert (ours.returncode, ours.stdout, ours.stderr) == (0, f"{STATUS}\n", "")
+        assert (plain.returncode, plain.stdout, plain.stderr) == (0, f"{STATUS}\n", "")
+        assert measured(ways.session) == RAN
+        assert not ways.session.problems()
+        for recording in ways.session.data_dir.glob("*.hcrec"):
+            recording.unlink()
+
+
+COMPOSES: Final = {
+    "docker compose": "docker compose",
+    "by its path": '"$CLIENT" compose',
+    "docker-compose": '"$DOCKER_CONFIG/cli-plugins/docker-compose"',
+}
+UP: Final = "exec -T app sh -c 'until [ -e /tmp/up ]; do sleep 0.05; done'"
+EXECUTE: Final = "exec -T app python3 /app/app.py executed; echo $?"
+DOWN: Final = "down --timeout 0 --rmi local"
+LIVES: Final = {
+    "up twice": f"""
+        COMPOSE up -d; COMPOSE {UP}; COMPOSE ps --quiet >first
+        COMPOSE up -d; COMPOSE ps --quiet | cmp first -; echo $?
+        COMPOSE {EXECUTE}
+        COMPOSE logs --no-log-prefix""",
+    "up --build": f"""
+        COMPOSE -f built.yaml up -d --build >build.log; COMPOSE -f built.yaml {UP}
+        COMPOSE -f built.yaml up -d --build >build.log
+        COMPOSE -f built.yaml {EXECUTE}
+        COMPOSE -f built.yaml {DOWN}""",
+    "scale": f"""
+        COMPOSE up -d --scale app=3; COMPOSE ps --quiet | wc -l
+        COMPOSE {UP}
+        COMPOSE up -d --scale app=1 --no-recreate; COMPOSE ps --quiet | wc -l
+        COMPOSE {EXECUTE}""",
+    "run": "COMPOSE run --rm -T app python3 /app/app.py one-off; echo $?",
+    "create, start": f"COMPOSE create; COMPOSE start; COMPOSE {UP}; COMPOSE {EXECUTE}",
+    "watch": f"""
+        echo first >built/word
+        COMPOSE -f built.yaml watch >watch.log 2>&1 & watch=$!
+        until grep -q "atch enabled" watch.log; do sleep 0.05; done
+        echo second >built/word
+        until COMPOSE -f built.yaml exec -T app grep second /app/word 2>/dev/null; do
+            sleep 0.05
+        done
+        kill -INT $watch; wait $watch
+        COMPOSE -f built.yaml {EXECUTE}
+        COMPOSE -f built.yaml {DOWN}""",
+}
+
+
 @pytest.mark.usefixtures("compose")
-def test_compose_leaves_its_containers_alone_and_says_what_it_would(ways: Ways) -> None:
+@pytest.mark.parametrize(("life", "client"), [*itertools.product(LIVES, COMPOSES)])
+def test_a_compose_project_lives_as_it_would(ways: Ways, life: str, client: str) -> None:
     name = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
     for environment in (ways.through, ways.direct):
         environment["COMPOSE_PROJECT_NAME"] = name
-    ours, plain = ways.both("sh", "-c", LIFE)
+    script = LIVES[life].replace("COMPOSE", COMPOSES[client])
+    ours, plain = ways.both("sh", "-c", f"{script}\n{COMPOSES[client]} {DOWN}")
     assert sorted(ours.stdout.splitlines()) == sorted(plain.stdout.splitlines())
-    assert sorted(ours.stderr.splitlines()) == sorted(plain.stderr.splitlines())
-    assert "Recreate" not in ours.stderr
+    assert str(STATUS) in ours.stdout.split(), ours.stderr
+    assert "Recreate" not in ours.stderr or life == "watch"
     assert measured(ways.session) == RAN
+    assert not ways.session.problems()
 
 
 @pytest.mark.usefixtures("compose")

@@ -49,7 +49,7 @@ def listening_at(
     with contextlib.ExitStack() as undo:
         if not _PLAIN_PATH.fullmatch(str(directory / name)):
             directory = Path(tempfile.mkdtemp(prefix="hcov-door-", dir="/tmp"))  # short
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         undo.callback(shutil.rmtree, directory, ignore_errors=True)
         directory.chmod(0o755)
         listening = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))

@@ -66,6 +66,9 @@ class Creation(Protocol):
     def shares_volumes(self) -> bool:
         """Whether it has the volumes of other containers as well."""
 
+    def move_sources(self, moved: Mapping[str, str]) -> None:
+        """Have what is mounted from one place mounted from another."""
+
     @property
     def labels(self) -> dict[str, str]:
         """Its labels."""
@@ -127,6 +130,16 @@ class DockerCreation:
         """What of the engine's machine is mounted."""
         mounted = (_field(mount, "Source", str) for mount in self._mounts)
         return [*(bind[0] for bind in self._binds), *mounted]
+
+    def move_sources(self, moved: Mapping[str, str]) -> None:
+        """Have what is mounted from one place mounted from another."""
+        if self._binds:
+            self._binds = [[moved.get(bind[0], bind[0]), *bind[1:]] for bind in self._binds]
+            self._host["Binds"] = [":".join(bind) for bind in self._binds]
+        for mount in self._mounts:
+            source = _field(mount, "Source", str)
+            if source in moved:
+                mount["Source"] = moved[source]
 
     @property
     def shares_volumes(self) -> bool:
@@ -194,6 +207,13 @@ class LibpodCreation:
     def sources(self) -> list[str]:
         """What of the engine's machine is mounted."""
         return [_field(mount, "source", str) for mount in self._mounts]
+
+    def move_sources(self, moved: Mapping[str, str]) -> None:
+        """Have what is mounted from one place mounted from another."""
+        for mount in self._mounts:
+            source = _field(mount, "source", str)
+            if source in moved:
+                mount["source"] = moved[source]
 
     @property
     def shares_volumes(self) -> bool:

@@ -76,7 +76,7 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
 
         def podman_door(service: str, podman: str) -> str:
             door = _door(service, environment, podman)
-            undo.enter_context(_brought_home(door))
+            undo.enter_context(_brought_home(door, "podman-door"))
             return undo.enter_context(_served(door, "podman-door"))
 
         led = podman_measured(environment, podman_door)
@@ -86,7 +86,7 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
             return
         door = _door(engine, environment, client)
         began = time.time()
-        undo.enter_context(_brought_home(door))
+        undo.enter_context(_brought_home(door, "door"))
         leads = _leads(environment)
         yield _led(led, undo.enter_context(_served(door, "door"))) if leads else led
         if environment.get(_SHARED_ENGINE_VARIABLE) != "1":
@@ -104,7 +104,7 @@ def _door(engine: str, environment: Mapping[str, str], client: str) -> Door:
 
 
 @contextlib.contextmanager
-def _brought_home(door: Door) -> Iterator[None]:
+def _brought_home(door: Door, name: str) -> Iterator[None]:
     """Have brought home at the end of a `with` block what came through a door."""
     began = time.time()
     yield
@@ -112,6 +112,10 @@ def _brought_home(door: Door) -> Iterator[None]:
     bring_home(door, began)
     bring_home_from_volumes(door, began)
     let_outlive(door)
+    if door.in_use.exists():  # a container that mounts the door has the engine when it starts again
+        with contextlib.suppress(OSError):
+            (door.lasting / name).mkdir()
+            (door.lasting / name / _NAME).symlink_to(door.engine)
 
 
 def _client(environment: Mapping[str, str]) -> str:
@@ -135,9 +139,11 @@ def _served(door: Door, name: str) -> Iterator[str]:
     engine = os.stat(door.engine)  # noqa: PTH116
     package = str(_LAUNCHER.parents[1])
     outside = _without_tls(unmeasured_environment(os.environ))
-    with listening_at(
-        door.private / name, _NAME, engine.st_mode & 0o777, engine.st_gid
-    ) as listening:
+    # A container that mounts it may outlive the run.
+    door.lasting.mkdir(exist_ok=True)
+    door.lasting.chmod(0o755)
+    directory = door.lasting / name
+    with listening_at(directory, _NAME, engine.st_mode & 0o777, engine.st_gid) as listening:
         address = f"unix://{listening.getsockname()}"
         environment = {**outside, "DOCKER_HOST": f"unix://{door.engine}"}
         with program_behind(listening, _LAUNCHER, [package, *door.words], environment):

@@ -86,7 +86,7 @@ def _empty(lasting: Path) -> None:
                     shutil.rmtree(part)
                     for place in places:
                         (part / place).mkdir(parents=True)
-                else:
+                elif part.is_file():
                     part.write_bytes(b"")  # a container that runs has this very file
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage import CONTAINERS_VARIABLE, CONTEXT_FILE_VARIABLE, SESSION_VARIABLE
-from hdocker._inject.added import PASSED_ON
+from hdocker._inject.added import PASSED_ON, PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,7 +69,8 @@ def caller_of(process: int, owner: int, session: str, data_dir: Path) -> Caller:
             told = _followed(pid, data_dir) or {
                 name: variables[name] for name in PASSED_ON if name in variables
             }
-    is_other = nearest.get(SESSION_VARIABLE, session) != session
+    # In a container of the session it has another name.
+    is_other = nearest.get(SESSION_VARIABLE, session) not in (session, PLACE)
     return Caller(is_other or nearest.get(CONTAINERS_VARIABLE) == "0", told)
 
 

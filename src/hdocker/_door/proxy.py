@@ -79,8 +79,8 @@ def serve(listener: int, ending: int, words: Sequence[str]) -> None:
     """
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     threading.stack_size(_STACK)
-    proxy = _Proxy(Door.of_words(words))
     clients = socket.socket(fileno=listener)
+    proxy = _Proxy(Door.of_words(words), str(clients.getsockname()))
     clients.settimeout(0)  # another child may have taken the one that was seen
     waiting = select.poll()
     waiting.register(listener, select.POLLIN)
@@ -131,8 +131,9 @@ class Change:
 class _Proxy:
     """What all connections share."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, path: str) -> None:
         self.door = door
+        self._path = path
         self.has_ended = False
         self.marks = Marks(door.marks)
         self._images = Images(door)
@@ -175,6 +176,8 @@ class _Proxy:
         mounts = [BindMount(*mount) for mount in beside]
         # An engine that does not see this machine's files has volumes; what is a file is copied.
         has_volumes = any(mount.is_volume for mount in mounts)
+        if not has_volumes:
+            asked.move_sources(self._sockets_in(asked.sources))
         body = asked.changed(
             [mount for mount in mounts if mount.is_volume or not has_volumes],
             added.variables_for(asked.image, variables, door.session, caller.told),
@@ -182,6 +185,11 @@ class _Proxy:
         )
         copies = [mount for mount in mounts if has_volumes and not mount.is_volume]
         return Change(body, tuple(copies))
+
+    def _sockets_in(self, sources: Sequence[str]) -> dict[str, str]:
+        """Find the engine's socket in what a container mounts; it is to have the door's instead."""
+        engine = os.path.realpath(self.door.engine)
+        return {each: self._path for each in sources if os.path.realpath(each) == engine}
 
     def changed_execution(self, action: Action, asked: Execution, client: int) -> Change | None:
         """Give the body of a command's creation that measures; None where it is left as it is.
