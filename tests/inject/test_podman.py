@@ -125,32 +125,6 @@ def test_what_podman_exec_starts_is_measured_and_knows_its_container(
     assert measured(session) == RAN
 
 
-def test_podman_run_itself_is_measured_under_hcov_run(
-    session: hcoverage.Session, image: str, tmp_path: Path
-) -> None:
-    with hdocker.containers_measured(session.environment) as environment:
-        os.environ.update(environment)
-        (tmp_path / "variables").write_text("PYTHONPATH=/nowhere\n")
-        for words in (
-            ["--log-level", "error", "run", "--rm", "--pull=newer", image],
-            ["container", "run", "--rm", "-ie", "A=B", "--env-file", "variables", "--", image],
-            ["run", "--rm", "--volume", f"{tmp_path}:/usr/lib:ro", "--help"],
-        ):
-            ours = subprocess.run(["podman", *words], capture_output=True, text=True, check=False)
-            plain = {**os.environ, hdocker.CONTAINERS_VARIABLE: "0"}
-            theirs = subprocess.run(
-                ours.args, env=plain, capture_output=True, text=True, check=False
-            )
-            assert (ours.returncode, ours.stdout, ours.stderr) == (
-                theirs.returncode,
-                theirs.stdout,
-                theirs.stderr,
-            )
-            assert ours.returncode == 0, ours.stderr
-        assert len(read_files(session.data_dir.iterdir()).recordings) == 2
-        assert measured(session) == RAN
-
-
 def test_an_image_that_does_not_exist_is_an_error_before_the_run(
     session: hcoverage.Session,
 ) -> None:
