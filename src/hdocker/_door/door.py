@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from hcoverage import IN_USE, LASTING
+import hcoverage  # names of it are loaded where they are used
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +16,12 @@ if TYPE_CHECKING:
 _LONGEST_NOTE: Final = 1900  # bytes; what is told of a note is less than 2000
 
 
-@dataclass(frozen=True)
-class Door:
+class NotInjectedError(Exception):
+    """Nothing can be added to a container, and the user should know why."""
+
+
+# Not a dataclass, which would take as long to load as all that a start of podman's waits for.
+class Door(NamedTuple):
     """What the proxy has to know.
 
     Attributes:
@@ -67,12 +70,12 @@ class Door:
     @property
     def lasting(self) -> Path:
         """The directory of what containers have mounted."""
-        return self.private / LASTING
+        return self.private / hcoverage.LASTING
 
     @property
     def in_use(self) -> Path:
         """The file that says that containers may have something of it mounted."""
-        return self.lasting / self._of_engine(IN_USE)
+        return self.lasting / self._of_engine(hcoverage.IN_USE)
 
     @property
     def earlier(self) -> Path:

@@ -14,6 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from hdocker._door.api import image_identity
+from hdocker._door.door import NotInjectedError
 from hdocker._inject.added import Added, memory_of, settings
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ to = ("--url", "unix://" + engine) if engine and client.endswith("/podman") else
 options = dict(session=session, data_dir=data_dir, memory=memory, by_volumes=True)
 print(find_out(image, client, to, **options))
 """
-
-
-class NotInjectedError(Exception):
-    """Nothing can be added to a container, and the user should know why."""
 
 
 class Images:

@@ -10,13 +10,11 @@ import json
 import os
 import posixpath
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hcoverage import SESSION_VARIABLE
-from hdocker._door.door import Door
-from hdocker._door.images import NotInjectedError, find_out
+from hdocker._door.door import Door, NotInjectedError
 from hdocker._door.peer import caller_of
 from hdocker._inject.added import PLACE, Added, is_in, memory_of
 
@@ -28,8 +26,7 @@ _HERE: Final = "localhost/"
 _PLAIN: Final = re.compile(r"[\w.-]{1,200}")
 
 
-@dataclass(frozen=True)
-class _Image:
+class _Image(NamedTuple):
     identity: str
     name: str
     container: str
@@ -108,6 +105,8 @@ def _added(image: _Image, door: Door) -> Added:
     memory = memory_of(door.session, "injection", "podman", image.identity)
     added = Added.saved(memory)
     if added is None:
+        from hdocker._door.images import find_out  # noqa: PLC0415 - once for an image
+
         reason = find_out(door, image.identity, memory)
         if reason:
             raise NotInjectedError(reason.replace(image.identity, image.name))

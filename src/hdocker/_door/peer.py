@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import struct
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage import CONTAINERS_VARIABLE, CONTEXT_FILE_VARIABLE, SESSION_VARIABLE
 from hdocker._inject.added import PASSED_ON, PLACE
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator, Mapping
 
 _CREDENTIALS: Final = struct.Struct("3i")
@@ -26,8 +25,7 @@ _MOST_ANCESTORS: Final = 100
 _CONTEXT: Final = "HCOVERAGE_CONTEXT"
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(NamedTuple):
     """What is known of the one who asks.
 
     Attributes:
@@ -41,6 +39,8 @@ class Caller:
 
 def process_of(connection: socket.socket) -> int:
     """Give the process id of a connection's other end; 0 where that is not known."""
+    import socket  # noqa: PLC0415 - podman's hook has none
+
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return 0

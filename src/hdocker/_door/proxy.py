@@ -27,9 +27,9 @@ from hcoverage import SESSION_VARIABLE
 from hdocker._door.api import connect
 from hdocker._door.compose_projects import Projects
 from hdocker._door.creation import BindMount, DockerCreation, Execution, reader_of
-from hdocker._door.door import Door
+from hdocker._door.door import Door, NotInjectedError
 from hdocker._door.earlier import EXEC, Earlier, action_of
-from hdocker._door.images import Images, NotInjectedError
+from hdocker._door.images import Images
 from hdocker._door.keepers import copy_into
 from hdocker._door.labels import Marks
 from hdocker._door.outliving import mark_used
