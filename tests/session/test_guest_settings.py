@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from coverage.config import CoverageConfig, read_coverage_config
+from coverage.files import GlobMatcher
 
 import hcoverage
 from hcoverage._session.guest_settings import (
@@ -51,6 +52,14 @@ class TestHere:
         for read in self.both(tmp_path, "[run]\ndata_file = mine\n"):
             assert read.parallel
             assert read.data_file == str(tmp_path / "data")
+
+    def test_what_debian_links_to_from_its_standard_library_is_left_out(
+        self, tmp_path: Path
+    ) -> None:
+        for read in self.both(tmp_path, ""):
+            omitted = GlobMatcher(read.run_omit or [])
+            assert omitted.match("/etc/python3.11/sitecustomize.py")
+            assert not omitted.match(str(tmp_path / "etc" / "python3.11" / "sitecustomize.py"))
 
     def test_source_directories_are_absolute_and_the_rest_are_packages(
         self, tmp_path: Path

@@ -57,6 +57,9 @@ _OPTIONS: Final = (
     ("source_pkgs", "source_pkgs"),
     ("timid", "timid"),
 )
+# Part of Debian's standard library, which has a link there, and run after the hook; coverage.py
+# follows the link and takes it for the application's.
+_DEBIANS_SITECUSTOMIZE: Final = "/etc/python3*/sitecustomize.py"
 # In an item of a list they end it, or begin a comment; in a pattern `?` is any character.
 _NOT_IN_ITEMS: Final = str.maketrans(dict.fromkeys(",\n\r#;", "?"))
 # Of files here; with more, trying each name would cost more than it saves.
@@ -113,7 +116,7 @@ def for_processes_here(
         settings.debug_file = str(directory / settings.debug_file)
     settings.run_omit += [f"{package}/*" for package in own_packages(rcfile.settings)]
     if startup is not None:
-        settings.run_omit.append(f"{startup}/*")
+        settings.run_omit += [f"{startup}/*", _DEBIANS_SITECUSTOMIZE]
         # Its part is done by the hook and `_inside.autosave`. And it sets COVERAGE_RCFILE in every
         # process, which sends a `coverage combine` of the command's own to our data.
         settings.concurrency = [name for name in settings.concurrency if name != "multiprocessing"]
