@@ -177,7 +177,7 @@ def fetch_archive(engine: str, container: str, path: str, file: IO[bytes], large
         while content:
             largest -= len(content)
             if largest < 0:
-                raise OSError("it is too large")
+                raise ConnectionError("it is too large")
             file.write(content)
             content = connection.recv(_SOME)
     return Said(_OK, b"")

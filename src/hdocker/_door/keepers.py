@@ -78,7 +78,7 @@ def _fetch(door: Door, keeper: str, began: float) -> None:
     with archive.open("wb") as file:
         said = fetch_archive(door.engine, keeper, DATA, file, LARGEST)
     if not said.is_good:
-        raise OSError(said.reason)
+        raise ConnectionError(said.reason)
     for reason in take_in(archive, door.data_dir, since=began):
         door.note(f"what containers recorded in volumes of the engine is not whole: {reason}")
 
