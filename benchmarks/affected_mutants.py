@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import itertools
 import os
 import random
 import re
@@ -84,14 +85,14 @@ class Outcome:
 def mutants(project: Path, source: str, number: int, seed: int) -> list[Mutant]:
     """Choose lines of a project's sources, and what they are changed to; each compiles."""
     found = []
+    texts = {}
     for path in sorted((project / source).rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        for line, changed in changed_lines(text):
-            mutant = Mutant(str(path.relative_to(project)), line, changed)
-            if compiles(mutated(text, mutant)):
-                found.append(mutant)
-    chosen = random.Random(seed)  # noqa: S311 - the same ones each time
-    return chosen.sample(found, min(number, len(found)))
+        name = str(path.relative_to(project))
+        texts[name] = path.read_text(encoding="utf-8")
+        found += [Mutant(name, *changed) for changed in changed_lines(texts[name])]
+    random.Random(seed).shuffle(found)  # noqa: S311 - the same ones each time
+    right = (each for each in found if compiles(mutated(texts[each.path], each)))
+    return list(itertools.islice(right, number))
 
 
 def changed_lines(text: str) -> Iterator[tuple[int, str]]:

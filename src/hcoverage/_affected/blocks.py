@@ -36,6 +36,7 @@ class Block:
         last: Its last line; less than `first` where there is nothing but a docstring.
         digest: Tells it from another body; comments and layout do not count.
         names: All names that it reads, of variables and attributes.
+        calls: Those of them that it calls.
         keeps: Whether it can leave something behind that others find, as in a cache.
         keeps_in_self: Whether it changes the object that it is a method of.
     """
@@ -45,6 +46,7 @@ class Block:
     last: int
     digest: str
     names: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
     keeps: bool = False
     keeps_in_self: bool = False
 
@@ -57,12 +59,14 @@ class Shape:
         frame: Tells from another what runs at import.
         blocks: The functions, in their order.
         names: All names that the frame reads, but for what runs only as a script.
+        calls: Those of them that it calls.
         bases: The names of each class's bases, by its name.
     """
 
     frame: str
     blocks: tuple[Block, ...] = ()
     names: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
     bases: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
@@ -80,18 +84,20 @@ def shape_of(source: bytes) -> Shape | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     module_names = frozenset(_assigned(tree))
+    plain = frozenset(_plain_containers(tree))
     seen: Counter[str] = Counter()
     blocks = []
     for name, function in list(_functions(tree, "")):
         seen[name] += 1
         unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
-        blocks.append(_block(unique, function, module_names))
+        blocks.append(_block(unique, function, module_names, plain))
         _empty(function)
     classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     bases = tuple((node.name, tuple(sorted(_read_in(node.bases)))) for node in classes)
     frame = _digest(tree)
     at_import = [node for node in tree.body if not _is_script_part(node)]
-    return Shape(frame, tuple(blocks), tuple(sorted(_read_in(at_import))), bases)
+    names = tuple(sorted(_read_in(at_import, plain)))
+    return Shape(frame, tuple(blocks), names, tuple(sorted(_called_in(at_import, plain))), bases)
 
 
 def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, _Function]]:
@@ -105,7 +111,9 @@ def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, _Function]]:
             yield from _functions(child, prefix)
 
 
-def _block(name: str, function: _Function, module_names: frozenset[str]) -> Block:
+def _block(
+    name: str, function: _Function, module_names: frozenset[str], plain: frozenset[str]
+) -> Block:
     body = _behind_docstring(function)
     first = min((_first_line(node) for node in body), default=0)
     last = (function.end_lineno or 0) if body else -1
@@ -114,7 +122,8 @@ def _block(name: str, function: _Function, module_names: frozenset[str]) -> Bloc
         first,
         last,
         _digest(*body),
-        tuple(sorted(_read_in(body))),
+        tuple(sorted(_read_in(body, plain))),
+        tuple(sorted(_called_in(body, plain))),
         keeps_state(function, module_names),
         mutates_self(function),
     )
@@ -149,17 +158,49 @@ def _digest(*nodes: ast.AST) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-def _read_in(nodes: list[Any]) -> set[str]:
+def _read_in(nodes: list[Any], plain: frozenset[str] = frozenset()) -> set[str]:
+    """The names in some nodes, but for the methods of the plain containers of the module."""
     names = set()
-    for node in nodes:
-        for part in ast.walk(node):
-            if isinstance(part, ast.Name):
-                names.add(part.id)
-            elif isinstance(part, ast.Attribute):
-                names.add(part.attr)
-            elif isinstance(part, ast.alias):
-                names.add(part.name.rpartition(".")[2])
+    for part in (part for node in nodes for part in ast.walk(node)):
+        if isinstance(part, ast.Name):
+            names.add(part.id)
+        elif isinstance(part, ast.Attribute) and not _is_of(part, plain):
+            names.add(part.attr)
+        elif isinstance(part, ast.alias):
+            names.add(part.name.rpartition(".")[2])
     return names
+
+
+def _called_in(nodes: list[Any], plain: frozenset[str]) -> set[str]:
+    names = set()
+    for part in (part for node in nodes for part in ast.walk(node)):
+        match part:
+            case ast.Call(func=ast.Name(id=name)):
+                names.add(name)
+            case ast.Call(func=ast.Attribute() as called) if not _is_of(called, plain):
+                names.add(called.attr)
+    return names
+
+
+def _is_of(attribute: ast.Attribute, plain: frozenset[str]) -> bool:
+    return isinstance(attribute.value, ast.Name) and attribute.value.id in plain
+
+
+def _plain_containers(tree: ast.Module) -> Iterator[str]:
+    """The variables that a module makes lists, dictionaries or sets, and nothing else."""
+    displays = (ast.List, ast.Dict, ast.Set)
+    made: dict[str, list[bool]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            made.setdefault(node.id, []).append(False)
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                made[name].append(isinstance(value, displays))
+            case ast.AnnAssign(target=ast.Name(id=name), value=value):
+                made[name].append(isinstance(value, displays))
+    # Once stored, and that a display.
+    return (name for name, found in made.items() if found == [False, True])
 
 
 def _assigned(tree: ast.Module) -> Iterator[str]:

@@ -53,7 +53,7 @@ class SharedState:
         self._special: dict[str, list[tuple[Place, Block]]] = defaultdict(list)
         self._bases: dict[str, set[str]] = defaultdict(set)
         self._names: dict[Place, frozenset[str]] = {}
-        kept = {name for shape in shapes.values() for name in _names_of_what_is_kept(shape)}
+        kept = _made_to_stay(shapes.values())
         self._keepers: list[Keeper] = []
         for path, shape in shapes.items():
             self._names[Place(path)] = frozenset(shape.names)
@@ -109,9 +109,23 @@ class SharedState:
         return found
 
 
-def _names_of_what_is_kept(shape: Shape) -> Iterator[str]:
-    """The names that occur where objects are made that stay: at import, and in what keeps them."""
-    yield from shape.names
-    for block in shape.blocks:
-        if block.keeps:
-            yield from block.names
+def _made_to_stay(shapes: Iterable[Shape]) -> set[str]:
+    """The names of what is called where objects are made that stay: at import, and in keepers.
+
+    That is a class, or a function that makes the object, and so what that calls.
+    """
+    calls: dict[str, set[str]] = defaultdict(set)
+    waiting: list[str] = []
+    for shape in shapes:
+        waiting += shape.calls
+        for block in shape.blocks:
+            if block.keeps:
+                waiting += block.calls
+            calls[block.name.partition("#")[0].rpartition(".")[2]].update(block.calls)
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += calls.get(name, ())
+    return found
