@@ -302,7 +302,7 @@ def check_program(ways: Ways, packages: Path, command: list[str]) -> None:
     ours, plain = ways.both(*command)
     assert (ours.returncode, ours.stdout) == (plain.returncode, plain.stdout)
     assert ours.returncode == 0, ours.stderr
-    assert "told" in ours.stdout
+    assert "told" in ours.stdout + ours.stderr
     assert measured(ways.session) == RAN
     assert not ways.session.problems()
 
