@@ -252,7 +252,6 @@ class TestTheCommandNeverNotices:
 
 
 @pytest.mark.thorough
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="live reports are of recordings")
 class TestLiveReport:
     @pytest.fixture
     def running(self, project: Path) -> Iterator[subprocess.Popen[str]]:

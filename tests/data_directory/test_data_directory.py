@@ -304,7 +304,8 @@ def test_two_runs_at_once_in_one_project_measure_their_own(project: Path, tempor
     ):
         assert len(hcoverage.data_of_running_sessions(project)) == 2
         live = hcov("report", "--live").stdout
-        assert ("first.py" in live) == ("second.py" in live) == (sys.version_info >= (3, 12))
+        assert "first.py" in live
+        assert "second.py" in live
         for name, run in {"first": first, "second": second}.items():
             _, said = run.communicate("\n")
             assert (run.returncode, said) == (0, "")
