@@ -437,7 +437,9 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     """Have the interpreter call the recorder.
 
     The callbacks are closures over local variables because they are what a measured process pays
-    for. Each location calls once: `DISABLE` takes the event out of the bytecode again.
+    for. Each location calls once: `DISABLE` takes the event out of the bytecode again. Where the
+    application is at the edge of its stack they ask again, and call nothing to say so, since that
+    would fail as well.
     """
     events = monitoring.events
     instructions = recorder.instructions
@@ -465,6 +467,8 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
                 region = add_source(filename)
             if region is not None:
                 watch_lines(code)
+        except RecursionError:
+            return None
         except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
             return start_fails(error, disable)
         return disable
@@ -472,6 +476,8 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     def instruction_runs(code: "CodeType", offset: int) -> object:
         try:
             instructions[code.co_linetable][offset] = mark
+        except RecursionError:
+            return None
         except BaseException as error:  # noqa: BLE001
             return start_fails(error, disable)
         return disable
@@ -479,6 +485,8 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     def line_runs(code: "CodeType", line: int) -> object:
         try:
             regions[code.co_filename][line] = mark  # type: ignore[index]
+        except RecursionError:
+            return None
         except BaseException as error:  # noqa: BLE001
             return line_fails(code.co_filename, line, error, disable)
         return disable

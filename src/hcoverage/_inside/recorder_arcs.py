@@ -84,6 +84,8 @@ class _ArcMonitor:
         def call(*event: object) -> object:
             try:
                 return callback(*event)
+            except RecursionError:
+                return None
             except BaseException as error:  # noqa: BLE001
                 return fails(error, disable)
 

@@ -144,6 +144,8 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
             if contexts is not None:
                 watched.add(identity(code))
                 contexts.known[identity(code)] = code
+        except RecursionError:
+            return None
         except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
             return fails(error, disable)
         return again
@@ -163,6 +165,8 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
                 frame = find_frame().f_back
                 known.mark(frame.f_lasti >> 1)
             region[line] = mark
+        except RecursionError:
+            return None
         except BaseException as error:  # noqa: BLE001
             return line_fails(filename, line, error, disable)
         return disable
@@ -177,6 +181,8 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
                 marks = instructions_of(code)
                 if marks is not None:
                     marks[offset] = mark
+        except RecursionError:
+            return None
         except BaseException as error:  # noqa: BLE001
             return fails(error, disable)
         return disable
@@ -192,6 +198,8 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
             known = codes_get(identity(code))
             if known is not None and known.goes(offset >> 1, destination >> 1):
                 return None
+        except RecursionError:
+            return None
         except BaseException as error:  # noqa: BLE001
             return fails(error, disable)
         return disable
@@ -207,6 +215,8 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
             if plain_code is not None:
                 frame = find_frame().f_back
                 plain_code.leaves(offset >> 1, frame.f_lineno)
+        except RecursionError:
+            return None
         except BaseException as error:  # noqa: BLE001
             return fails(error, disable)
         return disable
@@ -226,6 +236,8 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
                 if known.goes_on(offset, find_frame().f_back):
                     known.passed.add(offset)
                     expect(going_on, offset, code)
+            except RecursionError:
+                pass
             except BaseException as other:  # noqa: BLE001
                 fails(other, disable)
 
@@ -243,6 +255,8 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
                     return
                 if known.handles(last, offset, error, find_frame().f_back):
                     expect(settled, offset, code)
+            except RecursionError:
+                pass
             except BaseException as other:  # noqa: BLE001
                 fails(other, disable)
 
@@ -260,6 +274,8 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
                     return
                 if known.unwinds(last, find_frame().f_back):
                     expect(left, offset, code)
+            except RecursionError:
+                pass
             except BaseException as other:  # noqa: BLE001
                 fails(other, disable)
 
@@ -296,18 +312,18 @@ def _in_contexts(  # noqa: C901, PLR0915 - as above
     def ending(callback: "Callable[..., object]") -> "Callable[..., object]":
         def call(code: "CodeType", *event: object) -> object:
             try:
-                look()
-                fired[identity(code)]
-            except key_error:
-                known[identity(code)] = code  # it was running already
+                try:
+                    look()
+                    fired[identity(code)]
+                except key_error:
+                    known[identity(code)] = code  # it was running already
+                result = callback(code, *event)
+                if result is disable:
+                    fired[identity(code)]
+            except RecursionError:
+                return None
             except BaseException as error:  # noqa: BLE001
                 return fails(error, disable)
-            result = callback(code, *event)
-            if result is disable:
-                try:
-                    fired[identity(code)]
-                except BaseException as error:  # noqa: BLE001
-                    return fails(error, disable)
             return result
 
         return call
@@ -318,7 +334,10 @@ def _in_contexts(  # noqa: C901, PLR0915 - as above
                 return None
         except IndexError:
             pass
-        return branch_goes(code, offset, destination)
+        try:
+            return branch_goes(code, offset, destination)
+        except RecursionError:
+            return None
 
     def lasting(callback: "Callable[..., object]") -> "Callable[..., object]":
         def call(code: "CodeType", offset: int, error: BaseException) -> None:
@@ -327,10 +346,11 @@ def _in_contexts(  # noqa: C901, PLR0915 - as above
                 try:
                     known[key] = code
                     fired[key]
+                    callback(code, offset, error)
+                except RecursionError:
+                    pass
                 except BaseException as other:  # noqa: BLE001
                     fails(other, disable)
-                    return
-                callback(code, offset, error)
 
         return call
 

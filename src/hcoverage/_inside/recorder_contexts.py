@@ -285,6 +285,8 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
                 return disable
             watch_lines(code)
             known[id(code)] = code
+        except RecursionError:
+            return None
         except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
             return fails(error, disable)
         return again
@@ -295,10 +297,15 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
             if numbers[0] != contexts.seen:
                 look()
             instructions[id(code)][offset] = mark
+        except RecursionError:
+            return None
         except BaseException as error:  # noqa: BLE001
-            if type(error) is KeyError and is_new(code):
-                return instruction_runs(code, offset)
-            return fails(error, disable)
+            try:
+                if type(error) is KeyError and is_new(code):
+                    return instruction_runs(code, offset)
+                return fails(error, disable)
+            except RecursionError:
+                return None
         return disable
 
     def line_runs(code: "CodeType", line: int) -> object:
@@ -306,10 +313,15 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
             if numbers[0] != contexts.seen:
                 look()
             lines[id(code)][line] = mark
+        except RecursionError:
+            return None
         except BaseException as error:  # noqa: BLE001
-            if type(error) is KeyError and is_new(code):
-                return line_runs(code, line)
-            return line_fails(code.co_filename, line, error, disable)
+            try:
+                if type(error) is KeyError and is_new(code):
+                    return line_runs(code, line)
+                return line_fails(code.co_filename, line, error, disable)
+            except RecursionError:
+                return None
         return disable
 
     monitoring.register_callback(tool, events.PY_START, code_starts)
