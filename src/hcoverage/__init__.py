@@ -133,6 +133,12 @@ if TYPE_CHECKING:
         inject as inject,
         remove as remove,
     )
+    from hcoverage._session.named_context import (
+        context as context,
+        current_context as current_context,
+        followed as followed,
+        followed_file as followed_file,
+    )
     from hcoverage._session.private_directory import (
         IN_USE as IN_USE,
         LASTING as LASTING,
@@ -201,7 +207,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CombineError",
     "CombineResult",
-    "Core",
     "DataDirectoryBusyError",
     "DataFileBusyError",
     "ForeignHookError",
@@ -217,6 +222,7 @@ __all__ = [
     "__version__",
     "combine",
     "combine_commands",
+    "context",
     "coverage_combine",
     "coverage_commands_subprocess",
     "coverage_subprocess_commands",
@@ -246,6 +252,7 @@ _NAMES: Final = {
     "_session.commands": ("combine_commands", "coverage_subprocess_commands"),
     "_session.context_file": ("read_context",),
     "_session.contexts": ("ContextError", "Contexts"),
+    "_session.named_context": ("context", "current_context", "followed", "followed_file"),
     "_session.core": ("Core", "CoreChoice", "CoreError"),
     "_data_directory.directory": ("RCFILE_NAME", "is_locked"),
     "_data_directory.names": ("IN_CONTAINER",),

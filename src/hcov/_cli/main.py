@@ -13,6 +13,7 @@ import click
 
 import hcoverage
 from hcov._cli.affected import affected
+from hcov._cli.contexts import context, mark
 from hcov._cli.docker import docker, engine_option, sudo_option
 from hcov._cli.sets import common, diff, only
 from hcov._tell.formats import FILE_REPORTS, FORMATS
@@ -145,6 +146,11 @@ def main() -> None:
     envvar=hcoverage.CONTAINERS_VARIABLE,
     help="Whether what runs in containers is measured. [default: yes, unless "
     f"{hcoverage.CONTAINERS_VARIABLE}=0]",
+)
+@click.option(
+    "--context",
+    metavar="NAME",
+    help="Name what runs, coverage.py's context, until `hcov context` names it otherwise.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print problems only, no report.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
@@ -294,6 +300,7 @@ main.add_command(docker)
 @_rcfile_option
 @_data_dir_of_run_option
 @click.option("--live", is_flag=True, help="The coverage so far of a run that is in progress.")
+@click.option("--context", metavar="NAME", help="Only what ran in this context, such as a test.")
 @click.option("--data-file", type=_EXISTING, default=".coverage", show_default=True)
 @click.option(
     "--since",
@@ -314,6 +321,7 @@ def report(
     data_dir: Path | None,
     *,
     live: bool,
+    context: str | None,
     data_file: Path,
     since: str | None,
     fail_under_changed: float | None,
@@ -335,15 +343,17 @@ def report(
     if fail_under_changed is not None and since is None:
         raise click.UsageError("--fail-under-changed needs --since")
     if since is not None:
-        if live:
-            raise click.UsageError("--since is not for --live")
+        if live or context is not None:
+            raise click.UsageError("--since is neither for --live nor for --context")
         ctx.exit(_run.report_changed(data_file, chosen, since, fail_under_changed))
     if live:
-        ctx.exit(_run.report_live(data_dir, chosen))
-    ctx.exit(_run.report_data(data_file, chosen))
+        ctx.exit(_run.report_live(data_dir, chosen, context))
+    ctx.exit(_run.report_data(data_file, chosen, context))
 
 
 main.add_command(affected)
+main.add_command(context)
+main.add_command(mark)
 main.add_command(diff)
 main.add_command(only)
 main.add_command(common)

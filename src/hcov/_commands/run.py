@@ -43,6 +43,7 @@ class Options:
 
     Attributes:
         contexts: Whether what runs is to be attributed to tests.
+        context: What to name what runs at first, if anything names it.
         imported_before: Files of the modules that this process had imported before it was measured.
         result_name: What to call the data file, where its path means nothing to anybody.
         layout: The format of the printed report; None for the rcfile's own.
@@ -58,6 +59,7 @@ class Options:
     containers: bool = True
     printed: bool = True
     contexts: bool = False
+    context: str | None = None
     imported_before: tuple[str, ...] = ()
     result_name: str | None = None
     layout: str | None = None
@@ -115,12 +117,13 @@ def combine(paths: Sequence[str | Path], *, rcfile: Path | None, **options: Any)
     return 0 if is_whole(result) else DATA_LOST
 
 
-def report_live(data_dir: Path | None, rcfile: hcoverage.Rcfile) -> int:
+def report_live(data_dir: Path | None, rcfile: hcoverage.Rcfile, context: str | None = None) -> int:
     """Print the coverage so far of a run that is in progress, leaving all as it is.
 
     Args:
         data_dir: Its data directory; without one, those of all that are in progress here.
         rcfile: What to report by.
+        context: Report what ran in this context alone.
 
     Returns:
         coverage.py's exit status.
@@ -135,11 +138,16 @@ def report_live(data_dir: Path | None, rcfile: hcoverage.Rcfile) -> int:
         merged = Path(directory) / ".coverage"
         result = hcoverage.combine(found, coveragerc=rcfile, data_file=merged, keep=True)
         tell_result(result, "so far")
-        return report_data(merged, rcfile)
+        return report_data(merged, rcfile, context)
 
 
-def report_data(data_file: Path, rcfile: hcoverage.Rcfile) -> int:
+def report_data(data_file: Path, rcfile: hcoverage.Rcfile, context: str | None = None) -> int:
     """Print coverage.py's report of a merged data file.
+
+    Args:
+        data_file: The data file.
+        rcfile: What to report by.
+        context: Report what ran in this context alone; no total is too low then.
 
     Returns:
         coverage.py's exit status.
@@ -147,7 +155,9 @@ def report_data(data_file: Path, rcfile: hcoverage.Rcfile) -> int:
     from hcov._tell.analysis import analysed  # noqa: PLC0415 - with most of coverage.py
 
     with analysed(data_file, rcfile) as analysis:
-        return report(analysis)
+        if context is None:
+            return report(analysis)
+        return report(analysis, context=context, fail_under=0)
 
 
 def report_changed(
@@ -187,11 +197,15 @@ def environment_of(session: hcoverage.Session, options: Options) -> Iterator[Map
     Yields:
         The whole environment of what the session measures.
     """
-    if options.containers:
-        with hdocker.containers_measured(session.environment) as environment:
-            yield environment
-    else:
-        yield {**session.environment, hdocker.CONTAINERS_VARIABLE: "0"}
+    with contextlib.ExitStack() as stack:
+        environment = dict(session.environment)
+        if options.context is not None:
+            followed = hcoverage.followed(session.data_dir, options.context)
+            environment.update(stack.enter_context(followed))
+        if options.containers:
+            yield stack.enter_context(hdocker.containers_measured(environment))
+        else:
+            yield {**environment, hdocker.CONTAINERS_VARIABLE: "0"}
 
 
 def finish(

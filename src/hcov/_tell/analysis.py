@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import shutil
 import sys
 import tempfile
@@ -90,17 +91,25 @@ class Analysis:
         """Have something look at each file as it is analysed, which is when most of it is known."""
         self._measuring.look = look
 
-    def report(self, layout: str | None = None, fail_under: float | None = None) -> Said:
+    def report(
+        self,
+        layout: str | None = None,
+        fail_under: float | None = None,
+        context: str | None = None,
+    ) -> Said:
         """Make coverage.py's report.
 
         Args:
             layout: `text`, `markdown` or `total`; None for the rcfile's own.
             fail_under: The total, in percent, under which the status is `UNDER_THRESHOLD`; None for
                 the rcfile's own.
+            context: What ran in this context alone.
         """
         said = io.StringIO()
+        # A static context of the rcfile stands before it.
+        contexts = None if context is None else [rf"(^|\|){re.escape(context)}$"]
         with self._reporting(said) as outcome:
-            total = self._measuring.report(file=said, output_format=layout)
+            total = self._measuring.report(file=said, output_format=layout, contexts=contexts)
             if fail_under is None:
                 fail_under = float(str(self._measuring.get_option("report:fail_under")))
             precision = int(str(self._measuring.get_option("report:precision")))

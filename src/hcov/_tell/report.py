@@ -19,6 +19,7 @@ def report(
     layout: str | None = None,
     files: Iterable[str] = (),
     fail_under: float | None = None,
+    context: str | None = None,
     printed: bool = True,
     quiet: bool = False,
 ) -> int:
@@ -29,13 +30,14 @@ def report(
         layout: Which of `formats.FORMATS` to print; None for the rcfile's own.
         files: Which of `formats.FILE_REPORTS` to write, to where the rcfile or coverage.py says.
         fail_under: The total, in percent, under which the status is 2; None for the rcfile's own.
+        context: Print what ran in this context alone.
         printed: Print the report; the status is the same without.
         quiet: Print nothing at all.
 
     Returns:
         The first exit status of coverage.py that is not 0, else 0.
     """
-    said = analysis.report(layout, fail_under)
+    said = analysis.report(layout, fail_under, context)
     if printed and not quiet:
         print_text(said.text)
     statuses = [said.status]

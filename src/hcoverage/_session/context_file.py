@@ -50,23 +50,38 @@ class ContextFile:
         path: Where it is.
     """
 
-    def __init__(self, data_dir: Path) -> None:
-        """Make the file in a data directory.
+    def __init__(self, path: Path) -> None:
+        """Open the file, to publish by it.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: It is not there, or may not be written.
+            ValueError: It is no such file.
         """
-        descriptor, name = tempfile.mkstemp(dir=data_dir, prefix="test.", suffix=CONTEXT_SUFFIX)
-        self.path = Path(name)
+        self.path = path
+        # Where containers write, a link or a FIFO may have its name.
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            os.fchmod(descriptor, 0o644)  # a container's user is another
-            os.pwrite(descriptor, bytes(SIZE), 0)
             self._memory = mmap.mmap(descriptor, SIZE)
         finally:
             os.close(descriptor)
         self._content = memoryview(self._memory)
         self._numbers = self._content.cast("Q")
-        self._number = 0
+        self._number = self._numbers[0] & ~1
+
+    @classmethod
+    def made(cls, data_dir: Path) -> ContextFile:
+        """Make a file in a data directory.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        descriptor, name = tempfile.mkstemp(dir=data_dir, prefix="test.", suffix=CONTEXT_SUFFIX)
+        try:
+            os.fchmod(descriptor, 0o644)  # a container's user is another
+            os.pwrite(descriptor, bytes(SIZE), 0)
+        finally:
+            os.close(descriptor)
+        return cls(Path(name))
 
     def publish(self, text: str) -> None:
         """Tell what is running now.

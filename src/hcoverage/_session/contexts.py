@@ -40,7 +40,7 @@ class Contexts:
             OSError: The data directory cannot be written.
         """
         self._switch_this = _of_this_process() if with_this_process else None
-        self._file = ContextFile(data_dir)
+        self._file = ContextFile.made(data_dir)
         os.environ[CONTEXT_FILE_VARIABLE] = self._file.path.name
 
     def switch(self, name: str) -> None:

@@ -145,7 +145,7 @@ class TestFollowing:
         self, bench: Bench, wait_line: Callable[[subprocess.Popen[str]], str]
     ) -> None:
         bench.customize(FOLLOWING)
-        file = ContextFile(bench.data)
+        file = ContextFile.made(bench.data)
         app = bench.write(ANSWER)
         env = {**bench.env, "FOLLOWED": str(file.path)}
         with bench.start(app, env=env, stdin=-1) as process:
@@ -173,7 +173,7 @@ class TestFollowing:
         elif what == "fifo":
             os.mkfifo(path)
         elif what == "link":
-            path.symlink_to(ContextFile(bench.data).path)
+            path.symlink_to(ContextFile.made(bench.data).path)
         elif what == "directory":
             path.mkdir()
         bench.run(bench.write("x = 1\n"), env={**bench.env, "FOLLOWED": str(path)})
@@ -182,7 +182,7 @@ class TestFollowing:
     @pytest.mark.parametrize("at", [8, 12, 16])
     def test_what_is_damaged_or_half_written_is_not_believed(self, bench: Bench, at: int) -> None:
         bench.customize(FOLLOWING)
-        file = ContextFile(bench.data)
+        file = ContextFile.made(bench.data)
         file.publish("a")
         with file.path.open("r+b") as damaged:
             damaged.seek(at)

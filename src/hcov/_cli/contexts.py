@@ -1,0 +1,55 @@
+"""The command lines of `hcov context` and `hcov mark`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import hcoverage
+
+# As in `main`: what a command does is imported as it does it.
+# ruff: noqa: PLC0415
+
+
+@click.command(short_help="Name what a run does from now on.")
+@click.argument("name")
+def context(name: str) -> None:
+    """Name what a run does from now on: coverage.py's context of what it executes.
+
+    \b
+    hcov run --context start -- ./serve      in one terminal
+    hcov context login                       in another, or in a script
+    hcov context checkout
+
+    All processes of the run follow, also those in containers and those that are running already.
+    It is for whatever is no test of pytest's: Playwright, Robot, Behave, a person who clicks. In
+    Python it is `hcoverage.context(NAME)`. Called in the run, or in the directory that it was
+    started in. An empty NAME is none.
+    """
+    hcoverage.context(name)
+
+
+@click.command(short_help="End a phase of a run: report what it ran, and begin the next.")
+@click.argument("name", required=False)
+@click.option(
+    "--rcfile",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="coverage.py configuration. [default: the one that coverage.py finds]",
+)
+@click.pass_context
+def mark(ctx: click.Context, /, name: str | None, rcfile: Path | None) -> None:
+    """End the phase that a run is in, print what ran in it, and begin the phase NAME.
+
+    \b
+    hcov run --context login -- ./serve      in one terminal
+    hcov mark checkout                       in another: prints what the login ran
+    hcov mark                                prints what the checkout ran
+
+    Nothing is restarted, and the run's own report at its end is of all phases. Without NAME the
+    next one has the name of this one with the next number.
+    """
+    from hcov._commands import contexts as command
+
+    ctx.exit(command.mark(name, hcoverage.read_rcfile(rcfile)))

@@ -1,0 +1,47 @@
+"""`hcov context` and `hcov mark`: name what a run does from now on, and report what it did."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import hcoverage
+from hcov._commands.run import report_live
+from hcov._tell.messages import tell
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def mark(name: str | None, rcfile: hcoverage.Rcfile) -> int:
+    """End the phase that a run is in, begin the next, and report the one that ended.
+
+    Args:
+        name: The name of the next phase; None for the name of this one with the next number.
+        rcfile: What to report by.
+
+    Returns:
+        coverage.py's exit status.
+
+    Raises:
+        ContextError: There is no run that follows a context.
+        NoDataError: Nothing has been recorded yet.
+        OSError: The run's data directory cannot be read or written.
+    """
+    ended = hcoverage.current_context()
+    begun = name or next_phase(ended)
+    hcoverage.context(begun)
+    tell(f"{ended or 'what had no name'} has ended, {begun} begins")
+    return report_live(_data_dir(), rcfile, ended)
+
+
+def next_phase(name: str) -> str:
+    """Give the name of the phase after one: `login` is followed by `login 2`, and that by 3."""
+    found = re.fullmatch(r"(.*?)(\d+)", name)
+    if found:
+        return f"{found[1]}{int(found[2]) + 1}"
+    return f"{name} 2" if name else "phase 1"
+
+
+def _data_dir() -> Path:
+    return hcoverage.followed_file().parent

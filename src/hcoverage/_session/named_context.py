@@ -1,0 +1,139 @@
+"""Names what runs from now on, in a run whose processes follow one context: `hcov run --context`.
+
+Who names it is any process in the run or beside it: a test of another framework than pytest, a
+script, a person who clicks. The name is in one file in the run's data directory (`context_file`).
+What pytest's tests do by themselves is `contexts`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hcoverage._data_directory.directory import is_locked
+from hcoverage._data_directory.names import CONTEXT_SUFFIX
+from hcoverage._session.context_file import ContextFile, context_of, read_context
+from hcoverage._session.contexts import ContextError
+from hcoverage._session.private_directory import data_of_running_sessions
+from hcoverage._settings.environment import (
+    CONTEXT_FILE_VARIABLE,
+    DATA_DIR_VARIABLE,
+    DEFAULT_DATA_DIR,
+    SESSION_VARIABLE,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_HOW: Final = "start it with `hcov run --context NAME -- …`"
+
+
+def context(name: str) -> contextlib.AbstractContextManager[None]:
+    """Name what all processes of a run do from now on, in subprocesses and containers too.
+
+    Called alone, the name stays until somebody gives another one. As a context manager, at the end
+    of the `with` block what was named before is named again.
+
+    Args:
+        name: Any text, which becomes coverage.py's context; empty for none.
+
+    Raises:
+        ContextError: There is no run that follows a context, see `hcov run --context`.
+        OSError: The run's data directory may not be written.
+    """
+    path = followed_file()
+    before = read_context(path)
+    _publish(path, name)
+    return _until_the_end(path, before)
+
+
+def current_context(data_dir: Path | None = None) -> str:
+    """Tell what is named now.
+
+    Args:
+        data_dir: The data directory of the run; None for the one that this process is in, or that
+            is in progress in the current directory.
+
+    Raises:
+        ContextError: There is no run that follows a context.
+    """
+    return read_context(followed_file(data_dir))
+
+
+@contextlib.contextmanager
+def followed(data_dir: Path, name: str) -> Iterator[dict[str, str]]:
+    """Have the processes of a session follow a context, for the length of a `with` block.
+
+    Args:
+        data_dir: The session's data directory.
+        name: What they do at first.
+
+    Yields:
+        The variables to start them with.
+
+    Raises:
+        OSError: The data directory cannot be written.
+    """
+    file = ContextFile.made(data_dir)
+    try:
+        file.publish(context_of(name))
+        yield {CONTEXT_FILE_VARIABLE: file.path.name}
+    finally:
+        file.remove()
+
+
+def followed_file(data_dir: Path | None = None) -> Path:
+    """Find the file that names what runs.
+
+    Args:
+        data_dir: As in `current_context`.
+
+    Raises:
+        ContextError: There is none, or there are several.
+    """
+    if data_dir is None and os.environ.get(SESSION_VARIABLE):
+        return _of_this_run()
+    places = [data_dir] if data_dir is not None else _running()
+    found = [file for place in places for file in sorted(place.glob(f"*{CONTEXT_SUFFIX}"))]
+    if not places:
+        raise ContextError(f"no run is in progress in this directory: {_HOW}")
+    if not found:
+        raise ContextError(f"the run that is in progress follows no context: {_HOW}")
+    if len(found) > 1:
+        raise ContextError(
+            f"{len(found)} runs, or processes of one, name what they do: choose one by --data-dir, "
+            "or call it from inside of the run"
+        )
+    return found[0]
+
+
+def _of_this_run() -> Path:
+    data_dir = os.environ.get(DATA_DIR_VARIABLE)
+    name = os.environ.get(CONTEXT_FILE_VARIABLE)
+    if not data_dir or not name:
+        raise ContextError(f"the run that this process is in follows no context: {_HOW}")
+    return Path(data_dir) / Path(name).name
+
+
+def _running() -> list[Path]:
+    here = Path.cwd()
+    kept = here / DEFAULT_DATA_DIR
+    return [*data_of_running_sessions(here), *([kept] if is_locked(kept) else [])]
+
+
+def _publish(path: Path, name: str) -> None:
+    try:
+        ContextFile(path).publish(context_of(name))
+    except ValueError as error:
+        raise ContextError(f"{path} names no context: {error}") from error
+
+
+@contextlib.contextmanager
+def _until_the_end(path: Path, before: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # the run has ended
+            _publish(path, before)
