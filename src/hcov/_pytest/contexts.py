@@ -10,7 +10,6 @@ import pytest
 
 import hcoverage
 from hcov._pytest.options import CONTEXTS
-from hcov._pytest.test_notes import note_tests
 from hcov._pytest.usage import usage_error
 from hcov._tell.messages import message_of
 
@@ -36,6 +35,8 @@ def begin(
     """
     if not _is_wanted(config):
         return
+    from hcov._pytest.test_notes import note_tests  # noqa: PLC0415 - few runs have contexts
+
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     if with_this_process:
         note_tests(config, with_state=not is_worker)

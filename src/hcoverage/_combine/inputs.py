@@ -16,9 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hcoverage._combine.archives import is_archive, unpack
-from hcoverage._combine.remote import fetch, is_url
 from hcoverage._errors import NoInputError
+
+# Imported where it is needed: a run has its data directory, and packers take a while to load.
+# ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,14 +74,36 @@ def opened(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Inputs]:
     with contextlib.ExitStack() as stack:
         for given in paths:
             name = os.fspath(given)
-            if is_url(name):
-                _add_url(inputs, name, _private_directory(stack))
+            path = Path(name).absolute()
+            if path.is_dir():
+                inputs.paths.append(path)
+                inputs.is_trusted = inputs.is_trusted and not _others_write_to(path)
             else:
-                _add_path(inputs, Path(name).absolute(), stack)
+                _add_file(inputs, name, stack)
         yield inputs
 
 
+def _add_file(inputs: Inputs, name: str, stack: contextlib.ExitStack) -> None:
+    from hcoverage._combine.archives import is_archive
+    from hcoverage._combine.remote import is_url
+
+    path = Path(name).absolute()
+    if is_url(name):
+        _add_url(inputs, name, _private_directory(stack))
+    elif not os.path.lexists(path):
+        raise NoInputError(f"nothing to combine at {path}: there is no such file or directory")
+    elif is_archive(path):
+        inputs.is_trusted = False
+        _add_archive(inputs, path, path, _private_directory(stack))
+    else:
+        inputs.paths.append(path)
+        inputs.is_trusted = inputs.is_trusted and not _others_write_to(path.parent)
+
+
 def _add_url(inputs: Inputs, url: str, directory: Path) -> None:
+    from hcoverage._combine.archives import is_archive
+    from hcoverage._combine.remote import fetch
+
     inputs.is_trusted = False
     fetched = fetch(url, directory)
     inputs.set_aside += fetched.set_aside
@@ -94,21 +117,9 @@ def _add_url(inputs: Inputs, url: str, directory: Path) -> None:
             inputs.origins[file] = Path(name)
 
 
-def _add_path(inputs: Inputs, path: Path, stack: contextlib.ExitStack) -> None:
-    if not os.path.lexists(path):
-        raise NoInputError(f"nothing to combine at {path}: there is no such file or directory")
-    if path.is_dir():
-        inputs.paths.append(path)
-        inputs.is_trusted = inputs.is_trusted and not _others_write_to(path)
-    elif is_archive(path):
-        inputs.is_trusted = False
-        _add_archive(inputs, path, path, _private_directory(stack))
-    else:
-        inputs.paths.append(path)
-        inputs.is_trusted = inputs.is_trusted and not _others_write_to(path.parent)
-
-
 def _add_archive(inputs: Inputs, archive: Path, name: Path, directory: Path) -> None:
+    from hcoverage._combine.archives import unpack
+
     unpacked = unpack(archive, directory)
     for item in unpacked.set_aside:
         inside = item.path.relative_to(archive)

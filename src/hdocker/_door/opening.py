@@ -1,4 +1,4 @@
-"""The door's beginning and end, in the process that has the session.
+"""The door's beginning, in the process that has the session; its end is `closing`.
 
 The socket is there before the command starts; the process behind it starts beside the command, and
 does nothing until a client comes.
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage import DATA_DIR_VARIABLE, SESSION_VARIABLE, unmeasured_environment
 from hdocker._door.beside import listening_at, program_behind
-from hdocker._door.compose_projects import tell_left_alone
 from hdocker._door.door import Door
 from hdocker._door.engine_address import (
     DEFAULT_SOCKET,
@@ -26,10 +25,6 @@ from hdocker._door.engine_address import (
     socket_of,
 )
 from hdocker._door.engine_socket import engine_socket
-from hdocker._door.fetching import bring_home
-from hdocker._door.keepers import bring_home_from_volumes
-from hdocker._door.outliving import let_outlive
-from hdocker._door.past import tell_what_went_past
 from hdocker._door.podman import podman_measured
 from hdocker._inject.added import write_settings
 
@@ -90,6 +85,9 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
         leads = _leads(environment)
         yield _led(led, undo.enter_context(_served(door, "door"))) if leads else led
         if environment.get(_SHARED_ENGINE_VARIABLE) != "1":
+            # Imported here: where there is no engine, nobody needs it.
+            from hdocker._door.past import tell_what_went_past  # noqa: PLC0415
+
             tell_what_went_past(door, began, time.time(), _BY_DOCKER_HOST if leads else _BY_REQUEST)
 
 
@@ -108,10 +106,9 @@ def _brought_home(door: Door, name: str) -> Iterator[None]:
     """Have brought home at the end of a `with` block what came through a door."""
     began = time.time()
     yield
-    tell_left_alone(door)
-    bring_home(door, began)
-    bring_home_from_volumes(door, began)
-    let_outlive(door)
+    from hdocker._door.closing import close  # noqa: PLC0415 - as above
+
+    close(door, began)
     if door.in_use.exists():  # a container that mounts the door has the engine when it starts again
         with contextlib.suppress(OSError):
             (door.lasting / name).mkdir()

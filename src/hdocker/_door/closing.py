@@ -1,0 +1,26 @@
+"""The door's end: what came through it is brought home, and what stays is provided for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hdocker._door.compose_projects import tell_left_alone
+from hdocker._door.fetching import bring_home
+from hdocker._door.keepers import bring_home_from_volumes
+from hdocker._door.outliving import let_outlive
+
+if TYPE_CHECKING:
+    from hdocker._door.door import Door
+
+
+def close(door: Door, began: float) -> None:
+    """Bring home what containers have recorded, and let those go on that outlive the run.
+
+    Args:
+        door: The door that clients came through.
+        began: When it opened, in seconds since the epoch.
+    """
+    tell_left_alone(door)
+    bring_home(door, began)
+    bring_home_from_volumes(door, began)
+    let_outlive(door)
