@@ -379,13 +379,13 @@ LIVES: Final = {
     "create, start": f"COMPOSE create; COMPOSE start; COMPOSE {UP}; COMPOSE {EXECUTE}",
     "watch": f"""
         echo first >built/word
-        COMPOSE -f built.yaml watch >watch.log 2>&1 & watch=$!
+        setsid COMPOSE -f built.yaml watch >watch.log 2>&1 & watch=$!
         until grep -q "atch enabled" watch.log; do sleep 0.05; done
         echo second >built/word
         until COMPOSE -f built.yaml exec -T app grep second /app/word 2>/dev/null; do
             sleep 0.05
         done
-        kill -INT $watch; wait $watch
+        kill -- -$watch; wait $watch
         COMPOSE -f built.yaml {EXECUTE}
         COMPOSE -f built.yaml {DOWN}""",
 }

@@ -495,7 +495,7 @@ class TestImportedBefore:
 
     TOLD: Final = "hcov: not measured: pytest imported lib.py before --hcov could begin"
 
-    @pytest.mark.parametrize("core", ["recorder", "coverage"])
+    @pytest.mark.parametrize("core", ["auto", "coverage"])
     @pytest.mark.parametrize("way", ["-p", "PYTEST_PLUGINS", "addopts"])
     def test_it_is_told(self, way: str, core: str, monkeypatch: pytest.MonkeyPatch) -> None:
         options = ["-p", "lib"] if way == "-p" else []

@@ -128,6 +128,13 @@ def test_what_cannot_be_read_is_not_left_open() -> None:
         pytest.fail("it was read")
 
 
+def test_what_paths_are_mapped_into_is_not_left_open_either() -> None:
+    Path(".coveragerc").write_text(f"{RCFILE}[paths]\napp =\n    .\n    /app\n")
+    assert hcov("run", "--html", "--json", "--xml", "--", sys.executable, "app.py") == 0
+    # Whether a database is open is looked at after each test, `_databases_closed`.
+    assert Path("coverage.json").is_file()
+
+
 def test_a_plugin_of_the_project_reports_too(capfd: pytest.CaptureFixture[str]) -> None:
     Path("of_project.py").write_text(
         "import coverage\nclass P(coverage.CoveragePlugin): pass\n"

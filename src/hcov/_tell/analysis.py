@@ -183,6 +183,13 @@ class _AnalysingOnce(coverage.Coverage):
         self.told: set[str] = set()
         self._known: dict[Any, AnalysisOfFile] = {}
 
+    def _prepare_data_for_reporting(self) -> None:
+        """Close the data that coverage.py puts another in place of, where `[paths]` maps it."""
+        before = self.get_data()
+        super()._prepare_data_for_reporting()
+        if self.get_data() is not before:
+            before.close(force=True)
+
     def _analyze(self, morf: Any, *arguments: Any, **named: Any) -> AnalysisOfFile:  # noqa: ANN401
         if morf not in self._known:
             analysis = super()._analyze(morf, *arguments, **named)
