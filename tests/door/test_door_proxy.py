@@ -316,7 +316,8 @@ SECOND: Final = {"get": GET, "chunked": CHUNKED, "attach": ATTACH + b"some words
         ),
         pytest.param(OLD_ATTACH + b"some words", id="old attach"),
         pytest.param(b"GET /old HTTP/1.0\r\n\r\n", id="HTTP/1.0"),
-        pytest.param(b"nonsense\r\n\r\n", id="nonsense"),
+        # One line: an engine answers that, and what it never reads resets the connection.
+        pytest.param(b"nonsense\r\n", id="nonsense"),
         pytest.param(b"", id="nothing"),
         pytest.param(POST[:-3], id="a body that ends early"),
         pytest.param(creation()[:-3], id="a creation that ends early"),
