@@ -194,12 +194,17 @@ class TestHealthy:
     def test_ended_early_it_waits_for_what_it_started(self, home: Venv, tmp_path: Path) -> None:
         """Or that would write into its directory when it has gone, as on a busy machine."""
         is_probe = "'0.py' in sys.argv[0]"
-        slow = f"import atexit, sys, time\natexit.register(lambda: {is_probe} and time.sleep(5))\n"
+        ending = tmp_path / "ending"
+        slow = (
+            "import atexit, pathlib, sys, time\n"
+            f"def end(): {is_probe} and (pathlib.Path({str(ending)!r}).touch(), time.sleep(5))\n"
+            "atexit.register(end)\n"
+        )
         (home.site_packages / "slow.py").write_text(slow)
         (home.site_packages / "slow.pth").write_text("import slow\n")
         probe = bytes(tmp_path) + b"/temporary/"
         with start_doctor(home) as process:
-            while not command_lines_with(probe):
+            while not ending.exists():
                 assert process.poll() is None
             process.terminate()
         assert command_lines_with(probe) == []
