@@ -174,12 +174,13 @@ def fetch_archive(engine: str, container: str, path: str, file: IO[bytes], large
         head, _, content = head.partition(_END_OF_HEAD)
         if _status(head) != _OK:
             return Said(_status(head), content + connection.recv(_SOME))
-        while content:
-            largest -= len(content)
+        some = content or connection.recv(_SOME)  # the head may come alone
+        while some:
+            largest -= len(some)
             if largest < 0:
                 raise ConnectionError("it is too large")
-            file.write(content)
-            content = connection.recv(_SOME)
+            file.write(some)
+            some = connection.recv(_SOME)
     return Said(_OK, b"")
 
 
