@@ -135,7 +135,6 @@ if TYPE_CHECKING:
     )
     from hcoverage._session.named_context import (
         context as context,
-        current_context as current_context,
         followed as followed,
         followed_file as followed_file,
     )
@@ -252,7 +251,7 @@ _NAMES: Final = {
     "_session.commands": ("combine_commands", "coverage_subprocess_commands"),
     "_session.context_file": ("read_context",),
     "_session.contexts": ("ContextError", "Contexts"),
-    "_session.named_context": ("context", "current_context", "followed", "followed_file"),
+    "_session.named_context": ("context", "followed", "followed_file"),
     "_session.core": ("Core", "CoreChoice", "CoreError"),
     "_data_directory.directory": ("RCFILE_NAME", "is_locked"),
     "_data_directory.names": ("IN_CONTAINER",),

@@ -194,5 +194,5 @@ def test_what_a_with_block_leaves_is_an_error_of_nobody_where_the_run_has_ended(
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         with hcoverage.context("within"):
-            assert hcoverage.current_context() == "within"
+            assert hcoverage.read_context(hcoverage.followed_file()) == "within"
             hcoverage.followed_file().unlink()

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import hcoverage
 from hcov._commands.run import report_live
 from hcov._tell.messages import tell
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def mark(name: str | None, rcfile: hcoverage.Rcfile) -> int:
@@ -28,11 +24,12 @@ def mark(name: str | None, rcfile: hcoverage.Rcfile) -> int:
         NoDataError: Nothing has been recorded yet.
         OSError: The run's data directory cannot be read or written.
     """
-    ended = hcoverage.current_context()
+    file = hcoverage.followed_file()
+    ended = hcoverage.read_context(file)
     begun = name or next_phase(ended)
     hcoverage.context(begun)
     tell(f"{ended or 'what had no name'} has ended, {begun} begins")
-    return report_live(_data_dir(), rcfile, ended)
+    return report_live(file.parent, rcfile, ended)
 
 
 def next_phase(name: str) -> str:
@@ -41,7 +38,3 @@ def next_phase(name: str) -> str:
     if found:
         return f"{found[1]}{int(found[2]) + 1}"
     return f"{name} 2" if name else "phase 1"
-
-
-def _data_dir() -> Path:
-    return hcoverage.followed_file().parent

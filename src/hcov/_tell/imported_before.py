@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import hcoverage
 from hcov._tell.messages import tell
-from hcov._tell.summary import short
+from hcov._tell.summary import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,13 +42,8 @@ def tell_imported_before(
     }
     lacking = sorted(counted - whole)
     if lacking:
-        tell(hcoverage.with_slug(_text(lacking), hcoverage.Page.IMPORTED_BEFORE))
-
-
-def _text(lacking: list[str]) -> str:
-    shown = ", ".join(short(path) for path in lacking[:_SHOWN])
-    more = f" and {len(lacking) - _SHOWN} more" if lacking[_SHOWN:] else ""
-    return (
-        f"not measured: pytest imported {shown}{more} before --hcov could begin, so what that "
-        "import ran is missing: `hcov run -- pytest` has it"
-    )
+        text = (
+            f"not measured: pytest imported {first_of(lacking, _SHOWN)} before --hcov could begin, "
+            "so what that import ran is missing: `hcov run -- pytest` has it"
+        )
+        tell(hcoverage.with_slug(hcoverage.printable(text), hcoverage.Page.IMPORTED_BEFORE))

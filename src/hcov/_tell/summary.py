@@ -101,6 +101,12 @@ def short(path: str | Path) -> str:
     return str(Path(path).relative_to(here) if Path(path).is_relative_to(here) else path)
 
 
+def first_of(paths: Sequence[str], most: int) -> str:
+    """Name the first of some paths, and tell how many more there are."""
+    shown = ", ".join(short(path) for path in paths[:most])
+    return f"{shown} and {len(paths) - most} more" if paths[most:] else shown
+
+
 def _missing(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
     for loss in result.losses:
         yield f"not recorded: {loss}", Page.NOT_RECORDED
@@ -134,10 +140,9 @@ def _missing(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
 
 
 def _not_here(paths: Sequence[str], what: str) -> str:
-    shown = ", ".join(short(path) for path in paths[:_SHOWN])
-    more = f" and {len(paths) - _SHOWN} more" if paths[_SHOWN:] else ""
     have = "has" if len(paths) == 1 else "have"
-    return f"left out: {shown}{more} {what}, but {have} no source here that a report could show"
+    shown = first_of(paths, _SHOWN)
+    return f"left out: {shown} {what}, but {have} no source here that a report could show"
 
 
 def _tell_unmapped(result: hcoverage.CombineResult) -> None:

@@ -49,19 +49,6 @@ def context(name: str) -> contextlib.AbstractContextManager[None]:
     return _until_the_end(path, before)
 
 
-def current_context(data_dir: Path | None = None) -> str:
-    """Tell what is named now.
-
-    Args:
-        data_dir: The data directory of the run; None for the one that this process is in, or that
-            is in progress in the current directory.
-
-    Raises:
-        ContextError: There is no run that follows a context.
-    """
-    return read_context(followed_file(data_dir))
-
-
 @contextlib.contextmanager
 def followed(data_dir: Path, name: str) -> Iterator[dict[str, str]]:
     """Have the processes of a session follow a context, for the length of a `with` block.
@@ -84,18 +71,15 @@ def followed(data_dir: Path, name: str) -> Iterator[dict[str, str]]:
         file.remove()
 
 
-def followed_file(data_dir: Path | None = None) -> Path:
-    """Find the file that names what runs.
-
-    Args:
-        data_dir: As in `current_context`.
+def followed_file() -> Path:
+    """Find the file that names what runs, in the run that this process is in or that is beside it.
 
     Raises:
         ContextError: There is none, or there are several.
     """
-    if data_dir is None and os.environ.get(SESSION_VARIABLE):
+    if os.environ.get(SESSION_VARIABLE):
         return _of_this_run()
-    places = [data_dir] if data_dir is not None else _running()
+    places = _running()
     found = [file for place in places for file in sorted(place.glob(f"*{CONTEXT_SUFFIX}"))]
     if not places:
         raise ContextError(f"no run is in progress in this directory: {_HOW}")
@@ -103,8 +87,8 @@ def followed_file(data_dir: Path | None = None) -> Path:
         raise ContextError(f"the run that is in progress follows no context: {_HOW}")
     if len(found) > 1:
         raise ContextError(
-            f"{len(found)} runs, or processes of one, name what they do: choose one by --data-dir, "
-            "or call it from inside of the run"
+            f"{len(found)} runs, or processes of one, name what they do: call it from inside of "
+            "the one that is meant"
         )
     return found[0]
 
