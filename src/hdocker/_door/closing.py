@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from hdocker._door.compose_projects import tell_left_alone
@@ -10,17 +11,25 @@ from hdocker._door.keepers import bring_home_from_volumes
 from hdocker._door.outliving import let_outlive
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hdocker._door.door import Door
 
 
-def close(door: Door, began: float) -> None:
+def close(door: Door, began: float, socket: Path) -> None:
     """Bring home what containers have recorded, and let those go on that outlive the run.
 
     Args:
         door: The door that clients came through.
         began: When it opened, in seconds since the epoch.
+        socket: Where its socket was, from the directory of what containers have mounted.
     """
     tell_left_alone(door)
     bring_home(door, began)
     bring_home_from_volumes(door, began)
     let_outlive(door)
+    if door.in_use.exists():  # a container that mounts the door has the engine when it starts again
+        place = door.lasting / socket
+        with contextlib.suppress(OSError):
+            place.parent.mkdir()
+            place.symlink_to(door.engine)

@@ -108,11 +108,7 @@ def _brought_home(door: Door, name: str) -> Iterator[None]:
     yield
     from hdocker._door.closing import close  # noqa: PLC0415 - as above
 
-    close(door, began)
-    if door.in_use.exists():  # a container that mounts the door has the engine when it starts again
-        with contextlib.suppress(OSError):
-            (door.lasting / name).mkdir()
-            (door.lasting / name / _NAME).symlink_to(door.engine)
+    close(door, began, Path(name, _NAME))
 
 
 def _client(environment: Mapping[str, str]) -> str:
