@@ -6,12 +6,15 @@ All in them is root's and can be read by everybody, whoever it belongs to here.
 from __future__ import annotations
 
 import io
+import os
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from hdocker._door.api import put_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 _FILE: Final = 0o644
 _DIRECTORY: Final = 0o755
@@ -75,3 +78,21 @@ class Archive:
         """Give all of it."""
         self._archive.close()
         return self._file.getvalue()
+
+
+def put_file(engine: str, container: str, source: str, target: str) -> None:
+    """Put a file into a container, which may refuse it.
+
+    Args:
+        engine: The path of the engine's socket.
+        container: The container's id.
+        source: Where the file is here.
+        target: Where it is to be there.
+
+    Raises:
+        OSError: The engine does not answer, or the file cannot be read.
+    """
+    directory, name = os.path.split(target)
+    archive = Archive()
+    archive.add_file(name, Path(source).read_bytes())
+    put_archive(engine, container, directory, archive.content())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LONGEST_NOTE: Final = 1900  # bytes; what is told of a note is less than 2000
+_PLAIN: Final = re.compile(r"[\w.-]{1,200}")
 
 
 class NotInjectedError(Exception):
@@ -98,6 +100,15 @@ class Door(NamedTuple):
             return set(self.created.read_text("ascii").split())
         except OSError:
             return set()
+
+    def note_image(self, host: str, image: str) -> None:
+        """Tell of what image the container is that calls itself a host.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if _PLAIN.fullmatch(host):  # it becomes a part of a file's name
+            (self.data_dir / f"image.{host}.txt").write_text(image, encoding="utf-8")
 
     def note(self, text: str) -> None:
         """Leave a note of what is not measured, which is told at the end of the run, once."""

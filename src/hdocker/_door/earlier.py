@@ -15,13 +15,12 @@ import re
 import tarfile
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from hcoverage import RCFILE_NAME, SESSION_VARIABLE
 from hdocker._door.api import ask_for_object, fetch_archive, put_archive
-from hdocker._door.archive import Archive
+from hdocker._door.archive import Archive, put_file
 from hdocker._door.door import NotInjectedError, may_run
 from hdocker._door.fetching import OWNER, Prepared, fetch
 from hdocker._inject.added import OWN_LABEL, PLACE, is_in
@@ -170,10 +169,7 @@ class Earlier:
         prepared = Prepared(found.identity, found.host, found.image, places, found.removes_itself)
         prepared.save(door)
         for source, target, _ in pth:
-            directory, name = os.path.split(target)
-            archive = Archive()
-            archive.add_file(name, Path(source).read_bytes())
-            put_archive(door.engine, found.identity, directory, archive.content())
+            put_file(door.engine, found.identity, source, target)
         self._prepared[found.identity] = prepared
 
     def _startup_archive(self, found: _Found) -> bytes:

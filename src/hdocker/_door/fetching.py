@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import re
 import tarfile
 import tempfile
 from dataclasses import asdict, dataclass
@@ -32,7 +31,6 @@ OWNER: Final = "owner"
 DATA: Final = f"{PLACE}/data"
 LARGEST: Final = 8 << 30  # bytes
 _MOST_FILES: Final = 100_000
-_PLAIN: Final = re.compile(r"[\w.-]{1,200}")
 
 
 @dataclass(frozen=True)
@@ -122,10 +120,8 @@ def _take_in(door: Door, container: Prepared, archive: Path, began: float) -> No
 
     for reason in take_in(archive, door.data_dir, since=began):
         _tell(door, container, f"is not whole: {reason}")
-    if _PLAIN.fullmatch(container.host):
-        with contextlib.suppress(OSError):
-            note = door.data_dir / f"image.{container.host}.txt"
-            note.write_text(container.image, encoding="utf-8")
+    with contextlib.suppress(OSError):
+        door.note_image(container.host, container.image)
 
 
 def _tell(door: Door, container: Prepared, what: str) -> None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from hcoverage import is_locked
-from hdocker._door.api import ask_for_object, call, fetch_archive, put_archive
-from hdocker._door.archive import Archive
+from hdocker._door.api import ask_for_object, call, fetch_archive
+from hdocker._door.archive import put_file
 from hdocker._door.fetching import DATA, LARGEST, empty_files
 from hdocker._inject.added import OWN_LABEL, PLACE
 from hdocker._inject.volumes import KEEPERS
@@ -42,10 +42,7 @@ def copy_into(engine: str, created: bytes, copies: Sequence[BindMount]) -> None:
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
         identity = str(json.loads(created)["Id"])
         for copy in copies:
-            directory, name = os.path.split(copy.target)
-            archive = Archive()
-            archive.add_file(name, Path(copy.source).read_bytes())
-            put_archive(engine, identity, directory, archive.content())
+            put_file(engine, identity, copy.source, copy.target)
 
 
 def bring_home_from_volumes(door: Door, began: float) -> None:

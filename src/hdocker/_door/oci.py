@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-import re
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -23,7 +22,6 @@ _LARGEST: Final = 1 << 28  # bytes
 # What podman itself puts into a pod, to keep it.
 _PAUSE: Final = ("localhost/podman-pause:", "k8s.gcr.io/pause:", "registry.k8s.io/pause:")
 _HERE: Final = "localhost/"
-_PLAIN: Final = re.compile(r"[\w.-]{1,200}")
 
 
 class _Image(NamedTuple):
@@ -73,7 +71,9 @@ def _measured(container: dict[str, Any], door: Door) -> dict[str, Any] | None:
     targets = [posixpath.normpath(str(mount.get("destination"))) for mount in mounts]
     beside = added.mounts_beside(targets, shares_volumes=False)
     name = image.name.removeprefix(_HERE)
-    _tell_image(name, str(container.get("hostname", "")), door)
+    host = str(container.get("hostname", ""))
+    if host != os.uname().nodename:  # it has one of its own, by which `podman exec` is known
+        door.note_image(host, name)
     wanted = added.variables_for(name, variables, door.session, caller.told)
     environment = [*({**variables, **wanted}).items()]
     with door.created.open("a") as created:  # so that no door tells that it came past
@@ -83,12 +83,6 @@ def _measured(container: dict[str, Any], door: Door) -> dict[str, Any] | None:
         "mounts": [*mounts, *(_mount(*mount) for mount in beside)],
         "process": {**process, "env": [f"{key}={value}" for key, value in environment]},
     }
-
-
-def _tell_image(image: str, host: str, door: Door) -> None:
-    """Tell by its host what image a container is of, for what `podman exec` starts in it."""
-    if _PLAIN.fullmatch(host) and host != os.uname().nodename:
-        (door.data_dir / f"image.{host}.txt").write_text(image, encoding="utf-8")
 
 
 def _mount(source: str, target: str, read_only: bool) -> dict[str, Any]:  # noqa: FBT001 - as kept
