@@ -14,12 +14,12 @@ import shutil
 import subprocess
 import sys
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests.door.ways import Ways
 
 import hcoverage
 import hdocker
@@ -173,27 +173,6 @@ const {GenericContainer} = require(process.env.PACKAGES + "/node_modules/testcon
     await container.stop({timeout: 0});
 })();
 """
-
-
-@dataclass(frozen=True)
-class Ways:
-    """The environments for the same command.
-
-    Attributes:
-        session: The session.
-        through: With the door.
-        direct: With the engine itself.
-    """
-
-    session: hcoverage.Session
-    through: dict[str, str]
-    direct: dict[str, str]
-
-    def both(self, *command: str) -> list[subprocess.CompletedProcess[str]]:
-        return [
-            subprocess.run(command, env=each, check=False, text=True, capture_output=True)
-            for each in (self.through, self.direct)
-        ]
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests.door.ways import Ways
 
 import hcoverage
 import hdocker
@@ -83,21 +84,6 @@ class SecondEngine:
     socket: str
     tls_port: int
     directory: Path
-
-
-@dataclass(frozen=True)
-class Ways:
-    """The environments for the same command.
-
-    Attributes:
-        session: The session.
-        through: With the door.
-        direct: With the engine itself.
-    """
-
-    session: hcoverage.Session
-    through: dict[str, str]
-    direct: dict[str, str]
 
 
 @pytest.fixture(scope="module")

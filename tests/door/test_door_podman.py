@@ -14,12 +14,12 @@ import tempfile
 import time
 import tomllib
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests.door.ways import Ways
 
 import hcoverage
 import hdocker
@@ -99,35 +99,11 @@ sys.exit(subprocess.run(run).returncode)'""",
 }
 
 
-@dataclass(frozen=True)
-class Ways:
-    """The environments for the same command.
-
-    Attributes:
-        session: The session.
-        through: As the session has it.
-        direct: As it is without.
-    """
-
-    session: hcoverage.Session
-    through: dict[str, str]
-    direct: dict[str, str]
-
-    def both(self, script: str) -> list[subprocess.CompletedProcess[str]]:
-        return [
-            subprocess.run(
-                ["sh", "-c", script], env=each, check=False, text=True, capture_output=True
-            )
-            for each in (self.through, self.direct)
-        ]
-
-    def measured(self) -> set[int]:
-        result = hcoverage.combine(
-            self.session.data_paths(), coveragerc=self.session.rcfile.path, keep=True
-        )
-        data = CoverageData(basename=str(result.data_file))
-        data.read()
-        return set(data.lines(str(Path.cwd() / "app.py")) or ())
+def measured(session: hcoverage.Session) -> set[int]:
+    result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path, keep=True)
+    data = CoverageData(basename=str(result.data_file))
+    data.read()
+    return set(data.lines(str(Path.cwd() / "app.py")) or ())
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +143,7 @@ def ways(
 
 @pytest.mark.parametrize("way", WAYS)
 def test_what_podman_starts_is_measured_and_says_what_it_would(ways: Ways, way: str) -> None:
-    ours, plain = ways.both(WAYS[way])
+    ours, plain = ways.both("sh", "-c", WAYS[way])
     assert (ours.returncode, ours.stdout, ours.stderr) == (
         plain.returncode,
         plain.stdout,
@@ -175,7 +151,7 @@ def test_what_podman_starts_is_measured_and_says_what_it_would(ways: Ways, way: 
     )
     assert ours.returncode == STATUS
     assert "ran one" in ours.stdout
-    assert ways.measured() == RAN
+    assert measured(ways.session) == RAN
     assert not ways.session.problems()
 
 
@@ -230,14 +206,14 @@ def test_what_a_service_starts_is_measured(service: str, way: str) -> None:
         direct = {**os.environ, **told}
         with hdocker.containers_measured({**session.environment, **told}) as through:
             ways = Ways(session, through, direct)
-            ours, plain = ways.both(script)
+            ours, plain = ways.both("sh", "-c", script)
         assert (ours.returncode, ours.stdout, ours.stderr) == (
             plain.returncode,
             plain.stdout,
             plain.stderr,
         )
         assert "ran one" in ours.stdout
-        assert ways.measured() == RAN
+        assert measured(ways.session) == RAN
         assert not session.problems()
 
 
@@ -257,7 +233,7 @@ OPT_OUTS: Final = {
 
 @pytest.mark.parametrize("opt_out", OPT_OUTS)
 def test_who_wants_none_is_left_alone(ways: Ways, opt_out: str) -> None:
-    ours, _ = ways.both(OPT_OUTS[opt_out])
+    ours, _ = ways.both("sh", "-c", OPT_OUTS[opt_out])
     assert ours.returncode == STATUS
     assert not list(ways.session.data_dir.glob("*.hcrec"))
     assert not ways.session.problems()
@@ -265,7 +241,9 @@ def test_who_wants_none_is_left_alone(ways: Ways, opt_out: str) -> None:
 
 def test_a_mount_of_the_users_where_ours_belongs_is_told_and_left_as_it_is(ways: Ways) -> None:
     Path("mine").mkdir()
-    ours, plain = ways.both(f"$PODMAN {RUN.replace('--rm', '--rm -v $PWD/mine:/opt')}; ls -A mine")
+    ours, plain = ways.both(
+        "sh", "-c", f"$PODMAN {RUN.replace('--rm', '--rm -v $PWD/mine:/opt')}; ls -A mine"
+    )
     assert (ours.returncode, ours.stdout) == (plain.returncode, plain.stdout)
     (problem,) = ways.session.problems()
     assert "a container's mount at /opt is in the way of ours" in problem
