@@ -115,7 +115,7 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
     again = disable if contexts is None or contexts.reader is None else None
     look: Callable[[], None] = _nothing if contexts is None else contexts.look
     identity, traceback_of = _id, _traceback_of
-    find_frame = branches.find_frame
+    find_frame = branches.find_frame if contexts is None else _outside(branches.find_frame)
     fails, line_fails = recorder.start_fails, recorder.line_fails
     regions, mark = recorder.regions, recorder.mark
     region_of = branches.region_of
@@ -366,6 +366,15 @@ def _in_contexts(  # noqa: C901, PLR0915 - as above
     branch_goes = wrapped[events.BRANCH]
     wrapped[events.BRANCH] = branching
     return wrapped.items()
+
+
+def _outside(find_frame: "Callable[[], Any]") -> "Callable[[], Any]":
+    """Find the frame for a callback that `_in_contexts` has wrapped: that of the wrapper."""
+
+    def find() -> "Any":
+        return find_frame().f_back.f_back
+
+    return find
 
 
 def _nothing() -> None:

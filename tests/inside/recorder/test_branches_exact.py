@@ -25,6 +25,7 @@ from coverage import CoverageData
 from coverage.config import read_coverage_config
 from tests.inside.recorder.branch_programs import construct_programs, random_programs
 from tests.inside.recorder.one_by_one import add_to_data
+from tests.inside.recorder.test_recorder_contexts import BY_HAND
 from tests.inside.recorder.test_recorder_exact import (
     MORE_STDLIB_TESTS,
     NOT_COMPARED,
@@ -52,8 +53,10 @@ STDLIB_TESTS: Final = [
 
 # Runs all programs in one process: starting one for each would take most of the time.
 RUN_ALL: Final = """\
-import contextlib, glob, io, os
+import builtins, contextlib, glob, io, os
+switch = getattr(builtins, "switch", len)  # where there are contexts
 for file in sorted(glob.glob("programs/*.py")):
+    switch(file)
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             with open(file) as source:
@@ -138,6 +141,13 @@ def _write_all(bench: Bench, programs: Mapping[str, str]) -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_each_construct(bench: Bench, python: str) -> None:
     _write_all(bench, construct_programs())
+    _assert_same_report(bench, python, "run_all.py")
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_each_construct_in_a_context_of_its_own(bench: Bench, python: str) -> None:
+    _write_all(bench, construct_programs())
+    bench.customize(BY_HAND)
     _assert_same_report(bench, python, "run_all.py")
 
 
