@@ -209,6 +209,27 @@ class TestHealthy:
             process.terminate()
         assert command_lines_with(probe) == []
 
+    @pytest.mark.thorough
+    @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are seen in /proc")
+    def test_ended_while_it_starts_something_it_ends_that(self, home: Venv, tmp_path: Path) -> None:
+        """Whatever instant of the start the signal comes in: here the last one."""
+        (home.site_packages / "ended.py").write_text(
+            "import os, signal, subprocess, sys, time\n"
+            "if '0.py' in sys.argv[0]:\n"
+            "    time.sleep(5)\n"
+            "start = subprocess.Popen._execute_child\n"
+            "def start_and_be_ended(self, args, *more):\n"
+            "    start(self, args, *more)\n"
+            "    if args[-1].endswith('/0.py'):\n"
+            "        os.kill(os.getpid(), signal.SIGTERM)\n"
+            "subprocess.Popen._execute_child = start_and_be_ended\n"
+        )
+        (home.site_packages / "ended.pth").write_text("import ended\n")
+        with start_doctor(home) as process:
+            pass
+        assert process.returncode == 1
+        assert command_lines_with(bytes(tmp_path) + b"/temporary/") == []
+
     def test_wrong_usage_is_2(self) -> None:
         assert doctor(sys.executable, "--nosuch").returncode == 2
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
+import signal
 import subprocess
 import tempfile
 import time
@@ -41,6 +42,7 @@ _RAN: Final = frozenset({1, 2})
 _RAN_IF_KILLED: Final = frozenset({1})  # it may not have come to the next
 _PATIENCE: Final = 5.0  # seconds, for coverage.py to save for the first time; or for a slow machine
 _INTERVAL: Final = 0.02
+_ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _NOT_MEASURED: Final = "not measured: "
 _RCFILE: Final = """\
 [run]
@@ -173,20 +175,17 @@ class Proof:
         environment = {} if way.is_emptied else dict(self.session.environment)
         # -B: nothing is to be left in the site-packages of others.
         argv = (interpreter.path, "-B", *way.options, str(probe))
-        with (
-            subprocess.Popen(
-                argv,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            ) as process,
-            _killed_if_interrupted(process),
-        ):
-            if way.is_killed and process.stdout is not None and process.stdout.readline():
-                self._wait_for_data(process.pid)
-                process.kill()
-            process.communicate(b"\n")
+        # A signal whose handler raises waits until there is somebody to end what is started here.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        try:
+            with _start(argv, environment, mask) as process, _killed_if_interrupted(process):
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                if way.is_killed and process.stdout is not None and process.stdout.readline():
+                    self._wait_for_data(process.pid)
+                    process.kill()
+                process.communicate(b"\n")
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         seen = SeenPython((process.pid,), argv, interpreter.path, interpreter.path, environment)
         return _Started(interpreter, way, probe, seen)
 
@@ -238,6 +237,24 @@ def open_proof(facts: RcfileFacts) -> Iterator[Proof]:
         stack.enter_context(contextlib.chdir(directory))
         core = facts.choice.core if facts.choice else None
         yield Proof(stack.enter_context(open_session(rcfile, core=core)), probes)
+
+
+def _start(
+    argv: Sequence[str], environment: Mapping[str, str], mask: set[int | signal.Signals]
+) -> subprocess.Popen[bytes]:
+    """Start a process, which has the signals that `mask` says; this one may have more blocked."""
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    return subprocess.Popen(
+        argv,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=unblock,  # noqa: PLW1509 - one thread here
+    )
 
 
 @contextlib.contextmanager
