@@ -413,15 +413,19 @@ def _usual_signals() -> None:
             signal.signal(signum, lambda *_: None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _lean_pytest() -> None:
+    """No pytest that a test or a fixture starts loads Hypothesis, which takes it a second."""
+    os.environ["PYTEST_ADDOPTS"] = "-p no:hypothesispytest"
+
+
 @pytest.fixture(autouse=True)
 def _restored_environment() -> Iterator[None]:
     """Whatever a test does to the environment, as `inject` does, ends with it.
 
-    A pytest that a test starts does not load Hypothesis, which takes it a second and more. And
-    tests that run beside each other share an engine.
+    Tests that run beside each other share an engine.
     """
-    changed = {"PYTEST_ADDOPTS": "-p no:hypothesispytest", "HCOVERAGE_SHARED_ENGINE": "1"}
-    with mock.patch.dict(os.environ, changed):
+    with mock.patch.dict(os.environ, {"HCOVERAGE_SHARED_ENGINE": "1"}):
         yield
 
 

@@ -20,6 +20,8 @@ import hcoverage
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.xdist_group("affected")  # the project is measured once for all edits
+
 FILES: Final = {
     "pytest.ini": "[pytest]\npythonpath = . src\n",
     ".coveragerc": "[run]\nparallel = True\nsource = .\nomit = tests/*\n",
@@ -352,6 +354,7 @@ FEW: Final = {
     },
 }
 PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+WAYS: Final = {"one process": (), "two workers": ("-n2", "--dist=load")}
 FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
@@ -367,7 +370,6 @@ def run(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     # A run of its own, whatever is around the tests.
     del environment[hcoverage.SESSION_VARIABLE]
-    environment.pop("PYTEST_ADDOPTS", None)
     return subprocess.run(
         [*PYTEST, *options],
         cwd=directory,
@@ -378,23 +380,16 @@ def run(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(autouse=True)
-def without_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that the tests around have for what they start are none of the project's."""
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-
-
-@pytest.fixture(
-    scope="module",
-    params=["one process", pytest.param("two workers", marks=pytest.mark.thorough)],
-)
-def measured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("measured")
-    write(directory)
-    options = ["-n2", "--dist=load"] if request.param == "two workers" else []
-    done = run(directory, "--hcov", "--hcov-context=test", "--hcov-report=", *options)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return directory
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The project, once measured in one process and once by two workers."""
+    projects: dict[str, Path] = {}
+    for way, options in WAYS.items():
+        directory = projects[way] = tmp_path_factory.mktemp("measured")
+        write(directory)
+        done = run(directory, "--hcov", "--hcov-context=test", "--hcov-report=", *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return projects
 
 
 def decide(directory: Path) -> hcoverage.Decision:
@@ -405,33 +400,41 @@ def needed(decision: hcoverage.Decision) -> set[str]:
     return {test for test, path in decision.known.items() if decision.reasons(test, path)}
 
 
-def test_nothing_is_needed_where_nothing_has_changed(measured: Path) -> None:
-    decision = decide(measured)
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_is_needed_where_nothing_has_changed(measured: dict[str, Path], way: str) -> None:
+    decision = decide(measured[way])
     assert decision.everything == ()
     # What `cat` did for it was not seen, which is a reason only where something has changed.
     assert needed(decision) == set()
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_what_an_edit_breaks_is_needed(measured: Path, tmp_path: Path, edit: str) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(measured, project)
+def test_what_an_edit_breaks_is_needed(
+    measured: dict[str, Path], tmp_path: Path, edit: str
+) -> None:
+    for way, directory in measured.items():
+        apply(edit, shutil.copytree(directory, tmp_path / way))
+    # What it breaks is the same, however the project was measured before.
+    done = run(tmp_path / "one process", "-rfE")
+    broken = {name.partition(" - ")[0] for name in FAILED.findall(done.stdout)}
+    assert broken or "hides" in edit
+    for way in WAYS:
+        decision = decide(tmp_path / way)
+        found = needed(decision)
+        # Where a file of tests cannot be collected, all of its tests are broken.
+        assert {
+            test for test in decision.known if test in broken or test.partition("::")[0] in broken
+        } <= found
+        if edit in FEW:
+            assert FEW[edit] <= found <= FEW[edit] | {"tests/test_outside.py::test_other_process"}
+
+
+def apply(edit: str, project: Path) -> None:
     name, part, replacement = EDITS[edit]
     path = project / name
     if replacement is None:
         path.unlink()
-    else:
-        text = path.read_text() if part else ""
-        assert part in text
-        path.write_text(text.replace(part, replacement) if part else replacement)
-
-    broken = {name.partition(" - ")[0] for name in FAILED.findall(run(project, "-rfE").stdout)}
-    decision = decide(project)
-    found = needed(decision)
-    assert broken or "hides" in edit
-    # Where a file of tests cannot be collected, all of its tests are broken.
-    assert {
-        test for test in decision.known if test in broken or test.partition("::")[0] in broken
-    } <= found
-    if edit in FEW:
-        assert FEW[edit] <= found <= FEW[edit] | {"tests/test_outside.py::test_other_process"}
+        return
+    text = path.read_text() if part else ""
+    assert part in text
+    path.write_text(text.replace(part, replacement) if part else replacement)
