@@ -30,8 +30,8 @@ AT_START: Final = {
     "coverage_contexts.py": {"follow"},
     "coverage_marks.py": {"start", "Marks.__init__", "_map_without_descriptor"},
     "process.py": {
-        "start", "_start_recorder", "recorder_contexts", "_start_coverage", "_name_of_container",
-        "_tell_image", "_have_it_start",
+        "start", "_start_recorder", "recorder_contexts", "requests", "_load_beside",
+        "_start_coverage", "_name_of_container", "_tell_image", "_have_it_start",
         "_told_to_coverage", "_has_contexts", "_find_context", "_import_coverage", "_pass_on",
         "_has_tracer", "_note", "_leave", "_is_here", "_is_subinterpreter", "_restore_environment",
     },
@@ -41,6 +41,8 @@ AT_START: Final = {
     "recorder_contexts.py": set(),
     "recorder_flow.py": set(),
     "recorder_long_code.py": set(),
+    # The middleware asks as the service is imported.
+    "recorder_requests.py": {"of_process", "Requests.__init__"},
     "recorder_seldom.py": set(),
     "sitecustomize.py": {"_load_compiled"},
     "startup.py": {"start", "of_ancestor"},
@@ -48,8 +50,8 @@ AT_START: Final = {
 # Written in C, so that they call nothing else by its name.
 _IN_C: Final = frozenset(
     (
-        "_imp", "_opcode_metadata", "_signal", "_thread", "atexit", "binascii", "marshal", "mmap",
-        "posix", "resource", "sys", "time", "zlib",
+        "_contextvars", "_imp", "_opcode_metadata", "_signal", "_thread", "atexit", "binascii",
+        "marshal", "mmap", "posix", "resource", "sys", "time", "zlib",
     )
 )  # fmt: skip
 # Data of the application's, read as it is now.

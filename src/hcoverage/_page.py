@@ -20,6 +20,7 @@ class Page(enum.StrEnum):
     NOT_MEASURED = "not-measured"
     NOT_MERGED = "not-merged"
     NOT_RECORDED = "not-recorded"
+    NOT_TOLD_APART = "not-told-apart"
     OTHER_VERSION = "other-version"
     OUTSIDE_PROJECT = "outside-project"
     UNKNOWN_PLUGIN = "unknown-plugin"

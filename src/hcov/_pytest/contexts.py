@@ -40,13 +40,21 @@ def begin(
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     if with_this_process:
         note_tests(config, with_state=not is_worker)
+    has_baggage = bool(config.known_args_namespace.hcov_baggage or config.getini("hcov_baggage"))
     if _distributes(config) and not is_worker:
-        return  # each of its workers runs tests of its own
+        # Each of its workers runs tests of its own; a service that it starts serves them all.
+        if has_baggage:
+            at_end(_announced())
+        return
     try:
         contexts = _TestContexts(with_this_process=with_this_process)
     except (hcoverage.ContextError, OSError) as error:
         raise pytest.UsageError(f"--hcov-context: {message_of(error)}") from error
     at_end(contexts.end)
+    if has_baggage:
+        from hcov._pytest.baggage import send_with_requests  # noqa: PLC0415 - fewer have that
+
+        at_end(send_with_requests(contexts.name_of_test))
     config.pluginmanager.register(contexts, "hcov-contexts")
 
 
@@ -61,6 +69,18 @@ def _is_wanted(config: pytest.Config) -> bool:
         raise usage_error(f"hcov_context: no such context: {wanted!r}; there is 'test'")
     is_inner = hcoverage.CONTEXT_FILE_VARIABLE in os.environ
     return bool(wanted) and not is_inner
+
+
+def _announced() -> Callable[[], None]:
+    """Have processes that start here have contexts, as requests will name them."""
+    if hcoverage.CONTEXT_VARIABLE in os.environ:
+        return lambda: None
+    os.environ[hcoverage.CONTEXT_VARIABLE] = ""
+
+    def undo() -> None:
+        os.environ.pop(hcoverage.CONTEXT_VARIABLE, None)
+
+    return undo
 
 
 def _distributes(config: pytest.Config) -> bool:
@@ -98,6 +118,10 @@ class _TestContexts:
         finally:
             if nextitem is None:
                 self._contexts.switch("")
+
+    def name_of_test(self) -> str:
+        """Tell which test is running, as its context has it; nothing where none is."""
+        return self._contexts.current
 
     def end(self) -> None:
         """Have nothing more attributed."""

@@ -61,6 +61,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "subprocesses and containers.",
     )
     group.addoption(
+        "--hcov-baggage",
+        action="store_true",
+        default=None,
+        help="With --hcov-context=test: HTTP requests of tests (requests, httpx, urllib) name "
+        "their test in the `baggage` header, for services with hcoverage.middleware.",
+    )
+    group.addoption(
         "--hcov-rcfile",
         metavar="FILE",
         help="coverage.py configuration. [default: the one that coverage.py finds]",
@@ -84,6 +91,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "git, whatever was run since.",
     )
     parser.addini("hcov", "As --hcov.", "bool", default=None)
+    parser.addini("hcov_baggage", "As --hcov-baggage.", "bool", default=None)
     parser.addini("hcov_report", "As --hcov-report; a list.", "args", default=None)
     parser.addini("hcov_fail_under", "As --hcov-fail-under.", "float", default=None)
     for name in ("core", "rcfile", "data_dir", "context"):
@@ -123,6 +131,9 @@ def pytest_terminal_summary(
     options = config.option
     if options.hcov_context and not (options.no_hcov or options.hcov or config.getini("hcov")):
         terminalreporter.write_line("hcov: --hcov-context does nothing without --hcov [usage]")
+    if options.hcov_baggage and not (options.hcov_context or config.getini("hcov_context")):
+        line = "hcov: --hcov-baggage does nothing without --hcov-context=test [usage]"
+        terminalreporter.write_line(line)
 
 
 def _is_asked_for(config: pytest.Config) -> bool:

@@ -58,21 +58,34 @@ def what_is_missing(result: hcoverage.CombineResult) -> list[str]:
 def tell_unattributed(result: hcoverage.CombineResult, *, asked_for: bool) -> None:
     """Tell which processes ran something and nothing of it for a test, where others did.
 
+    And which ran something for several tests at once, so that all of these have it.
+
     Args:
         result: What the combine did.
         asked_for: Whether contexts were asked for, so that there should have been others.
     """
-    found = result.attribution.without_context
-    if found and (asked_for or result.attribution.with_context):
-        shown = ", ".join(found[:_UNATTRIBUTED_SHOWN])
-        more = (
-            f", and {len(found) - _UNATTRIBUTED_SHOWN} more" if found[_UNATTRIBUTED_SHOWN:] else ""
-        )
+    found = result.attribution
+    if found.without_context and (asked_for or found.with_context):
         text = (
-            f"{_count(len(found), 'process', 'processes')} ran without a test's context, started "
-            f"outside of one or without the environment: {_one_line(shown)}{more}"
+            "ran without a test's context, started outside of one or without the environment: "
+            f"{_first(found.without_context)}"
         )
-        tell(with_slug(text, Page.WITHOUT_CONTEXT))
+        tell(with_slug(f"{_processes(found.without_context)} {text}", Page.WITHOUT_CONTEXT))
+    if found.together:
+        text = (
+            "answered requests of several tests at once, and what ran beside them counts for "
+            f"all of these: {_first(found.together)}"
+        )
+        tell(with_slug(f"{_processes(found.together)} {text}", Page.NOT_TOLD_APART))
+
+
+def _processes(found: Sequence[str]) -> str:
+    return _count(len(found), "process", "processes")
+
+
+def _first(found: Sequence[str]) -> str:
+    more = f", and {len(found) - _UNATTRIBUTED_SHOWN} more" if found[_UNATTRIBUTED_SHOWN:] else ""
+    return _one_line(", ".join(found[:_UNATTRIBUTED_SHOWN])) + more
 
 
 def what_is_unmeasured(

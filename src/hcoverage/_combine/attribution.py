@@ -46,23 +46,27 @@ def attribution(
     places: dict[tuple[str, int], str] = {}
     contexts: dict[tuple[str, int], set[str]] = {}
     commands: dict[tuple[str, int], str] = {}
+    together: set[tuple[str, int]] = set()
     for process in recorded:
         who = (host_in_names(process.host), process.pid)
         contexts.setdefault(who, set()).update(process.contexts)
         commands[who] = shlex.join(process.argv)
         places[who] = place_of(process.origin)
+        if process.has_together:
+            together.add(who)
     for who, origin, found in _of_files(files):
         places.setdefault(who, place_of(origin))
         contexts.setdefault(who, set()).update(found)
     static = {"", settings.context or ""}
     without = [who for who, found in contexts.items() if found and found <= static]
+
+    def in_words(who: tuple[str, int]) -> str:
+        return _in_words(who[1], places[who], commands.get(who, ""))
+
     return Attribution(
         with_context=sum(not found <= static for found in contexts.values()),
-        without_context=tuple(
-            _in_words(who[1], places[who], commands.get(who, ""))
-            for who in without
-            if who != (here, command)
-        ),
+        without_context=tuple(in_words(who) for who in without if who != (here, command)),
+        together=tuple(map(in_words, sorted(together))),
     )
 
 

@@ -236,10 +236,13 @@ def _processes(segments: Iterable[ReadSegment], origins: Origins | None) -> list
     """Who recorded, in the order they started; a process may have written several segments."""
     by_token: dict[str, ProcessIdentity] = {}
     contexts: dict[str, frozenset[str]] = {}
+    together: set[str] = set()
     for segment in segments:
         token = segment.process.token
         by_token.setdefault(token, segment.process)
         contexts[token] = segment.contexts | contexts.get(token, frozenset())
+        if segment.has_together:
+            together.add(token)
     started = sorted(by_token.values(), key=lambda process: process.started)
     return [
         RecordedProcess(
@@ -250,6 +253,7 @@ def _processes(segments: Iterable[ReadSegment], origins: Origins | None) -> list
             origins.of_process(who) if origins else "",
             contexts[who.token],
             who.core,
+            who.token in together,
         )
         for who in started
     ]

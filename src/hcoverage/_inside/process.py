@@ -88,13 +88,29 @@ def _is_here() -> bool:
 
 def recorder_contexts() -> "Any":
     """Load what attributes what is recorded."""
+    return _load_beside("_hcoverage_recorder_contexts")
+
+
+def requests() -> "Any":
+    """Give what attributes what runs for requests, for a service's middleware.
+
+    Returns:
+        None where this process has no contexts, or nothing measures it.
+    """
+    if recorder is not None and recorder.current is not None:
+        contexts = recorder_contexts().current
+        if contexts is not None:
+            return _load_beside("_hcoverage_recorder_requests").of_process(recorder, contexts)
+    return None
+
+
+def _load_beside(name: str) -> "Any":
     directory = os.path.dirname(os.path.abspath(__file__))
     sys.path.insert(0, directory)
     try:
-        import _hcoverage_recorder_contexts  # type: ignore[import-not-found]
+        return __import__(name)
     finally:
         sys.path.remove(directory)
-    return _hcoverage_recorder_contexts
 
 
 def _load_part(name: str) -> "Any":

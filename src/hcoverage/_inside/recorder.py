@@ -431,10 +431,17 @@ def _monitor_branches(monitoring: "Any", tool: int, recorder: "_Recorder") -> No
         part(ARCS_PART).monitor(monitoring, tool, recorder)
 
 
-def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
+def _monitor_lines(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
+    """Have the interpreter call the recorder."""
+    for event, callback in line_callbacks(monitoring, tool, recorder):
+        monitoring.register_callback(tool, event, callback)
+    monitoring.set_events(tool, monitoring.events.PY_START)
+
+
+def line_callbacks(  # noqa: C901 - Split up, the callbacks would cost calls.
     monitoring: "Any", tool: int, recorder: "_Recorder"
-) -> None:
-    """Have the interpreter call the recorder.
+) -> "tuple[tuple[int, Callable[..., object]], ...]":
+    """Give what the interpreter is to call, by events.
 
     The callbacks are closures over local variables because they are what a measured process pays
     for. Each location calls once: `DISABLE` takes the event out of the bytecode again. Where the
@@ -491,10 +498,11 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
             return line_fails(code.co_filename, line, error, disable)
         return disable
 
-    monitoring.register_callback(tool, events.PY_START, code_starts)
-    monitoring.register_callback(tool, events.LINE, line_runs)
-    monitoring.register_callback(tool, events.INSTRUCTION, instruction_runs)
-    monitoring.set_events(tool, events.PY_START)
+    return (
+        (events.PY_START, code_starts),
+        (events.LINE, line_runs),
+        (events.INSTRUCTION, instruction_runs),
+    )
 
 
 def line_watcher(
@@ -949,7 +957,14 @@ class _Writer:
         return segment.marks(position, count)
 
     def add_record(
-        self, kind: bytes, source: bytes, first: int, count: int, more: bytes = b""
+        self,
+        kind: bytes,
+        source: bytes,
+        first: int,
+        count: int,
+        more: bytes = b"",
+        *,
+        heading: "bytes | None" = None,
     ) -> "tuple[Segment, int]":
         """Write a record for a source file, but for its content.
 
@@ -959,6 +974,7 @@ class _Writer:
             first: A line.
             count: How many bytes of content there is room for.
             more: What comes before the content.
+            heading: What is to be before it in place of the present heading.
 
         Returns:
             The segment it is in, and where in that its `count` bytes of content are.
@@ -970,7 +986,8 @@ class _Writer:
         prefix = kind + length.to_bytes(4, "little")
         facts = (first | count << 32).to_bytes(8, "little") + source + more
         check = checksum(prefix + facts).to_bytes(4, "little")
-        heading = self.heading
+        if heading is None:
+            heading = self.heading
         segment = self._take_segment(length + len(heading))
         try:
             if segment.heading is not heading:

@@ -48,6 +48,15 @@ def monitor(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
     _ArcMonitor(monitoring, tool, recorder).start()
 
 
+def callbacks_beside(monitoring: "Any", tool: int, recorder: "_Recorder") -> "Any":
+    """Give callbacks for one context of several at once, which somebody calls for the interpreter.
+
+    Returns:
+        Pairs of an event and what is called.
+    """
+    return _ArcMonitor(monitoring, tool, recorder).callbacks()
+
+
 class _ArcMonitor:
     """Has the interpreter call the recorder for lines and for what follows what.
 
@@ -65,16 +74,23 @@ class _ArcMonitor:
     def start(self) -> None:
         """Register for the events."""
         monitoring = self._monitoring
-        events = monitoring.events
-        for event, callback in (
-            (events.PY_START, self._code_starts),
-            (events.LINE, self._line_runs),
-            (events.PY_RETURN, self._code_returns),
-            (events.BRANCH_LEFT, self._branch_goes),
-            (events.BRANCH_RIGHT, self._branch_goes),
-        ):
-            monitoring.register_callback(self._tool, event, self._guarded(callback))
-        monitoring.set_events(self._tool, events.PY_START)
+        for event, callback in self.callbacks():
+            monitoring.register_callback(self._tool, event, callback)
+        monitoring.set_events(self._tool, monitoring.events.PY_START)
+
+    def callbacks(self) -> "list[tuple[int, Callable[..., object]]]":
+        """Give what the interpreter is to call, by events."""
+        events = self._monitoring.events
+        return [
+            (event, self._guarded(callback))
+            for event, callback in (
+                (events.PY_START, self._code_starts),
+                (events.LINE, self._line_runs),
+                (events.PY_RETURN, self._code_returns),
+                (events.BRANCH_LEFT, self._branch_goes),
+                (events.BRANCH_RIGHT, self._branch_goes),
+            )
+        ]
 
     def _guarded(self, callback: "Callable[..., object]") -> "Callable[..., object]":
         """Let no error of a callback's own reach the application."""

@@ -94,28 +94,55 @@ def monitor(
     if branches is None or contexts is None:
         branches = _current = _Branches(names, monitoring, tool, recorder)
     branches.contexts = contexts
-    _register(branches, monitoring, tool, recorder, contexts)
+    events = monitoring.events
+    for event, callback in _callbacks(branches, monitoring, tool, recorder, contexts):
+        monitoring.register_callback(tool, event, callback)
+    exceptions = events.RERAISE | events.EXCEPTION_HANDLED | events.PY_UNWIND
+    monitoring.set_events(tool, events.PY_START | exceptions)
     return branches
+
+
+def callbacks_beside(
+    names: "dict[str, Any]", monitoring: "Any", tool: int, recorder: "_Recorder"
+) -> "Any":
+    """Give callbacks for one context of several at once, which somebody calls for the interpreter.
+
+    Args:
+        names: Those in the recorder's module.
+        monitoring: ``sys.monitoring``.
+        tool: The tool id that the recorder has taken.
+        recorder: Where lines are marked in that context.
+
+    Returns:
+        Pairs of an event and what is called.
+    """
+    branches = _Branches(names, monitoring, tool, recorder)
+    if _current is not None:
+        branches.flows = _current.flows
+    return _callbacks(branches, monitoring, tool, recorder, None, is_called_for=True)
 
 
 # What code is known, also where contexts begin later than recording.
 _current: "Optional[_Branches]" = None
 
 
-def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls.
+def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls.
     branches: "_Branches",
     monitoring: "Any",
     tool: int,
     recorder: "_Recorder",
     contexts: "Optional[RecordedContexts]",
-) -> None:
-    """Register the callbacks: closures over local variables, see `recorder._monitor_lines`."""
+    *,
+    is_called_for: bool = False,
+) -> "Any":
+    """Give the callbacks: closures over local variables, see `recorder.line_callbacks`."""
     events = monitoring.events
     disable = monitoring.DISABLE
     again = disable if contexts is None or contexts.reader is None else None
     look: Callable[[], None] = _nothing if contexts is None else contexts.look
     identity, traceback_of = _id, _traceback_of
-    find_frame = branches.find_frame if contexts is None else _outside(branches.find_frame)
+    is_wrapped = is_called_for or contexts is not None
+    find_frame = _outside(branches.find_frame) if is_wrapped else branches.find_frame
     fails, line_fails = recorder.start_fails, recorder.line_fails
     regions, mark = recorder.regions, recorder.mark
     region_of = branches.region_of
@@ -291,11 +318,8 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
         (events.PY_UNWIND, exception_leaves),
     )
     if contexts is not None:
-        callbacks = _in_contexts(callbacks, branches, monitoring, contexts)
-    for event, callback in callbacks:
-        monitoring.register_callback(tool, event, callback)
-    exceptions = events.RERAISE | events.EXCEPTION_HANDLED | events.PY_UNWIND
-    monitoring.set_events(tool, events.PY_START | exceptions)
+        return _in_contexts(callbacks, branches, monitoring, contexts)
+    return callbacks
 
 
 def _in_contexts(  # noqa: C901, PLR0915 - as above
@@ -306,7 +330,7 @@ def _in_contexts(  # noqa: C901, PLR0915 - as above
     identity, key_error = _id, _key_error
     fails = branches.recorder.start_fails
     known, fired = contexts.known, contexts.fired(branches.begin_code)
-    look = contexts.look
+    look, ends = contexts.look, contexts.ends
     is_recorded, is_plain = branches.codes.__contains__, branches.plain.__contains__
 
     def ending(callback: "Callable[..., object]") -> "Callable[..., object]":
@@ -320,6 +344,7 @@ def _in_contexts(  # noqa: C901, PLR0915 - as above
                 result = callback(code, *event)
                 if result is disable:
                     fired[identity(code)]
+                    return ends[0]
             except RecursionError:
                 return None
             except BaseException as error:  # noqa: BLE001
@@ -369,7 +394,7 @@ def _in_contexts(  # noqa: C901, PLR0915 - as above
 
 
 def _outside(find_frame: "Callable[[], Any]") -> "Callable[[], Any]":
-    """Find the frame for a callback that `_in_contexts` has wrapped: that of the wrapper."""
+    """Find the frame for a callback that something of ours calls: that of the caller."""
 
     def find() -> "Any":
         return find_frame().f_back.f_back
@@ -411,6 +436,8 @@ class _Branches:
         self.checksum: Callable[[bytes], int] = names["checksum"]
         self.find_frame: Callable[[], Any] = names["_frame_finder"]()
         self._same: dict[tuple[object, ...], _Code] = {}
+        # What is known of bytecode, in whatever context it runs.
+        self.flows: dict[tuple[object, ...], Any] = {}
         self._logs: dict[str, _Log] = {}
         self._monitoring = monitoring
         self._tool = tool
@@ -490,7 +517,7 @@ class _Branches:
             same = (code.co_filename, code.co_firstlineno, content, *tables)
             known = self._same.get(same)
             if known is None:
-                known = self._same.setdefault(same, _Code(self, code, content))
+                known = self._same.setdefault(same, _Code(self, code, content, same))
             known.make_room()
         except RecursionError:
             raise
@@ -593,9 +620,9 @@ class _NoToolError(Exception):
 class _Code:
     """A code object with branches, or several that are the same."""
 
-    def __init__(self, branches: "_Branches", code: "CodeType", content: bytes) -> None:
-        flow = branches.flow
-        opcodes = branches.opcodes
+    def __init__(
+        self, branches: "_Branches", code: "CodeType", content: bytes, same: "tuple[object, ...]"
+    ) -> None:
         self.count = _len(content) >> 1
         self.by_instruction = branches.is_long(code)
         self._branches = branches
@@ -607,13 +634,17 @@ class _Code:
         self._facts = b"".join([number.to_bytes(4, "little") for number in lengths])
         self._facts += content + table + exceptions
         self._name = branches.checksum(self._facts)
-        self._flow = flow.Flow(
-            opcodes,
-            content,
-            flow.lines_by_unit(code.co_lines(), self.count),
-            flow.handlers_of(exceptions),
-            by_instruction=self.by_instruction,
-        )
+        known: Any = branches.flows.get(same)
+        if known is None:
+            flow = branches.flow
+            known = branches.flows[same] = flow.Flow(
+                branches.opcodes,
+                content,
+                flow.lines_by_unit(code.co_lines(), self.count),
+                flow.handlers_of(exceptions),
+                by_instruction=self.by_instruction,
+            )
+        self._flow = known
         self.untold = _set(self._flow.untold_ends())
         self.context = 0
         self._code = code

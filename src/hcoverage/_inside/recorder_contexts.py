@@ -49,6 +49,10 @@ class RecordedContexts:
         number: How many contexts there have been.
         known: Code objects that are recorded, by their `id`; they are kept, so that it is nobody
             else's.
+        text: The present context.
+        ends: What callbacks answer where something need not be told again in this context.
+        requests: What tells of contexts at once, as soon as there are some
+            (``recorder_requests``).
     """
 
     def __init__(self, module: "Any", reader: "Optional[ContextReader]" = None) -> None:
@@ -72,6 +76,9 @@ class RecordedContexts:
         self.seen = 0
         self.number = 0
         self.known: dict[int, CodeType] = {}
+        self.text = ""
+        self.ends: list[object] = [monitoring.DISABLE]
+        self.requests: Any = None
         self._fired: list[Fired] = []
         self._placed: list[str] = list(recorder.regions)
         self._kept: list[object] = []
@@ -100,8 +107,12 @@ class RecordedContexts:
         Args:
             text: The context; empty for none.
         """
+        self.text = text
+        if self.requests is not None:
+            self.requests.switch(text)
+            return
         recorder = self._recorder
-        recorder.writer.heading = self._context_record(text.encode("utf-8", "replace"))
+        recorder.writer.heading = self.heading(text)
         self.number += 1
         placed, self._placed = self._placed, []
         before = recorder.begin_anew(placed)
@@ -185,7 +196,9 @@ class RecordedContexts:
             return None
         return marks
 
-    def _context_record(self, text: bytes) -> bytes:
+    def heading(self, name: str) -> bytes:
+        """Give the record that is before what runs in a context."""
+        text = name.encode("utf-8", "replace")
         length = self._aligned(_RECORD_FIXED + len(text))
         prefix = CONTEXT_KIND + length.to_bytes(4, "little")
         facts = bytes(32) + len(text).to_bytes(8, "little") + text
@@ -225,13 +238,19 @@ class Fired(dict):  # type: ignore[type-arg]
                 return place
 
 
+# What attributes what this process runs, if anything does.
+current: "Optional[RecordedContexts]" = None
+
+
 def by_hand(module: "Any") -> "RecordedContexts":
     """Give what is to be told of each test, for the process that knows which is running.
 
     Args:
         module: The recorder's module, where this process is being recorded.
     """
-    return RecordedContexts(module)
+    global current  # noqa: PLW0603 - one process, one recording
+    current = RecordedContexts(module)
+    return current
 
 
 def follow(module: "Any", reader: "Optional[ContextReader]", text: str) -> None:
@@ -242,7 +261,8 @@ def follow(module: "Any", reader: "Optional[ContextReader]", text: str) -> None:
         reader: What is followed; None where there is nothing to follow.
         text: The context for as long as the process runs, where nothing is followed.
     """
-    contexts = RecordedContexts(module, reader)
+    global current  # noqa: PLW0603 - one process, one recording
+    current = contexts = RecordedContexts(module, reader)
     if reader is None:
         contexts.switch(text)
     contexts.look()
@@ -267,6 +287,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     lines = contexts.fired(contexts.region_of_code)
     instructions = contexts.fired(contexts.instructions)
     regions = recorder.regions
+    ends = contexts.ends
     watch_lines = module.line_watcher(monitoring, tool, recorder, _LONG_LINE_TABLES)
     set_local_events = monitoring.set_local_events
 
@@ -306,7 +327,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
                 return fails(error, disable)
             except RecursionError:
                 return None
-        return disable
+        return ends[0]
 
     def line_runs(code: "CodeType", line: int) -> object:
         try:
@@ -322,7 +343,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
                 return line_fails(code.co_filename, line, error, disable)
             except RecursionError:
                 return None
-        return disable
+        return ends[0]
 
     monitoring.register_callback(tool, events.PY_START, code_starts)
     monitoring.register_callback(tool, events.LINE, line_runs)
@@ -333,6 +354,7 @@ def _arc_monitor(  # noqa: C901 - one class
     contexts: "RecordedContexts", arcs: "Any", monitoring: "Any", tool: int
 ) -> "Any":
     """Have the interpreter call here for arcs, as `recorder_arcs` does."""
+    ends = contexts.ends
 
     class ArcMonitor(arcs._ArcMonitor):  # type: ignore[misc]
         def begin_anew(self) -> "list[object]":
@@ -345,7 +367,7 @@ def _arc_monitor(  # noqa: C901 - one class
 
         def _code_starts(self, code: "CodeType", offset: int) -> object:
             contexts.look()
-            again = monitoring.DISABLE if contexts.reader is None else None
+            again = ends[0] if contexts.reader is None else None
             if id(code) in self._codes:
                 return again
             region = contexts.region(code.co_filename)
@@ -356,17 +378,17 @@ def _arc_monitor(  # noqa: C901 - one class
             contexts.look()
             if not self._knows(code):
                 return monitoring.DISABLE
-            return super()._line_runs(code, line)
+            return super()._line_runs(code, line) and ends[0]
 
         def _code_returns(self, code: "CodeType", offset: int, value: object) -> object:
             if not self._knows(code):
                 return monitoring.DISABLE
-            return super()._code_returns(code, offset, value)
+            return super()._code_returns(code, offset, value) and ends[0]
 
         def _branch_goes(self, code: "CodeType", offset: int, destination: int) -> object:
             if not self._knows(code):
                 return monitoring.DISABLE
-            return super()._branch_goes(code, offset, destination)
+            return super()._branch_goes(code, offset, destination) and ends[0]
 
         def _knows(self, code: "CodeType") -> bool:
             """Whether code is recorded, also such as was running before its context."""

@@ -29,7 +29,7 @@ from hcoverage._read.recording_format import (
     RecordingError,
     SourceLines,
     checked_length,
-    context_of,
+    contexts_of,
     more_length,
     parse_entries,
     parse_header,
@@ -56,8 +56,10 @@ _Head: TypeAlias = bytes
 # A mark as a digit: the bytes of a map of lines are the binary number that has a bit for each.
 _TO_DIGITS: Final = bytes(b"01"[byte == MARK] for byte in range(256))
 
-# A context, and the lines and arcs of what ran in it.
-_Section: TypeAlias = "tuple[str, list[tuple[_Head, int]], list[tuple[_Head, list[bytes]]]]"
+# Contexts that are not told apart, mostly one, and the lines and arcs of what ran in them.
+_Section: TypeAlias = (
+    "tuple[tuple[str, ...], list[tuple[_Head, int]], list[tuple[_Head, list[bytes]]]]"
+)
 
 
 # The origin, and what decides, beside a source itself, how coverage.py would have measured it.
@@ -77,6 +79,7 @@ class ReadSegment:
         loss: What could not be recorded, if anything.
         damage: What is wrong with it, in words.
         contexts: The dynamic contexts in which it ran something, with an empty one for none.
+        has_together: Whether it ran something for several that it did not tell apart.
     """
 
     file: str
@@ -86,6 +89,7 @@ class ReadSegment:
     loss: Loss | None = None
     damage: tuple[str, ...] = ()
     contexts: frozenset[str] = _NO_CONTEXT
+    has_together: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,14 +302,16 @@ class _SegmentReader:
         except (_Damaged, struct.error):
             segment = parse_segment(Path(file), content)
             self.found.others.setdefault(key, []).extend(segment.sources)
-            contexts = frozenset(source.context for source in segment.sources)
-            read = ReadSegment(file, key, process, number, segment.loss, segment.damage, contexts)
+            found = frozenset(source.context for source in segment.sources)
+            read = ReadSegment(file, key, process, number, segment.loss, segment.damage, found)
         else:
-            for context, lines, arcs in sections:
-                self._add_lines(key, context, lines)
-                self._add_arcs(key, context, arcs)
+            for contexts, lines, arcs in sections:
+                for context in contexts:
+                    self._add_lines(key, context, lines)
+                    self._add_arcs(key, context, arcs)
             told = loss if loss.count else None
-            read = ReadSegment(file, key, process, number, told, contexts=_contexts(sections))
+            found, has_together = _contexts(sections)
+            read = ReadSegment(file, key, process, number, told, (), found, has_together)
         self.found.segments.append(read)
 
     def finish(self) -> None:
@@ -336,7 +342,7 @@ class _SegmentReader:
         end = len(content) - RECORD_FIXED
         lines: list[tuple[_Head, int]] = []
         arcs: list[tuple[_Head, list[bytes]]] = []
-        sections: list[_Section] = [("", lines, arcs)]
+        sections: list[_Section] = [(("",), lines, arcs)]
         records = 0
         while position <= end:
             records += 1
@@ -362,7 +368,7 @@ class _SegmentReader:
                 arcs.append((head, self._split(content[start : start + count])))
             elif head.startswith(b"CTXT"):
                 lines, arcs = [], []
-                sections.append((context_of(_source(head).path), lines, arcs))
+                sections.append((contexts_of(_source(head).path), lines, arcs))
             position += length
         if not _is_zero(content, position):
             raise _Damaged
@@ -437,10 +443,24 @@ class _SegmentReader:
         return key
 
 
-def _contexts(sections: list[_Section]) -> frozenset[str]:
-    """Tell in which contexts something ran; no sections are those of a layout, with no context."""
-    found = frozenset(context for context, lines, arcs in sections if lines or arcs)
-    return _NO_CONTEXT if not sections or found == _NO_CONTEXT else found
+def _contexts(sections: list[_Section]) -> tuple[frozenset[str], bool]:
+    """Tell in which contexts something ran; no sections are those of a layout, with no context.
+
+    Returns:
+        The contexts, and whether something ran for several that have a name.
+    """
+    found = frozenset(
+        each for contexts, lines, arcs in sections if lines or arcs for each in contexts
+    )
+    if not sections or found == _NO_CONTEXT:
+        return _NO_CONTEXT, False
+    has_together = any(
+        len(contexts) - ("" in contexts) > 1
+        for contexts, lines, arcs in sections
+        # Room may have been made and not used.
+        if any(marks for _, marks in lines) or any(entries for _, entries in arcs)
+    )
+    return found, has_together
 
 
 def _is_zero(content: bytes, position: int) -> bool:

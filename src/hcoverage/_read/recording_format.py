@@ -62,10 +62,13 @@ MOST_RECORDS: Final = 20_000  # of a segment
 _LONGEST_METADATA: Final = 4 << 20
 _LONGEST_NAME: Final = 64 << 10
 _LONGEST_CONTEXT: Final = 16 << 10  # two of them, joined, are within the bounds of data files
+_MOST_CONTEXTS: Final = 1000  # that are not told apart
+_AND: Final = "\n"
 _MOST_RESUMPTIONS: Final = 1000
 MOST_LINES: Final = 1 << 20
 _MOST_INSTRUCTIONS: Final = 1 << 24  # bytes of one code object
 
+_NO_CONTEXT: Final[tuple[str, ...]] = ("",)
 _MARK_TO_TRUE: Final = bytes(byte == MARK for byte in range(256))
 
 
@@ -295,6 +298,12 @@ def context_of(name: str) -> str:
     return printable(name[:_LONGEST_CONTEXT])[:_LONGEST_CONTEXT]
 
 
+def contexts_of(name: str) -> tuple[str, ...]:
+    """Give the contexts that a recording names at once: of which of them it was is not known."""
+    names = name[:_LONGEST_NAME].split(_AND)[:_MOST_CONTEXTS]
+    return tuple(dict.fromkeys(map(context_of, names)))
+
+
 def in_context(process: ProcessIdentity, context: str) -> ProcessIdentity:
     """Give a process the context of what it ran meanwhile, beside the static one that it has."""
     both = "|".join(filter(None, (process.context, context)))  # as coverage.py's collector does it
@@ -397,7 +406,7 @@ def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator
         damage: What is wrong is added here.
     """
     resumptions = records = 0
-    context = ""
+    contexts = _NO_CONTEXT
     while position + _ALIGNMENT <= len(content):
         length = checked_length(content, position)
         if length is not None:
@@ -407,14 +416,14 @@ def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator
                 return
             source = parse_record(content, position, length, damage)
             if content[position : position + 4] == _CONTEXT_KIND:
-                context = context_of(source.path)
+                contexts = contexts_of(source.path)
             else:
-                yield replace(source, context=context) if context else source
+                yield from (replace(source, context=each) for each in contexts)
             position += length
             continue
         if content.count(0, position) == len(content) - position:
             return
-        context = ""  # it may be what is damaged
+        contexts = _NO_CONTEXT  # they may be what is damaged
         if resumptions == 0:
             damage.append(f"unfinished or damaged at byte {position}")
         resumptions += 1

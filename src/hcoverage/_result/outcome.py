@@ -27,6 +27,7 @@ class RecordedProcess:
         origin: What it belongs to: `main`, `subprocesses`, an image.
         contexts: The dynamic contexts in which it ran something, with an empty one for none.
         core: `coverage` where coverage.py measured it, and it ended too early to save; else empty.
+        has_together: Whether it ran something for several contexts that it did not tell apart.
     """
 
     host: str
@@ -36,6 +37,7 @@ class RecordedProcess:
     origin: str = ""
     contexts: frozenset[str] = frozenset()
     core: str = ""
+    has_together: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +60,12 @@ class Attribution:
     Attributes:
         with_context: How many processes did.
         without_context: Those that did not, in words for a person.
+        together: Those that ran something for several which they did not tell apart, likewise.
     """
 
     with_context: int = 0
     without_context: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
 
 
 NOBODY: Final = Attribution()

@@ -26,7 +26,11 @@ class ContextError(HcoverageError):
 
 
 class Contexts:
-    """Who is told what is running."""
+    """Who is told what is running.
+
+    Attributes:
+        current: What is; empty for nothing.
+    """
 
     def __init__(self, data_dir: Path, *, with_this_process: bool = True) -> None:
         """Begin, with nothing running.
@@ -39,6 +43,7 @@ class Contexts:
             ContextError: The core that measures this process does not have contexts.
             OSError: The data directory cannot be written.
         """
+        self.current = ""
         self._switch_this = _of_this_process() if with_this_process else None
         self._file = ContextFile.made(data_dir)
         os.environ[CONTEXT_FILE_VARIABLE] = self._file.path.name
@@ -49,7 +54,7 @@ class Contexts:
         Args:
             name: Any text; empty for nothing.
         """
-        context = context_of(name)
+        context = self.current = context_of(name)
         self._file.publish(context)
         if context:
             os.environ[CONTEXT_VARIABLE] = context

@@ -47,6 +47,7 @@ _COPIES: Final = {
     "hcoverage._inside.recorder_contexts": "_hcoverage_recorder_contexts.py",
     "hcoverage._inside.recorder_flow": "_hcoverage_recorder_flow.py",
     "hcoverage._inside.recorder_long_code": "_hcoverage_recorder_long_code.py",
+    "hcoverage._inside.recorder_requests": "_hcoverage_recorder_requests.py",
     "hcoverage._inside.recorder_seldom": "_hcoverage_recorder_seldom.py",
     "hcoverage._inside.sitecustomize": "sitecustomize.py",
 }
