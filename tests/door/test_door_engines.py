@@ -13,10 +13,8 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +27,8 @@ import hdocker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.door.second_engine import SecondEngine
 
 pytestmark = [
     pytest.mark.engine,
@@ -50,12 +50,6 @@ SSH: Final = """\
 #!/bin/sh
 exec env -u DOCKER_TLS_VERIFY -u DOCKER_CONTEXT DOCKER_HOST={engine} docker system dial-stdio
 """
-# A certificate for all: of the engine, of the client, and of the authority of both.
-OPENSSL: Final = (
-    *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-    *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
-    *("-keyout", "key.pem", "-out", "cert.pem"),
-)
 RUN: Final = '-v "$PWD/app.py:/app.py:ro" "$IMAGE"'
 CLIENTS: Final = {
     "run": f"echo words | docker run --rm -i {RUN} python3 /app.py",
@@ -69,73 +63,6 @@ CLIENTS: Final = {
         head -c 30000000 /dev/zero | docker run --rm -i {RUN} \
             sh -c 'python3 /app.py </dev/null; status=$?; wc -c; exit $status'""",
 }
-
-
-@dataclass(frozen=True)
-class SecondEngine:
-    """A dockerd of the test's own.
-
-    Attributes:
-        socket: The path of its socket.
-        tls_port: Its port on this machine, with TLS.
-        directory: Where the certificates are that it wants, as DOCKER_CERT_PATH has it.
-    """
-
-    socket: str
-    tls_port: int
-    directory: Path
-
-
-@pytest.fixture(scope="module")
-def second_engine(python_image: str) -> Iterator[SecondEngine]:
-    name = f"hcoverage-test-{uuid.uuid4().hex[:8]}"
-    with contextlib.ExitStack() as undo:
-        runtime = Path(tempfile.mkdtemp(prefix="hcov-test-", dir="/run"))
-        undo.callback(shutil.rmtree, runtime)
-        data = undo.enter_context(tempfile.TemporaryDirectory())
-        subprocess.run(OPENSSL, cwd=runtime, check=True, capture_output=True)
-        shutil.copy(runtime / "cert.pem", runtime / "ca.pem")
-        port = _free_port()
-        engine = SecondEngine(f"{runtime}/docker.sock", port, runtime)
-        command = [
-            *("dockerd", "--host", f"unix://{engine.socket}", "--host", f"tcp://127.0.0.1:{port}"),
-            *("--tlsverify", "--tlscacert", "ca.pem", "--tlscert", "cert.pem"),
-            *("--tlskey", "key.pem", "--data-root", data, "--exec-root", f"{runtime}/exec"),
-            *("--pidfile", f"{runtime}/pid", "--bridge", "none", "--iptables=false"),
-            *("--ip-masq=false", "--containerd-namespace", name, "--shutdown-timeout", "1"),
-            *("--containerd-plugins-namespace", f"{name}-plugins"),
-        ]
-        log = undo.enter_context((runtime / "log").open("w+b"))
-        dockerd = undo.enter_context(
-            subprocess.Popen(command, cwd=runtime, stdout=log, stderr=subprocess.PIPE)
-        )
-        undo.callback(dockerd.terminate)
-        # The line that it says once it listens; what it says afterwards is nobody's.
-        for line in dockerd.stderr or ():
-            log.write(line)
-            if b"API listen on 127.0.0.1" in line:
-                break
-        else:
-            log.seek(0)
-            pytest.fail(f"the second dockerd did not start:\n{log.read().decode()[-2000:]}")
-        rest = threading.Thread(target=_drain, args=(dockerd,), daemon=True)
-        rest.start()
-        undo.callback(rest.join)
-        undo.callback(dockerd.terminate)
-        with subprocess.Popen(["docker", "save", python_image], stdout=subprocess.PIPE) as saved:
-            load = ["docker", "--host", f"unix://{engine.socket}", "load"]
-            subprocess.run(load, stdin=saved.stdout, check=True, capture_output=True)
-        yield engine
-
-
-def _drain(process: subprocess.Popen[bytes]) -> None:
-    for _ in process.stderr or ():
-        pass
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import http.server
 import itertools
 import json
 import os
+import queue
 import select
 import shutil
 import signal
@@ -79,6 +80,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._answer(200, json.dumps({"Id": IDENTITY}))
         elif self.path == "/large":
             self._answer(200, "x" * LARGE)
+        elif self.path.startswith("/events") and "until" not in self.path:
+            self._tell_events()
         elif self.path.startswith("/events"):
             self._answer(200, self.server.events)
         elif self.path.startswith("/containers/json"):
@@ -102,6 +105,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self._answer(201, f'{{"Id": "id{len(self.server.created)}"}}')
         else:
             self._answer(200, f"POST {self.path} {len(body)} {body[:100]!r}")
+
+    def _tell_events(self) -> None:
+        """Tell them as they come; what is answered later is what an engine still remembers."""
+        self.send_response(200)
+        self.end_headers()
+        while line := self.server.telling.get():
+            self.wfile.write(f"{line}\n".encode())
+            self.server.telling.task_done()
 
     def _body(self) -> bytes:
         if self.headers["Transfer-Encoding"] != "chunked":
@@ -148,6 +159,7 @@ class Engine(socketserver.ThreadingUnixStreamServer):
         self.path = path
         self.created: list[bytes] = []
         self.events = ""
+        self.telling: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def handle_error(self, *_: object) -> None:
@@ -609,21 +621,38 @@ def test_what_went_past_the_door_is_told(own_door: Door) -> None:
     said(own_door.path, creation())
     events = [
         *(event("create", "id1"), event("start", "id1")),  # through the door
-        *(event("create", "past"), event("start", "past")),
-        *(event("create", "look", {"hcoverage.own": ""}), event("start", "before")),
+        event("exec_create: true", "id1"),
+        *(event("create", "past"), event("start", "past"), event("exec_create: true", "past")),
+        *(event("create", "look", **{"hcoverage.own": ""}), event("start", "before")),
+        *(event("exec_create: a command", "before", execID="id3"), "no JSON", '{"cut'),
     ]
     own_door.engine.events = "\n".join(events)
     own_door.undo.close()
-    past, before = sorted(own_door.session.problems())
-    assert past.startswith("1 container was created past hcoverage's door")
-    assert "name-past (an-image)" in past
-    assert before.startswith("1 container was started that had been created before the run")
-    assert "name-before" in before
+    executed, created, started = sorted(own_door.session.problems())
+    assert executed.startswith("1 command was executed past hcoverage's door")
+    assert "in name-before (an-image)" in executed
+    assert created.startswith("1 container was created past hcoverage's door")
+    assert "name-past (an-image)" in created
+    assert started.startswith("1 older container was started past hcoverage's door")
+    assert "name-before" in started
 
 
-def event(action: str, identity: str, labels: dict[str, str] | None = None) -> str:
-    attributes = {"name": f"name-{identity}", "image": "an-image", **(labels or {})}
-    return json.dumps({"Action": action, "Actor": {"ID": identity, "Attributes": attributes}})
+def test_what_the_engine_has_forgotten_at_the_end_is_told(own_door: Door) -> None:
+    for number in range(500):
+        own_door.engine.telling.put(event("create", f"past{number}"))
+        if number == 250:
+            own_door.engine.telling.join()
+            said(own_door.path, GET)  # from here on there is a proxy beside
+    own_door.engine.telling.join()
+    own_door.engine.telling.put("")
+    own_door.undo.close()
+    (problem,) = own_door.session.problems()
+    assert problem.startswith("500 containers were created past hcoverage's door")
+
+
+def event(action: str, identity: str, **attributes: str) -> str:
+    known = {"name": f"name-{identity}", "image": "an-image", **attributes}
+    return json.dumps({"Action": action, "Actor": {"ID": identity, "Attributes": known}})
 
 
 # Which engine ------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def call(
         OSError: It does not answer.
     """
     received = bytearray()
-    with _asked(engine, method, question, body, kind=kind, patience=patience) as connection:
+    with asked(engine, method, question, body, kind=kind, patience=patience) as connection:
         while len(received) < _LARGEST and (some := connection.recv(_SOME)):
             received += some
     head, _, content = bytes(received).partition(_END_OF_HEAD)
@@ -165,7 +165,7 @@ def fetch_archive(engine: str, container: str, path: str, file: IO[bytes], large
     """
     question = f"/containers/{quote(container, safe='')}/archive?path={quote(path)}"
     head = b""
-    with _asked(engine, "GET", question) as connection:
+    with asked(engine, "GET", question) as connection:
         while _END_OF_HEAD not in head and len(head) < _SOME:
             some = connection.recv(_SOME)
             if not some:
@@ -184,7 +184,7 @@ def fetch_archive(engine: str, container: str, path: str, file: IO[bytes], large
     return Said(_OK, b"")
 
 
-def _asked(
+def asked(
     engine: str,
     method: str,
     question: str,
@@ -193,6 +193,11 @@ def _asked(
     kind: str = _JSON,
     patience: float | None = None,
 ) -> socket.socket:
+    """Ask an engine for something, as `call` does, and give the connection that it answers on.
+
+    Raises:
+        OSError: It does not answer.
+    """
     lines = [f"{method} {question} HTTP/1.0", "Host: docker"]
     if body is not None:
         lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"]

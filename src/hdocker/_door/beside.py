@@ -72,7 +72,9 @@ def program_behind(
     program: Path,
     words: Sequence[str],
     environment: Mapping[str, str],
+    *,
     errors: IO[bytes] | None = None,
+    inherited: Sequence[int] = (),
 ) -> Iterator[None]:
     """Have a program behind a socket; afterwards it goes as soon as its clients have gone.
 
@@ -83,6 +85,7 @@ def program_behind(
         words: Its other arguments.
         environment: Its environment.
         errors: Where it writes errors to.
+        inherited: Descriptors that it has as well.
 
     Raises:
         OSError: It cannot be started.
@@ -101,7 +104,7 @@ def program_behind(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors or subprocess.DEVNULL,
-                pass_fds=(listening.fileno(), ending, going),
+                pass_fds=(listening.fileno(), ending, going, *inherited),
                 start_new_session=True,
                 check=True,
                 cwd="/",

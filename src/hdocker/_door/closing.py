@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from hdocker._door.builds import tell_steps
 from hdocker._door.compose_projects import tell_left_alone
 from hdocker._door.fetching import bring_home
 from hdocker._door.keepers import bring_home_from_volumes
@@ -24,6 +25,7 @@ def close(door: Door, began: float, socket: Path) -> None:
         began: When it opened, in seconds since the epoch.
         socket: Where its socket was, from the directory of what containers have mounted.
     """
+    tell_steps(door)
     tell_left_alone(door)
     bring_home(door, began)
     bring_home_from_volumes(door, began)

@@ -11,12 +11,13 @@ import json
 import os
 import threading
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, quote, urlsplit
 
 from hdocker._door.api import ask_for_object
+from hdocker._door.told import Told, first_of, several
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,20 +29,6 @@ _PROJECT: Final = f"{_PREFIX}.project"
 _ONE_OFF: Final = f"{_PREFIX}.oneoff"
 _PLACE: Final = (_PROJECT, f"{_PREFIX}.service", f"{_PREFIX}.container-number")
 _UP: Final = ("up", "watch")
-_SHOWN: Final = 3
-
-
-@dataclass(frozen=True)
-class _LeftAlone:
-    """A container that an `up` found.
-
-    Attributes:
-        name: Its name.
-        image: Its image.
-    """
-
-    name: str
-    image: str
 
 
 class Projects:
@@ -80,7 +67,7 @@ class Projects:
             if file and str(one.get("Id")) not in ours:
                 name = str((one.get("Names") or [""])[0]).lstrip("/")
                 file.parent.mkdir(exist_ok=True)
-                file.write_text(json.dumps(asdict(_LeftAlone(name, str(one.get("Image"))))))
+                file.write_text(json.dumps(asdict(Told(name, str(one.get("Image"))))))
 
     def forget(self, labels: Mapping[str, str]) -> None:
         """Forget one that has been created anew: compose had a reason to."""
@@ -99,19 +86,16 @@ def tell_left_alone(door: Door) -> None:
     """Leave a note of the containers that an `up` in the run has left alone."""
     files = sorted(door.left_alone.glob("*.json")) if door.left_alone.is_dir() else []
     with contextlib.suppress(OSError, ValueError, TypeError):
-        found = [_LeftAlone(**json.loads(file.read_text("utf-8"))) for file in files]
+        found = [Told(**json.loads(file.read_text("utf-8"))) for file in files]
         if found:
-            door.note(_told(sorted(found, key=lambda one: one.name)))
+            door.note(_told(sorted(found)))
 
 
-def _told(found: Sequence[_LeftAlone]) -> str:
-    are = "container was" if len(found) == 1 else "containers were"
-    more = f" and {len(found) - _SHOWN} more" if found[_SHOWN:] else ""
-    names = ", ".join(f"{one.name} ({one.image})" for one in found[:_SHOWN])
+def _told(found: Sequence[Told]) -> str:
     return (
-        f"{len(found)} {are} up before the run, and compose left them as they are: {names}{more}; "
-        "what they run by themselves is not measured: `docker compose down` before, so that the "
-        "run creates them"
+        f"{several(len(found), 'container was', 'containers were')} up before the run, and compose "
+        f"left them as they are: {first_of(found)}; what they run by themselves is not measured: "
+        "`docker compose down` before, so that the run creates them"
     )
 
 

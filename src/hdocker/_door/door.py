@@ -65,6 +65,21 @@ class Door(NamedTuple):
         return self.private / "created-containers"
 
     @property
+    def executed(self) -> Path:
+        """The file that has the ids of what clients had executed through the door."""
+        return self.private / "executed-commands"
+
+    @property
+    def started(self) -> Path:
+        """The file that has the ids of older containers that were started through the door."""
+        return self.private / "started-containers"
+
+    @property
+    def builds(self) -> Path:
+        """The file that has what is known of builds."""
+        return self.private / "builds"
+
+    @property
     def marks(self) -> Path:
         """The file that has the marks of compose's containers."""
         return self.private / "compose-marks"
@@ -96,10 +111,7 @@ class Door(NamedTuple):
 
     def created_containers(self) -> set[str]:
         """Give the ids of the containers that were created through the door."""
-        try:
-            return set(self.created.read_text("ascii").split())
-        except OSError:
-            return set()
+        return ids_in(self.created)
 
     def note_image(self, host: str, image: str) -> None:
         """Tell of what image the container is that calls itself a host.
@@ -113,6 +125,14 @@ class Door(NamedTuple):
     def note(self, text: str) -> None:
         """Leave a note of what is not measured, which is told at the end of the run, once."""
         note_in(self.data_dir, text)
+
+
+def ids_in(file: Path) -> set[str]:
+    """Give the ids that a file has, a line each; none where there is no file."""
+    try:
+        return set(file.read_text("ascii").split())
+    except OSError:
+        return set()
 
 
 def note_in(data_dir: Path, text: str) -> None:

@@ -14,6 +14,7 @@ import os
 import re
 import tarfile
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -132,6 +133,15 @@ class Earlier:
         if known and (action.what == "DELETE" or known.removes_itself):
             fetch(self._door, known.identity)
 
+    def identity_of(self, container: str) -> str:
+        """Give the id of a container; nothing where there is none.
+
+        Raises:
+            OSError: The engine does not answer.
+        """
+        found = self._find(container)
+        return found.identity if found else ""
+
     def _find(self, name: str) -> _Found | None:
         known = ask_for_object(self._door.engine, f"/containers/{quote(name, safe='')}/json")
         return _Found(known) if isinstance(known, dict) else None
@@ -165,8 +175,14 @@ class Earlier:
                 f"container {found.name} ({found.image}) was there before the run, and what "
                 f"measures it cannot be put into it: {said.reason}"
             )
-        places = tuple(target for _, target, _ in pth)
-        prepared = Prepared(found.identity, found.host, found.image, places, found.removes_itself)
+        prepared = Prepared(
+            found.identity,
+            found.host,
+            found.image,
+            tuple(target for _, target, _ in pth),
+            found.removes_itself,
+            time.time(),
+        )
         prepared.save(door)
         for source, target, _ in pth:
             put_file(door.engine, found.identity, source, target)

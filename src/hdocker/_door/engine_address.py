@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -37,9 +38,13 @@ def address_of(environment: Mapping[str, str]) -> str:
     if context in _NO_CONTEXT:
         return _UNIX + DEFAULT_SOCKET
     name = hashlib.sha256(context.encode()).hexdigest()
-    known = _read(os.path.join(_configuration(environment), "contexts", "meta", name, "meta.json"))
+    file = os.path.join(_configuration(environment), "contexts", "meta", name, "meta.json")
+    return _host_of(_read(file))
+
+
+def _host_of(context: Mapping[str, Any]) -> str:
     try:
-        return str(known["Endpoints"]["docker"]["Host"])
+        return str(context["Endpoints"]["docker"]["Host"])
     except (KeyError, TypeError):
         return ""
 
@@ -49,6 +54,19 @@ def socket_of(address: str) -> str:
     if not address.startswith(_UNIX):
         return ""
     return os.path.normpath(address.removeprefix(_UNIX))
+
+
+def other_sockets(environment: Mapping[str, str], engine: str) -> list[str]:
+    """List the sockets here of other engines, which clients come to who are told another address.
+
+    Args:
+        environment: The clients' environment.
+        engine: The socket of the engine that they come to by default.
+    """
+    contexts = os.path.join(_configuration(environment), "contexts", "meta", "*", "meta.json")
+    addresses = (_host_of(_read(file)) for file in sorted(glob.glob(contexts)))
+    sockets = map(os.path.realpath, filter(None, [DEFAULT_SOCKET, *map(socket_of, addresses)]))
+    return [each for each in dict.fromkeys(sockets) if each != os.path.realpath(engine)]
 
 
 def machine_of(address: str) -> str:

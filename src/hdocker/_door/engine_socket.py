@@ -58,7 +58,7 @@ def _relayed(environment: Mapping[str, str], client: str, address: str) -> Itera
     ):
         path = str(listening.getsockname())
         outside = unmeasured_environment(environment)
-        with program_behind(listening, _RELAY, [client], outside, errors):
+        with program_behind(listening, _RELAY, [client], outside, errors=errors):
             # To ask by SSH takes long, and most runs have no containers.
             if not address.startswith("ssh:") and not _is_engine(path):
                 yield ""

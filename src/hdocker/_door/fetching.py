@@ -43,6 +43,7 @@ class Prepared:
         image: Its image, as it was named.
         pth: Where the `.pth` files are in it.
         removes_itself: Whether it is removed as it ends.
+        began: Since when it has that, in seconds since the epoch.
     """
 
     identity: str
@@ -50,6 +51,7 @@ class Prepared:
     image: str
     pth: tuple[str, ...]
     removes_itself: bool
+    began: float
 
     def save(self, door: Door) -> None:
         """Have it known at the end of the run.

@@ -22,8 +22,10 @@ from hdocker._door.engine_address import (
     TLS_VARIABLES,
     address_of,
     machine_of,
+    other_sockets,
     socket_of,
 )
+from hdocker._door.engine_events import written_down
 from hdocker._door.engine_socket import engine_socket
 from hdocker._door.podman import podman_measured
 from hdocker._inject.added import write_settings
@@ -39,6 +41,10 @@ _REMOTE_ENGINE_VARIABLE: Final = "HCOVERAGE_REMOTE_ENGINE"
 _BY_DOCKER_HOST: Final = (
     "a client comes through the door if it goes by DOCKER_HOST, without -H, --context or an "
     "address in its code"
+)
+_BY_CONTAINER_HOST: Final = (
+    "podman comes through the door if it goes by CONTAINER_HOST or containers.conf, without --url, "
+    "--connection or an address of its own"
 )
 _BY_REQUEST: Final = (
     "DOCKER_HOST names another machine, which tests may find their containers' ports by, so no "
@@ -67,12 +73,14 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
     here = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100
     known = {"path": here, "data_dir": environment[DATA_DIR_VARIABLE]}
     write_settings(environment[SESSION_VARIABLE], known)
+    is_shared = environment.get(_SHARED_ENGINE_VARIABLE) == "1"
     with contextlib.ExitStack() as undo:
 
         def podman_door(service: str, podman: str) -> str:
             door = _door(service, environment, podman)
             undo.enter_context(_brought_home(door, "podman-door"))
-            return undo.enter_context(_served(door, "podman-door"))
+            engines = [] if is_shared else [service]
+            return undo.enter_context(_served(door, "podman-door", engines, _BY_CONTAINER_HOST))
 
         led = podman_measured(environment, podman_door)
         engine = undo.enter_context(engine_socket(environment, client))
@@ -80,15 +88,12 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
             yield led
             return
         door = _door(engine, environment, client)
-        began = time.time()
         undo.enter_context(_brought_home(door, "door"))
         leads = _leads(environment)
-        yield _led(led, undo.enter_context(_served(door, "door"))) if leads else led
-        if environment.get(_SHARED_ENGINE_VARIABLE) != "1":
-            # Imported here: where there is no engine, nobody needs it.
-            from hdocker._door.past import tell_what_went_past  # noqa: PLC0415
-
-            tell_what_went_past(door, began, time.time(), _BY_DOCKER_HOST if leads else _BY_REQUEST)
+        engines = [] if is_shared else [engine, *other_sockets(environment, engine)]
+        advice = _BY_DOCKER_HOST if leads else _BY_REQUEST
+        address = undo.enter_context(_served(door, "door", engines, advice))
+        yield _led(led, address) if leads else led
 
 
 def _door(engine: str, environment: Mapping[str, str], client: str) -> Door:
@@ -127,8 +132,20 @@ def _leads(environment: Mapping[str, str]) -> bool:
 
 
 @contextlib.contextmanager
-def _served(door: Door, name: str) -> Iterator[str]:
-    """Have the proxy behind a socket that those may connect to who may to the engine's."""
+def _served(door: Door, name: str, engines: list[str], advice: str) -> Iterator[str]:
+    """Have the proxy behind a socket that those may connect to who may to the engine's.
+
+    At the end what went past it is told.
+
+    Args:
+        door: The door.
+        name: What its directory is called.
+        engines: The sockets of the engines in which something may have gone past it.
+        advice: How clients come to it.
+
+    Yields:
+        The socket's address.
+    """
     engine = os.stat(door.engine)  # noqa: PTH116
     package = str(_LAUNCHER.parents[1])
     outside = _without_tls(unmeasured_environment(os.environ))
@@ -136,11 +153,25 @@ def _served(door: Door, name: str) -> Iterator[str]:
     door.lasting.mkdir(exist_ok=True)
     door.lasting.chmod(0o755)
     directory = door.lasting / name
-    with listening_at(directory, _NAME, engine.st_mode & 0o777, engine.st_gid) as listening:
+    began = time.time()
+    mode = engine.st_mode & 0o777
+    environment = {**outside, "DOCKER_HOST": f"unix://{door.engine}"}
+    with listening_at(directory, _NAME, mode, engine.st_gid) as listening:
         address = f"unix://{listening.getsockname()}"
-        environment = {**outside, "DOCKER_HOST": f"unix://{door.engine}"}
-        with program_behind(listening, _LAUNCHER, [package, *door.words], environment):
+        with contextlib.ExitStack() as undo:
+            with written_down(door, engines, began) as copies:
+                pairs = ",".join(f"{source}:{target}" for source, target in copies.items())
+                words = [pairs, package, *door.words]
+                inherited = [*copies, *copies.values()]
+                behind = program_behind(
+                    listening, _LAUNCHER, words, environment, inherited=inherited
+                )
+                undo.enter_context(behind)
             yield address
+    # Imported here: where there is no engine, nobody needs it.
+    from hdocker._door.past import Run, tell_what_went_past  # noqa: PLC0415
+
+    tell_what_went_past(Run(door, began, time.time(), advice), engines)
 
 
 def _led(environment: Mapping[str, str], address: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What went past the door: containers that the engine made or started during the run.
+"""What went past the door: containers that were created, started or executed in during the run.
 
 A client that is told another address, by an option, a context or in its own code, does not come
 through the door. It cannot be led there, but the engine knows of its containers.
@@ -6,103 +6,138 @@ through the door. It cannot be led there, but the engine knows of its containers
 
 from __future__ import annotations
 
-import json
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from hdocker._door.api import ask, ask_for_object
+from hdocker._door.api import ask_for_object
+from hdocker._door.builds import times_of_builds
+from hdocker._door.door import ids_in
+from hdocker._door.engine_events import CREATE, EXECUTE, START, Event, events_of
 from hdocker._door.fetching import Prepared
-from hdocker._inject.added import OWN_LABEL
+from hdocker._door.told import Told, first_of, several
+from hdocker._inject.added import OWN_LABEL, SESSION_VARIABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from hdocker._door.door import Door
 
-_EVENTS: Final = json.dumps({"type": ["container"], "event": ["create", "start"]})
-_SHOWN: Final = 3
-# What the engine's classic builder names the images by that a build's steps run in.
-_STEP: Final = "sha256:"
+_DIGEST: Final = "sha256:"
+_SHORT: Final = len(_DIGEST) + 12
+_PAST: Final = "past hcoverage's door to the engine, by this run or by somebody else"
 
 
 @dataclass(frozen=True)
-class _Container:
-    identity: str
-    name: str
-    image: str
+class Run:
+    """A run, as far as it is of interest here.
 
-    def __str__(self) -> str:
-        return f"{self.name} ({self.image})"
+    Attributes:
+        door: Its door.
+        began: When that was opened, in seconds since the epoch.
+        ended: When it was closed.
+        advice: How clients come to it.
+    """
+
+    door: Door
+    began: float
+    ended: float
+    advice: str
 
 
-def tell_what_went_past(door: Door, began: float, ended: float, advice: str) -> None:
-    """Leave notes of containers that are not measured, since nobody saw them come.
+def tell_what_went_past(run: Run, engines: Iterable[str]) -> None:
+    """Leave notes of what is not measured, since nobody saw it come.
 
     Args:
-        door: The door.
-        began: When it was opened, in seconds since the epoch.
-        ended: When it was closed.
-        advice: How clients come to the door.
+        run: The run.
+        engines: The paths of the sockets of engines. Some may be one engine's.
     """
-    try:
-        created, started = _by_events(door.engine, began, ended)
-        created |= _by_list(door.engine, began)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return  # the engine has gone, or is one that says something else
-    ours = door.created_containers() | {each.identity for each in Prepared.all_of(door)}
-    past = [one for identity, one in created.items() if identity not in ours]
-    if past:
-        door.note(
-            f"{_count(past, 'container was', 'containers were')} created past hcoverage's door to "
-            f"the engine, by this run or by somebody else: {_names(past)}; {advice}"
-        )
-    before = [
-        one for identity, one in started.items() if identity not in ours and identity not in created
+    created: dict[str, Event] = {}
+    engine_of: dict[Event, str] = {}
+    for engine in engines:
+        # It may have gone, or be one that says something else.
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            engine_of.update(
+                dict.fromkeys(events_of(run.door, engine, run.began, run.ended), engine)
+            )
+            created.update(_listed(engine, run.began))
+    events = sorted(engine_of, key=lambda each: each.at)
+    created.update(_by_container(events, CREATE))
+    ours = run.door.created_containers() | _steps(run.door, created.values())
+    past = [each for identity, each in created.items() if identity not in ours]
+    _tell(run, past, "container was created", "containers were created")
+    prepared = {each.identity: each.began for each in Prepared.all_of(run.door)}
+    new = ours | created.keys()
+    seen = new | prepared.keys() | ids_in(run.door.started)
+    started = _by_container(events, START)
+    past = [each for identity, each in started.items() if identity not in seen]
+    _tell(run, past, "older container was started", "older containers were started")
+    executed = ids_in(run.door.executed)
+    past = [
+        each
+        for each in events
+        if each.what == EXECUTE
+        and each.execution not in executed
+        and each.container not in new
+        and each.at < prepared.get(each.container, each.at + 1)
+        and not _is_its_own(engine_of[each], each)
     ]
-    if before:
-        door.note(
-            f"{_count(before, 'container was', 'containers were')} started that had been created "
-            f"before the run: {_names(before)}; remove them before, so that the run creates them"
-        )
+    _tell(run, past, "command was executed", "commands were executed", "in ")
 
 
-def _by_events(
-    engine: str, began: float, ended: float
-) -> tuple[dict[str, _Container], dict[str, _Container]]:
-    """Give what was created, and what was started; engines remember some hundred events."""
-    question = f"/events?since={began:.9f}&until={ended:.9f}&filters={quote(_EVENTS)}"
-    created: dict[str, _Container] = {}
-    started: dict[str, _Container] = {}
-    for line in ask(engine, question).splitlines():
-        event = json.loads(line)
-        actor = event.get("Actor") or {}
-        attributes = actor.get("Attributes") or {}
-        image = str(attributes.get("image", ""))
-        if OWN_LABEL in attributes or image.startswith(_STEP):
-            continue
-        one = _Container(str(actor.get("ID")), str(attributes.get("name", "")), image)
-        found = created if event.get("Action", event.get("status")) == "create" else started
-        found[one.identity] = one
-    return created, started
+def _by_container(events: Iterable[Event], what: str) -> dict[str, Event]:
+    return {each.container: each for each in events if each.what == what}
 
 
-def _by_list(engine: str, began: float) -> dict[str, _Container]:
-    """Give what was created and is still there."""
+def _listed(engine: str, began: float) -> dict[str, Event]:
+    """Give what was created and is there still."""
     found: list[dict[str, Any]] = ask_for_object(engine, "/containers/json?all=1") or []
-    containers = [
-        _Container(
-            str(one["Id"]), str((one.get("Names") or [""])[0]).lstrip("/"), str(one["Image"])
+    return {
+        str(one["Id"]): Event(
+            CREATE,
+            str(one["Id"]),
+            str((one.get("Names") or [""])[0]).lstrip("/"),
+            str(one["Image"]),
+            at=float(one["Created"]),
         )
         for one in found
         # In whole seconds.
         if int(one.get("Created", 0)) > began and OWN_LABEL not in (one.get("Labels") or {})
-    ]
-    return {one.identity: one for one in containers if not one.image.startswith(_STEP)}
+    }
 
 
-def _count(containers: list[_Container], one: str, several: str) -> str:
-    return f"{len(containers)} {one if len(containers) == 1 else several}"
+def _steps(door: Door, created: Iterable[Event]) -> set[str]:
+    """Find the containers that the engine itself made, for steps of a build."""
+    times = times_of_builds(door)
+    return {
+        each.container
+        for each in created
+        if each.image.startswith(_DIGEST)  # by no name
+        and any(began <= each.at <= ended for began, ended in times)
+    }
 
 
-def _names(containers: list[_Container]) -> str:
-    more = f" and {len(containers) - _SHOWN} more" if containers[_SHOWN:] else ""
-    return ", ".join(map(str, containers[:_SHOWN])) + more
+def _is_its_own(engine: str, event: Event) -> bool:
+    """Tell whether nobody asked for a command, but a container's check of its health is one.
+
+    Or whether its container is to be left alone.
+    """
+    known: dict[str, Any] = {}
+    with contextlib.suppress(OSError):
+        known = ask_for_object(engine, f"/containers/{quote(event.container, safe='')}/json") or {}
+    config = known.get("Config") or {}
+    check = " ".join(((config.get("Healthcheck") or {}).get("Test") or ())[1:])
+    is_check = bool(check) and event.command.endswith(check)
+    return is_check or f"{SESSION_VARIABLE}=" in (config.get("Env") or ())
+
+
+def _tell(run: Run, past: list[Event], one: str, more: str, where: str = "") -> None:
+    if past:
+        named = dict.fromkeys(
+            Told(each.name, each.image[: _SHORT if each.image.startswith(_DIGEST) else None])
+            for each in past
+        )
+        run.door.note(
+            f"{several(len(past), one, more)} {_PAST}: {where}{first_of([*named])}; {run.advice}"
+        )

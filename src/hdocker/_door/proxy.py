@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage import SESSION_VARIABLE
 from hdocker._door.api import connect
+from hdocker._door.builds import Build, is_build
 from hdocker._door.compose_projects import Projects
 from hdocker._door.creation import BindMount, DockerCreation, Execution, reader_of
 from hdocker._door.door import Door, NotInjectedError
@@ -139,7 +140,7 @@ class _Proxy:
         self._images = Images(door)
         self._earlier = Earlier(door, self._images)
         self.projects = Projects(door)
-        self._created = threading.Lock()
+        self._writing = threading.Lock()
 
     def pass_on(self, client: socket.socket) -> None:
         """Serve a client until it goes."""
@@ -221,8 +222,10 @@ class _Proxy:
         # Most are of a container that the run has created: nothing has to be asked.
         if self.has_ended or action.container in door.created_containers():
             return
-        if action.starts and caller_of(client, door.owner, door.session, door.data_dir).wants_none:
-            return
+        if action.starts:
+            self._write(door.started, self._earlier.identity_of(action.container))
+            if caller_of(client, door.owner, door.session, door.data_dir).wants_none:
+                return
         self._earlier.before(action)
 
     def remember(self, request: bytes, answer: bytes) -> None:
@@ -234,14 +237,36 @@ class _Proxy:
         """
         with contextlib.suppress(ValueError, OSError):
             self.projects.forget(DockerCreation(request).labels)
-        try:
-            identity = json.loads(answer)["Id"]
-        except (ValueError, KeyError, TypeError):
-            return
-        with self._created, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
             mark_used(self.door)
-            with self.door.created.open("a") as file:
-                file.write(f"{identity}\n")
+        self._write(self.door.created, _identity_in(answer))
+
+    def remember_execution(self, answer: bytes) -> None:
+        """Remember what is to be executed in a container.
+
+        Args:
+            answer: What the engine says of it, by JSON.
+        """
+        self._write(self.door.executed, _identity_in(answer))
+
+    def build_of(self, request: Request, client: int) -> Build | None:
+        """Give the build that a client asks for; None where it is something else.
+
+        Args:
+            request: The request.
+            client: The client's process id.
+        """
+        if request.method != "POST" or not is_build(request.path):
+            return None
+        door = self.door
+        caller = caller_of(client, door.owner, door.session, door.data_dir)
+        return Build(door, request.target, is_wanted=not caller.wants_none)
+
+    def _write(self, file: Path, identity: str) -> None:
+        """Add an id to a file of them."""
+        if identity:
+            with self._writing, contextlib.suppress(OSError), file.open("a") as ids:
+                ids.write(f"{identity}\n")
 
     def _has_it_already(self, asked: Creation) -> bool:
         """Tell whether `get_docker_base_cmd` or another door has been here.
@@ -340,7 +365,11 @@ class _Connection:
                 _STREAM.search(request.path)
             )
             shows_labels = bool(_SHOWS_LABELS.search(request.path))
-            self._answers.expect(may_be_stream=self._may_be_stream, shows_labels=shows_labels)
+            self._answers.expect(
+                may_be_stream=self._may_be_stream,
+                shows_labels=shows_labels,
+                build=self._proxy.build_of(request, self._process),
+            )
             self._forget(len(request.raw))
             self._engine.sendall(request.raw)
             return self._pass_on_body(body)
@@ -348,8 +377,7 @@ class _Connection:
 
     def _notice(self, request: Request) -> None:
         with contextlib.suppress(OSError, ValueError):  # then it is not told
-            target = request.first_line.split(b" ")[1].decode("ascii")
-            self._proxy.projects.notice(target, self._process)
+            self._proxy.projects.notice(request.target, self._process)
 
     def _prepare(self, action: Action) -> None:
         try:
@@ -401,8 +429,11 @@ class _Connection:
         if self._has_gone():
             return False
         answer = self._answer_to(original, request, changed)
-        if answer.status in _CREATED and action is None:
-            self._proxy.remember(content, answer.content)
+        if answer.status in _CREATED:
+            if action is None:
+                self._proxy.remember(content, answer.content)
+            else:
+                self._proxy.remember_execution(answer.content)
         self._answers.send(answer.raw)
         if request.ends_connection or not answer.leaves_connection:
             self._engine.shutdown(socket.SHUT_WR)
@@ -490,10 +521,13 @@ class _Answers:
         self._marks = marks
         self._sending = threading.Lock()
         self._shows_labels = False
+        self._build: Build | None = None
         self._head = b""
 
-    def expect(self, *, may_be_stream: bool, shows_labels: bool) -> None:
+    def expect(self, *, may_be_stream: bool, shows_labels: bool, build: Build | None) -> None:
         """Prepare for the answer to a request that is about to be passed on."""
+        self._end_build()
+        self._build = build
         self._head = b""
         self._shows_labels = shows_labels
         self.status_is_known = not may_be_stream
@@ -516,12 +550,20 @@ class _Answers:
                     some, rest = rest + some, b""
                 self.has_come = True
                 self.send(some)
+                if self._build:
+                    self._build.take(some)
             self.send(rest)
             self._client.shutdown(socket.SHUT_WR)
         except OSError:
             for connection in (self._client, self._engine):
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
+        self._end_build()
+
+    def _end_build(self) -> None:
+        build, self._build = self._build, None
+        if build:
+            build.end()
 
     def _look_at(self, some: bytes) -> None:
         """Find out whether the answer is the beginning of a stream."""
@@ -576,6 +618,13 @@ class _Answer:
             return str(json.loads(self.content)["message"])
         except (ValueError, KeyError, TypeError):
             return self.content.decode(errors="replace")
+
+
+def _identity_in(answer: bytes) -> str:
+    try:
+        return str(json.loads(answer)["Id"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _asked(engine: str, request: bytes) -> _Answer:

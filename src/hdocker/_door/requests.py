@@ -71,11 +71,15 @@ class Request(Head):
         return self.first_line.split(b" ")[0].decode("ascii")
 
     @property
+    def target(self) -> str:
+        """What it asks for: the path and the query."""
+        return self.first_line.split(b" ")[1].decode("ascii")
+
+    @property
     def path(self) -> str:
         """Its path, as the engine reads it: `%63reate` is `create`."""
-        target = self.first_line.split(b" ")[1].decode("ascii")
         try:
-            return unquote(urlsplit(target).path)
+            return unquote(urlsplit(self.target).path)
         except ValueError:
             return ""
 

@@ -1,0 +1,117 @@
+"""What engines say that they do with containers, kept for the length of a run.
+
+An engine remembers some hundred events, and each check of a container's health is one or two. So it
+is asked at the beginning to tell them as they come; `launcher` writes down what it says. What it
+still remembers at the end is added to that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from hdocker._door.api import ask, asked
+from hdocker._inject.added import OWN_LABEL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from hdocker._door.door import Door
+
+CREATE: Final = "create"
+START: Final = "start"
+# What follows it is the command.
+EXECUTE: Final = "exec_create"
+_FILTERS: Final = quote(json.dumps({"type": ["container"], "event": [CREATE, START, EXECUTE]}))
+_NANO: Final = 1e9
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that an engine did.
+
+    Attributes:
+        what: `CREATE`, `START` or `EXECUTE`.
+        container: The container's id.
+        name: Its name.
+        image: Its image, as it was named.
+        at: When it was, in seconds since the epoch.
+        execution: The id of what was executed.
+        command: Its words.
+    """
+
+    what: str
+    container: str
+    name: str
+    image: str
+    at: float
+    execution: str = ""
+    command: str = ""
+
+
+def _file_of(door: Door, engine: str) -> Path:
+    return door.private / f"events-{zlib.crc32(engine.encode()):x}"
+
+
+@contextlib.contextmanager
+def written_down(door: Door, engines: list[str], began: float) -> Iterator[dict[int, int]]:
+    """Have it that engines tell what they do, until the end of a `with` block.
+
+    Args:
+        door: The door.
+        engines: The paths of their sockets.
+        began: From when on, in seconds since the epoch.
+
+    Yields:
+        The descriptors that they tell it by, and those of the files that it belongs into.
+    """
+    with contextlib.ExitStack() as undo:
+        copies = {}
+        for engine in engines:
+            with contextlib.suppress(OSError):
+                file = undo.enter_context(_file_of(door, engine).open("ab"))
+                question = f"/events?since={began:.9f}&filters={_FILTERS}"
+                copies[undo.enter_context(asked(engine, "GET", question)).fileno()] = file.fileno()
+        yield copies
+
+
+def events_of(door: Door, engine: str, began: float, ended: float) -> list[Event]:
+    """Give what an engine did in a run, but for what it did for us.
+
+    Raises:
+        OSError, ValueError, LookupError, TypeError, AttributeError: It does not answer, or is one
+            that says something else.
+    """
+    question = f"/events?since={began:.9f}&until={ended:.9f}&filters={_FILTERS}"
+    lines = ask(engine, question).splitlines()
+    with contextlib.suppress(OSError):
+        lines += _file_of(door, engine).read_bytes().splitlines()
+    # What is both is one; what is no JSON is HTTP's, or was cut off.
+    found = dict.fromkeys(_event(line) for line in lines if line.startswith(b"{"))
+    return sorted((each for each in found if each), key=lambda each: each.at)
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        said: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    actor = said.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    what, _, command = str(said.get("Action", said.get("status"))).partition(":")
+    if OWN_LABEL in attributes:
+        return None
+    return Event(
+        what,
+        str(actor.get("ID")),
+        str(attributes.get("name", "")),
+        str(attributes.get("image", "")),
+        int(said.get("timeNano", 0)) / _NANO,
+        str(attributes.get("execID", "")),
+        command.strip(),
+    )

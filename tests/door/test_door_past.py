@@ -1,0 +1,211 @@
+"""What goes past the door is told at the end of the run: how much of what, and where.
+
+Each way around the door does the same six things, in an engine of the tests' own, since others
+would be counted: it creates a container, starts one that was there before the run, and executes
+something in one; each of them ends before the run does, and is running when it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+import hcoverage
+import hdocker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.door.second_engine import SecondEngine
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.usefixtures("clean_environment"),
+    pytest.mark.xdist_group("door-engines"),  # they share a second dockerd
+    pytest.mark.skipif(sys.version_info < (3, 12), reason="its Python is the image's"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to start a dockerd"),
+]
+
+# For `CLIENT`, and a `NAME` of its own.
+ACTIONS: Final = """
+CLIENT run --rm --network none --name NAME-c-ends $IMAGE true
+CLIENT run -d --init --network none --name NAME-c-runs $IMAGE sleep 600
+CLIENT start -a NAME-s-ends
+CLIENT start NAME-s-runs
+CLIENT exec NAME-e-ends true
+CLIENT exec -d NAME-e-runs sleep 600
+"""
+KINDS: Final = {
+    "c": "containers were created",
+    "s": "older containers were started",
+    "e": "commands were executed",
+}
+CLIENTS: Final = {
+    "-H": 'docker -H "$ENGINE"',
+    "--context": "docker --context own",
+    "a DOCKER_HOST of the test's own": 'env DOCKER_HOST="$ENGINE" docker',
+    "a DOCKER_CONTEXT of the test's own": "env -u DOCKER_HOST DOCKER_CONTEXT=own docker",
+}
+# As a library does that has the address in the code that calls it.
+PROGRAM: Final = """\
+import http.client, json, os, socket, sys
+class Engine(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(os.environ["ENGINE"].removeprefix("unix://"))
+def ask(method, path, body=None):
+    engine = Engine("docker")
+    engine.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+    answer = engine.getresponse()
+    content = answer.read()
+    assert answer.status < 400, content
+    return content
+def json_of(content):
+    return json.loads(content)["Id"]
+name = sys.argv[1]
+for end, command, removed in (("ends", "true", True), ("runs", "sleep 600", False)):
+    host = {"NetworkMode": "none", "AutoRemove": removed, "Init": True}
+    wanted = {"Image": os.environ["IMAGE"], "Cmd": command.split(), "HostConfig": host}
+    ask("POST", f"/containers/create?name={name}-c-{end}", wanted)
+    ask("POST", f"/containers/{name}-c-{end}/start")
+    ask("POST", f"/containers/{name}-s-{end}/start")
+    wanted = {"Cmd": command.split(), "AttachStdout": end == "ends"}
+    made = json_of(ask("POST", f"/containers/{name}-e-{end}/exec", wanted))
+    ask("POST", f"/exec/{made}/start", {"Detach": end == "runs"})
+ask("POST", f"/containers/{name}-s-ends/wait")
+"""
+IN_CODE: Final = "an address in its code"
+WAYS: Final = (*CLIENTS, IN_CODE)
+
+
+@pytest.fixture
+def project(
+    second_engine: SecondEngine,
+    image_without_python: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A project whose clients are led to an engine that nobody else uses."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HCOVERAGE_SHARED_ENGINE")
+    address = f"unix://{second_engine.socket}"
+    for name, value in {
+        "DOCKER_HOST": address,
+        "ENGINE": address,
+        "IMAGE": image_without_python,
+        "DOCKER_CONFIG": str(tmp_path / "docker"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    docker("context", "create", "own", "--docker", f"host={address}")
+    Path("app.py").write_text("print('ran')\n")
+    Path("program.py").write_text(PROGRAM)
+    Path(".coveragerc").write_text("[run]\nsource = .\nomit = program.py, test_*\n")
+    return tmp_path
+
+
+@pytest.fixture
+def names(project: Path) -> Iterator[dict[str, str]]:  # noqa: ARG001 - the engine
+    """For each way around the door a name; its containers from before are there."""
+    names = {way: f"hcoverage-test-{uuid.uuid4().hex[:12]}" for way in WAYS}
+    with ThreadPoolExecutor(4) as makers:
+        list(makers.map(make_before, names.values()))
+    yield names
+    docker("rm", "--force", *docker("ps", "--all", "--quiet").split())
+
+
+def make_before(name: str) -> None:
+    image = os.environ["IMAGE"]
+    options = ["--init", "--network", "none"]
+    docker("create", *options, "--name", f"{name}-s-ends", image, "true")
+    docker("create", *options, "--name", f"{name}-s-runs", image, "sleep", "600")
+    for end in ("ends", "runs"):
+        docker("run", "-d", *options, "--name", f"{name}-e-{end}", image, "sleep", "600")
+
+
+def docker(*words: str) -> str:
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def script_of(way: str, name: str) -> str:
+    if way == IN_CODE:
+        return f'"{sys.executable}" "$PWD/program.py" {name} || exit 9\n'
+    return "set -e" + ACTIONS.replace("CLIENT", CLIENTS[way]).replace("NAME", name)
+
+
+def told(lines: list[str]) -> list[str]:
+    return [line for line in lines if "past hcoverage's door" in line]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_thing_is_told_by_its_kind(names: dict[str, str], way: str) -> None:
+    with hcoverage.open_session() as session:
+        with hdocker.containers_measured(session.environment) as environment:
+            command = ["sh", "-c", script_of(way, names[way])]
+            subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        lines = told(session.problems())
+    assert len(lines) == len(KINDS)
+    for letter, words in KINDS.items():
+        (line,) = (line for line in lines if line.startswith(f"2 {words} past"))
+        for end in ("ends", "runs"):
+            assert f"{names[way]}-{letter}-{end} ({os.environ['IMAGE']})" in line
+        assert "if it goes by DOCKER_HOST" in line
+
+
+def test_through_the_door_nothing_of_it_is_told(names: dict[str, str]) -> None:
+    script = "set -e" + ACTIONS.replace("CLIENT", "docker").replace("NAME", names["-H"])
+    with hcoverage.open_session() as session:
+        with hdocker.containers_measured(session.environment) as environment:
+            environment["HCOVERAGE_CONTAINERS"] = "0"  # whoever wants none has come through it, too
+            subprocess.run(["sh", "-c", script], env=environment, check=True, capture_output=True)
+            del environment["HCOVERAGE_CONTAINERS"]
+            script = script.replace(names["-H"], names["--context"])
+            subprocess.run(["sh", "-c", script], env=environment, check=True, capture_output=True)
+        assert not told(session.problems())
+
+
+def test_a_check_of_health_is_nobodys_command(project: Path) -> None:  # noqa: ARG001
+    name = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
+    check = ["--health-cmd", "sleep 0", "--health-interval", "100ms"]
+    image = os.environ["IMAGE"]
+    docker("run", "-d", "--init", "--network", "none", "--name", name, *check, image, "sleep", "60")
+    with hcoverage.open_session() as session:
+        with hdocker.containers_measured(session.environment) as environment:
+            wait = 'docker events --filter event=exec_die --filter container="$0" | read -r first'
+            command = ["bash", "-c", wait, name]
+            subprocess.run(command, env=environment, check=True, capture_output=True)
+        assert not told(session.problems())
+    docker("rm", "--force", name)
+
+
+@pytest.mark.parametrize("runner", ["hcov run", "pytest --hcov"])
+def test_all_of_it_is_counted_at_the_end_of_a_run(names: dict[str, str], runner: str) -> None:
+    script = "".join(f"({script_of(way, name)}) && " for way, name in names.items()) + "true"
+    Path("test_it.py").write_text(
+        "import subprocess, app\n"
+        f"def test_it(): subprocess.run(['sh', '-c', {script!r}], check=True)\n"
+    )
+    python = [sys.executable, "-m"]
+    pytest_words = [*python, "pytest", "-q", "-p", "no:cacheprovider"]
+    whole = {
+        "hcov run": [*python, "hcov", "run", "--", *pytest_words],
+        "pytest --hcov": [*pytest_words, "--hcov"],
+    }
+    done = subprocess.run(whole[runner], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = told((done.stdout + done.stderr).splitlines())
+    number = 2 * len(WAYS)
+    assert len(lines) == len(KINDS)
+    for words in KINDS.values():
+        (line,) = (line for line in lines if f"not measured: {number} {words} past" in line)
+        assert re.search(rf" and {number - 3} more; ", line)
+        assert line.endswith("[not-measured]")
