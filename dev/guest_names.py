@@ -45,7 +45,7 @@ AT_START: Final = {
     "recorder_requests.py": {"of_process", "Requests.__init__"},
     "recorder_seldom.py": set(),
     "sitecustomize.py": {"_load_compiled"},
-    "startup.py": {"start", "of_ancestor"},
+    "startup.py": {"start", "of_ancestor", "of_parent"},
 }  # fmt: skip
 # Written in C, so that they call nothing else by its name.
 _IN_C: Final = frozenset(

@@ -23,6 +23,7 @@ _PASSED_ON: Final = frozenset(
 )
 # What a terminal sends to its whole foreground process group, the command included.
 _FROM_TERMINAL: Final = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
+_STANDARD_INPUT: Final = 0
 _SI_KERNEL: Final = 0x80  # siginfo.h: nobody's kill(2)
 
 
@@ -108,7 +109,7 @@ def _next_signal(waited_for: frozenset[signal.Signals], timeout: float | None) -
     """
     if sys.platform == "darwin":  # has no sigwaitinfo: assume that a terminal's signals are its own
         signum = int(signal.sigwait(waited_for))
-        return signum, signum in _FROM_TERMINAL and os.isatty(sys.stdin.fileno())
+        return signum, signum in _FROM_TERMINAL and os.isatty(_STANDARD_INPUT)
     if timeout is None:
         information = signal.sigwaitinfo(waited_for)
     else:

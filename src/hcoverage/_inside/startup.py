@@ -6,7 +6,7 @@ Python 3.8.
 """
 
 
-def start(sessions: str = "") -> None:
+def start(sessions: str = "") -> None:  # noqa: C901 - it stands alone
     """Start measuring in this process, once, where a session or the environment asks for it.
 
     Args:
@@ -20,6 +20,8 @@ def start(sessions: str = "") -> None:
         # For a child that was started with an empty environment. A session is its own process's,
         # named by pid and start time, since a pid comes round again.
         running = set(os.listdir(sessions))
+        if running and not os.path.exists("/proc/self/stat"):
+            return of_parent(running)
         pid = os.getpid()
         while running and pid > 1:
             with open("/proc/%d/stat" % pid, "rb") as file:
@@ -30,6 +32,19 @@ def start(sessions: str = "") -> None:
                 with open(os.path.join(sessions, name)) as file:
                     return file.read()
             pid = int(fields[1])
+        return ""
+
+    def of_parent(running: "set[str]") -> str:
+        # Elsewhere than on Linux the next ancestor is all that is shown; or it was this process,
+        # before `exec`. What is measured has its host and pid in the names of what it leaves.
+        host = os.uname().nodename
+        names = "%d-", host + ".%d.", ".coverage." + host.replace(".", "_") + ".pid%d."
+        known_by = tuple([name % pid for pid in (os.getpid(), os.getppid()) for name in names])
+        for name in running:
+            with open(os.path.join(sessions, name)) as file:
+                session, _, data_directory = file.read().partition("\0")
+            if any(each.startswith(known_by) for each in [name, *os.listdir(data_directory)]):
+                return session
         return ""
 
     try:

@@ -40,6 +40,7 @@ NAME: Final = "coverage"
 
 _MODULE: Final = f"_{NAME}_hook"
 
+_PROC: Final = Path("/proc/self/stat")
 _ENDING: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
 
 _OURS: Final = "# Written by hcoverage; `hcov remove` takes it away."
@@ -176,20 +177,21 @@ def held() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def announced(hook: Path, session: Path) -> Iterator[None]:
+def announced(hook: Path, session: Path, data_directory: Path) -> Iterator[None]:
     """Tell children that have an empty environment of this process's session.
-
-    Where the system does not show a process's ancestors (no /proc), nothing is told.
 
     Args:
         hook: The hook, as `held` gives it.
         session: The session's startup directory.
+        data_directory: The session's data directory, for systems that do not show a process's
+            ancestors (no /proc).
     """
     directory = _sessions_beside(hook)
     own = _identity(str(os.getpid()))
     if own is None:
         yield
         return
+    text = str(session) if _PROC.exists() else f"{session}\0{data_directory}"
     with alone_in(hook.parent):
         directory.mkdir(exist_ok=True)
         directory.chmod(0o755)  # for children of other users, whatever the umask
@@ -197,7 +199,7 @@ def announced(hook: Path, session: Path) -> Iterator[None]:
             # Of a session that was killed; its process is no more, or its pid is another's now.
             if left.name != _identity(left.name.partition("-")[0]):
                 left.unlink(missing_ok=True)
-        write_atomically(directory / own, str(session))
+        write_atomically(directory / own, text)
     try:
         yield
     finally:
@@ -273,12 +275,27 @@ def _sessions_beside(hook: Path) -> Path:
 
 
 def _identity(pid: str) -> str | None:
-    """Name a process as the hook does, so that no other process ever has the name."""
+    """Name a process as the hook does, so that no other process ever has the name.
+
+    Without /proc one that comes later may have it. None where there is no such process.
+    """
+    if not _PROC.exists():
+        return f"{pid}-" if _is_there(int(pid)) else None
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
     return f"{pid}-{fields[19].decode()}"
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # another user's
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _source() -> str:

@@ -235,7 +235,7 @@ def open_session(
         files = [file for file, _ in project_files(roots(rcfile.settings, here), [directory])]
         told = _tell_processes(rcfile, choice, private, directory, files)
         hook = undo.enter_context(_hook.held())
-        undo.enter_context(_hook.announced(hook, told.startup))
+        undo.enter_context(_hook.announced(hook, told.startup, directory))
         yield Session(
             hook=hook,
             core=choice,

@@ -115,7 +115,8 @@ class PythonWatch:
         Args:
             signum: One that ends no process which does not wait for it, such as SIGCHLD.
         """
-        for descriptor in self._starts.descriptors:
+        # Of FreeBSD there is inotify, and no such signal.
+        for descriptor in self._starts.descriptors if hasattr(fcntl, "F_SETSIG") else ():
             fcntl.fcntl(descriptor, fcntl.F_SETSIG, signum)
             fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
             flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
