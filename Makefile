@@ -18,7 +18,7 @@ PYTHON = .venv/bin/python
 PYTEST = -m pytest -n auto
 PYTEST_BESIDE = -m pytest -n logical
 # What depends on the version of Python: the coverage core, which measures before 3.12, and all doors.
-OLDEST = $(addprefix tests/, inside/recorder/test_recorder_inert.py inside/test_autosave.py \
+OLDEST = $(addprefix tests/, inside/recorder/test_recorder_inert.py inside/guest/test_ended_early.py inside/test_autosave.py \
 	inside/test_coverage_marks.py inside/test_faults.py checkup/test_doctor.py cli/test_public_names.py \
 	commands/test_run.py pytest_plugin read/test_worker_pool.py session/test_hook.py session/test_session.py \
 	watch/test_unmeasured.py)

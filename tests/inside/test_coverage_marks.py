@@ -188,35 +188,6 @@ def _without_addresses(text: str) -> list[str]:
     return [word for word in text.split() if not word.strip("]>)").isdigit() or len(word) < 6]
 
 
-POOL: Final = """\
-import multiprocessing, time
-def work(n):
-    end = time.perf_counter() + 0.001
-    while time.perf_counter() < end:
-        pass
-    return later(n)
-def later(n):
-    first = n
-    return first + 1
-if __name__ == "__main__":
-    with multiprocessing.get_context("{}").Pool(4) as pool:
-        pool.map(work, range(4))
-"""
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("settings", SETTINGS[:2])
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_workers_that_are_ended_just_after_they_worked_lose_nothing(
-    method: str, settings: str
-) -> None:
-    Path("app.py").write_text(POOL.format(method))
-    for _ in range(50 if FULL else 1):
-        with opened(settings) as session:
-            run(session, "app.py")
-            assert merged(session)["app.py"][1].keys() >= {3, 4, 6, 8, 9}
-
-
 @pytest.mark.parametrize("settings", SETTINGS[:2])
 def test_a_child_with_a_data_file_of_its_own_is_measured(settings: str) -> None:
     Path("parent.py").write_text(
