@@ -623,12 +623,14 @@ def test_what_went_past_the_door_is_told(own_door: Door) -> None:
         *(event("create", "id1"), event("start", "id1")),  # through the door
         event("exec_create: true", "id1"),
         *(event("create", "past"), event("start", "past"), event("exec_create: true", "past")),
+        event("create", "task", **{"com.docker.swarm.service.id": "abc"}),
         *(event("create", "look", **{"hcoverage.own": ""}), event("start", "before")),
         *(event("exec_create: a command", "before", execID="id3"), "no JSON", '{"cut'),
     ]
     own_door.engine.events = "\n".join(events)
     own_door.undo.close()
-    executed, created, started = sorted(own_door.session.problems())
+    executed, of_services, created, started = sorted(own_door.session.problems())
+    assert of_services.startswith("1 container of a service was created by the engine itself")
     assert executed.startswith("1 command was executed past hcoverage's door")
     assert "in name-before (an-image)" in executed
     assert created.startswith("1 container was created past hcoverage's door")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 CREATE: Final = "create"
 START: Final = "start"
+# The label of what is a service's.
+OF_SERVICE: Final = "com.docker.swarm.service.id"
 # What follows it is the command.
 EXECUTE: Final = "exec_create"
 _FILTERS: Final = quote(json.dumps({"type": ["container"], "event": [CREATE, START, EXECUTE]}))
@@ -43,6 +45,7 @@ class Event:
         at: When it was, in seconds since the epoch.
         execution: The id of what was executed.
         command: Its words.
+        is_of_service: Whether the engine made the container by itself, for a service of a swarm.
     """
 
     what: str
@@ -52,6 +55,7 @@ class Event:
     at: float
     execution: str = ""
     command: str = ""
+    is_of_service: bool = False
 
 
 def _file_of(door: Door, engine: str) -> Path:
@@ -114,4 +118,5 @@ def _event(line: bytes) -> Event | None:
         int(said.get("timeNano", 0)) / _NANO,
         str(attributes.get("execID", "")),
         command.strip(),
+        OF_SERVICE in attributes,
     )

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from hdocker._door.api import ask_for_object
 from hdocker._door.builds import times_of_builds
 from hdocker._door.door import ids_in
-from hdocker._door.engine_events import CREATE, EXECUTE, START, Event, events_of
+from hdocker._door.engine_events import CREATE, EXECUTE, OF_SERVICE, START, Event, events_of
 from hdocker._door.fetching import Prepared
 from hdocker._door.told import Told, first_of, several
 from hdocker._inject.added import OWN_LABEL, SESSION_VARIABLE
@@ -66,6 +66,8 @@ def tell_what_went_past(run: Run, engines: Iterable[str]) -> None:
     created.update(_by_container(events, CREATE))
     ours = run.door.created_containers() | _steps(run.door, created.values())
     past = [each for identity, each in created.items() if identity not in ours]
+    _tell_of_services(run, [each for each in past if each.is_of_service])
+    past = [each for each in past if not each.is_of_service]
     _tell(run, past, "container was created", "containers were created")
     prepared = {each.identity: each.began for each in Prepared.all_of(run.door)}
     new = ours | created.keys()
@@ -100,6 +102,7 @@ def _listed(engine: str, began: float) -> dict[str, Event]:
             str((one.get("Names") or [""])[0]).lstrip("/"),
             str(one["Image"]),
             at=float(one["Created"]),
+            is_of_service=OF_SERVICE in (one.get("Labels") or {}),
         )
         for one in found
         # In whole seconds.
@@ -113,8 +116,11 @@ def _steps(door: Door, created: Iterable[Event]) -> set[str]:
     return {
         each.container
         for each in created
-        if each.image.startswith(_DIGEST)  # by no name
-        and any(began <= each.at <= ended for began, ended in times)
+        if not each.image
+        or (
+            each.image.startswith(_DIGEST)  # by no name
+            and any(began <= each.at <= ended for began, ended in times)
+        )
     }
 
 
@@ -132,12 +138,25 @@ def _is_its_own(engine: str, event: Event) -> bool:
     return is_check or f"{SESSION_VARIABLE}=" in (config.get("Env") or ())
 
 
+def _tell_of_services(run: Run, past: list[Event]) -> None:
+    if past:
+        of = several(len(past), "container of a service was", "containers of services were")
+        run.door.note(
+            f"{of} created by the engine itself, where no door is: {_names(past)}; what is to be "
+            "measured has to run in a container that a client creates"
+        )
+
+
 def _tell(run: Run, past: list[Event], one: str, more: str, where: str = "") -> None:
     if past:
-        named = dict.fromkeys(
-            Told(each.name, each.image[: _SHORT if each.image.startswith(_DIGEST) else None])
-            for each in past
-        )
         run.door.note(
-            f"{several(len(past), one, more)} {_PAST}: {where}{first_of([*named])}; {run.advice}"
+            f"{several(len(past), one, more)} {_PAST}: {where}{_names(past)}; {run.advice}"
         )
+
+
+def _names(past: Iterable[Event]) -> str:
+    named = (
+        Told(each.name, each.image[: _SHORT if each.image.startswith(_DIGEST) else None])
+        for each in past
+    )
+    return first_of([*dict.fromkeys(named)])
