@@ -283,10 +283,12 @@ def lay_out(
     def filled(text: str) -> str:
         return layout.filled(text).replace("<here>", str(directory))
 
-    for name, text in {**layout.files, **rcfile.files}.items():
-        _write(directory / filled(name), text)
+    for name, text in layout.files.items():
+        _write(directory / name, text)
     for name, target in layout.links.items():
         (directory / name).symlink_to(target)
+    for name, text in rcfile.files.items():
+        _write(directory / filled(name), text)
     variables = hcoverage.unmeasured_environment(os.environ)
     path = [str(directory / name) for name in layout.path]
     if alone and layout.children:

@@ -54,6 +54,11 @@ class Rcfile:
         found = re.search(r"^concurrency *= *(.*(?:\n +.*)*)", self.text or "", re.MULTILINE)
         return found is not None and "thread" not in found[1]
 
+    @property
+    def has_plugin(self) -> bool:
+        """Whether coverage.py has to import a plugin of the project for it."""
+        return any(name.startswith("tools/") for name in self.files)
+
     def measuring_children(self, text: str) -> str:
         """Change the text of this rcfile so that coverage.py measures children as well."""
         header = _HEADERS.get(self.file, "[run]")

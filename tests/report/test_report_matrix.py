@@ -66,6 +66,7 @@ class Way:
         command: What Python is given, for a project.
         alone: What Python is given for coverage.py alone.
         status_under: The exit status where the total is too little.
+        status_without: The exit status where there is nothing to report.
         prints_report: Whether it prints what `coverage report` does.
     """
 
@@ -73,11 +74,17 @@ class Way:
     command: Callable[[Project], tuple[str, ...]]
     alone: Callable[[Layout], tuple[str, ...]]
     status_under: int = 2
+    status_without: int = 3
     prints_report: bool = True
 
 
 def _script(layout: Layout) -> tuple[str, ...]:
     return ("-m", "coverage", "run", *layout.script)
+
+
+def _script_in_parallel(layout: Layout) -> tuple[str, ...]:
+    # To combine what has no arcs at all makes coverage.py forget that it measured branches.
+    return ("-m", "coverage", "run", "--parallel-mode", *layout.script)
 
 
 def _pytest(layout: Layout) -> tuple[str, ...]:
@@ -123,10 +130,10 @@ WAYS: Final = {
         Way("recorder", _by_hcov_run, _script),
         Way("recorder-pytest", _pytest_by_hcov_run, _pytest),
         Way("coverage-core", _by_coverage_core, _script),
-        Way("plugin", _by_plugin, _pytest, status_under=1),
+        Way("plugin", _by_plugin, _pytest, status_under=1, status_without=1),
         Way("pytest-cov", _beside_pytest_cov, _pytest_cov, prints_report=False),
         Way("coverage-run", _around_coverage_run, _script),
-        Way("steps", _step_by_step, _script),
+        Way("steps", _step_by_step, _script_in_parallel, status_without=1),
     )
 }
 
@@ -154,6 +161,8 @@ def is_possible(cell: Cell) -> bool:
     """Leave out what there is not, and where coverage.py loses lines that we do not."""
     if cell.way.name == "steps" and cell.rcfile.text is None and not cell.rcfile.by_init:
         return False  # `inject` needs an rcfile
+    if cell.way.name == "steps" and cell.rcfile.has_plugin:
+        return False  # coverage.py's own hook starts where the project is on no path yet
     return not (cell.layout.threads and cell.rcfile.loses_threads)
 
 
@@ -258,8 +267,7 @@ def differences(cell: Cell, ours: Result, right: Result) -> Iterator[str]:
 def _status(way: Way, right: Result) -> int:
     if way.name == "pytest-cov":
         return right.status
-    status = right.report[0]
-    return way.status_under if status == 2 else status
+    return {1: way.status_without, 2: way.status_under}.get(right.report[0], right.report[0])
 
 
 def differences_of_json(ours: object, right: object) -> Iterator[str]:
