@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shlex
 import signal
 import tempfile
@@ -29,7 +28,7 @@ from hcov._tell.summary import (
     what_is_missing,
     what_is_unmeasured,
 )
-from hcoverage import Page, with_slug
+from hcoverage import Page, Record, with_slug
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,8 +36,7 @@ if TYPE_CHECKING:
 DATA_LOST: Final = 3
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
+class Options(Record):
     """What `hcov run` was asked for, see its help; and `pytest --hcov`.
 
     Attributes:
@@ -65,8 +63,7 @@ class Options:
     layout: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Merged:
+class Merged(Record):
     """What came of a session.
 
     Attributes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +12,7 @@ import click
 import hcoverage
 from hcov._tell.messages import tell
 from hcov._tell.summary import short
+from hcoverage import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,8 +23,7 @@ LOSS: Final = 1
 _ORIGIN: Final = "origin:"
 
 
-@dataclass(frozen=True)
-class _Had:
+class _Had(Record):
     """What one side has of a file.
 
     Attributes:
@@ -56,8 +55,7 @@ class _Had:
         return ", ".join(filter(None, [lines, *map(_arrow, sorted(self.branches))]))
 
 
-@dataclass(frozen=True)
-class _File:
+class _File(Record):
     """A file of two results.
 
     Attributes:
@@ -75,8 +73,7 @@ class _File:
     has_changed: bool = False
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Record):
     """Where the commands read, and write.
 
     Attributes:

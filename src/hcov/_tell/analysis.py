@@ -17,7 +17,6 @@ import shutil
 import sys
 import tempfile
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +29,7 @@ from coverage.version import __url__
 
 from hcov._tell.formats import UNDER_THRESHOLD
 from hcov._tell.messages import tell
+from hcoverage import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 _FAILED: Final = 1  # as coverage.py's command has it
 
 
-@dataclass(frozen=True)
-class ReportedFile:
+class ReportedFile(Record):
     """A file that coverage.py's reports are about.
 
     Attributes:
@@ -73,8 +72,7 @@ class ReportedFile:
         return frozenset(arc for arc in found if arc in possible and exits.get(arc[0], 0) > 1)
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(Record):
     """What coverage.py said, making a report, and its exit status."""
 
     text: str

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import hcoverage
+from hcoverage import Record
 
 if TYPE_CHECKING:
     from hcov._tell.analysis import Analysis
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 HEADINGS: Final = ("changed", "statements", "missed", "cover", "missing")
 
 
-@dataclasses.dataclass(frozen=True)
-class ChangedFile:
+class ChangedFile(Record):
     """A file of which lines have changed.
 
     Attributes:
@@ -34,8 +33,7 @@ class ChangedFile:
     is_older: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class ChangedLines:
+class ChangedLines(Record):
     """The coverage of what has changed since a revision.
 
     Attributes:

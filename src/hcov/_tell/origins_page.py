@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import importlib.resources
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import hcoverage
+from hcoverage import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,8 +26,7 @@ _INDEX: Final = "index.html"
 _PIECE: Final = re.compile(r"[^/:_.-]*[/:_.-]|[^/:_.-]+")
 
 
-@dataclass(frozen=True)
-class _Column:
+class _Column(Record):
     """An origin: `image` and its name, or `main` without a kind."""
 
     kind: str
@@ -35,8 +34,7 @@ class _Column:
     processes: int
 
 
-@dataclass(frozen=True)
-class _Cell:
+class _Cell(Record):
     """What an origin ran of a file, in statements, and in percent of all of them."""
 
     ran: int
@@ -45,16 +43,14 @@ class _Cell:
     also_width: float
 
 
-@dataclass(frozen=True)
-class _Lines:
+class _Lines(Record):
     """The lines of a file that only one origin ran, each with a link to where they are shown."""
 
     origin: str
     ranges: Sequence[tuple[str, str]]
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(Record):
     name: str
     page: str
     statements: int

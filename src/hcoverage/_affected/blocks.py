@@ -12,12 +12,12 @@ Beside that it notes what tells where a function's work may outlive the test tha
 from __future__ import annotations
 
 import ast
-import dataclasses
 import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage._affected.state_kept import keeps_state, mutates_self
+from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +26,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
-@dataclasses.dataclass(frozen=True)
-class Block:
+class Block(Record):
     """The body of an outermost function or method.
 
     Attributes:
@@ -51,8 +50,7 @@ class Block:
     keeps_in_self: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Shape:
+class Shape(Record):
     """A source, split up.
 
     Attributes:

@@ -11,6 +11,7 @@ from hcoverage._affected.needs import TEST_FILES, needs
 from hcoverage._affected.project_state import facts_of, git, look_at_project, mentioned_files
 from hcoverage._affected.record import TestRecordError, read_record, record_path
 from hcoverage._errors import HcoverageError
+from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +28,7 @@ class RevisionError(HcoverageError):
     """What has changed since a revision is not known."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Decision:
+class Decision(Record):
     """Which tests are needed, and why.
 
     Attributes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Final
+
+from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +17,7 @@ PASSED: Final = "passed"
 NOT_RUN: Final = "not run"
 
 
-@dataclasses.dataclass(frozen=True)
-class FileFacts:
+class FileFacts(Record):
     """A file at one time.
 
     Attributes:
@@ -29,8 +29,7 @@ class FileFacts:
     shape: Shape | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class ProjectState:
+class ProjectState(Record):
     """The project, and what its tests run with, at one time.
 
     Attributes:
@@ -42,8 +41,7 @@ class ProjectState:
     files: Mapping[str, FileFacts]
 
 
-@dataclasses.dataclass(frozen=True)
-class KnownTest:
+class KnownTest(Record):
     """A test of an earlier run.
 
     Attributes:
@@ -63,8 +61,7 @@ class KnownTest:
     shares: frozenset[str] = frozenset()
 
 
-@dataclasses.dataclass(frozen=True)
-class EarlierRun:
+class EarlierRun(Record):
     """A run whose tests may not be needed again.
 
     Attributes:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from hcoverage._affected.changes import Change, Kind, changes
 from hcoverage._affected.facts import NO_TEST, PASSED, EarlierRun, KnownTest, ProjectState
 from hcoverage._affected.shared_state import Keeper, Place, SharedState
+from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -30,8 +31,7 @@ _CONFTEST: Final = "conftest.py"
 TEST_FILES: Final = ("test_*.py", "*_test.py")
 
 
-@dataclasses.dataclass(frozen=True)
-class Needs:
+class Needs(Record):
     """The tests that are needed.
 
     Attributes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hcoverage._affected.facts import NOT_RUN, PASSED, KnownTest, ProjectState
 from hcoverage._affected.record import packed_state, unpacked_state
 from hcoverage._atomic_write import write_atomically
+from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 _PREFIX: Final = "hcov-tests."
 
 
-@dataclasses.dataclass(frozen=True)
-class Notes:
+class Notes(Record):
     """What one pytest knows of its tests.
 
     Attributes:

@@ -17,6 +17,7 @@ from hcoverage._affected.blocks import Block, Shape
 from hcoverage._affected.facts import EarlierRun, FileFacts, KnownTest, ProjectState
 from hcoverage._atomic_write import write_atomically
 from hcoverage._errors import HcoverageError
+from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,8 +33,7 @@ class TestRecordError(HcoverageError):
     """What is known of earlier runs cannot be read."""
 
 
-@dataclasses.dataclass(frozen=True)
-class KnownRun:
+class KnownRun(Record):
     """An earlier run, and for which of its tests it is the last one.
 
     Attributes:

@@ -12,6 +12,8 @@ import dataclasses
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from hcoverage._record import Record
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -31,8 +33,7 @@ class Place:
     name: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Keeper:
+class Keeper(Record):
     """Something that keeps what it has done.
 
     Attributes:

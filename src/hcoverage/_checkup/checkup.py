@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
+
+from hcoverage._record import Record
 
 if TYPE_CHECKING:
     import os
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from hcoverage._checkup.project import Project
 
 
-@dataclasses.dataclass(frozen=True)
-class Checkup:
+class Checkup(Record):
     """What there is to be measured on this machine.
 
     Attributes:

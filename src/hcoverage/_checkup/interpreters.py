@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from hcoverage._record import Record
 from hcoverage._session import hook
 from hcoverage._settings.environment import unmeasured_environment
 
@@ -50,8 +51,7 @@ print(json.dumps(facts))
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Hook:
+class Hook(Record):
     """A file in site-packages that may start coverage.py or us as Python starts.
 
     Attributes:
@@ -63,8 +63,7 @@ class Hook:
     kind: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Interpreter:
+class Interpreter(Record):
     """A Python on this machine.
 
     Attributes:

@@ -18,6 +18,7 @@ from hcoverage._data_directory import directory as _data_directory
 from hcoverage._data_directory.names import data_files
 from hcoverage._data_directory.notes import problems
 from hcoverage._errors import RcfileError
+from hcoverage._record import Record
 from hcoverage._result.target import lock_of
 from hcoverage._session import private_directory
 from hcoverage._session.core import CoreChoice, CoreError, choose_core
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 TEMPORARY: Final = "temporary"
 
 
-@dataclasses.dataclass(frozen=True)
-class RcfileFacts:
+class RcfileFacts(Record):
     """The rcfile, or why there is none to be used.
 
     Attributes:
@@ -51,8 +51,7 @@ class RcfileFacts:
     missing_sources: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class DataDirectoryFacts:
+class DataDirectoryFacts(Record):
     """The data directory as it is between runs.
 
     Attributes:
@@ -82,8 +81,7 @@ class DataDirectoryFacts:
     problems: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Room:
+class Room(Record):
     """A place that runs write to.
 
     Attributes:
@@ -99,8 +97,7 @@ class Room:
     is_writable: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class Project:
+class Project(Record):
     """What a run in a directory would find.
 
     Attributes:

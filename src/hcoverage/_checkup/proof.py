@@ -7,7 +7,6 @@ held for as long as in any run. Containers are `hdocker`'s to prove, in the same
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shlex
 import signal
 import subprocess
@@ -23,6 +22,7 @@ from hcoverage._data_directory import directory as _data_directory
 from hcoverage._data_directory.names import pids_of
 from hcoverage._errors import CombineError, NoDataError
 from hcoverage._page import Page
+from hcoverage._record import Record
 from hcoverage._session.session import open_session
 from hcoverage._settings.rcfile import read_rcfile
 from hcoverage._watch.watch import SeenPython
@@ -56,8 +56,7 @@ probes =
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Way:
+class Way(Record):
     """A way to start a Python, and to end it.
 
     Attributes:
@@ -86,8 +85,7 @@ WAYS: Final = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class CameBack:
+class CameBack(Record):
     """What came back.
 
     Attributes:
@@ -105,8 +103,7 @@ class CameBack:
         return "the recorder" if name in self.recorded else "coverage.py"
 
 
-@dataclasses.dataclass(frozen=True)
-class _Started:
+class _Started(Record):
     """A process that was started for the proof."""
 
     interpreter: Interpreter
@@ -115,8 +112,7 @@ class _Started:
     process: SeenPython
 
 
-@dataclasses.dataclass(frozen=True)
-class Proof:
+class Proof(Record):
     """A session in which things are tried.
 
     Attributes:

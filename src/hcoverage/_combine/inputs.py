@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcoverage._errors import NoInputError
+from hcoverage._record import Record
 
 # Imported where it is needed: a run has its data directory, and packers take a while to load.
 # ruff: noqa: PLC0415
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from hcoverage._untrusted.set_aside import SetAside
 
 
-@dataclasses.dataclass
-class Inputs:
+class Inputs(Record, frozen=False):
     """What is to be combined.
 
     Attributes:

@@ -8,7 +8,7 @@ it is here (``recorded_data``).
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import compress, count
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,7 @@ from hcoverage._read.branches import (
     opcodes_of,
 )
 from hcoverage._read.part import Part, arc_of, bits_of, number_of
+from hcoverage._record import Record
 from hcoverage._sources.choice import Choice
 from hcoverage._sources.identity import Sources
 
@@ -36,8 +37,7 @@ _START: Final = -1
 _DIGIT_TO_TRUE: Final = bytes(byte == ord("1") for byte in range(256))
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
+class Group(Record, eq=False):
     """What processes ran of which coverage.py would have measured the same.
 
     Attributes:
@@ -57,8 +57,7 @@ class Group:
         return self.before + "|".join(filter(None, (self.process.context, context)))
 
 
-@dataclass(frozen=True)
-class Selected:
+class Selected(Record):
     """What is merged of recordings.
 
     Attributes:
@@ -164,8 +163,7 @@ class _Labels(dict[str, str]):
         return self[context]
 
 
-@dataclass
-class _Told:
+class _Told(Record, frozen=False):
     """What is told of a file in one context.
 
     Attributes:

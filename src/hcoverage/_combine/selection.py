@@ -7,7 +7,6 @@ it counts, is decided in `_sources`; how data is merged, in `_result.merged`.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections import Counter
 from pathlib import Path
@@ -17,6 +16,7 @@ from hcoverage._combine.inputs import is_open_to_all
 from hcoverage._data_directory.names import process_of
 from hcoverage._read.data_file_batch import Batch, ReadFile, read_batch
 from hcoverage._read.part import Kind, Part
+from hcoverage._record import Record
 from hcoverage._result.merged import (
     Merged,
     PathMap,
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from hcoverage._read.origins import Origins
 
 
-@dataclasses.dataclass(frozen=True)
-class Selection:
+class Selection(Record):
     """What is merged, and what is not.
 
     Attributes:
@@ -113,8 +112,7 @@ def select(found: Found, existing: Batch | None) -> Selection:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Measured:
+class _Measured(Record):
     """What of coverage.py's data is merged, and what is not.
 
     Attributes:

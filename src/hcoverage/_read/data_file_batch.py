@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from hcoverage._read.origins import label
 from hcoverage._read.part import ARC_BITS, Key, Kind, Part
+from hcoverage._record import Record
 from hcoverage._untrusted.database import (
     ORIGINS_TABLE,
     confined,
@@ -54,8 +55,7 @@ _TRACERS: Final = "SELECT file_id, tracer FROM tracer ORDER BY file_id"
 _ArcRow: TypeAlias = tuple[int, int, str | None]
 
 
-@dataclasses.dataclass(frozen=True)
-class ReadFile:
+class ReadFile(Record):
     """A data file that was read.
 
     Attributes:
@@ -79,8 +79,7 @@ class ReadFile:
     has_origins: bool = False
 
 
-@dataclasses.dataclass
-class Batch:
+class Batch(Record, frozen=False):
     """What came of reading some data files.
 
     Attributes:
@@ -200,8 +199,7 @@ def reason(error: Exception) -> str:
     return str(error)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tables:
+class _Tables(Record):
     """The rows of a data file, before they are added to anything."""
 
     files: list[tuple[int, str]]

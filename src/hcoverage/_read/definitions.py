@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,8 +17,7 @@ _LARGEST_SOURCE: Final = 16 << 20  # bytes
 _DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-@dataclass(frozen=True)
-class Definition:
+class Definition(Record):
     """A function or class in one line.
 
     Attributes:

@@ -12,6 +12,8 @@ from array import array
 from operator import add
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from hcoverage._record import Record
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
@@ -31,8 +33,7 @@ class Kind(enum.Enum):
     NOTHING = "no data"
 
 
-@dataclasses.dataclass
-class Part:
+class Part(Record, frozen=False):
     """What data files of one kind hold together, under the names they have there.
 
     Attributes:

@@ -37,6 +37,7 @@ from hcoverage._read.recording_format import (
     parse_segment,
     with_entries,
 )
+from hcoverage._record import Record
 from hcoverage._untrusted.file import UntrustedDataError, read_regular
 from hcoverage._untrusted.set_aside import SetAside
 
@@ -67,8 +68,7 @@ _Section: TypeAlias = (
 GroupKey: TypeAlias = tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class ReadSegment:
+class ReadSegment(Record):
     """A segment that was read.
 
     Attributes:
@@ -92,8 +92,7 @@ class ReadSegment:
     has_together: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class RanSource:
+class RanSource(Record):
     """A source, and what ran of it in each context.
 
     Attributes:
@@ -122,8 +121,7 @@ class RanSource:
         return self.source.module
 
 
-@dataclasses.dataclass
-class Recorded:
+class Recorded(Record, frozen=False):
     """What some recordings hold together.
 
     Attributes:
@@ -217,8 +215,7 @@ def read_batch(
     return reader.found
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Layout:
+class _Layout(Record, eq=False):
     """How the records of a segment follow one another, and that they are of lines.
 
     Attributes:

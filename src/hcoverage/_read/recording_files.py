@@ -7,7 +7,6 @@ merging into ``.coverage`` (``combine``), and telling people.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +20,7 @@ from hcoverage._read.recording_format import (
     in_context,
     parse_segment,
 )
+from hcoverage._record import Record
 from hcoverage._untrusted.file import UntrustedDataError, read_regular
 from hcoverage._untrusted.set_aside import SetAside
 
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 _NAME_PARTS: Final = 4
 
 
-@dataclass(frozen=True)
-class LostProcess:
+class LostProcess(Record):
     """A process that could record nothing at all.
 
     Attributes:
@@ -48,8 +47,7 @@ class LostProcess:
     error: int
 
 
-@dataclass(frozen=True)
-class Recording:
+class Recording(Record):
     """What the recorder wrote for one process.
 
     Attributes:
@@ -78,8 +76,7 @@ class Recording:
         ]
 
 
-@dataclass(frozen=True)
-class DataDirectory:
+class DataDirectory(Record):
     """Everything the recorder left in a data directory.
 
     Attributes:

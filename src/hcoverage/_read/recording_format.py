@@ -14,13 +14,14 @@ from __future__ import annotations
 import functools
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
 
 from hcoverage._printable import printable
 from hcoverage._read.line_tables import lines_of_instructions
+from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -80,8 +81,7 @@ class NothingRecordedError(RecordingError):
     """A recording was only begun: its process was killed before it had anything to record."""
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(Record):
     """What a process could not record.
 
     Attributes:
@@ -93,8 +93,7 @@ class Loss:
     count: int
 
 
-@dataclass(frozen=True)
-class Trail:
+class Trail(Record):
     """A branch that was taken, and the lines that it leads to before the next one.
 
     Which of them makes the arc depends on where statements begin, which the source tells.
@@ -129,8 +128,7 @@ class Trail:
         return None
 
 
-@dataclass(frozen=True)
-class Raised:
+class Raised(Record):
     """An exception that was handled in a code object with branches, or left it.
 
     Attributes:
@@ -146,8 +144,7 @@ class Raised:
     handler: int
 
 
-@dataclass(frozen=True)
-class BranchingCode:
+class BranchingCode(Record):
     """What a code object with branches did, by the places in its bytecode.
 
     Attributes:
@@ -182,8 +179,7 @@ class BranchingCode:
         )
 
 
-@dataclass(frozen=True)
-class SourceLines:
+class SourceLines(Record):
     """The lines of one source file that one process ran, or some of them.
 
     Attributes:
@@ -217,8 +213,7 @@ class SourceLines:
 Entry: TypeAlias = Trail | Raised | tuple[int, int]
 
 
-@dataclass(frozen=True)
-class ProcessIdentity:
+class ProcessIdentity(Record):
     """Who ran.
 
     Attributes:
@@ -267,8 +262,7 @@ class ProcessIdentity:
     argv: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(Record):
     """One file of a recording.
 
     Attributes:

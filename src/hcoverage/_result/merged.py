@@ -28,6 +28,7 @@ from hcoverage._errors import CombineError
 from hcoverage._read.data_file_batch import Batch, ReadFile, tracers_in
 from hcoverage._read.origins import context_of, origin_of, place_of
 from hcoverage._read.part import Kind, Part, arcs_of
+from hcoverage._record import Record
 from hcoverage._untrusted.database import SCHEMA_VERSION
 from hcoverage._untrusted.file import UntrustedDataError
 
@@ -130,8 +131,7 @@ class PathMap:
         self._found.update(places)
 
 
-@dataclasses.dataclass
-class Merged:
+class Merged(Record, frozen=False):
     """What goes into the data file, under its paths on this machine.
 
     Attributes:

@@ -10,7 +10,6 @@ the file since, nobody is told of origins that are not true any more.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import zlib
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from hcoverage._errors import HcoverageError
 from hcoverage._printable import printable
 from hcoverage._read.origins import LONGEST, in_order
+from hcoverage._record import Record
 from hcoverage._untrusted.file import LARGEST, UntrustedDataError, read_regular
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ class OriginsError(HcoverageError):
     """It is not known which origin ran what."""
 
 
-@dataclasses.dataclass(frozen=True)
-class OriginData:
+class OriginData(Record):
     """What each origin of a data file ran.
 
     Attributes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
+from hcoverage._record import Record
 from hcoverage._sources.paths_suggestion import NOTHING, PathsSuggestion
 
 if TYPE_CHECKING:
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from hcoverage._untrusted.set_aside import SetAside
 
 
-@dataclasses.dataclass(frozen=True)
-class RecordedProcess:
+class RecordedProcess(Record):
     """A process that left a recording.
 
     Attributes:
@@ -40,8 +40,7 @@ class RecordedProcess:
     has_together: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class OtherVersion:
+class OtherVersion(Record):
     """A source of which another version ran elsewhere, so that its lines are left out.
 
     Attributes:
@@ -53,8 +52,7 @@ class OtherVersion:
     there: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Attribution:
+class Attribution(Record):
     """Who ran something in a dynamic context, and who did not.
 
     Attributes:
@@ -71,8 +69,7 @@ class Attribution:
 NOBODY: Final = Attribution()
 
 
-@dataclasses.dataclass(frozen=True)
-class RecordedData:
+class RecordedData(Record):
     """What came of the recordings.
 
     Attributes:
@@ -94,8 +91,7 @@ class RecordedData:
     of_hosts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True)
-class CombineResult:
+class CombineResult(Record):
     """What a combine did.
 
     Attributes:

@@ -28,6 +28,7 @@ from hcoverage._errors import (
     MissingCoverageError,
     RcfileError,
 )
+from hcoverage._record import Record
 from hcoverage._result.target import require_place
 from hcoverage._session import guest_settings, hook as _hook, private_directory
 from hcoverage._session.claim import claimed
@@ -60,8 +61,7 @@ _STARTED_BY_COVERAGE: Final = frozenset({"execv", "fork"})
 _CONTAINER_PLACE: Final = "/opt/hcoverage/*"
 
 
-@dataclasses.dataclass(frozen=True)
-class Session:
+class Session(Record):
     """One measured run.
 
     Attributes:
@@ -252,8 +252,7 @@ def open_session(
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Told:
+class _Told(Record):
     """What the processes of a session are told.
 
     Attributes:

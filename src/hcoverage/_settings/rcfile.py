@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage._errors import NoRcfileError, RcfileError
+from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 _RCFILE_VARIABLE: Final = "COVERAGE_RCFILE"
 
 
-@dataclasses.dataclass(frozen=True)
-class Rcfile:
+class Rcfile(Record):
     """A coverage.py configuration that was read, or coverage.py's defaults where there is none.
 
     Attributes:

@@ -14,13 +14,13 @@ measured, and what `[paths]` says, is decided by others (`_combine.recorded_data
 from __future__ import annotations
 
 import collections
-import dataclasses
 import functools
 import os
 import posixpath
 from binascii import crc32
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from hcoverage._record import Record
 from hcoverage._sources.project_files import project_files
 from hcoverage._untrusted.file import UntrustedDataError, read_regular
 
@@ -43,8 +43,7 @@ _OF_THE_SYSTEM: Final = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class FoundTree:
+class FoundTree(Record):
     """A directory of containers, or other machines, that was found to be one here.
 
     Attributes:
@@ -60,8 +59,7 @@ class FoundTree:
     by_content: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class UnmappedSource:
+class UnmappedSource(Record):
     """A source that ran elsewhere and was not found here, or not for certain.
 
     Attributes:
@@ -73,8 +71,7 @@ class UnmappedSource:
     candidates: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Ran:
+class Ran(Record):
     """A source that ran elsewhere.
 
     Attributes:

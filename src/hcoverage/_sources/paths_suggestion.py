@@ -6,11 +6,12 @@ which files here they may be, is `finder`'s to say.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,8 +31,7 @@ _AS_ITEM: Final = str.maketrans({"$": "$$", ",": "?"})
 _Entry = tuple[str, str]
 
 
-@dataclasses.dataclass(frozen=True)
-class PathsSuggestion:
+class PathsSuggestion(Record):
     """Something to paste.
 
     Attributes:

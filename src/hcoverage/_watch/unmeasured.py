@@ -5,7 +5,6 @@ Works on what `watch` saw and on the names of files that processes left; reads n
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._data_directory.names import pids_of
+from hcoverage._record import Record
 from hcoverage._settings.environment import SESSION_VARIABLE
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ _END_OF_OPTIONS: Final = "cm"
 _INSTALL: Final = "{python} -m pip install hcoverage && {python} -m hcov inject"
 
 
-@dataclasses.dataclass(frozen=True)
-class Doors:
+class Doors(Record):
     """How processes of a session get to know that they are measured.
 
     Attributes:
@@ -99,8 +98,7 @@ class Reason(enum.Enum):
         return self._remedy.format(python=shlex.quote(interpreter))
 
 
-@dataclasses.dataclass(frozen=True)
-class Unmeasured:
+class Unmeasured(Record):
     """A Python that was started and left no data.
 
     Attributes:

@@ -17,6 +17,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Final, Self
 
+from hcoverage._record import Record
 from hcoverage._watch.python_starts import PythonStarts
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ _PYTHON: Final = re.compile(r"python([0-9][0-9.]*)?t?d?")
 _STATE, _PARENT, _STARTED, _STACK = 0, 1, 19, 25
 
 
-@dataclasses.dataclass(frozen=True)
-class SeenPython:
+class SeenPython(Record):
     """A Python that was started, with all its forks.
 
     Attributes:
@@ -58,8 +58,7 @@ class SeenPython:
     is_running: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class _Status:
+class _Status(Record):
     """What tells a process from another, and a program from the one it was before `exec`.
 
     Attributes:

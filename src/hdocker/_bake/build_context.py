@@ -10,8 +10,9 @@ import fnmatch
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from hcoverage import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,8 +37,7 @@ _DATA_FILES: Final = (".coverage.*", ".hcov-*")
 _CHUNK: Final = 1 << 20
 
 
-@dataclass(frozen=True)
-class _Rule:
+class _Rule(Record):
     """One line of a `.dockerignore`: path parts to match, and whether it takes back a match."""
 
     parts: tuple[str, ...]

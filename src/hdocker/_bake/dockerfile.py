@@ -14,14 +14,13 @@ import io
 import json
 import re
 import shlex
-from dataclasses import dataclass
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, Final
 
 from dockerfile_parse import DockerfileParser
 
 # The text of the hook is hcoverage's, and no user has a need for it: not in its public names.
-from hcoverage import RCFILE_NAME, pth_text
+from hcoverage import RCFILE_NAME, Record, pth_text
 from hdocker._bake.place import CONTAINER_DATA_DIR
 from hdocker._errors import DockerfileError
 
@@ -47,8 +46,7 @@ _LIKELY_PYTHONS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class BaseImage:
+class BaseImage(Record):
     """What an image that a Dockerfile starts from hands down.
 
     Attributes:
@@ -64,8 +62,7 @@ class BaseImage:
     onbuild: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(Record):
     """One instruction of a Dockerfile; line numbers count from 0, `last_line` is part of it."""
 
     name: str
@@ -74,8 +71,7 @@ class Instruction:
     last_line: int
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(Record):
     """One stage of a Dockerfile.
 
     Attributes:

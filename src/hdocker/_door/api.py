@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from dataclasses import dataclass
 from typing import IO, Any, Final
 from urllib.parse import quote
+
+from hcoverage import Record
 
 _SOME: Final = 1 << 18  # bytes
 _LARGEST: Final = 1 << 26
@@ -22,8 +23,7 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 _TAR: Final = "application/x-tar"
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(Record):
     """What an engine says.
 
     Attributes:

@@ -10,8 +10,9 @@ import json
 import posixpath
 import re
 import secrets
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from hcoverage import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +24,7 @@ _NUMBER: Final = secrets.token_hex(12)
 _NUMBERS: Final = re.compile(f'"{_NUMBER}([^"]*)"')
 
 
-@dataclass(frozen=True)
-class BindMount:
+class BindMount(Record):
     """A file or directory of the engine's machine in a container, or a volume.
 
     Attributes:

@@ -15,11 +15,10 @@ import re
 import tarfile
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from hcoverage import RCFILE_NAME, SESSION_VARIABLE
+from hcoverage import RCFILE_NAME, SESSION_VARIABLE, Record
 from hdocker._door.api import ask_for_object, fetch_archive, put_archive
 from hdocker._door.archive import Archive, put_file
 from hdocker._door.door import NotInjectedError, may_run
@@ -45,8 +44,7 @@ _NAME_OF_DATA: Final = "data"
 _LARGEST_OWNER: Final = 1 << 16  # bytes
 
 
-@dataclass(frozen=True)
-class Action:
+class Action(Record):
     """What a request does with a container.
 
     Attributes:

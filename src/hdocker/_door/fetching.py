@@ -11,11 +11,12 @@ import itertools
 import json
 import tarfile
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from hcoverage import Record
 from hdocker._door.api import call, fetch_archive, put_archive
 from hdocker._door.archive import Archive
 from hdocker._inject.added import PLACE
@@ -33,8 +34,7 @@ LARGEST: Final = 8 << 30  # bytes
 _MOST_FILES: Final = 100_000
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(Record):
     """A container that was there before, and has what measures it.
 
     Attributes:

@@ -19,11 +19,10 @@ import select
 import signal
 import socket
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage import SESSION_VARIABLE
+from hcoverage import SESSION_VARIABLE, Record
 from hdocker._door.api import connect
 from hdocker._door.builds import Build, is_build
 from hdocker._door.compose_projects import Projects
@@ -116,8 +115,7 @@ def tell_end(status: int, words: Sequence[str]) -> None:
     )
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(Record):
     """What is asked of the engine instead of what the client asks for.
 
     Attributes:

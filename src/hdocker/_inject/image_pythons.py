@@ -11,10 +11,10 @@ from __future__ import annotations
 import importlib.resources
 import json
 import re
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from hcoverage import Record
 from hdocker._engine.visibility import why_not_seen
 from hdocker._errors import CommandError, DataDirectoryError
 from hdocker._inject.added import OWN_LABEL
@@ -40,8 +40,7 @@ _NO_ANSWER: Final = (1, 126, 127)
 _OTHER_NAMES: Final = tuple(f"python3.{minor}" for minor in range(20, 7, -1))
 
 
-@dataclass(frozen=True)
-class Interpreter:
+class Interpreter(Record):
     """A Python of an image.
 
     Attributes:
@@ -64,8 +63,7 @@ class Interpreter:
         return "{}.{}".format(*self.version)
 
 
-@dataclass(frozen=True)
-class ImagePythons:
+class ImagePythons(Record):
     """What measuring has to know of an image.
 
     Attributes:
@@ -79,8 +77,7 @@ class ImagePythons:
     interpreters: tuple[Interpreter, ...]
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(Record):
     """How to look into an image: its startup directory, and where containers have that.
 
     Attributes:

@@ -14,11 +14,10 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage import CONTAINERS_VARIABLE, DATA_DIR_VARIABLE, LASTING, SESSION_VARIABLE
+from hcoverage import CONTAINERS_VARIABLE, DATA_DIR_VARIABLE, LASTING, SESSION_VARIABLE, Record
 from hdocker._engine.engine import Engine
 from hdocker._errors import (
     DataDirectoryError,
@@ -57,8 +56,7 @@ _PTH: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Mount:
+class Mount(Record):
     """A file or directory of this machine in a container.
 
     Attributes:
@@ -76,8 +74,7 @@ class Mount:
         return mount_option(str(self.source), self.target, self.read_only)
 
 
-@dataclass(frozen=True)
-class Injection:
+class Injection(Record):
     """What is added to a container.
 
     Attributes:

@@ -11,13 +11,13 @@ import dataclasses
 import json
 import re
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage import (
     LASTING,
     RCFILE_NAME,
+    Record,
     add_coverage_for,
     add_note_for,
     copy_startup_directory,
@@ -46,8 +46,7 @@ _OLDEST: Final = (3, 8)
 _FACTS: Final = "image.json"
 
 
-@dataclass(frozen=True)
-class PreparedImage:
+class PreparedImage(Record):
     """What its containers are to be given.
 
     Attributes:
@@ -66,8 +65,7 @@ class PreparedImage:
     volumes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Notes:
+class _Notes(Record):
     """What is told of an image at the end of the run."""
 
     data_dir: Path

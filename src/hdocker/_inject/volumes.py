@@ -11,10 +11,9 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hcoverage import RCFILE_NAME
+from hcoverage import RCFILE_NAME, Record
 from hdocker._inject.added import OWN_LABEL, PLACE
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ USER: Final = "0:0"
 _OPEN: Final = 0o777
 
 
-@dataclass(frozen=True)
-class Volumes:
+class Volumes(Record):
     """The volumes of an image, in a session.
 
     Attributes:
