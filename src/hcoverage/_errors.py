@@ -6,13 +6,9 @@ page `docs/messages/SLUG.md` says more of what it means.
 
 from __future__ import annotations
 
-import re
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from hcoverage._page import Page
-
-_KIND: Final = re.compile("(Error|Warning)$")
-_WORD: Final = re.compile("(?<!^)(?=[A-Z])")
 
 
 class _Explained:
@@ -25,7 +21,8 @@ class _Explained:
     slug: ClassVar[str]
 
     def __init_subclass__(cls) -> None:
-        cls.slug = _WORD.sub("-", _KIND.sub("", cls.__name__)).lower()
+        words = cls.__name__.removesuffix("Error").removesuffix("Warning")
+        cls.slug = "".join(f"-{c.lower()}" if c.isupper() else c for c in words).strip("-_")
 
 
 class HcoverageError(_Explained, Exception):

@@ -39,7 +39,7 @@ _OUTSIDE: Final = frozenset(
     ]
 )
 # Of pytest and its common plugins: what is shown, which tests, in which order, on which processes.
-_NEUTRAL: Final = re.compile(
+_NEUTRAL: Final = (
     r"-([vqxsklmnr].*|(-(hcov|no-hcov|cov|no-cov|tb|maxfail|exitfirst|lf|last-failed|ff|nf|sw|dist|"
     r"tx|numprocesses|maxprocesses|durations|color|verbose|quiet|no-header|no-summary|capture|junit|"
     r"show-capture|ignore|ignore-glob|deselect|collect-only|co|stepwise|failed-first|new-first|"
@@ -74,7 +74,7 @@ def options_of(config: pytest.Config) -> str:
     given = list(map(str, config.invocation_params.args))
     found = []
     for option, following in zip(given, [*given[1:], ""], strict=True):
-        if option.startswith("-") and not _NEUTRAL.match(option):
+        if option.startswith("-") and not re.match(_NEUTRAL, option):
             is_value = following and not following.startswith("-")
             is_value = is_value and not Path(following.partition("::")[0]).exists()
             found.append(f"{option} {following}" if is_value else option)

@@ -23,7 +23,7 @@ NAME: Final = "origins.html"
 
 _TEMPLATE: Final = "origins_page.html.jinja"
 _INDEX: Final = "index.html"
-_PIECE: Final = re.compile(r"[^/:_.-]*[/:_.-]|[^/:_.-]+")
+_PIECE: Final = r"[^/:_.-]*[/:_.-]|[^/:_.-]+"
 
 
 class _Column(Record):
@@ -116,7 +116,7 @@ def _column(origin: str, processes: int) -> _Column:
 
 def _pieces(name: str) -> list[str]:
     """Split a name where a line of it may end."""
-    return _PIECE.findall(name)
+    return re.findall(_PIECE, name)
 
 
 def _row(file: OriginsOfFile, names: Sequence[str], directory: Path) -> _Row:

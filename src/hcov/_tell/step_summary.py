@@ -29,10 +29,10 @@ BASE_VARIABLE: Final = "GITHUB_BASE_REF"
 _SHOWN: Final = 50
 # Of 1 MiB that GitHub takes from a step; it shows nothing at all of more.
 _LONGEST_TABLE: Final = 500_000
-_MARKUP: Final = re.compile(r"[\\`*_{}\[\]<>#|~&!@$]")
+_MARKUP: Final = r"[\\`*_{}\[\]<>#|~&!@$]"
 # What coverage.py's table does not have of itself, and the name of a file may. Its newer versions
 # escape that; a backslash before theirs would undo it.
-_MARKUP_OF_NAMES: Final = re.compile(r"(?P<escaped>\\[^\n])|[`\[\]<>&]")
+_MARKUP_OF_NAMES: Final = r"(?P<escaped>\\[^\n])|[`\[\]<>&]"
 
 
 def append_step_summary(
@@ -74,7 +74,7 @@ def escaped(text: str) -> str:
     Args:
         text: Text that may come from anywhere.
     """
-    return _MARKUP.sub(r"\\\g<0>", hcoverage.printable(text))
+    return re.sub(_MARKUP, r"\\\g<0>", hcoverage.printable(text))
 
 
 def _total(analysis: Analysis) -> str:
@@ -121,7 +121,7 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _files(analysis: Analysis) -> str:
-    table = _MARKUP_OF_NAMES.sub(_once_escaped, report_text(analysis, "markdown")).strip()
+    table = re.sub(_MARKUP_OF_NAMES, _once_escaped, report_text(analysis, "markdown")).strip()
     if len(table.encode()) > _LONGEST_TABLE:
         return "The table of files is too long for a summary: `coverage report` prints it."
     return f"<details><summary>Files</summary>\n\n{table}\n\n</details>" if table else ""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_HUNK: Final = re.compile(rb"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+_HUNK: Final = rb"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@"
 _FILE: Final = b"+++ "
 _PREFIX: Final = b"b/"
 # Whatever the user's configuration makes of it.
@@ -64,7 +64,7 @@ def lines_of_diff(text: bytes) -> Iterator[tuple[str, frozenset[int]]]:
     path, lines = "", set[int]()
     rest = iter(text.split(b"\n"))
     for line in rest:
-        hunk = _HUNK.match(line)
+        hunk = re.match(_HUNK, line)
         if hunk is not None:
             old, new = (1 if count is None else int(count) for count in hunk.group(1, 3))
             lines.update(range(int(hunk[2]), int(hunk[2]) + new))

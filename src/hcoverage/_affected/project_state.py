@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
 # What runs leave behind, whoever made them; where git does not leave them out.
-_LEFT_BY_RUNS: Final = re.compile(
+_LEFT_BY_RUNS: Final = (
     r"(^|/)(\.coverage(\..*)?|coverage\.(xml|json|lcov)|htmlcov/.*|coverage_data/.*|"
     r"\.(hcov|pytest|mypy|ruff)_cache/.*|__pycache__/.*|[^/]*\.egg-info/.*)$"
 )
@@ -43,7 +43,7 @@ def look_at_project(
         known: What is known already; a source of the same digest is not split up again.
     """
     known = known or {}
-    others = (path for path in beside if not _LEFT_BY_RUNS.search(path))
+    others = (path for path in beside if not re.search(_LEFT_BY_RUNS, path))
     paths = sorted({*_own_files(root), *others})
     files = {path: facts for path in paths if (facts := _facts(root, path, known.get(path)))}
     return ProjectState(_environment(), files)
@@ -112,7 +112,7 @@ def _own_files(root: Path) -> Iterator[str]:
     else:
         real = os.path.realpath(root)
         paths = (os.path.relpath(path, real) for path, _ in project_files([real]))
-    return (path for path in paths if path and not _LEFT_BY_RUNS.search(path))
+    return (path for path in paths if path and not re.search(_LEFT_BY_RUNS, path))
 
 
 def _facts(root: Path, path: str, known: FileFacts | None) -> FileFacts | None:

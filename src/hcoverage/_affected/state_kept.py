@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_KEEPING_DECORATOR: Final = re.compile(r"cache|memo|lru|once|singleton|lazy", re.IGNORECASE)
+_KEEPING_DECORATOR: Final = r"(?i)cache|memo|lru|once|singleton|lazy"
 _CHANGING: Final = frozenset(
     (
         *(
@@ -73,7 +73,7 @@ def _is_keeping_decorator(decorator: ast.expr) -> bool:
         for part in ast.walk(decorator)
         if isinstance(part, ast.Name | ast.Attribute)
     )
-    return any(_KEEPING_DECORATOR.search(name) for name in names)
+    return any(re.search(_KEEPING_DECORATOR, name) for name in names)
 
 
 def _changes_outside(scope: ast.AST, function: _Function, module_names: frozenset[str]) -> bool:

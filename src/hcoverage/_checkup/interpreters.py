@@ -24,7 +24,7 @@ from hcoverage._settings.environment import unmeasured_environment
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_NAME: Final = re.compile(r"python(3(\.[0-9]+)?)?")
+_NAME: Final = r"python(3(\.[0-9]+)?)?"
 _MOST: Final = 40
 _AT_ONCE: Final = 4
 _PATIENCE: Final = 30.0  # seconds
@@ -142,7 +142,7 @@ def _on_path(environment: Mapping[str, str]) -> Iterator[str]:
             continue
         for name in names:
             path = os.path.join(entry, name)  # noqa: PTH118
-            if _NAME.fullmatch(name) and os.access(path, os.X_OK):
+            if re.fullmatch(_NAME, name) and os.access(path, os.X_OK):
                 yield path
 
 

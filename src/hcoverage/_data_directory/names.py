@@ -20,12 +20,13 @@ RECORDING_SUFFIX: Final = ".hcrec"
 CONTEXT_SUFFIX: Final = ".hctest"
 # `.coverage.{hostname}.pid{pid}.X{random}x`, see SUFFIX_PATTERN in coverage/sqldata.py; before
 # coverage.py 7.10 without the letters.
-_DATA_FILE_NAME: Final = re.compile(r".*\.(?P<host>[^./]+)\.(?:pid)?(?P<pid>\d{1,10})\.[^/]*")
-_RECORDING_NAME: Final = re.compile(r"(?P<host>.+)\.(?P<pid>\d{1,10})\.[0-9a-f]{16}\.\d+\.hcrec.*")
+_DATA_FILE_NAME: Final = r".*\.(?P<host>[^./]+)\.(?:pid)?(?P<pid>\d{1,10})\.[^/]*"
+_RECORDING_NAME: Final = r"(?P<host>.+)\.(?P<pid>\d{1,10})\.[0-9a-f]{16}\.\d+\.hcrec.*"
 # Before the host's name in those of a container, which may have the host's own: one for each
 # container (`_inside.process`), or one for all where coverage.py is in the image (`IN_CONTAINER`).
 IN_CONTAINER: Final = "in-container"
-_CONTAINER_IN_NAME: Final = re.compile(
+_CONTAINER_PREFIX: Final = f"{_DATA_FILE_PREFIX}in-"
+_CONTAINER_IN_NAME: Final = (
     rf"\.coverage\.(?P<mark>in-[0-9a-f]+-[0-9a-f]+|{IN_CONTAINER})\.(?P<host>[^./]+)"
     r"\.(?:pid)?\d{1,10}\.[^/]*"
 )
@@ -53,10 +54,11 @@ def process_of(name: str) -> tuple[str, int] | None:
     Returns:
         None where the name does not say.
     """
-    found = _RECORDING_NAME.fullmatch(name) or _DATA_FILE_NAME.fullmatch(name)
-    if found is None:
+    found = RECORDING_SUFFIX in name and re.fullmatch(_RECORDING_NAME, name)
+    found = found or re.fullmatch(_DATA_FILE_NAME, name)
+    if not found:
         return None
-    container = _CONTAINER_IN_NAME.fullmatch(name)
+    container = _in_container(name)
     host = str(found["host"])
     if container:
         mark = str(container["mark"])
@@ -66,8 +68,13 @@ def process_of(name: str) -> tuple[str, int] | None:
 
 def container_of(name: str) -> str:
     """Tell from the name of a data file the host name of its container; empty if it is of none."""
-    found = _CONTAINER_IN_NAME.fullmatch(name)
+    found = _in_container(name)
     return str(found["host"]) if found else ""
+
+
+def _in_container(name: str) -> re.Match[str] | None:
+    is_of_one = name.startswith(_CONTAINER_PREFIX)
+    return re.fullmatch(_CONTAINER_IN_NAME, name) if is_of_one else None
 
 
 def host_in_names(host: str) -> str:

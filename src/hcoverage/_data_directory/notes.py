@@ -14,23 +14,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # What `_inside.process` leaves where coverage.py measures a container.
-_IMAGE_NOTE: Final = re.compile(r"image\.(.+)\.txt")
+_IMAGE_NOTE: Final = r"image\.(.+)\.txt"
 # What `_inside.autosave` leaves there: what the sources were.
-_SOURCES_NOTE: Final = re.compile(r"sources\..+\.txt")
-_SOURCE_LINE: Final = re.compile(r"(?P<size>\d{1,10}) (?P<checksum>\d{1,10}) (?P<path>/.+)")
+_SOURCES_NOTE: Final = r"sources\..+\.txt"
+_SOURCE_LINE: Final = r"(?P<size>\d{1,10}) (?P<checksum>\d{1,10}) (?P<path>/.+)"
 _SOURCES_BYTES: Final = 4 << 20
 _PROBLEM_PREFIX: Final = "problem."
 # Of processes that coverage.py measured because they had it do so, as `coverage run` does.
-_ITSELF_NOTE: Final = re.compile(r"itself\.(?P<host>.+)\.(?P<pid>\d{1,10})\.txt")
+_ITSELF_NOTE: Final = r"itself\.(?P<host>.+)\.(?P<pid>\d{1,10})\.txt"
 _PROBLEM_BYTES: Final = 2000
 # Of a process that could not be measured. Notes of images and of commands say what they are about.
-_NOTE_OF_PROCESS: Final = re.compile(r"problem\.(?P<host>[^/]+)\.(?P<pid>\d{1,10})\.txt")
+_NOTE_OF_PROCESS: Final = r"problem\.(?P<host>[^/]+)\.(?P<pid>\d{1,10})\.txt"
+# What the names of all but problems begin with: most files are no notes, and not looked at more.
+_PREFIXES: Final = ("image.", "sources.", "itself.")
 
 
 def is_note(name: str) -> bool:
     """Tell from its name whether a file tells something beside data."""
     patterns = (_IMAGE_NOTE, _SOURCES_NOTE, _ITSELF_NOTE)
-    return name.startswith(_PROBLEM_PREFIX) or any(each.fullmatch(name) for each in patterns)
+    return name.startswith(_PROBLEM_PREFIX) or any(_is(each, name) for each in patterns)
 
 
 def problems(directory: Path) -> list[str]:
@@ -40,13 +42,13 @@ def problems(directory: Path) -> list[str]:
 
 def image_notes(directory: Path) -> dict[str, str]:
     """Read which images containers said that they are of, by their hosts, made safe to print."""
-    notes = _image_notes(directory)
-    return {_IMAGE_NOTE.sub(r"\1", note.name): _text_of(note).strip() for note in notes}
+    notes = _notes(directory, _IMAGE_NOTE)
+    return {re.sub(_IMAGE_NOTE, r"\1", note.name): _text_of(note).strip() for note in notes}
 
 
 def measured_themselves(directory: Path) -> list[int]:
     """List the processes of this machine that had coverage.py measure them, and save elsewhere."""
-    names = (_ITSELF_NOTE.fullmatch(note.name) for note in _itself_notes(directory))
+    names = (re.fullmatch(_ITSELF_NOTE, note.name) for note in _notes(directory, _ITSELF_NOTE))
     host = os.uname().nodename
     return [int(name["pid"]) for name in names if name and name["host"] == host]
 
@@ -58,9 +60,9 @@ def source_notes(directory: Path) -> dict[str, set[tuple[int, int]]]:
         The sizes, in bytes, and CRC-32s that a path had.
     """
     found: dict[str, set[tuple[int, int]]] = {}
-    for note in _source_notes(directory):
+    for note in _notes(directory, _SOURCES_NOTE):
         for line in _content_of(note, _SOURCES_BYTES).splitlines():
-            told = _SOURCE_LINE.fullmatch(line)
+            told = re.fullmatch(_SOURCE_LINE, line)
             if told:
                 identity = int(told["size"]), int(told["checksum"])
                 found.setdefault(told["path"], set()).add(identity)
@@ -71,30 +73,26 @@ def _problem_notes(directory: Path) -> list[Path]:
     return sorted(entry for entry in directory.iterdir() if entry.name.startswith(_PROBLEM_PREFIX))
 
 
-def _image_notes(directory: Path) -> list[Path]:
-    return sorted(entry for entry in directory.iterdir() if _IMAGE_NOTE.fullmatch(entry.name))
+def _notes(directory: Path, pattern: str) -> list[Path]:
+    return sorted(entry for entry in directory.iterdir() if _is(pattern, entry.name))
 
 
-def _source_notes(directory: Path) -> list[Path]:
-    return sorted(entry for entry in directory.iterdir() if _SOURCES_NOTE.fullmatch(entry.name))
-
-
-def _itself_notes(directory: Path) -> list[Path]:
-    return sorted(entry for entry in directory.iterdir() if _ITSELF_NOTE.fullmatch(entry.name))
+def _is(pattern: str, name: str) -> bool:
+    return name.startswith(_PREFIXES) and re.fullmatch(pattern, name) is not None
 
 
 def notes(directory: Path) -> list[Path]:
     """List all notes in a directory."""
     return [
         *_problem_notes(directory),
-        *_image_notes(directory),
-        *_source_notes(directory),
-        *_itself_notes(directory),
+        *_notes(directory, _IMAGE_NOTE),
+        *_notes(directory, _SOURCES_NOTE),
+        *_notes(directory, _ITSELF_NOTE),
     ]
 
 
 def _read_note(note: Path) -> str:
-    who = _NOTE_OF_PROCESS.fullmatch(note.name)
+    who = re.fullmatch(_NOTE_OF_PROCESS, note.name)
     return f"process {who['pid']} on {who['host']}: {_text_of(note)}" if who else _text_of(note)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_ENTRY: Final = re.compile(rb"[\x80-\xff][\x00-\x7f]*")
+_ENTRY: Final = rb"[\x80-\xff][\x00-\x7f]*"
 _BEGINNING: Final = 0x80  # set in the first byte of an entry and in no other
 _NO_LOCATION: Final = 15
 _FIRST_WITH_LINE_DELTA: Final = 13
@@ -37,7 +37,7 @@ def lines_of_instructions(table: bytes, first: int, count: int) -> tuple[int | N
     line = first
     if table and table[0] < _BEGINNING:
         raise ValueError("a line table that begins in the middle of an entry")
-    for entry in _ENTRY.findall(table):
+    for entry in re.findall(_ENTRY, table):
         kind = entry[0] >> 3 & 15
         if kind in (_FIRST_WITH_LINE_DELTA, _FIRST_WITH_LINE_DELTA + 1):
             line += _signed_number(entry)

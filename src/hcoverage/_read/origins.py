@@ -35,7 +35,7 @@ _IMAGE: Final = "image "
 _CONTAINER: Final = "container "
 _HOST: Final = "host "
 # The name of a container that was not given one: the start of its id.
-_CONTAINER_NAME: Final = re.compile(r"[0-9a-f]{12}")
+_CONTAINER_NAME: Final = r"[0-9a-f]{12}"
 LONGEST: Final = 200  # characters; a container says what it likes
 _PIDS: Final = 1 << 22  # Linux's /proc/sys/kernel/pid_max is at most this
 _MARKS_OF_CONTAINERS: Final = ("/.dockerenv", "/run/.containerenv")
@@ -98,7 +98,7 @@ class Origins(Record):
         known = self.of_hosts.get(host)
         if known is not None:
             return known
-        is_container = is_container or bool(_CONTAINER_NAME.fullmatch(host))
+        is_container = is_container or bool(re.fullmatch(_CONTAINER_NAME, host))
         return _named(_CONTAINER if is_container else _HOST, host)
 
 

@@ -30,7 +30,7 @@ _NAMES: Final = "names.json"
 # Of a file system's time stamps, in nanoseconds: a file that is written now may have that of then.
 _COARSEST_TIME: Final = 2 * 10**9
 
-_AT_LEAST: Final = re.compile(r">= *3\.([0-9]+)")
+_AT_LEAST: Final = r">= *3\.([0-9]+)"
 
 # In the directory of a Python's coverage.py, what is to be told if it is used.
 _NOTE: Final = "note.txt"
@@ -266,7 +266,7 @@ def _why_own_coverage_does_not_run_on(version: tuple[int, int]) -> str:
     from importlib import metadata  # noqa: PLC0415
 
     wanted = metadata.metadata("coverage")["Requires-Python"]
-    oldest = _AT_LEAST.search(wanted)
+    oldest = re.search(_AT_LEAST, wanted)
     runs = oldest is not None and version >= (3, int(oldest[1]))
     return "" if runs else f"coverage.py {metadata.version('coverage')} needs Python {wanted}"
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 # What coverage.py's patterns have: `*`, `**` and `?`.
-_WILDCARD: Final = re.compile(r"[*?]")
+_WILDCARD: Final = r"[*?]"
 _OWN_PACKAGES: Final = ("hcov", "hcoverage", "hdocker")
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def reportable(config: CoverageConfig, here: Path) -> tuple[Path, ...]:
     """
     found = set(roots(config, here))
     for pattern in config.run_include or ():
-        named = _WILDCARD.split(pattern, maxsplit=1)[0]
+        named = re.split(_WILDCARD, pattern, maxsplit=1)[0]
         found.update(_named_by(named, here) if named else _installed_places())
     return tuple(sorted(found))
 

@@ -44,8 +44,8 @@ ORIGINS_TABLE: Final = "hcov_origins"
 CREATE_ORIGINS: Final = (
     f"CREATE TABLE {ORIGINS_TABLE} ( digest blob, processes text, origin text, data blob )"
 )
-_COMMENT: Final = re.compile(r"--[^\n]*")
-_SPACE: Final = re.compile(r"\s+")
+_COMMENT: Final = r"--[^\n]*"
+_SPACE: Final = r"\s+"
 _NOT_OURS: Final = "coverage.py did not write it"
 
 _MAGIC: Final = b"SQLite format 3\0"
@@ -245,7 +245,7 @@ def _refuse_other_schemas(database: sqlite3.Connection) -> dict[str, int]:
 # All files of one coverage.py have the same. Few are kept: who writes a file decides on their size.
 @functools.lru_cache(maxsize=2)
 def _without_comments(texts: frozenset[str]) -> frozenset[str]:
-    return frozenset(_SPACE.sub(" ", _COMMENT.sub("", text)) for text in texts)
+    return frozenset(re.sub(_SPACE, " ", re.sub(_COMMENT, "", text)) for text in texts)
 
 
 def _allow(action: int, first: str | None, second: str | None, *_: str | None) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _IN_OPEN: Final = 0x20  # sys/inotify.h
 _EVENTS: Final = 1 << 16  # bytes to read at once; what is more is read next time
-_NAME: Final = re.compile(r"python([23]\.[0-9]+t?)d?")
+_NAME: Final = r"python([23]\.[0-9]+t?)d?"
 
 
 class PythonStarts:
@@ -66,7 +66,7 @@ class PythonStarts:
         Args:
             executable: Its file, links resolved.
         """
-        match = _NAME.fullmatch(os.path.basename(executable))  # noqa: PTH119 - often
+        match = re.fullmatch(_NAME, os.path.basename(executable))  # noqa: PTH119 - often
         if match is None or self._descriptor < 0:
             return
         for name in ("lib", "lib64"):

@@ -33,7 +33,7 @@ _REST: Final = 150
 _SOON: Final = 0.001
 _MOST_SOON: Final = 5
 
-_PYTHON: Final = re.compile(r"python([0-9][0-9.]*)?t?d?")
+_PYTHON: Final = r"python([0-9][0-9.]*)?t?d?"
 # Fields of /proc/PID/stat, counted from the one after the program's name; see proc(5).
 _STATE, _PARENT, _STARTED, _STACK = 0, 1, 19, 25
 
@@ -227,7 +227,7 @@ def _read(pid: int) -> SeenPython | None:
     except OSError:
         # Another user's: what is left is how it was called.
         executable = argv[0] if argv else ""
-    if not _PYTHON.fullmatch(os.path.basename(executable)):  # noqa: PTH119 - often
+    if not re.fullmatch(_PYTHON, os.path.basename(executable)):  # noqa: PTH119 - often
         return None
     if _is_contained(pid):
         return None

@@ -69,7 +69,7 @@ _DIGEST_LENGTH: Final = 12
 # The grammar of names in github.com/distribution/reference; `(?:…)` is its `path-component`.
 _COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _DOMAIN: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]+)?"
-_NAME: Final = re.compile(rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*(?::(?P<tag>\w[\w.-]*))?")
+_NAME: Final = rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*(?::(?P<tag>\w[\w.-]*))?"
 _NAME_LENGTH: Final = 255
 _TAG_LENGTH: Final = 128
 
@@ -325,7 +325,7 @@ def _check_contexts(names: Sequence[str], stages: Sequence[Stage]) -> None:
 
 
 def _check_name(image_name: str) -> None:
-    match = _NAME.fullmatch(image_name)
+    match = re.fullmatch(_NAME, image_name)
     if not match or len(image_name) > _NAME_LENGTH:
         raise ImageNameError(
             f"{image_name!r} is no image name: use lower-case letters and digits, single `.`, `_` "
@@ -334,7 +334,7 @@ def _check_name(image_name: str) -> None:
 
 
 def _full_name(image_name: str, platform: str | None, digest: str) -> str:
-    match = _NAME.fullmatch(image_name)
+    match = re.fullmatch(_NAME, image_name)
     given = (match["tag"] if match else None) or ""
     machine = host.machine().lower()
     architecture = (

@@ -36,7 +36,7 @@ _REFUSED: Final = {
 }
 _UNDERSTOOD: Final = ("--target", "--platform", "--build-arg", "--build-context")
 # Behind switches of one letter, as in `-qf FILE`.
-_SHORT: Final = re.compile("-q*([fo])")
+_SHORT: Final = "-q*([fo])"
 _LONG_OF: Final = {"f": "--file", "o": "--output"}
 
 
@@ -102,7 +102,7 @@ def read_options(
 
 
 def _require_allowed(name: str) -> None:
-    short = _SHORT.match(name) if not name.startswith("--") else None
+    short = re.match(_SHORT, name) if not name.startswith("--") else None
     long = _LONG_OF[short[1]] if short else name
     if long in _REFUSED:
         raise BuildOptionError(

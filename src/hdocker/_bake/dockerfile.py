@@ -31,9 +31,9 @@ _CONTAINER_RCFILE: Final = f"{CONTAINER_DATA_DIR}/{RCFILE_NAME}"
 
 _HEREDOC_INSTRUCTIONS: Final = ("RUN", "COPY", "ADD")
 # `reHeredoc` in BuildKit's frontend/dockerfile/parser/parser.go.
-_HEREDOC: Final = re.compile(r"(\d*)<<(-?)([^<]+)")
+_HEREDOC: Final = r"(\d*)<<(-?)([^<]+)"
 # `$name`, `${name}`, `${name:-default}` and `${name:+other}`, the forms that FROM takes.
-_VARIABLE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)(?:(:?[-+])([^}]*))?\})")
+_VARIABLE: Final = r"\$(?:(\w+)|\{(\w+)(?:(:?[-+])([^}]*))?\})"
 
 # Programs that start others: the Python that these are written in is not the application's.
 _LAUNCHERS: Final = {"hatch", "honcho", "pdm", "pipenv", "poetry", "rye", "supervisord", "uv"}
@@ -263,7 +263,7 @@ def _heredocs(instruction: Instruction) -> Iterator[tuple[bool, str]]:
     if name.upper() not in _HEREDOC_INSTRUCTIONS or value.startswith("["):
         return
     for word in _shell_words(value, posix=False):
-        match = _HEREDOC.fullmatch(word)
+        match = re.fullmatch(_HEREDOC, word)
         if match:
             yield bool(match[2]), match[3].strip("\"'")
 
@@ -310,7 +310,7 @@ def _expand(text: str, variables: Mapping[str, str]) -> str:
             return word if plain else ""
         return plain
 
-    return _VARIABLE.sub(value, text)
+    return re.sub(_VARIABLE, value, text)
 
 
 def _stage(instructions: Sequence[Instruction], variables: Mapping[str, str]) -> Stage:

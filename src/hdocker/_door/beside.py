@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 # What a socket's address and a URL of it take everywhere.
-_PLAIN_PATH: Final = re.compile(r"/[A-Za-z0-9._/-]{1,90}")
+_PLAIN_PATH: Final = r"/[A-Za-z0-9._/-]{1,90}"
 _BACKLOG: Final = 4096
 _PATIENCE: Final = 0.5  # seconds, for clients that are still there
 # A shell leaves it to nobody, at no cost.
@@ -47,7 +47,7 @@ def listening_at(
         OSError: It cannot be made.
     """
     with contextlib.ExitStack() as undo:
-        if not _PLAIN_PATH.fullmatch(str(directory / name)):
+        if not re.fullmatch(_PLAIN_PATH, str(directory / name)):
             directory = Path(tempfile.mkdtemp(prefix="hcov-door-", dir="/tmp"))  # short
         directory.mkdir(parents=True, exist_ok=True)
         undo.callback(shutil.rmtree, directory, ignore_errors=True)

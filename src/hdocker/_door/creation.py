@@ -17,11 +17,11 @@ from hcoverage import Record
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_PATH: Final = re.compile(r"(?:/v[0-9.]+)?(?P<libpod>/libpod)?/containers/create")
+_PATH: Final = r"(?:/v[0-9.]+)?(?P<libpod>/libpod)?/containers/create"
 # Numbers other than integers are kept as they were written: Go reads no `1e3` where it wants `1000`
 # and no `1000.0` either.
 _NUMBER: Final = secrets.token_hex(12)
-_NUMBERS: Final = re.compile(f'"{_NUMBER}([^"]*)"')
+_NUMBERS: Final = f'"{_NUMBER}([^"]*)"'
 
 
 class BindMount(Record):
@@ -84,7 +84,7 @@ class Creation(Protocol):
 
 def reader_of(method: str, path: str) -> type[DockerCreation | LibpodCreation] | None:
     """Give what reads the body of a request; None where that creates no container."""
-    found = _PATH.fullmatch(path) if method == "POST" else None
+    found = re.fullmatch(_PATH, path) if method == "POST" else None
     if not found:
         return None
     return LibpodCreation if found["libpod"] else DockerCreation
@@ -299,7 +299,7 @@ def _read(body: bytes) -> dict[str, Any]:
 
 
 def _written(model: Mapping[str, Any]) -> bytes:
-    return _NUMBERS.sub(r"\1", json.dumps(model)).encode("ascii")
+    return re.sub(_NUMBERS, r"\1", json.dumps(model)).encode("ascii")
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

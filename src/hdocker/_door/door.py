@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LONGEST_NOTE: Final = 1900  # bytes; what is told of a note is less than 2000
-_PLAIN: Final = re.compile(r"[\w.-]{1,200}")
+_PLAIN: Final = r"[\w.-]{1,200}"
 
 
 class NotInjectedError(Exception):
@@ -119,7 +119,7 @@ class Door(NamedTuple):
         Raises:
             OSError: It cannot be written.
         """
-        if _PLAIN.fullmatch(host):  # it becomes a part of a file's name
+        if re.fullmatch(_PLAIN, host):  # it becomes a part of a file's name
             (self.data_dir / f"image.{host}.txt").write_text(image, encoding="utf-8")
 
     def note(self, text: str) -> None:

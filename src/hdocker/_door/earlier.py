@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 
 EXEC: Final = "exec"
 _ACTIONS: Final = {"POST": "exec|start|restart|stop|kill", "DELETE": ""}
-_PATH: Final = re.compile(
-    r"(?:/v[0-9.]+)?(?:/libpod)?/containers/(?P<container>[^/]+)(?:/(?P<action>[a-z]+))?"
-)
+_PATH: Final = r"(?:/v[0-9.]+)?(?:/libpod)?/containers/(?P<container>[^/]+)(?:/(?P<action>[a-z]+))?"
 _STARTS: Final = (EXEC, "start", "restart")
 _NAME_OF_DATA: Final = "data"
 _LARGEST_OWNER: Final = 1 << 16  # bytes
@@ -63,7 +61,7 @@ class Action(Record):
 
 def action_of(method: str, path: str) -> Action | None:
     """Tell what a request does with a container; None where that is nothing of interest."""
-    found = _PATH.fullmatch(path) if method in _ACTIONS else None
+    found = re.fullmatch(_PATH, path) if method in _ACTIONS else None
     if not found or not re.fullmatch(_ACTIONS[method], found["action"] or ""):
         return None
     return Action(found["container"], found["action"] or method)

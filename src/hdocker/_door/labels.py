@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LABEL: Final = "com.docker.compose.config-hash"
-_MARK: Final = re.compile(r"[0-9a-f]{64}")
+_MARK: Final = r"[0-9a-f]{64}"
 _LENGTH: Final = 64
 _SIGN_BYTES: Final = 16
 
@@ -51,7 +51,7 @@ class Marks:
     def changed(self, labels: Mapping[str, str]) -> dict[str, str]:
         """Give the labels of a container that have to be others."""
         own = labels.get(LABEL)
-        if not isinstance(own, str) or not _MARK.fullmatch(own):
+        if not isinstance(own, str) or not re.fullmatch(_MARK, own):
             return {}
         rest = hashlib.sha256(own.encode()).hexdigest()[: _LENGTH - len(self._sign)]
         session = self._sign + rest.encode()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hdocker._inject.image_pythons import Interpreter
 
 # What CPython calls its extension modules. Before 3.11 musl was not told from glibc in it.
-_SOABI: Final = re.compile(r"cpython-3[0-9]+-(?P<machine>x86_64|aarch64)-linux-(gnu|musl)")
+_SOABI: Final = r"cpython-3[0-9]+-(?P<machine>x86_64|aarch64)-linux-(gnu|musl)"
 # By the oldest that pip accepts all of our wheels for.
 _PLATFORMS: Final = {"glibc": "manylinux2014", "musl": "musllinux_1_2"}
 _PATIENCE: Final = 45  # seconds; each name that is looked up where none answers takes ten or more
@@ -81,7 +81,7 @@ def coverage_bundle(python: Interpreter, *, may_fetch: bool = True) -> Path:
 
 
 def _machine(python: Interpreter) -> str:
-    found = _SOABI.fullmatch(python.soabi)
+    found = re.fullmatch(_SOABI, python.soabi)
     return found["machine"] if found else ""
 
 

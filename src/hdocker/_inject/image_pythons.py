@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from hdocker._inject.volumes import Volumes
 
 # What `--mount`, with its comma-separated fields, and a `.pth` take without quoting.
-_PLAIN_PATH: Final = re.compile(r"/[\w.+@/-]{1,4000}")
+_PLAIN_PATH: Final = r"/[\w.+@/-]{1,4000}"
 _MOST_DIRECTORIES: Final = 200
 _MOST_INTERPRETERS: Final = 50
-_PYTHON_NAME: Final = re.compile(r"python[0-9.]*")
-_SOABI: Final = re.compile(r"[\w.-]{0,100}")
+_PYTHON_NAME: Final = r"python[0-9.]*"
+_SOABI: Final = r"[\w.-]{0,100}"
 # 126 and 127 are docker's own: the entrypoint cannot be run, or is not there. 1 is of a Python that
 # is too old to be asked, or of a shell that found none.
 _NO_ANSWER: Final = (1, 126, 127)
@@ -169,7 +169,7 @@ class Look(Record):
 
 def _commands(words: Sequence[str], program: str) -> Iterator[list[str]]:
     """Give ways to run a program in an image's Python, likeliest first."""
-    named = [word for word in words if _PYTHON_NAME.fullmatch(PurePosixPath(word).name)]
+    named = [word for word in words if re.fullmatch(_PYTHON_NAME, PurePosixPath(word).name)]
     for python in dict.fromkeys([*named, "python3", "python"]):
         yield [python, "-I", "-c", program]
     yield ["sh", "-c", _source("find_python.sh"), "sh", program, *words, *_OTHER_NAMES]
@@ -208,7 +208,7 @@ def _plausible_interpreters(answers: object, own: object) -> tuple[Interpreter, 
                 "version": [int(major), int(minor)],
                 "soabi": str(soabi),
                 "libc": "glibc" | "musl" as libc,
-            } if _is_plain_path(path) and _SOABI.fullmatch(soabi):
+            } if _is_plain_path(path) and re.fullmatch(_SOABI, soabi):
                 found.append(Interpreter(path, (major, minor), soabi, libc, path == own))
     return tuple(found)
 
@@ -218,4 +218,4 @@ def _list(answer: object) -> list[Any]:
 
 
 def _is_plain_path(path: object) -> bool:
-    return isinstance(path, str) and bool(_PLAIN_PATH.fullmatch(path))
+    return isinstance(path, str) and bool(re.fullmatch(_PLAIN_PATH, path))
