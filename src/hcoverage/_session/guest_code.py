@@ -29,8 +29,8 @@ _KEPT: Final = 8  # of other Pythons, and of other versions of ours
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
-def compiled(sources: Mapping[str, bytes]) -> dict[str, CodeType]:
-    """Give the code of modules, compiled now or in an earlier session.
+def compiled(sources: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Give the code of modules, compiled now or in an earlier session, as `marshal` writes it.
 
     Args:
         sources: Their texts, by their names.
@@ -43,14 +43,17 @@ def compiled(sources: Mapping[str, bytes]) -> dict[str, CodeType]:
     found = _read(file) if file else None
     if found is not None and found.keys() == sources.keys():
         return found
-    codes = {name: _compile(name, source) for name, source in sources.items()}
+    codes = {name: marshal.dumps(_compile(name, source)) for name, source in sources.items()}
     if file:
         _keep(file, marshal.dumps(codes))
     return codes
 
 
 def placed(code: CodeType, file: str, constants: Mapping[str, Any] | None = None) -> CodeType:
-    """Give code as that of another file, and with other constants in place of some strings."""
+    """Give code as that of another file, and with other constants in place of some strings.
+
+    What is imported need not be placed: `import` does that.
+    """
     known = constants or {}
     replaced = (
         placed(each, file)
@@ -108,7 +111,7 @@ def _is_own(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & _OTHERS_MAY_WRITE
 
 
-def _read(file: Path) -> dict[str, CodeType] | None:
+def _read(file: Path) -> dict[str, bytes] | None:
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as opened:

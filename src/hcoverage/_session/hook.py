@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib.util
-import inspect
 import os
 import shlex
 import signal
@@ -299,7 +298,8 @@ def _is_there(pid: int) -> bool:
 
 
 def _source() -> str:
-    return inspect.getsource(startup.start)
+    text = Path(startup.__file__).read_text(encoding="utf-8")
+    return text[text.index("def start(") :]
 
 
 def _directories() -> list[Path]:

@@ -36,20 +36,20 @@ _AT_LEAST: Final = r">= *3\.([0-9]+)"
 _NOTE: Final = "note.txt"
 
 _COPIES: Final = {
-    "hcoverage._inside.autosave": "_hcoverage_autosave.py",
-    "hcoverage._inside.context_reader": "_hcoverage_context_reader.py",
-    "hcoverage._inside.coverage_contexts": "_hcoverage_coverage_contexts.py",
-    "hcoverage._inside.coverage_marks": "_hcoverage_coverage_marks.py",
-    "hcoverage._inside.process": "_hcoverage_process.py",
-    "hcoverage._inside.recorder": "_hcoverage_recorder.py",
-    "hcoverage._inside.recorder_arcs": "_hcoverage_recorder_arcs.py",
-    "hcoverage._inside.recorder_branches": "_hcoverage_recorder_branches.py",
-    "hcoverage._inside.recorder_contexts": "_hcoverage_recorder_contexts.py",
-    "hcoverage._inside.recorder_flow": "_hcoverage_recorder_flow.py",
-    "hcoverage._inside.recorder_long_code": "_hcoverage_recorder_long_code.py",
-    "hcoverage._inside.recorder_requests": "_hcoverage_recorder_requests.py",
-    "hcoverage._inside.recorder_seldom": "_hcoverage_recorder_seldom.py",
-    "hcoverage._inside.sitecustomize": "sitecustomize.py",
+    "autosave": "_hcoverage_autosave.py",
+    "context_reader": "_hcoverage_context_reader.py",
+    "coverage_contexts": "_hcoverage_coverage_contexts.py",
+    "coverage_marks": "_hcoverage_coverage_marks.py",
+    "process": "_hcoverage_process.py",
+    "recorder": "_hcoverage_recorder.py",
+    "recorder_arcs": "_hcoverage_recorder_arcs.py",
+    "recorder_branches": "_hcoverage_recorder_branches.py",
+    "recorder_contexts": "_hcoverage_recorder_contexts.py",
+    "recorder_flow": "_hcoverage_recorder_flow.py",
+    "recorder_long_code": "_hcoverage_recorder_long_code.py",
+    "recorder_requests": "_hcoverage_recorder_requests.py",
+    "recorder_seldom": "_hcoverage_recorder_seldom.py",
+    "sitecustomize": "sitecustomize.py",
 }
 # What only branches need.
 _BRANCH_PARTS: Final = (
@@ -64,7 +64,7 @@ _PARTS: Final = (
     "_hcoverage_recorder_long_code.py",
     "_hcoverage_recorder_seldom.py",
 )
-_PROCESS: Final = _COPIES["hcoverage._inside.process"]
+_PROCESS: Final = _COPIES["process"]
 
 
 class Settings(Record):
@@ -116,7 +116,8 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
         directory: An empty directory that others may read and not write.
         settings: What the processes are told.
     """
-    sources = {name: Path(_origin(module)).read_bytes() for module, name in _COPIES.items()}
+    inside = Path(_origin("hcoverage._inside")).parent
+    sources = {name: (inside / f"{module}.py").read_bytes() for module, name in _COPIES.items()}
     for name, source in sources.items():
         (directory / name).write_bytes(source)
     told = f"{settings.text()}{_place()}"
@@ -128,13 +129,14 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
     (directory / COVERAGE_DIRECTORY / "coverage").symlink_to(_directory_of("coverage"))
     # Not in each process: where the user of a process may not write here, or
     # PYTHONDONTWRITEBYTECODE is set, no process could keep what it compiled.
-    codes = {name: placed(code, str(directory / name)) for name, code in compiled(sources).items()}
+    codes = compiled(sources)
     parts = {
-        Path(name).stem: marshal.dumps(_without_lines(codes[name]))
+        Path(name).stem: _in_one_piece(codes[name], directory / name)
         for name in _PARTS
         if settings.branch or name not in _BRANCH_PARTS
     }
-    codes[_PROCESS] = _without_lines(_told(codes[_PROCESS], told, parts))
+    codes[_PROCESS] = _told(codes[_PROCESS], directory / _PROCESS, told, parts)
+    (directory / "__pycache__").mkdir()
     for name, code in codes.items():
         _write_compiled(directory / name, code)
     _open_to_all(directory)
@@ -146,12 +148,19 @@ def _place() -> str:
     return f"ROOT = {(root.st_dev, root.st_ino)!r}\nCONTAINER = {container!r}\n"
 
 
-def _told(process: CodeType, told: str, parts: Mapping[str, bytes]) -> CodeType:
+def _in_one_piece(code: bytes, file: Path) -> bytes:
+    """Give code as `_inside.process` has it in itself."""
+    return marshal.dumps(_without_lines(placed(marshal.loads(code), str(file))))  # noqa: S302 - ours
+
+
+def _told(process: bytes, file: Path, told: str, parts: Mapping[str, bytes]) -> bytes:
     """Compile what follows the text of `_inside.process`, and nothing else of that again."""
     names = {name: f"part {name}" for name in parts}
     text = f"exec('process')\n{told}PARTS = {names!r}\n"
-    constants = {"process": process, **{names[name]: code for name, code in parts.items()}}
-    return placed(compile(text, "told", "exec"), process.co_filename, constants)
+    known = placed(marshal.loads(process), str(file))  # noqa: S302 - ours
+    constants = {"process": known, **{names[name]: code for name, code in parts.items()}}
+    code = placed(compile(text, "told", "exec"), str(file), constants)
+    return marshal.dumps(_without_lines(code))
 
 
 def _without_lines(code: CodeType) -> CodeType:
@@ -181,12 +190,11 @@ def _open_to_all(directory: Path) -> None:
             path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def _write_compiled(file: Path, code: CodeType) -> None:
+def _write_compiled(file: Path, code: bytes) -> None:
     """Write what `import` takes without looking at the source again: nobody may change that."""
     unchecked = (1).to_bytes(4, "little") + importlib.util.source_hash(file.read_bytes())
     compiled = Path(importlib.util.cache_from_source(str(file)))
-    compiled.parent.mkdir(exist_ok=True)
-    compiled.write_bytes(importlib.util.MAGIC_NUMBER + unchecked + marshal.dumps(code))
+    compiled.write_bytes(importlib.util.MAGIC_NUMBER + unchecked + code)
 
 
 def copy_startup_directory(

@@ -70,7 +70,7 @@ class Choice:
         # coverage.py remembers what relative names stood for; that may be another directory now.
         set_relative_directory()
         self._config = config
-        self._of_data = _in_or_out(config)
+        self._of_here = _in_or_out(config)
         self._of_interpreters: dict[tuple[str, ...], OfInterpreter] = {}
 
     def of_process(self, process: ProcessIdentity, *, is_here: bool) -> OfInterpreter:
@@ -84,7 +84,9 @@ class Choice:
         if is_here:
             where = (process.prefix, process.base_prefix, process.stdlib, process.python)
         if where not in self._of_interpreters:
-            chooser = self._of_data if not where else _in_or_out(self._config)
+            is_ours = where[:2] == (sys.prefix, sys.base_prefix)
+            # Making one takes longer than merging what a few processes ran.
+            chooser = self._of_here if is_ours else _in_or_out(self._config)
             self._of_interpreters[where] = OfInterpreter(chooser, process if is_here else None)
         return self._of_interpreters[where]
 
@@ -92,7 +94,7 @@ class Choice:
         """Tell whether a file counts of which nothing is known but its path here."""
         absolute = os.path.abspath(path)  # noqa: PTH100 - from here, where names are relative
         module = self._module_in_sources(absolute)
-        return self._of_data.check_include_omit_etc(absolute, _frame_in(module)) is None
+        return self._of_here.check_include_omit_etc(absolute, _frame_in(module)) is None
 
     def never_ran(self, ran: Iterable[str]) -> set[str]:
         """Find the files that are to be in the result though nothing ran them.
@@ -101,7 +103,7 @@ class Choice:
             ran: The files that count, absolute. A package of `source_pkgs` is looked into only if
                 it was imported, as by coverage.py.
         """
-        chooser = self._of_data
+        chooser = self._of_here
         ran = set(ran)
         directories = {*chooser.source_dirs, *self._package_directories(ran)}
         found: set[str] = set()
@@ -116,7 +118,7 @@ class Choice:
 
     def _package_directories(self, ran: Iterable[str]) -> Iterator[str]:
         """Where packages of `source_pkgs` are that were imported; a module is its file."""
-        packages = [package.replace(".", "/") for package in self._of_data.source_pkgs]
+        packages = [package.replace(".", "/") for package in self._of_here.source_pkgs]
         for path in ran if packages else ():
             for package in packages:
                 above, found, _ = path.rpartition(f"/{package}/")
@@ -126,7 +128,7 @@ class Choice:
 
     def _module_in_sources(self, path: str) -> str | None:
         """Name a file as the module of `source_pkgs` that it can be, if any."""
-        matcher = self._of_data.source_pkgs_match
+        matcher = self._of_here.source_pkgs_match
         if matcher is None:
             return None
         parts = os.path.splitext(path)[0].split("/")[-_DEEPEST:]  # noqa: PTH122
@@ -140,7 +142,7 @@ class OfInterpreter:
     """The choice of files for what the processes of one interpreter recorded.
 
     Args:
-        chooser: coverage.py's choice, which is its own from now on.
+        chooser: coverage.py's choice, its own from now on where the process is of another Python.
         process: One of the processes; None where the chooser needs to know nothing of them.
     """
 
@@ -201,11 +203,12 @@ def counted(paths: Iterable[str], config: CoverageConfig) -> set[str]:
     Raises:
         RcfileError: They name a source that cannot be one.
     """
-    choice = Choice(config)
     ours = tuple(f"{directory}/" for directory in own_packages(config))
-    wanted = {path for path in paths if not path.startswith(ours) and choice.wants(path)}
+    others = {path for path in paths if not path.startswith(ours)}
     here = Path.cwd()
-    return wanted - outside(wanted, reportable(config, here), here)
+    # The faster question first: most are installed, and coverage.py takes long to say so.
+    shown = others - outside(others, reportable(config, here), here)
+    return set(filter(Choice(config).wants, shown)) if shown else shown
 
 
 def is_here(path: str) -> bool:

@@ -99,7 +99,8 @@ def outside(
     # A project that others can write to as a whole is still a project.
     shut = [str(Path(os.path.realpath(path))) for path in foreign]
     shut = [path for path in shut if not any(_is_in(root, path) for root in inside)]
-    return frozenset(path for path in paths if not _may_be_shown(path, inside, here, shut))
+    real = _RealDirectories()
+    return frozenset(path for path in paths if not _may_be_shown(path, inside, here, shut, real))
 
 
 def of_unknown_plugins(tracers: Mapping[str, str], config: CoverageConfig) -> dict[str, str]:
@@ -144,9 +145,28 @@ def importing_from_here() -> Iterator[None]:
             sys.path.remove(here)
 
 
-def _may_be_shown(path: str, roots: list[str], here: Path, shut: list[str]) -> bool:
+class _RealDirectories(dict[str, str]):
+    """The real paths of directories: files are many, directories few, and each takes a while."""
+
+    def __missing__(self, directory: str) -> str:
+        self[directory] = real = os.path.realpath(directory)
+        return real
+
+
+def _may_be_shown(
+    path: str, roots: list[str], here: Path, shut: list[str], real: _RealDirectories
+) -> bool:
+    place = os.path.join(here, path)  # noqa: PTH118 - as it is, with its `..`
+    with contextlib.suppress(OSError, ValueError):
+        if stat.S_ISREG(os.lstat(place).st_mode):
+            directory, _, name = place.rpartition("/")
+            return _is_within(f"{real[directory]}/{name}", roots, shut)
+    return _may_be_shown_elsewhere(place, path, roots, shut)
+
+
+def _may_be_shown_elsewhere(place: str, path: str, roots: list[str], shut: list[str]) -> bool:
+    """Judge what is no plain file where its path says: it is linked, in an archive, or gone."""
     try:
-        place = os.path.join(here, path)  # noqa: PTH118 - as it is, with its `..`
         real = os.path.realpath(_with_the_text(place))
         mode = Path(real).stat().st_mode
     except FileNotFoundError:
@@ -154,11 +174,12 @@ def _may_be_shown(path: str, roots: list[str], here: Path, shut: list[str]) -> b
         return path.isprintable() and not is_in_shut
     except (OSError, ValueError):
         return False
-    return (
-        stat.S_ISREG(mode)
-        and any(_is_in(real, root) for root in roots)
-        and not any(_is_in(real, directory) for directory in shut)
-    )
+    return stat.S_ISREG(mode) and _is_within(real, roots, shut)
+
+
+def _is_within(real: str, roots: list[str], shut: list[str]) -> bool:
+    is_in_one = any(_is_in(real, root) for root in roots)
+    return is_in_one and not any(_is_in(real, directory) for directory in shut)
 
 
 def _with_the_text(place: str) -> str:
