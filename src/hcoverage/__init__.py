@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         KnownTest as KnownTest,
         ProjectState as ProjectState,
     )
+    from hcoverage._affected.noted import are_tests_noted as are_tests_noted
     from hcoverage._affected.notes import (
         Notes as Notes,
         write_notes as write_notes,
@@ -240,6 +241,7 @@ _NAMES: Final = {
     "_affected.decision": ("PYTEST_OPTIONS", "Decision", "RevisionError", "decide"),
     "_affected.earlier_run": ("record_tests",),
     "_affected.facts": ("KnownTest", "ProjectState"),
+    "_affected.noted": ("are_tests_noted",),
     "_affected.notes": ("Notes", "write_notes"),
     "_affected.project_state": ("look_at_project",),
     "_checkup.checkup": ("Checkup", "look_around"),

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import hcoverage
 import hdocker
-from hcov._commands.child import NotStartedError, run_command
 from hcov._tell.formats import UNDER_THRESHOLD
-from hcov._tell.imported_before import tell_imported_before
 from hcov._tell.messages import message_of, tell
 from hcov._tell.origin_counts import counted_origins
 from hcov._tell.origins import report_origins
@@ -84,6 +82,9 @@ def run(command: Sequence[str], options: Options) -> int:
     Raises:
         HcoverageError, ImportError, OSError: Measuring cannot be set up; nothing has been run.
     """
+    # Imported here: pytest's plugin, which shares the rest of this, runs no command.
+    from hcov._commands.child import NotStartedError, run_command  # noqa: PLC0415
+
     with hcoverage.open_session(options.rcfile, options.data_dir, options.core) as session:
         tell_start(session, quiet=options.quiet)
         with hcoverage.PythonWatch() as watch:
@@ -245,6 +246,8 @@ def finish(
 
 def _record_tests(session: hcoverage.Session, merged: Merged) -> None:
     """Keep what `hcov affected` needs, where tests were contexts."""
+    if not hcoverage.are_tests_noted(session):
+        return
     try:
         hcoverage.record_tests(session, merged.result, Path.cwd(), is_blind=bool(merged.unmeasured))
     except OSError as error:
@@ -268,7 +271,10 @@ def _report_all(
             printed=options.printed,
             quiet=options.quiet,
         )
-        tell_imported_before(options.imported_before, analysis, rcfile)
+        if options.imported_before:
+            from hcov._tell.imported_before import tell_imported_before  # noqa: PLC0415
+
+            tell_imported_before(options.imported_before, analysis, rcfile)
         report_origins(counted, page_directory=html, quiet=options.quiet)
         append_step_summary(analysis, counted, problems, data_file)
     return reported

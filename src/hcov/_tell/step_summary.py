@@ -11,9 +11,8 @@ import re
 from typing import TYPE_CHECKING, Final
 
 import hcoverage
-from hcov._tell.changed_lines import HEADINGS as CHANGED_HEADINGS, changed_coverage
 from hcov._tell.messages import message_of, tell
-from hcov._tell.origin_table import HEADINGS, rows
+from hcov._tell.origin_table import HEADINGS as ORIGIN_HEADINGS, rows
 from hcov._tell.report import report_text
 
 if TYPE_CHECKING:
@@ -87,6 +86,8 @@ def _changed(analysis: Analysis, data_file: Path) -> str:
     base = os.environ.get(BASE_VARIABLE)
     if not base:
         return ""
+    from hcov._tell.changed_lines import HEADINGS, changed_coverage  # noqa: PLC0415 - only here
+
     try:
         changed = changed_coverage(analysis, data_file, f"origin/{base}")
     except (hcoverage.HcoverageError, OSError) as error:
@@ -94,10 +95,10 @@ def _changed(analysis: Analysis, data_file: Path) -> str:
     title = f"### Changed lines: {changed.percent:.0f} %, of {changed.statements} statements"
     if not changed.statements:
         return "### No statement has changed"
-    rule = ["---", *("---:" for _ in CHANGED_HEADINGS[1:-1]), "---"]
+    rule = ["---", *("---:" for _ in HEADINGS[1:-1]), "---"]
     cells = changed.rows()
     shown = cells if len(cells) <= _SHOWN else [*cells[:_SHOWN], cells[-1]]
-    lines = [_row(CHANGED_HEADINGS), _row(rule), *(_row(map(escaped, row)) for row in shown)]
+    lines = [_row(HEADINGS), _row(rule), *(_row(map(escaped, row)) for row in shown)]
     return "\n".join([title, "", *lines])
 
 
@@ -109,8 +110,9 @@ def _origins(counted: CountedOrigins | None) -> str:
     if counted is None:
         return ""
     cells = rows(counted.origins, counted.files())
-    rule = ["---", *("---:" for _ in HEADINGS[1:])]
-    lines = [_row(HEADINGS), _row(rule), *(_row(map(escaped, row)) for row in cells[:_SHOWN])]
+    rule = ["---", *("---:" for _ in ORIGIN_HEADINGS[1:])]
+    shown = cells[:_SHOWN]
+    lines = [_row(ORIGIN_HEADINGS), _row(rule), *(_row(map(escaped, row)) for row in shown)]
     if cells[_SHOWN:]:
         lines += ["", f"and {len(cells) - _SHOWN} more"]
     return "\n".join(lines)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from hcoverage._affected.facts import NOT_RUN, PASSED, KnownTest, ProjectState
+from hcoverage._affected.noted import PREFIX, notes_in
 from hcoverage._affected.record import packed_state, unpacked_state
 from hcoverage._atomic_write import write_atomically
 from hcoverage._record import Record
@@ -18,8 +19,6 @@ from hcoverage._record import Record
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-_PREFIX: Final = "hcov-tests."
 
 
 class Notes(Record):
@@ -53,7 +52,7 @@ def write_notes(directory: Path, notes: Notes) -> None:
         "state": None if notes.state is None else packed_state(notes.state),
         "tests": {name: _packed(test) for name, test in notes.tests.items()},
     }
-    write_atomically(directory / f"{_PREFIX}{os.urandom(6).hex()}", json.dumps(content))
+    write_atomically(directory / f"{PREFIX}{os.urandom(6).hex()}", json.dumps(content))
 
 
 def read_notes(directory: Path) -> list[Notes]:
@@ -62,7 +61,7 @@ def read_notes(directory: Path) -> list[Notes]:
     Raises:
         OSError: They cannot be read.
     """
-    return [_notes(json.loads(path.read_bytes())) for path in sorted(directory.glob(f"{_PREFIX}*"))]
+    return [_notes(json.loads(path.read_bytes())) for path in notes_in(directory)]
 
 
 def _packed(test: KnownTest) -> list[Any]:

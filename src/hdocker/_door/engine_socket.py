@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage import DATA_DIR_VARIABLE, SESSION_VARIABLE, unmeasured_environment
 from hdocker._door.api import answers, ask
-from hdocker._door.beside import listening_at, program_behind
-from hdocker._door.door import note_in
 from hdocker._door.engine_address import address_of, is_open, socket_of
 
 if TYPE_CHECKING:
@@ -50,6 +48,10 @@ def engine_socket(environment: Mapping[str, str], client: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _relayed(environment: Mapping[str, str], client: str, address: str) -> Iterator[str]:
+    # Imported here: most engines are on this machine, or there is none.
+    from hdocker._door.beside import listening_at, program_behind  # noqa: PLC0415
+    from hdocker._door.door import note_in  # noqa: PLC0415
+
     private = Path(environment[SESSION_VARIABLE]).parent
     mode = _EVERYBODY if is_open(environment) else _OWN
     with (

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage import DATA_DIR_VARIABLE, SESSION_VARIABLE, unmeasured_environment
-from hdocker._door.beside import listening_at, program_behind
-from hdocker._door.door import Door
 from hdocker._door.engine_address import (
     DEFAULT_SOCKET,
     TLS_VARIABLES,
@@ -25,13 +23,14 @@ from hdocker._door.engine_address import (
     other_sockets,
     socket_of,
 )
-from hdocker._door.engine_events import written_down
 from hdocker._door.engine_socket import engine_socket
 from hdocker._door.podman import podman_measured
 from hdocker._inject.added import write_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from hdocker._door.door import Door
 
 # Set to 1 where others use the engine at the same time: whose containers went past is not known.
 _SHARED_ENGINE_VARIABLE: Final = "HCOVERAGE_SHARED_ENGINE"
@@ -97,6 +96,8 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
 
 
 def _door(engine: str, environment: Mapping[str, str], client: str) -> Door:
+    from hdocker._door.door import Door  # noqa: PLC0415 - where there is no engine, nobody needs it
+
     return Door(
         engine=engine,
         session=environment[SESSION_VARIABLE],
@@ -146,6 +147,9 @@ def _served(door: Door, name: str, engines: list[str], advice: str) -> Iterator[
     Yields:
         The socket's address.
     """
+    from hdocker._door.beside import listening_at, program_behind  # noqa: PLC0415 - as above
+    from hdocker._door.engine_events import written_down  # noqa: PLC0415
+
     engine = os.stat(door.engine)  # noqa: PTH116
     package = str(_LAUNCHER.parents[1])
     outside = _without_tls(unmeasured_environment(os.environ))
