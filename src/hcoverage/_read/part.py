@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import sys
-from array import array
-from operator import add
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hcoverage._record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection
 
 # An arc is one integer, so that a set of them is small; see `arc_of`.
 ARC_BITS: Final = 32
@@ -113,19 +110,6 @@ def arc_of(number: int) -> tuple[int, int]:
     """Read an arc that was made one integer: the lines it goes from and to."""
     tono = (number + _MOST_LINES) % (1 << ARC_BITS) - _MOST_LINES
     return (number - tono) >> ARC_BITS, tono
-
-
-def arcs_of(numbers: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Read many arcs: the lines they go from, and those they go to.
-
-    As `arc_of`, but with no call for each: half of 64 bits is a line, but for what a negative one
-    has borrowed from the other.
-    """
-    halves = memoryview(array("q", numbers)).cast("B").cast("i").tolist()
-    places = slice(0, None, 2), slice(1, None, 2)
-    low, high = places if sys.byteorder == "little" else places[::-1]
-    tonos = halves[low]
-    return list(map(add, halves[high], map((0).__gt__, tonos))), tonos
 
 
 def number_of(arc: tuple[int, int]) -> int:
