@@ -91,7 +91,6 @@ if TYPE_CHECKING:
     from hcoverage._read.origins import (
         place_of as place_of,
     )
-    from hcoverage._record import Record as Record
     from hcoverage._result.origin_data import (
         OriginData as OriginData,
         OriginsError as OriginsError,
@@ -309,7 +308,6 @@ _NAMES: Final = {
         "data_of_running_sessions",
     ),
     "_progress": ("OnProgress",),
-    "_record": ("Record",),
     "_checkup.proof": ("CameBack", "Proof", "open_proof"),
     "_settings.rcfile": ("Rcfile", "as_rcfile", "find_rcfile", "read_rcfile"),
     "_session.session": ("Session", "open_session"),

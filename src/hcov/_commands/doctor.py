@@ -16,7 +16,7 @@ import click
 import hcoverage
 import hdocker
 from hcov._tell.progress_bar import progress_bar
-from hcoverage import Finding, Record, Status
+from hcoverage import Finding, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,7 +30,8 @@ _INDENT: Final = "  "
 _WIDEST: Final = 120
 
 
-class Options(Record):
+@dataclasses.dataclass(frozen=True)
+class Options:
     """What `hcov doctor` was asked for; see its help."""
 
     rcfile: Path | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shlex
 import signal
 import tempfile
@@ -26,7 +27,7 @@ from hcov._tell.summary import (
     what_is_missing,
     what_is_unmeasured,
 )
-from hcoverage import Page, Record, with_slug
+from hcoverage import Page, with_slug
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 DATA_LOST: Final = 3
 
 
-class Options(Record):
+@dataclasses.dataclass(frozen=True)
+class Options:
     """What `hcov run` was asked for, see its help; and `pytest --hcov`.
 
     Attributes:
@@ -61,7 +63,8 @@ class Options(Record):
     layout: str | None = None
 
 
-class Merged(Record):
+@dataclasses.dataclass(frozen=True)
+class Merged:
     """What came of a session.
 
     Attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,6 @@ import click
 import hcoverage
 from hcov._tell.messages import tell
 from hcov._tell.summary import short
-from hcoverage import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,7 +23,8 @@ LOSS: Final = 1
 _ORIGIN: Final = "origin:"
 
 
-class _Had(Record):
+@dataclass(frozen=True)
+class _Had:
     """What one side has of a file.
 
     Attributes:
@@ -55,7 +56,8 @@ class _Had(Record):
         return ", ".join(filter(None, [lines, *map(_arrow, sorted(self.branches))]))
 
 
-class _File(Record):
+@dataclass(frozen=True)
+class _File:
     """A file of two results.
 
     Attributes:
@@ -73,7 +75,8 @@ class _File(Record):
     has_changed: bool = False
 
 
-class Place(Record):
+@dataclass(frozen=True)
+class Place:
     """Where the commands read, and write.
 
     Attributes:

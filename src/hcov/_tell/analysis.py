@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +30,6 @@ from coverage.version import __url__
 
 from hcov._tell.formats import UNDER_THRESHOLD
 from hcov._tell.messages import tell
-from hcoverage import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 _FAILED: Final = 1  # as coverage.py's command has it
 
 
-class ReportedFile(Record):
+@dataclass(frozen=True)
+class ReportedFile:
     """A file that coverage.py's reports are about.
 
     Attributes:
@@ -72,7 +73,8 @@ class ReportedFile(Record):
         return frozenset(arc for arc in found if arc in possible and exits.get(arc[0], 0) > 1)
 
 
-class Said(Record):
+@dataclass(frozen=True)
+class Said:
     """What coverage.py said, making a report, and its exit status."""
 
     text: str

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import hcoverage
-from hcoverage import Record
 
 if TYPE_CHECKING:
     from hcov._tell.analysis import Analysis
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 HEADINGS: Final = ("changed", "statements", "missed", "cover", "missing")
 
 
-class ChangedFile(Record):
+@dataclasses.dataclass(frozen=True)
+class ChangedFile:
     """A file of which lines have changed.
 
     Attributes:
@@ -33,7 +34,8 @@ class ChangedFile(Record):
     is_older: bool = False
 
 
-class ChangedLines(Record):
+@dataclasses.dataclass(frozen=True)
+class ChangedLines:
     """The coverage of what has changed since a revision.
 
     Attributes:

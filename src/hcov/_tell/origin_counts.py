@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import hcoverage
-from hcoverage import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from hcov._tell.analysis import Analysis, ReportedFile
 
 
-class OriginsOfFile(Record):
+@dataclass(frozen=True)
+class OriginsOfFile:
     """What each origin ran of a file.
 
     Attributes:

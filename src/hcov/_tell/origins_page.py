@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import importlib.resources
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import hcoverage
-from hcoverage import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +26,8 @@ _INDEX: Final = "index.html"
 _PIECE: Final = r"[^/:_.-]*[/:_.-]|[^/:_.-]+"
 
 
-class _Column(Record):
+@dataclass(frozen=True)
+class _Column:
     """An origin: `image` and its name, or `main` without a kind."""
 
     kind: str
@@ -34,7 +35,8 @@ class _Column(Record):
     processes: int
 
 
-class _Cell(Record):
+@dataclass(frozen=True)
+class _Cell:
     """What an origin ran of a file, in statements, and in percent of all of them."""
 
     ran: int
@@ -43,14 +45,16 @@ class _Cell(Record):
     also_width: float
 
 
-class _Lines(Record):
+@dataclass(frozen=True)
+class _Lines:
     """The lines of a file that only one origin ran, each with a link to where they are shown."""
 
     origin: str
     ranges: Sequence[tuple[str, str]]
 
 
-class _Row(Record):
+@dataclass(frozen=True)
+class _Row:
     name: str
     page: str
     statements: int

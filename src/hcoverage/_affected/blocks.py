@@ -12,12 +12,12 @@ Beside that it notes what tells where a function's work may outlive the test tha
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage._affected.state_kept import keeps_state, mutates_self
-from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,8 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
-class Block(Record):
+@dataclasses.dataclass(frozen=True)
+class Block:
     """The body of an outermost function or method.
 
     Attributes:
@@ -50,7 +51,8 @@ class Block(Record):
     keeps_in_self: bool = False
 
 
-class Shape(Record):
+@dataclasses.dataclass(frozen=True)
+class Shape:
     """A source, split up.
 
     Attributes:

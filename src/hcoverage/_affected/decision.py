@@ -11,7 +11,6 @@ from hcoverage._affected.needs import TEST_FILES, needs
 from hcoverage._affected.project_state import facts_of, git, look_at_project, mentioned_files
 from hcoverage._affected.record import TestRecordError, read_record, record_path
 from hcoverage._errors import HcoverageError
-from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +27,8 @@ class RevisionError(HcoverageError):
     """What has changed since a revision is not known."""
 
 
-class Decision(Record):
+@dataclasses.dataclass(frozen=True)
+class Decision:
     """Which tests are needed, and why.
 
     Attributes:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Final
-
-from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +16,8 @@ PASSED: Final = "passed"
 NOT_RUN: Final = "not run"
 
 
-class FileFacts(Record):
+@dataclasses.dataclass(frozen=True)
+class FileFacts:
     """A file at one time.
 
     Attributes:
@@ -29,7 +29,8 @@ class FileFacts(Record):
     shape: Shape | None = None
 
 
-class ProjectState(Record):
+@dataclasses.dataclass(frozen=True)
+class ProjectState:
     """The project, and what its tests run with, at one time.
 
     Attributes:
@@ -41,7 +42,8 @@ class ProjectState(Record):
     files: Mapping[str, FileFacts]
 
 
-class KnownTest(Record):
+@dataclasses.dataclass(frozen=True)
+class KnownTest:
     """A test of an earlier run.
 
     Attributes:
@@ -61,7 +63,8 @@ class KnownTest(Record):
     shares: frozenset[str] = frozenset()
 
 
-class EarlierRun(Record):
+@dataclasses.dataclass(frozen=True)
+class EarlierRun:
     """A run whose tests may not be needed again.
 
     Attributes:

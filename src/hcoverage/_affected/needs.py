@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 from hcoverage._affected.changes import Change, Kind, changes
 from hcoverage._affected.facts import NO_TEST, PASSED, EarlierRun, KnownTest, ProjectState
 from hcoverage._affected.shared_state import Keeper, Place, SharedState
-from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -31,7 +30,8 @@ _CONFTEST: Final = "conftest.py"
 TEST_FILES: Final = ("test_*.py", "*_test.py")
 
 
-class Needs(Record):
+@dataclasses.dataclass(frozen=True)
+class Needs:
     """The tests that are needed.
 
     Attributes:

@@ -14,14 +14,14 @@ from hcoverage._affected.facts import NOT_RUN, PASSED, KnownTest, ProjectState
 from hcoverage._affected.noted import PREFIX, notes_in
 from hcoverage._affected.record import packed_state, unpacked_state
 from hcoverage._atomic_write import write_atomically
-from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
 
-class Notes(Record):
+@dataclasses.dataclass(frozen=True)
+class Notes:
     """What one pytest knows of its tests.
 
     Attributes:

@@ -17,7 +17,6 @@ from hcoverage._affected.blocks import Block, Shape
 from hcoverage._affected.facts import EarlierRun, FileFacts, KnownTest, ProjectState
 from hcoverage._atomic_write import write_atomically
 from hcoverage._errors import HcoverageError
-from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,7 +32,8 @@ class TestRecordError(HcoverageError):
     """What is known of earlier runs cannot be read."""
 
 
-class KnownRun(Record):
+@dataclasses.dataclass(frozen=True)
+class KnownRun:
     """An earlier run, and for which of its tests it is the last one.
 
     Attributes:

@@ -12,8 +12,6 @@ import dataclasses
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from hcoverage._record import Record
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -33,7 +31,8 @@ class Place:
     name: str = ""
 
 
-class Keeper(Record):
+@dataclasses.dataclass(frozen=True)
+class Keeper:
     """Something that keeps what it has done.
 
     Attributes:

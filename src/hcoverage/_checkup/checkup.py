@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
-
-from hcoverage._record import Record
 
 if TYPE_CHECKING:
     import os
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
     from hcoverage._checkup.project import Project
 
 
-class Checkup(Record):
+@dataclasses.dataclass(frozen=True)
+class Checkup:
     """What there is to be measured on this machine.
 
     Attributes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 
 from hcoverage._errors import slug_of
-from hcoverage._record import Record
 
 
 class Status(enum.StrEnum):
@@ -16,7 +16,8 @@ class Status(enum.StrEnum):
     PROBLEM = "problem"
 
 
-class Finding(Record):
+@dataclasses.dataclass(frozen=True)
+class Finding:
     """One thing that was looked at or tried.
 
     Attributes:

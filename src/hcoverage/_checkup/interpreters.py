@@ -17,7 +17,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage._record import Record
 from hcoverage._session import hook
 from hcoverage._settings.environment import unmeasured_environment
 
@@ -51,7 +50,8 @@ print(json.dumps(facts))
 """
 
 
-class Hook(Record):
+@dataclasses.dataclass(frozen=True)
+class Hook:
     """A file in site-packages that may start coverage.py or us as Python starts.
 
     Attributes:
@@ -63,7 +63,8 @@ class Hook(Record):
     kind: str
 
 
-class Interpreter(Record):
+@dataclasses.dataclass(frozen=True)
+class Interpreter:
     """A Python on this machine.
 
     Attributes:

@@ -18,7 +18,6 @@ from hcoverage._data_directory import directory as _data_directory
 from hcoverage._data_directory.names import data_files
 from hcoverage._data_directory.notes import problems
 from hcoverage._errors import RcfileError
-from hcoverage._record import Record
 from hcoverage._result.target import lock_of
 from hcoverage._session import private_directory
 from hcoverage._session.core import CoreChoice, CoreError, choose_core
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
 TEMPORARY: Final = "temporary"
 
 
-class RcfileFacts(Record):
+@dataclasses.dataclass(frozen=True)
+class RcfileFacts:
     """The rcfile, or why there is none to be used.
 
     Attributes:
@@ -51,7 +51,8 @@ class RcfileFacts(Record):
     missing_sources: tuple[str, ...] = ()
 
 
-class DataDirectoryFacts(Record):
+@dataclasses.dataclass(frozen=True)
+class DataDirectoryFacts:
     """The data directory as it is between runs.
 
     Attributes:
@@ -81,7 +82,8 @@ class DataDirectoryFacts(Record):
     problems: tuple[str, ...] = ()
 
 
-class Room(Record):
+@dataclasses.dataclass(frozen=True)
+class Room:
     """A place that runs write to.
 
     Attributes:
@@ -97,7 +99,8 @@ class Room(Record):
     is_writable: bool
 
 
-class Project(Record):
+@dataclasses.dataclass(frozen=True)
+class Project:
     """What a run in a directory would find.
 
     Attributes:

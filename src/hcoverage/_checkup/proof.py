@@ -7,6 +7,7 @@ held for as long as in any run. Containers are `hdocker`'s to prove, in the same
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shlex
 import signal
 import subprocess
@@ -22,7 +23,6 @@ from hcoverage._data_directory import directory as _data_directory
 from hcoverage._data_directory.names import pids_of
 from hcoverage._errors import CombineError, NoDataError
 from hcoverage._page import Page
-from hcoverage._record import Record
 from hcoverage._session.session import open_session
 from hcoverage._settings.rcfile import read_rcfile
 from hcoverage._watch.watch import SeenPython
@@ -56,7 +56,8 @@ probes =
 """
 
 
-class Way(Record):
+@dataclasses.dataclass(frozen=True)
+class Way:
     """A way to start a Python, and to end it.
 
     Attributes:
@@ -85,7 +86,8 @@ WAYS: Final = (
 )
 
 
-class CameBack(Record):
+@dataclasses.dataclass(frozen=True)
+class CameBack:
     """What came back.
 
     Attributes:
@@ -103,7 +105,8 @@ class CameBack(Record):
         return "the recorder" if name in self.recorded else "coverage.py"
 
 
-class _Started(Record):
+@dataclasses.dataclass(frozen=True)
+class _Started:
     """A process that was started for the proof."""
 
     interpreter: Interpreter
@@ -112,7 +115,8 @@ class _Started(Record):
     process: SeenPython
 
 
-class Proof(Record):
+@dataclasses.dataclass(frozen=True)
+class Proof:
     """A session in which things are tried.
 
     Attributes:

@@ -23,7 +23,6 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Final, cast
 
 from hcoverage._data_directory.names import is_data_file_name, is_recording
 from hcoverage._data_directory.notes import is_note
-from hcoverage._record import Record
 from hcoverage._untrusted.file import LARGEST, UntrustedDataError, open_regular
 from hcoverage._untrusted.set_aside import SetAside
 
@@ -52,7 +51,8 @@ _DAMAGED: Final = (
 )
 
 
-class Unpacked(Record, frozen=False):
+@dataclasses.dataclass
+class Unpacked:
     """What was taken out of an archive.
 
     Attributes:

@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hcoverage._record import Record
 from hcoverage._result.merged import moved
 from hcoverage._sources.choice import is_here
 from hcoverage._sources.roots import of_unknown_plugins, outside, reportable
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from hcoverage._sources.choice import Choice
 
 
-class Completed(Record):
+@dataclasses.dataclass(frozen=True)
+class Completed:
     """What has become of a result beside what ran.
 
     Attributes:

@@ -20,7 +20,6 @@ from hcoverage._errors import CombineError, RcfileError
 from hcoverage._read.batches import default_executor, run_batches
 from hcoverage._read.data_file_batch import Batch, read_batch
 from hcoverage._read.origins import NOT_KNOWN, Origins, origins_here
-from hcoverage._record import Record
 from hcoverage._result.outcome import RecordedData
 from hcoverage._settings.rcfile import as_rcfile
 from hcoverage._sources.finder import SourceFinder
@@ -51,7 +50,8 @@ _WORTH_PROCESSES: Final = 24 << 20
 _EMPTY_DATA_FILE: Final = 20 << 10
 
 
-class Found(Record):
+@dataclasses.dataclass(frozen=True)
+class Found:
     """What was read.
 
     Attributes:
@@ -140,7 +140,8 @@ def gather(
     return Found(batch, recorded, recorded_part, origins, rcfile, choice, finder, identities)
 
 
-class Reading(Record):
+@dataclasses.dataclass(frozen=True)
+class Reading:
     """How files are read.
 
     Attributes:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcoverage._errors import NoInputError
-from hcoverage._record import Record
 
 # Imported where it is needed: a run has its data directory, and packers take a while to load.
 # ruff: noqa: PLC0415
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from hcoverage._untrusted.set_aside import SetAside
 
 
-class Inputs(Record, frozen=False):
+@dataclasses.dataclass
+class Inputs:
     """What is to be combined.
 
     Attributes:

@@ -8,7 +8,7 @@ it is here (``recorded_data``).
 from __future__ import annotations
 
 import functools
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import compress, count
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +19,6 @@ from hcoverage._read.branches import (
     opcodes_of,
 )
 from hcoverage._read.part import Part, arc_of, bits_of, number_of
-from hcoverage._record import Record
 from hcoverage._sources.choice import Choice
 from hcoverage._sources.identity import Sources
 
@@ -37,7 +36,8 @@ _START: Final = -1
 _DIGIT_TO_TRUE: Final = bytes(byte == ord("1") for byte in range(256))
 
 
-class Group(Record, eq=False):
+@dataclass(frozen=True, eq=False)
+class Group:
     """What processes ran of which coverage.py would have measured the same.
 
     Attributes:
@@ -57,7 +57,8 @@ class Group(Record, eq=False):
         return self.before + "|".join(filter(None, (self.process.context, context)))
 
 
-class Selected(Record):
+@dataclass(frozen=True)
+class Selected:
     """What is merged of recordings.
 
     Attributes:
@@ -163,7 +164,8 @@ class _Labels(dict[str, str]):
         return self[context]
 
 
-class _Told(Record, frozen=False):
+@dataclass
+class _Told:
     """What is told of a file in one context.
 
     Attributes:

@@ -15,7 +15,6 @@ from typing import Any, Final
 from hcoverage._combine.archives import is_archive
 from hcoverage._data_directory.names import is_data_file_name, is_recording
 from hcoverage._errors import CombineError, MissingExtraError, NoInputError
-from hcoverage._record import Record
 from hcoverage._untrusted.file import LARGEST, UntrustedDataError
 from hcoverage._untrusted.set_aside import SetAside
 
@@ -25,7 +24,8 @@ _PIECE: Final = 4 << 20  # bytes
 _AT_ONCE: Final = 16
 
 
-class Fetched(Record, frozen=False):
+@dataclasses.dataclass
+class Fetched:
     """What was fetched from a URL.
 
     Attributes:

@@ -7,6 +7,7 @@ it counts, is decided in `_sources`; how data is merged, in `_result.merged`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections import Counter
 from pathlib import Path
@@ -16,7 +17,6 @@ from hcoverage._combine.inputs import is_open_to_all
 from hcoverage._data_directory.names import process_of
 from hcoverage._read.data_file_batch import Batch, ReadFile, read_batch
 from hcoverage._read.part import Kind, Part
-from hcoverage._record import Record
 from hcoverage._result.merged import (
     Merged,
     PathMap,
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from hcoverage._read.origins import Origins
 
 
-class Selection(Record):
+@dataclasses.dataclass(frozen=True)
+class Selection:
     """What is merged, and what is not.
 
     Attributes:
@@ -112,7 +113,8 @@ def select(found: Found, existing: Batch | None) -> Selection:
     )
 
 
-class _Measured(Record):
+@dataclasses.dataclass(frozen=True)
+class _Measured:
     """What of coverage.py's data is merged, and what is not.
 
     Attributes:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from hcoverage._read.origins import label
 from hcoverage._read.part import ARC_BITS, Key, Kind, Part
-from hcoverage._record import Record
 from hcoverage._untrusted.database import (
     ORIGINS_TABLE,
     confined,
@@ -55,7 +54,8 @@ _TRACERS: Final = "SELECT file_id, tracer FROM tracer ORDER BY file_id"
 _ArcRow: TypeAlias = tuple[int, int, str | None]
 
 
-class ReadFile(Record):
+@dataclasses.dataclass(frozen=True)
+class ReadFile:
     """A data file that was read.
 
     Attributes:
@@ -79,7 +79,8 @@ class ReadFile(Record):
     has_origins: bool = False
 
 
-class Batch(Record, frozen=False):
+@dataclasses.dataclass
+class Batch:
     """What came of reading some data files.
 
     Attributes:
@@ -199,7 +200,8 @@ def reason(error: Exception) -> str:
     return str(error)
 
 
-class _Tables(Record):
+@dataclasses.dataclass(frozen=True)
+class _Tables:
     """The rows of a data file, before they are added to anything."""
 
     files: list[tuple[int, str]]

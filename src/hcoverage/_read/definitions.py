@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-
-from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +16,8 @@ _LARGEST_SOURCE: Final = 16 << 20  # bytes
 _DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-class Definition(Record):
+@dataclass(frozen=True)
+class Definition:
     """A function or class in one line.
 
     Attributes:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage._data_directory.names import container_of, host_in_names, process_of
 from hcoverage._printable import printable
-from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,7 +41,8 @@ _MARKS_OF_CONTAINERS: Final = ("/.dockerenv", "/run/.containerenv")
 _ORDER: Final = (MAIN, SUBPROCESSES, PROCESSES, _IMAGE, _CONTAINER, _HOST)
 
 
-class Origins(Record):
+@dataclasses.dataclass(frozen=True)
+class Origins:
     """What tells the origin of a process.
 
     Attributes:

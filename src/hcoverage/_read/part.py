@@ -9,8 +9,6 @@ import dataclasses
 import enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from hcoverage._record import Record
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
@@ -30,7 +28,8 @@ class Kind(enum.Enum):
     NOTHING = "no data"
 
 
-class Part(Record, frozen=False):
+@dataclasses.dataclass
+class Part:
     """What data files of one kind hold together, under the names they have there.
 
     Attributes:

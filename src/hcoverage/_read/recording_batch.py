@@ -37,7 +37,6 @@ from hcoverage._read.recording_format import (
     parse_segment,
     with_entries,
 )
-from hcoverage._record import Record
 from hcoverage._untrusted.file import UntrustedDataError, read_regular
 from hcoverage._untrusted.set_aside import SetAside
 
@@ -68,7 +67,8 @@ _Section: TypeAlias = (
 GroupKey: TypeAlias = tuple[str, ...]
 
 
-class ReadSegment(Record):
+@dataclasses.dataclass(frozen=True)
+class ReadSegment:
     """A segment that was read.
 
     Attributes:
@@ -92,7 +92,8 @@ class ReadSegment(Record):
     has_together: bool = False
 
 
-class RanSource(Record):
+@dataclasses.dataclass(frozen=True)
+class RanSource:
     """A source, and what ran of it in each context.
 
     Attributes:
@@ -121,7 +122,8 @@ class RanSource(Record):
         return self.source.module
 
 
-class Recorded(Record, frozen=False):
+@dataclasses.dataclass
+class Recorded:
     """What some recordings hold together.
 
     Attributes:
@@ -215,7 +217,8 @@ def read_batch(
     return reader.found
 
 
-class _Layout(Record, eq=False):
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Layout:
     """How the records of a segment follow one another, and that they are of lines.
 
     Attributes:

@@ -7,6 +7,7 @@ merging into ``.coverage`` (``combine``), and telling people.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +21,6 @@ from hcoverage._read.recording_format import (
     in_context,
     parse_segment,
 )
-from hcoverage._record import Record
 from hcoverage._untrusted.file import UntrustedDataError, read_regular
 from hcoverage._untrusted.set_aside import SetAside
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 _NAME_PARTS: Final = 4
 
 
-class LostProcess(Record):
+@dataclass(frozen=True)
+class LostProcess:
     """A process that could record nothing at all.
 
     Attributes:
@@ -47,7 +48,8 @@ class LostProcess(Record):
     error: int
 
 
-class Recording(Record):
+@dataclass(frozen=True)
+class Recording:
     """What the recorder wrote for one process.
 
     Attributes:
@@ -76,7 +78,8 @@ class Recording(Record):
         ]
 
 
-class DataDirectory(Record):
+@dataclass(frozen=True)
+class DataDirectory:
     """Everything the recorder left in a data directory.
 
     Attributes:

@@ -14,14 +14,13 @@ from __future__ import annotations
 import functools
 import os
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
 
 from hcoverage._printable import printable
 from hcoverage._read.line_tables import lines_of_instructions
-from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -81,7 +80,8 @@ class NothingRecordedError(RecordingError):
     """A recording was only begun: its process was killed before it had anything to record."""
 
 
-class Loss(Record):
+@dataclass(frozen=True)
+class Loss:
     """What a process could not record.
 
     Attributes:
@@ -93,7 +93,8 @@ class Loss(Record):
     count: int
 
 
-class Trail(Record):
+@dataclass(frozen=True)
+class Trail:
     """A branch that was taken, and the lines that it leads to before the next one.
 
     Which of them makes the arc depends on where statements begin, which the source tells.
@@ -128,7 +129,8 @@ class Trail(Record):
         return None
 
 
-class Raised(Record):
+@dataclass(frozen=True)
+class Raised:
     """An exception that was handled in a code object with branches, or left it.
 
     Attributes:
@@ -144,7 +146,8 @@ class Raised(Record):
     handler: int
 
 
-class BranchingCode(Record):
+@dataclass(frozen=True)
+class BranchingCode:
     """What a code object with branches did, by the places in its bytecode.
 
     Attributes:
@@ -179,7 +182,8 @@ class BranchingCode(Record):
         )
 
 
-class SourceLines(Record):
+@dataclass(frozen=True)
+class SourceLines:
     """The lines of one source file that one process ran, or some of them.
 
     Attributes:
@@ -213,7 +217,8 @@ class SourceLines(Record):
 Entry: TypeAlias = Trail | Raised | tuple[int, int]
 
 
-class ProcessIdentity(Record):
+@dataclass(frozen=True)
+class ProcessIdentity:
     """Who ran.
 
     Attributes:
@@ -262,7 +267,8 @@ class ProcessIdentity(Record):
     argv: tuple[str, ...]
 
 
-class Segment(Record):
+@dataclass(frozen=True)
+class Segment:
     """One file of a recording.
 
     Attributes:

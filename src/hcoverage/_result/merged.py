@@ -27,7 +27,6 @@ from hcoverage._errors import CombineError
 from hcoverage._read.data_file_batch import Batch, ReadFile, tracers_in
 from hcoverage._read.origins import context_of, origin_of, place_of
 from hcoverage._read.part import ARC_BITS, Kind, Part, arc_of
-from hcoverage._record import Record
 from hcoverage._untrusted.database import SCHEMA_VERSION
 from hcoverage._untrusted.file import UntrustedDataError
 
@@ -137,7 +136,8 @@ class PathMap:
         self._found.update(places)
 
 
-class Merged(Record, frozen=False):
+@dataclasses.dataclass
+class Merged:
     """What goes into the data file, under its paths on this machine.
 
     Attributes:

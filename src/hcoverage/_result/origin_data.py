@@ -10,6 +10,7 @@ the file since, nobody is told of origins that are not true any more.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import zlib
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 from hcoverage._errors import HcoverageError
 from hcoverage._printable import printable
 from hcoverage._read.origins import LONGEST, in_order
-from hcoverage._record import Record
 from hcoverage._untrusted.file import LARGEST, UntrustedDataError, read_regular
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class OriginsError(HcoverageError):
     """It is not known which origin ran what."""
 
 
-class OriginData(Record):
+@dataclasses.dataclass(frozen=True)
+class OriginData:
     """What each origin of a data file ran.
 
     Attributes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._record import Record
 from hcoverage._sources.paths_suggestion import NOTHING, PathsSuggestion
 
 if TYPE_CHECKING:
@@ -16,7 +15,8 @@ if TYPE_CHECKING:
     from hcoverage._untrusted.set_aside import SetAside
 
 
-class RecordedProcess(Record):
+@dataclasses.dataclass(frozen=True)
+class RecordedProcess:
     """A process that left a recording.
 
     Attributes:
@@ -40,7 +40,8 @@ class RecordedProcess(Record):
     has_together: bool = False
 
 
-class OtherVersion(Record):
+@dataclasses.dataclass(frozen=True)
+class OtherVersion:
     """A source of which another version ran elsewhere, so that its lines are left out.
 
     Attributes:
@@ -52,7 +53,8 @@ class OtherVersion(Record):
     there: str
 
 
-class Attribution(Record):
+@dataclasses.dataclass(frozen=True)
+class Attribution:
     """Who ran something in a dynamic context, and who did not.
 
     Attributes:
@@ -69,7 +71,8 @@ class Attribution(Record):
 NOBODY: Final = Attribution()
 
 
-class RecordedData(Record):
+@dataclasses.dataclass(frozen=True)
+class RecordedData:
     """What came of the recordings.
 
     Attributes:
@@ -91,7 +94,8 @@ class RecordedData(Record):
     of_hosts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-class CombineResult(Record):
+@dataclasses.dataclass(frozen=True)
+class CombineResult:
     """What a combine did.
 
     Attributes:

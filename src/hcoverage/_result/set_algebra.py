@@ -8,13 +8,13 @@ Left to others: what of it are statements, which takes the source, and telling p
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcoverage._errors import HcoverageError
 from hcoverage._read.part import Kind, Part, arc_of
-from hcoverage._record import Record
 from hcoverage._result.target import held
 from hcoverage._settings.rcfile import as_rcfile
 from hcoverage._sources.roots import outside, reportable
@@ -31,7 +31,8 @@ class SetAlgebraError(HcoverageError):
     """Two results cannot be compared, or one of them cannot be read."""
 
 
-class Measured(Record):
+@dataclasses.dataclass(frozen=True)
+class Measured:
     """What was run, by measured files and contexts.
 
     Attributes:

@@ -9,6 +9,7 @@ and keeps it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import os
@@ -17,7 +18,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._record import Record
 from hcoverage._untrusted.file import stamp
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ _LONGEST_NOTE: Final = 4096
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
-class Target(Record):
+@dataclasses.dataclass(frozen=True)
+class Target:
     """A data file that is to be written, held against everybody else who combines.
 
     Attributes:

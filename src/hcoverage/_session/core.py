@@ -6,13 +6,13 @@ The choice is for the run. Which core measures a process also depends on that pr
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import os
 import sys
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._errors import HcoverageError
-from hcoverage._record import Record
 from hcoverage._session.plugins import effect_of_plugins
 from hcoverage._sources.roots import own_packages
 
@@ -37,7 +37,8 @@ class Core(enum.StrEnum):
     COVERAGE = "coverage"
 
 
-class CoreChoice(Record):
+@dataclasses.dataclass(frozen=True)
+class CoreChoice:
     """The core of a run.
 
     Attributes:
@@ -51,7 +52,7 @@ class CoreChoice(Record):
     core: Core
     reason: str
     recorder_since: tuple[int, int] | None = None
-    settings: CoverageConfig | None = None
+    settings: CoverageConfig | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 class CoreError(HcoverageError):

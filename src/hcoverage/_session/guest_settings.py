@@ -12,12 +12,12 @@ on this machine that is new enough; and a `.coveragerc`, which any can read.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage._record import Record
 from hcoverage._sources.project_files import project_files
 from hcoverage._sources.roots import own_packages, roots
 
@@ -66,7 +66,8 @@ _NOT_IN_ITEMS: Final = str.maketrans(dict.fromkeys(",\n\r#;", "?"))
 _MOST_NAMES: Final = 5000
 
 
-class GuestSettings(Record):
+@dataclasses.dataclass(frozen=True)
+class GuestSettings:
     """The settings of one kind of process, in both forms.
 
     Attributes:

@@ -7,13 +7,13 @@ take it from the process that a test runner measures. So that is done in a proce
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._record import Record
 from hcoverage._settings.environment import SESSION_VARIABLE
 from hcoverage._sources.roots import importing_from_here
 
@@ -27,7 +27,8 @@ _PATIENCE: Final = 60.0  # seconds; what a plugin imports may be large
 _LOOK: Final = f"from {__name__} import _look; _look()"
 
 
-class PluginEffect(Record):
+@dataclasses.dataclass(frozen=True)
+class PluginEffect:
     """What plugins do.
 
     Attributes:

@@ -28,7 +28,6 @@ from hcoverage._errors import (
     MissingCoverageError,
     RcfileError,
 )
-from hcoverage._record import Record
 from hcoverage._result.target import require_place
 from hcoverage._session import guest_settings, hook as _hook, private_directory
 from hcoverage._session.claim import claimed
@@ -61,7 +60,8 @@ _STARTED_BY_COVERAGE: Final = frozenset({"execv", "fork"})
 _CONTAINER_PLACE: Final = "/opt/hcoverage/*"
 
 
-class Session(Record):
+@dataclasses.dataclass(frozen=True)
+class Session:
     """One measured run.
 
     Attributes:
@@ -252,7 +252,8 @@ def open_session(
         )
 
 
-class _Told(Record):
+@dataclasses.dataclass(frozen=True)
+class _Told:
     """What the processes of a session are told.
 
     Attributes:

@@ -6,6 +6,7 @@ this is executed. Every file in it stands alone; their sources are modules of th
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import marshal
@@ -17,7 +18,6 @@ from types import CodeType
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._inside import recorder
-from hcoverage._record import Record
 from hcoverage._session.guest_code import compiled, placed
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ _PARTS: Final = (
 _PROCESS: Final = _COPIES["process"]
 
 
-class Settings(Record):
+@dataclasses.dataclass(frozen=True)
+class Settings:
     """What a process of the session must know to measure itself.
 
     Attributes:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage._errors import NoRcfileError, RcfileError
-from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
 _RCFILE_VARIABLE: Final = "COVERAGE_RCFILE"
 
 
-class Rcfile(Record):
+@dataclasses.dataclass(frozen=True)
+class Rcfile:
     """A coverage.py configuration that was read, or coverage.py's defaults where there is none.
 
     Attributes:

@@ -14,13 +14,13 @@ measured, and what `[paths]` says, is decided by others (`_combine.recorded_data
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import os
 import posixpath
 from binascii import crc32
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from hcoverage._record import Record
 from hcoverage._sources.project_files import project_files
 from hcoverage._untrusted.file import UntrustedDataError, read_regular
 
@@ -43,7 +43,8 @@ _OF_THE_SYSTEM: Final = (
 )
 
 
-class FoundTree(Record):
+@dataclasses.dataclass(frozen=True)
+class FoundTree:
     """A directory of containers, or other machines, that was found to be one here.
 
     Attributes:
@@ -59,7 +60,8 @@ class FoundTree(Record):
     by_content: bool
 
 
-class UnmappedSource(Record):
+@dataclasses.dataclass(frozen=True)
+class UnmappedSource:
     """A source that ran elsewhere and was not found here, or not for certain.
 
     Attributes:
@@ -71,7 +73,8 @@ class UnmappedSource(Record):
     candidates: tuple[str, ...] = ()
 
 
-class Ran(Record):
+@dataclasses.dataclass(frozen=True)
+class Ran:
     """A source that ran elsewhere.
 
     Attributes:

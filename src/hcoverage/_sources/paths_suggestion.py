@@ -6,12 +6,11 @@ which files here they may be, is `finder`'s to say.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,7 +30,8 @@ _AS_ITEM: Final = str.maketrans({"$": "$$", ",": "?"})
 _Entry = tuple[str, str]
 
 
-class PathsSuggestion(Record):
+@dataclasses.dataclass(frozen=True)
+class PathsSuggestion:
     """Something to paste.
 
     Attributes:

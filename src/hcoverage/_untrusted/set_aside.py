@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
-
-from hcoverage._record import Record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class SetAside(Record):
+@dataclasses.dataclass(frozen=True)
+class SetAside:
     """A file that was not merged, or not all of it; it is where it was.
 
     Attributes:

@@ -5,6 +5,7 @@ Works on what `watch` saw and on the names of files that processes left; reads n
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import os
 import re
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._data_directory.names import pids_of
-from hcoverage._record import Record
 from hcoverage._settings.environment import SESSION_VARIABLE
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ _END_OF_OPTIONS: Final = "cm"
 _INSTALL: Final = "{python} -m pip install hcoverage && {python} -m hcov inject"
 
 
-class Doors(Record):
+@dataclasses.dataclass(frozen=True)
+class Doors:
     """How processes of a session get to know that they are measured.
 
     Attributes:
@@ -98,7 +99,8 @@ class Reason(enum.Enum):
         return self._remedy.format(python=shlex.quote(interpreter))
 
 
-class Unmeasured(Record):
+@dataclasses.dataclass(frozen=True)
+class Unmeasured:
     """A Python that was started and left no data.
 
     Attributes:

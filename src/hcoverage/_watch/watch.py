@@ -17,7 +17,6 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Final, Self
 
-from hcoverage._record import Record
 from hcoverage._watch.python_starts import PythonStarts
 
 if TYPE_CHECKING:
@@ -38,7 +37,8 @@ _PYTHON: Final = r"python([0-9][0-9.]*)?t?d?"
 _STATE, _PARENT, _STARTED, _STACK = 0, 1, 19, 25
 
 
-class SeenPython(Record):
+@dataclasses.dataclass(frozen=True)
+class SeenPython:
     """A Python that was started, with all its forks.
 
     Attributes:
@@ -58,7 +58,8 @@ class SeenPython(Record):
     is_running: bool = False
 
 
-class _Status(Record):
+@dataclasses.dataclass(frozen=True)
+class _Status:
     """What tells a process from another, and a program from the one it was before `exec`.
 
     Attributes:

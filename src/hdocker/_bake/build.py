@@ -18,18 +18,11 @@ import shutil
 import sys
 import tempfile
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage import (
-    DATA_DIR_VARIABLE,
-    MADE_BY_US,
-    RCFILE_NAME,
-    Record,
-    container_rcfile_text,
-    read_rcfile,
-)
+from hcoverage import DATA_DIR_VARIABLE, MADE_BY_US, RCFILE_NAME, container_rcfile_text, read_rcfile
 from hdocker._bake.build_context import digest_of, ignore_file_of
 from hdocker._bake.build_options import read_options
 from hdocker._bake.dockerfile import (
@@ -85,7 +78,8 @@ _SHOWN_WIDTH: Final = 200
 _TOLD_LINES: Final = 40
 
 
-class _Recipe(Record):
+@dataclass(frozen=True)
+class _Recipe:
     """All that decides what is built.
 
     Attributes:
@@ -245,7 +239,8 @@ def build_container_image(
     return _built(job, recipe)
 
 
-class _Job(Record):
+@dataclass(frozen=True)
+class _Job:
     """How an image is built, whatever is in it.
 
     Attributes:

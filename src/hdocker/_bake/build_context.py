@@ -10,9 +10,8 @@ import fnmatch
 import hashlib
 import os
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-
-from hcoverage import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,7 +36,8 @@ _DATA_FILES: Final = (".coverage.*", ".hcov-*")
 _CHUNK: Final = 1 << 20
 
 
-class _Rule(Record):
+@dataclass(frozen=True)
+class _Rule:
     """One line of a `.dockerignore`: path parts to match, and whether it takes back a match."""
 
     parts: tuple[str, ...]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hcoverage import Record
 from hdocker._errors import BuildOptionError
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ _SHORT: Final = "-q*([fo])"
 _LONG_OF: Final = {"f": "--file", "o": "--output"}
 
 
-class BuildOptions(Record):
+@dataclass(frozen=True)
+class BuildOptions:
     """What options of `docker build` say.
 
     Attributes:

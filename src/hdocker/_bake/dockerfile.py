@@ -14,13 +14,14 @@ import io
 import json
 import re
 import shlex
+from dataclasses import dataclass
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, Final
 
 from dockerfile_parse import DockerfileParser
 
 # The text of the hook is hcoverage's, and no user has a need for it: not in its public names.
-from hcoverage import RCFILE_NAME, Record, pth_text
+from hcoverage import RCFILE_NAME, pth_text
 from hdocker._bake.place import CONTAINER_DATA_DIR
 from hdocker._errors import DockerfileError
 
@@ -46,7 +47,8 @@ _LIKELY_PYTHONS: Final = (
 )
 
 
-class BaseImage(Record):
+@dataclass(frozen=True)
+class BaseImage:
     """What an image that a Dockerfile starts from hands down.
 
     Attributes:
@@ -62,7 +64,8 @@ class BaseImage(Record):
     onbuild: tuple[str, ...] = ()
 
 
-class Instruction(Record):
+@dataclass(frozen=True)
+class Instruction:
     """One instruction of a Dockerfile; line numbers count from 0, `last_line` is part of it."""
 
     name: str
@@ -71,7 +74,8 @@ class Instruction(Record):
     last_line: int
 
 
-class Stage(Record):
+@dataclass(frozen=True)
+class Stage:
     """One stage of a Dockerfile.
 
     Attributes:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+from dataclasses import dataclass
 from typing import IO, Any, Final
 from urllib.parse import quote
-
-from hcoverage import Record
 
 _SOME: Final = 1 << 18  # bytes
 _LARGEST: Final = 1 << 26
@@ -23,7 +22,8 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 _TAR: Final = "application/x-tar"
 
 
-class Said(Record):
+@dataclass(frozen=True)
+class Said:
     """What an engine says.
 
     Attributes:

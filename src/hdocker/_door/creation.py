@@ -10,9 +10,8 @@ import json
 import posixpath
 import re
 import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
-
-from hcoverage import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,8 @@ _NUMBER: Final = secrets.token_hex(12)
 _NUMBERS: Final = f'"{_NUMBER}([^"]*)"'
 
 
-class BindMount(Record):
+@dataclass(frozen=True)
+class BindMount:
     """A file or directory of the engine's machine in a container, or a volume.
 
     Attributes:

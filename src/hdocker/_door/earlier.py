@@ -15,10 +15,11 @@ import re
 import tarfile
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from hcoverage import RCFILE_NAME, SESSION_VARIABLE, Record
+from hcoverage import RCFILE_NAME, SESSION_VARIABLE
 from hdocker._door.api import ask_for_object, fetch_archive, put_archive
 from hdocker._door.archive import Archive, put_file
 from hdocker._door.door import NotInjectedError, may_run
@@ -42,7 +43,8 @@ _NAME_OF_DATA: Final = "data"
 _LARGEST_OWNER: Final = 1 << 16  # bytes
 
 
-class Action(Record):
+@dataclass(frozen=True)
+class Action:
     """What a request does with a container.
 
     Attributes:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from hcoverage import Record
 from hdocker._door.api import ask, asked
 from hdocker._inject.added import OWN_LABEL
 
@@ -33,7 +33,8 @@ _FILTERS: Final = quote(json.dumps({"type": ["container"], "event": [CREATE, STA
 _NANO: Final = 1e9
 
 
-class Event(Record):
+@dataclass(frozen=True)
+class Event:
     """Something that an engine did.
 
     Attributes:

@@ -11,12 +11,11 @@ import itertools
 import json
 import tarfile
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from hcoverage import Record
 from hdocker._door.api import call, fetch_archive, put_archive
 from hdocker._door.archive import Archive
 from hdocker._inject.added import PLACE
@@ -34,7 +33,8 @@ LARGEST: Final = 8 << 30  # bytes
 _MOST_FILES: Final = 100_000
 
 
-class Prepared(Record):
+@dataclass(frozen=True)
+class Prepared:
     """A container that was there before, and has what measures it.
 
     Attributes:

@@ -7,10 +7,10 @@ through the door. It cannot be led there, but the engine knows of its containers
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from hcoverage import Record
 from hdocker._door.api import ask_for_object
 from hdocker._door.builds import times_of_builds
 from hdocker._door.door import ids_in
@@ -29,7 +29,8 @@ _SHORT: Final = len(_DIGEST) + 12
 _PAST: Final = "past hcoverage's door to the engine, by this run or by somebody else"
 
 
-class Run(Record):
+@dataclass(frozen=True)
+class Run:
     """A run, as far as it is of interest here.
 
     Attributes:

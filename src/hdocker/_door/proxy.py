@@ -19,10 +19,11 @@ import select
 import signal
 import socket
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage import SESSION_VARIABLE, Record
+from hcoverage import SESSION_VARIABLE
 from hdocker._door.api import connect
 from hdocker._door.builds import Build, is_build
 from hdocker._door.compose_projects import Projects
@@ -115,7 +116,8 @@ def tell_end(status: int, words: Sequence[str]) -> None:
     )
 
 
-class Change(Record):
+@dataclass(frozen=True)
+class Change:
     """What is asked of the engine instead of what the client asks for.
 
     Attributes:

@@ -7,10 +7,9 @@ told to be so, for then the connection is passed on unread.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
-
-from hcoverage import Record
 
 _REQUEST_LINE: Final = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.([01])")
 _DIGITS: Final = re.compile(rb"[0-9]{1,15}")
@@ -23,7 +22,8 @@ class UnknownProtocolError(Exception):
     """What a client sends is no request of HTTP/1, or where it ends cannot be told for sure."""
 
 
-class Head(Record):
+@dataclass(frozen=True)
+class Head:
     """A message's first line and fields.
 
     Attributes:
@@ -61,6 +61,7 @@ class Head(Record):
         return bool(self.values(b"transfer-encoding") or self.values(b"content-length"))
 
 
+@dataclass(frozen=True)
 class Request(Head):
     """What a request says of itself."""
 

@@ -5,12 +5,12 @@ A new one gets its line here, and its name among the choices of `hcov docker`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
-from hcoverage import Record
 
-
-class Client(Record):
+@dataclass(frozen=True)
+class Client:
     """What is particular to the command-line client of an engine.
 
     Attributes:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import importlib.resources
 import json
 import re
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage import Record
 from hdocker._engine.visibility import why_not_seen
 from hdocker._errors import CommandError, DataDirectoryError
 from hdocker._inject.added import OWN_LABEL
@@ -40,7 +40,8 @@ _NO_ANSWER: Final = (1, 126, 127)
 _OTHER_NAMES: Final = tuple(f"python3.{minor}" for minor in range(20, 7, -1))
 
 
-class Interpreter(Record):
+@dataclass(frozen=True)
+class Interpreter:
     """A Python of an image.
 
     Attributes:
@@ -63,7 +64,8 @@ class Interpreter(Record):
         return "{}.{}".format(*self.version)
 
 
-class ImagePythons(Record):
+@dataclass(frozen=True)
+class ImagePythons:
     """What measuring has to know of an image.
 
     Attributes:
@@ -77,7 +79,8 @@ class ImagePythons(Record):
     interpreters: tuple[Interpreter, ...]
 
 
-class Look(Record):
+@dataclass(frozen=True)
+class Look:
     """How to look into an image: its startup directory, and where containers have that.
 
     Attributes:

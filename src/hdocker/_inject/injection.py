@@ -14,10 +14,11 @@ import dataclasses
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage import CONTAINERS_VARIABLE, DATA_DIR_VARIABLE, LASTING, SESSION_VARIABLE, Record
+from hcoverage import CONTAINERS_VARIABLE, DATA_DIR_VARIABLE, LASTING, SESSION_VARIABLE
 from hdocker._engine.engine import Engine
 from hdocker._errors import (
     DataDirectoryError,
@@ -56,7 +57,8 @@ _PTH: Final = (
 )
 
 
-class Mount(Record):
+@dataclass(frozen=True)
+class Mount:
     """A file or directory of this machine in a container.
 
     Attributes:
@@ -74,7 +76,8 @@ class Mount(Record):
         return mount_option(str(self.source), self.target, self.read_only)
 
 
-class Injection(Record):
+@dataclass(frozen=True)
+class Injection:
     """What is added to a container.
 
     Attributes:

@@ -11,13 +11,13 @@ import dataclasses
 import json
 import re
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage import (
     LASTING,
     RCFILE_NAME,
-    Record,
     add_coverage_for,
     add_note_for,
     copy_startup_directory,
@@ -46,7 +46,8 @@ _OLDEST: Final = (3, 8)
 _FACTS: Final = "image.json"
 
 
-class PreparedImage(Record):
+@dataclass(frozen=True)
+class PreparedImage:
     """What its containers are to be given.
 
     Attributes:
@@ -65,7 +66,8 @@ class PreparedImage(Record):
     volumes: tuple[str, ...] = ()
 
 
-class _Notes(Record):
+@dataclass(frozen=True)
+class _Notes:
     """What is told of an image at the end of the run."""
 
     data_dir: Path

@@ -11,9 +11,10 @@ import json
 import os
 import re
 import shutil
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hcoverage import RCFILE_NAME, Record
+from hcoverage import RCFILE_NAME
 from hdocker._inject.added import OWN_LABEL, PLACE
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ USER: Final = "0:0"
 _OPEN: Final = 0o777
 
 
-class Volumes(Record):
+@dataclass(frozen=True)
+class Volumes:
     """The volumes of an image, in a session.
 
     Attributes:
