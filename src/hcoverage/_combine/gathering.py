@@ -44,8 +44,9 @@ if TYPE_CHECKING:
 _PATIENCE: Final = 1.0
 _INTERVAL: Final = 0.05
 
-# From how many bytes on starting processes to read them takes less time than they save.
-_WORTH_PROCESSES: Final = 24 << 20
+# From how many bytes on processes read them: a second of reading. For less they are not worth the
+# third more of processor time that all take together.
+_WORTH_PROCESSES: Final = 64 << 20
 # What an empty data file has, without what reading any takes, which is as long as 20 KB of data.
 _EMPTY_DATA_FILE: Final = 20 << 10
 

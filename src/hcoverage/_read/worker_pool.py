@@ -8,16 +8,14 @@ script without a guard does not survive. These are Pythons of their own that onl
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import pickle
 import queue
-import signal
 import subprocess
 import sys
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
-from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hcoverage._settings.environment import unmeasured_environment
 
@@ -29,8 +27,8 @@ _Result = TypeVar("_Result")
 _PROGRAM: Final = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv.pop())
-from hcoverage._read.worker_pool import _serve
-_serve()
+from hcoverage._read.worker import serve
+serve()
 """
 
 
@@ -118,29 +116,3 @@ class _Worker:
                 with contextlib.suppress(OSError):  # it may be gone already
                     pipe.close()
         self._process.wait()
-
-
-def _serve() -> None:
-    """Answer calls until there are no more; what a worker's process runs."""
-    # Ctrl-C reaches the whole process group; the one who asked decides what becomes of the work.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Nothing that is made here is a cycle, and there is much of it.
-    gc.disable()
-    requests, replies = sys.stdin.buffer, sys.stdout.buffer
-    while True:
-        try:
-            fn, args, kwargs = pickle.load(requests)  # noqa: S301 - from our own parent
-        except EOFError:
-            os._exit(0)  # everything is flushed, and taking large results apart takes time
-        _reply(replies, fn, args, kwargs)
-
-
-def _reply(
-    replies: IO[bytes], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
-    try:
-        answer = (True, fn(*args, **kwargs))
-    except Exception as error:  # noqa: BLE001 - it is raised where the call was made
-        answer = (False, error)
-    pickle.dump(answer, replies, pickle.HIGHEST_PROTOCOL)
-    replies.flush()
