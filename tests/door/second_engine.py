@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,13 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_SOME: Final = 1 << 16
+# In docker's eyes it is `ssh`: whatever the host, it is this one.
+_SSH: Final = """\
+#!/bin/sh
+exec env -u DOCKER_TLS_VERIFY -u DOCKER_CONTEXT DOCKER_HOST=unix://{socket} \
+    docker system dial-stdio
+"""
 # A certificate for all: of the engine, of the client, and of the authority of both.
 OPENSSL: Final = (
     *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
@@ -92,3 +100,44 @@ def _drain(process: subprocess.Popen[bytes]) -> None:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as one:
         return int(one.getsockname()[1])
+
+
+@contextlib.contextmanager
+def port_to(path: str) -> Iterator[int]:
+    """Have a port of this machine without TLS that an engine's socket is behind."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=_forward, args=(listening, path), daemon=True).start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def _forward(listening: socket.socket, path: str) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            client, _ = listening.accept()
+            threading.Thread(target=_pass_on, args=(client, path), daemon=True).start()
+
+
+def _pass_on(client: socket.socket, path: str) -> None:
+    with client, socket.socket(socket.AF_UNIX) as there:
+        there.connect(path)
+        back = threading.Thread(target=_copy, args=(there, client), daemon=True)
+        back.start()
+        _copy(client, there)
+        back.join()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while some := source.recv(_SOME):
+            target.sendall(some)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+def path_with_ssh_to(path: str, directory: Path) -> str:
+    """Give a PATH with an `ssh` that leads to an engine's socket, which is made in a directory."""
+    fake = directory / "ssh"
+    fake.write_text(_SSH.format(socket=path))
+    fake.chmod(0o755)
+    return f"{directory}:{os.environ['PATH']}"

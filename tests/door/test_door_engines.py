@@ -10,16 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests.door.second_engine import path_with_ssh_to, port_to
 from tests.door.ways import Ways
 
 import hcoverage
@@ -44,12 +43,6 @@ pytestmark = [
 APP: Final = 'import sys\nprint("ran", sys.stdin.read().upper(), flush=True)\nsys.exit(3)\n'
 RAN: Final = {1, 2, 3}
 STATUS: Final = 3
-SOME: Final = 1 << 16
-# In docker's eyes it is `ssh`: whatever the host, it is this one.
-SSH: Final = """\
-#!/bin/sh
-exec env -u DOCKER_TLS_VERIFY -u DOCKER_CONTEXT DOCKER_HOST={engine} docker system dial-stdio
-"""
 RUN: Final = '-v "$PWD/app.py:/app.py:ro" "$IMAGE"'
 CLIENTS: Final = {
     "run": f"echo words | docker run --rm -i {RUN} python3 /app.py",
@@ -68,34 +61,8 @@ CLIENTS: Final = {
 @pytest.fixture(scope="module")
 def open_port(second_engine: SecondEngine) -> Iterator[int]:
     """A port of this machine without TLS that the engine is behind."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=_forward, args=(listening, second_engine), daemon=True).start()
-        yield listening.getsockname()[1]
-        listening.shutdown(socket.SHUT_RDWR)
-
-
-def _forward(listening: socket.socket, engine: SecondEngine) -> None:
-    with contextlib.suppress(OSError):
-        while True:
-            client, _ = listening.accept()
-            threading.Thread(target=_pass_on, args=(client, engine), daemon=True).start()
-
-
-def _pass_on(client: socket.socket, engine: SecondEngine) -> None:
-    with client, socket.socket(socket.AF_UNIX) as there:
-        there.connect(engine.socket)
-        back = threading.Thread(target=_copy, args=(there, client), daemon=True)
-        back.start()
-        _copy(client, there)
-        back.join()
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while some := source.recv(SOME):
-            target.sendall(some)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+    with port_to(second_engine.socket) as port:
+        yield port
 
 
 ENGINES: Final = ("tcp", "tls", "ssh", "a context with TLS", "a context with ssh")
@@ -134,13 +101,8 @@ def ways(
 
 def chosen_by(way: str, engine: SecondEngine, open_port: int, directory: Path) -> dict[str, str]:
     """What a user has in the environment for an engine."""
-    fake = directory / "ssh"
-    fake.write_text(SSH.format(engine=f"unix://{engine.socket}"))
-    fake.chmod(0o755)
-    shared = {
-        "DOCKER_CONFIG": str(directory / "docker"),
-        "PATH": f"{directory}:{os.environ['PATH']}",
-    }
+    path = path_with_ssh_to(engine.socket, directory)
+    shared = {"DOCKER_CONFIG": str(directory / "docker"), "PATH": path}
     secure = f"tcp://127.0.0.1:{engine.tls_port}"
     pems = {kind: engine.directory / f"{kind}.pem" for kind in ("ca", "cert", "key")}
     endpoints = {

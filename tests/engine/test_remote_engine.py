@@ -6,6 +6,7 @@ project and over the directory for temporary files.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests.door.second_engine import path_with_ssh_to, port_to
 
 import hcoverage
 import hdocker
@@ -237,6 +239,10 @@ def hcov_run(script: str) -> tuple[subprocess.CompletedProcess[str], set[int]]:
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("way", WAYS)
 def test_it_is_measured_and_says_what_it_would(way: str) -> None:
+    check_measured(way)
+
+
+def check_measured(way: str) -> None:
     script, expected = WAYS[way]
     plain = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
     done, lines = hcov_run(script)
@@ -245,6 +251,21 @@ def test_it_is_measured_and_says_what_it_would(way: str) -> None:
     assert done.stdout.startswith(plain.stdout)
     assert plain.stdout
     assert "not measured" not in done.stderr
+
+
+@pytest.mark.parametrize("way", ["read-only", "killed, --rm"])
+@pytest.mark.parametrize("address", ["tcp", "ssh"])
+def test_it_is_measured_over_a_relay(
+    project: str, way: str, address: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    socket = project.removeprefix("unix://")
+    with contextlib.ExitStack() as undo:
+        if address == "tcp":
+            os.environ["DOCKER_HOST"] = f"tcp://127.0.0.1:{undo.enter_context(port_to(socket))}"
+        else:
+            os.environ["PATH"] = path_with_ssh_to(socket, tmp_path_factory.mktemp("bin"))
+            os.environ["DOCKER_HOST"] = "ssh://somebody@elsewhere"
+        check_measured(way)
 
 
 def test_exec_in_a_container_from_before_is_measured(project: str) -> None:

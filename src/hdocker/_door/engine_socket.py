@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from hcoverage import DATA_DIR_VARIABLE, SESSION_VARIABLE, unmeasured_environment
 from hdocker._door.api import answers, ask
@@ -67,13 +67,19 @@ def _relayed(environment: Mapping[str, str], client: str, address: str) -> Itera
                 return
             errors.truncate(0)
             yield path
-        errors.seek(0)
-        said = errors.read().decode(errors="replace").splitlines()
-        # A log of the client's has dates; it tells of connections that ended, and this is no error.
-        reasons = [line for line in said if line.strip() and not line.startswith("time=")]
-        if reasons:
-            data_dir = Path(environment[DATA_DIR_VARIABLE])
-            note_in(data_dir, f"the engine at {address} could not be reached: {reasons[-1]}")
+            reason = _said_in(errors)
+            # A connection may end badly, of an engine that refuses what it has not read to its end.
+            if reason and not _is_engine(path):
+                data_dir = Path(environment[DATA_DIR_VARIABLE])
+                note_in(data_dir, f"the engine at {address} could not be reached: {reason}")
+
+
+def _said_in(errors: IO[bytes]) -> str:
+    """Give what docker's client has said last of an error."""
+    errors.seek(0)
+    said = errors.read().decode(errors="replace").splitlines()
+    # A log of the client's has dates; it tells of connections that ended, and this is no error.
+    return next((line for line in reversed(said) if line.strip() and line[:5] != "time="), "")
 
 
 def _is_engine(path: str) -> bool:
