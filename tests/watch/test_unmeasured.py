@@ -325,6 +325,23 @@ class TestOfEachStart:
             subprocess.run(self.COMMAND, check=True)
             assert select.select(watch.descriptors, [], [], 0)[0]
 
+    def test_it_tells_as_the_interpreters_file_is_opened(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # By `exec`, long before it is a Python.
+        interpreter = tmp_path / "bin" / "python3.11"
+        interpreter.parent.mkdir()
+        interpreter.touch()
+        monkeypatch.setattr(sys, "executable", str(interpreter))
+        monkeypatch.setenv("PATH", "")
+        with hcoverage.PythonWatch() as watch:
+            interpreter.read_bytes()
+            assert select.select(watch.descriptors, [], [], 0)[0]
+            # What it is told of is not there yet: it looks again soon, but not for ever.
+            pauses = [watch.look(os.getpid()) for _ in range(8)]
+        assert pauses[:5] == sorted(pauses[:5])
+        assert max(pauses[:5]) < min(pauses[5:])
+
     def test_a_signal_comes_also_to_who_looks_late(self) -> None:
         # In a process without threads: any thread that does not wait for the signal may get it.
         Path("late.py").write_text(

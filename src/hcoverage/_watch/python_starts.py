@@ -1,8 +1,10 @@
 """Be told by the kernel that a Python starts, but not which: that is for `watch` to see.
 
-Each Python lists the directory of its encodings once, whatever its options, as it starts and has
-become a Python for good. Linux tells of that (inotify, which needs no rights), and keeps it for who
-asks late. Elsewhere nothing is told, nor of a Python whose standard library nobody knows of yet.
+It is told twice: as the interpreter's file is opened, which is as early as can be, so that who is
+late on a busy machine finds the process still there; and as the directory of its encodings is
+listed, which each Python does once, whatever its options, when it has become a Python for good.
+Linux tells of both (inotify, which needs no rights), and keeps it for who asks late. Elsewhere
+nothing is told, nor of an interpreter that nobody knows of yet.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _IN_OPEN: Final = 0x20  # sys/inotify.h
+_LIBRARIES: Final = ("lib", "lib64")
 _EVENTS: Final = 1 << 16  # bytes to read at once; what is more is read next time
 _NAME: Final = r"python([23]\.[0-9]+t?)d?"
 
@@ -32,7 +35,7 @@ class PythonStarts:
     def __init__(self) -> None:
         self._libc: Any = None
         self._descriptor = -1
-        self._libraries: set[Path] = set()
+        self._places: set[Path] = set()
         with contextlib.suppress(ImportError, AttributeError, OSError):  # no ctypes, no inotify
             self._open()
         for interpreter in {sys.executable, *_on_path()} if self._descriptor >= 0 else ():
@@ -69,18 +72,20 @@ class PythonStarts:
         match = re.fullmatch(_NAME, os.path.basename(executable))  # noqa: PTH119 - often
         if match is None or self._descriptor < 0:
             return
-        for name in ("lib", "lib64"):
-            library = Path(executable).parent.parent / name / f"python{match[1]}"
-            if library not in self._libraries:
-                self._libraries.add(library)
-                directory = os.fsencode(library / "encodings")
-                self._libc.inotify_add_watch(self._descriptor, directory, _IN_OPEN)
+        above = Path(executable).parent.parent
+        encodings = [above / lib / f"python{match[1]}" / "encodings" for lib in _LIBRARIES]
+        for place in (Path(executable), *encodings):
+            if place not in self._places:
+                self._places.add(place)
+                self._libc.inotify_add_watch(self._descriptor, os.fsencode(place), _IN_OPEN)
 
-    def forget(self) -> None:
-        """Wait for the next start, from now on."""
-        with contextlib.suppress(OSError):  # there was none
+    def forget(self) -> bool:
+        """Wait for the next start, from now on; tell whether there was one."""
+        was_told = False
+        with contextlib.suppress(OSError):  # there was none, or no more
             while self._descriptor >= 0 and os.read(self._descriptor, _EVENTS):
-                pass
+                was_told = True
+        return was_told
 
     def close(self) -> None:
         """Be told no more."""

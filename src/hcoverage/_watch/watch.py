@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 # 1 % of one, however many processes there are.
 _INTERVAL: Final = 0.1
 _REST: Final = 150
-# Where `exec` is not through yet, which is a matter of microseconds; and how often in a row.
+# Where `exec` is not through yet, or a start was told and is not there: a matter of microseconds,
+# or of the time that a busy machine takes to go on with it. Doubled each time, so often in a row.
 _SOON: Final = 0.001
 _MOST_SOON: Final = 5
 
@@ -87,7 +88,8 @@ class PythonWatch:
         self._root = 0
         self._descendants: dict[int, _Status] = {}
         self._others = _present() if running is None else set(others)
-        self._in_exec = 0
+        self._soon = 0
+        self._is_due = False
         self._starts = PythonStarts()
         # By what forks have in common with the process that they are forks of.
         self._seen: dict[object, SeenPython] = {}
@@ -138,15 +140,19 @@ class PythonWatch:
             is word of a start.
         """
         before = time.process_time()
-        self._starts.forget()  # first, for one that starts meanwhile
+        was_told = self._starts.forget()  # first, for one that starts meanwhile
         self._root = root
+        seen = len(self._seen)
         self._find_descendants()
         undecided = [
             pid for pid, status in self._descendants.items() if not self._decide(pid, status)
         ]
-        self._in_exec = self._in_exec + 1 if undecided else 0
-        if 0 < self._in_exec <= _MOST_SOON:
-            return _SOON
+        self._is_due = (self._is_due or was_told) and len(self._seen) == seen
+        before_this = 0 if was_told else self._soon
+        self._soon = before_this + 1 if undecided or self._is_due else 0
+        if 0 < self._soon <= _MOST_SOON:
+            return _SOON * (1 << self._soon - 1)
+        self._is_due = False
         return max(_INTERVAL, _REST * (time.process_time() - before))
 
     def seen(self) -> list[SeenPython]:
@@ -179,7 +185,7 @@ class PythonWatch:
             return True
         python = _read(pid)
         after = _status(pid)
-        if after is None and not (python and python.environment):
+        if after is None and not (python and python.argv):
             return False  # it ended before all was read
         if after is not None and after.stack != status.stack:
             return False
@@ -222,17 +228,18 @@ def _status(pid: int) -> _Status | None:
 
 def _read(pid: int) -> SeenPython | None:
     """Read what there is to know of a process; None if it is no Python, or in a container."""
-    argv = tuple(_strings(pid, "cmdline"))
     try:
         executable = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")  # noqa: PTH115 - often
     except OSError:
         # Another user's: what is left is how it was called.
-        executable = argv[0] if argv else ""
+        executable = next(iter(_strings(pid, "cmdline")), "")
     if not re.fullmatch(_PYTHON, os.path.basename(executable)):  # noqa: PTH119 - often
         return None
     if _is_contained(pid):
         return None
     environment = dict(_pairs(_strings(pid, "environ"))) or _none_if_hidden(pid)
+    # The last: what still has it had all of the above.
+    argv = tuple(_strings(pid, "cmdline"))
     return SeenPython(
         pids=(pid,),
         argv=argv,
