@@ -189,6 +189,7 @@ def tomlkit(directory: Path) -> tuple[Path, str]:
     )
     subprocess.run([*pip, "install", "--target", str(directory / "with"), "pyyaml"], check=True)
     os.environ["PYTHONPATH"] = str(directory / "with")
+    sys.path.append(str(directory / "with"))  # what is decided here is decided with it, too
     (archive,) = directory.glob("tomlkit-*.tar.gz")
     with tarfile.open(archive) as file:
         file.extractall(directory, filter="data")

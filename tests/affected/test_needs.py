@@ -204,10 +204,21 @@ KEEPERS: Final = {
     "attribute of its class": "class A:\n    def keep(self):\n        type(self).seen = make()\n",
     "default": "def keep(seen={}):\n    seen['x'] = make()\n",
     "setattr": "def keep():\n    setattr(SEEN, 'x', make())\n",
-    "decorator by hand": (
+    "decorator by hand, with its cache": (
         "def keep(f):\n    seen = {}\n"
-        "    def inner(x):\n        seen[x] = make()\n    return inner\n"
+        "    def inner(x):\n        seen[x] = make()\n    inner.seen = seen\n    return inner\n"
     ),
+    "object of a class that has one": (
+        "class A:\n    def __new__(cls):\n        return THE_ONE\n"
+        "def keep():\n    A().update(make())\n"
+    ),
+    "object of an enumeration": (
+        "class A(enum.Enum):\n    pass\ndef keep():\n    A('x').update(make())\n"
+    ),
+    "attribute of a new object": (
+        "class A(dict):\n    all = []\ndef keep():\n    A().all.append(make())\n"
+    ),
+    "list out of a function": "def keep():\n    all_of_them().append(make())\n",
     "object of the module": (
         "class A:\n    def keep(self):\n        self.seen = make()\nTHE_ONE = A()\n"
     ),
@@ -216,6 +227,10 @@ OTHERS: Final = {
     "local": "def keep():\n    seen = []\n    seen.append(make())\n    return seen\n",
     "argument": "def keep(seen):\n    return make()\n",
     "object": "class A:\n    def keep(self):\n        self.seen = make()\n",
+    "object of its base": ("class A(dict):\n    def keep(self):\n        super().update(make())\n"),
+    "object that it makes": (
+        "class A(dict):\n    pass\ndef keep():\n    A().update(make())\n    A()['x'] = make()\n"
+    ),
     "helper": (
         "def keep():\n    seen = []\n    def add(x):\n        seen.append(x)\n    add(make())\n"
     ),
@@ -264,6 +279,66 @@ def test_what_is_made_for_something_that_is_kept_is_for_all(keeper: str, made_by
     assert found == ({ALL} if keeper in KEEPERS else {FIRST})
 
 
+def test_what_a_closure_keeps_is_for_those_that_run_a_line_of_it() -> None:
+    """A decorator's own cache: who finds it full runs the function that looks."""
+    text = (
+        "def keep(f):\n    seen = {}\n    def inner(x):\n        if x not in seen:\n"
+        "            seen[x] = make()\n        return seen[x]\n    return inner\n"
+        "def make():\n    return 1\n"
+    )
+    before = {**FILES, "keep.py": facts(text)}
+    ran = {"keep.py": {FIRST: 0b1001110000, SECOND: 0b1010000, NO_TEST: 0b110000110}}
+    run = dataclasses.replace(RUN, state=ProjectState(ENVIRONMENT, before), ran=ran)
+    now = {**before, "keep.py": facts(text.replace("return 1", "return 2"))}
+    assert names(needs(run, ProjectState(ENVIRONMENT, now), ())) == {FIRST, SECOND}
+
+
+@pytest.mark.parametrize("variable", ["SEEN = []\n", "SEEN = make_it()\n"])
+def test_methods_of_another_modules_plain_list_are_nobodys(variable: str) -> None:
+    """Else a class with a method `append` is called wherever something is registered."""
+    register = "from pkg.seen import SEEN\ndef register(x):\n    SEEN.append(x)\n"
+    cart = "class Cart:\n    def append(self, x):\n        return 1\n"
+    before = {
+        **FILES,
+        "pkg/seen.py": facts(variable),
+        "register.py": facts(register),
+        "cart.py": facts(cart),
+    }
+    ran = {
+        "pkg/seen.py": {NO_TEST: 1 << 1},
+        "register.py": {FIRST: 1 << 3, NO_TEST: 1 << 1 | 1 << 2},
+        "cart.py": {FIRST: 1 << 3, NO_TEST: 1 << 1 | 1 << 2},
+    }
+    run = dataclasses.replace(RUN, state=ProjectState(ENVIRONMENT, before), ran=ran)
+    now = {**before, "cart.py": facts(cart.replace("return 1", "return 2"))}
+    found = names(needs(run, ProjectState(ENVIRONMENT, now), ()))
+    assert found == ({FIRST} if variable == "SEEN = []\n" else {ALL})
+
+
+KEPT_AT_IMPORT: Final = {
+    "it was made at import": (1 << 1 | 1 << 3 | 1 << 8, ALL),
+    "it was not": (1 << 1, FIRST),
+}
+
+
+@pytest.mark.parametrize("case", KEPT_AT_IMPORT)
+def test_an_object_that_stays_ran_its_methods_at_import(case: str) -> None:
+    """By name alone `read` at import could make one; what ran there tells better."""
+    text = (
+        "class Cart:\n    def __init__(self):\n        self.x = 1\n"
+        "    def add(self):\n        self.x = make()\n"
+        "class Reader:\n    def read(self):\n        return Cart()\n"
+        "def make():\n    return 1\n"
+        "TEXT = open('x').read()\n"
+    )
+    at_import, expected = KEPT_AT_IMPORT[case]
+    before = {**FILES, "cart.py": facts(text)}
+    ran = {"cart.py": {FIRST: 1 << 3 | 1 << 5 | 1 << 10, NO_TEST: at_import}}
+    run = dataclasses.replace(RUN, state=ProjectState(ENVIRONMENT, before), ran=ran)
+    now = {**before, "cart.py": facts(text.replace("return 1", "return 2"))}
+    assert names(needs(run, ProjectState(ENVIRONMENT, now), ())) == {expected}
+
+
 @pytest.mark.parametrize("keeper", KEEPERS)
 def test_what_keeps_something_is_for_all(keeper: str) -> None:
     text = "import functools, os, sys\nSEEN = {}\n" + KEEPERS[keeper]
@@ -309,3 +384,22 @@ def test_more_changes_never_need_fewer_tests() -> None:
 
     for one, two in itertools.permutations(edits, 2):
         assert needed((one,)) | needed((two,)) <= needed((one, two))
+
+
+UNMEASURED: Final = {
+    "tests/test_a.py": ("def test_first():\n    LIB.seen = make()\n", {ALL}),
+    "tests/test_b.py": ("def test_third():\n    LIB.seen = make()\n", {FIRST}),
+    "tests/helper.py": ("def keep():\n    LIB.seen = make()\n", {ALL}),
+}
+
+
+@pytest.mark.parametrize("path", UNMEASURED)
+def test_what_is_not_measured_may_keep_for_those_that_may_have_run_it(path: str) -> None:
+    """A test file that is not measured is run by its own tests; another file by anybody."""
+    text, expected = UNMEASURED[path]
+    make = "def make():\n    return 1\n"
+    before = {**FILES, path: facts(text), "make.py": facts(make)}
+    ran = {"make.py": {FIRST: 1 << 2, NO_TEST: 1 << 1}}
+    run = dataclasses.replace(RUN, state=ProjectState(ENVIRONMENT, before), ran=ran)
+    now = {**before, "make.py": facts(make.replace("return 1", "return 2"))}
+    assert names(needs(run, ProjectState(ENVIRONMENT, now), ())) == expected

@@ -17,10 +17,15 @@ import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from hcoverage._affected.state_kept import keeps_state, mutates_self
+from hcoverage._affected.state_kept import (
+    keeps_for_itself,
+    keeps_state,
+    made_and_changed,
+    mutates_self,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -35,10 +40,13 @@ class Block:
         first: The first line of the body, behind the docstring, counted from 1.
         last: Its last line; less than `first` where there is nothing but a docstring.
         digest: Tells it from another body; comments and layout do not count.
-        names: All names that it reads, of variables and attributes.
+        names: All names that it reads, of variables and attributes; `module:variable.attribute` of
+            a variable that is taken out of another module.
         calls: Those of them that it calls.
         keeps: Whether it can leave something behind that others find, as in a cache.
         keeps_in_self: Whether it changes the object that it is a method of.
+        keeps_for_itself: Whether it can leave something that only itself finds, in a closure.
+        made: The names of what it calls to change what that gives, an object that may be shared.
     """
 
     name: str
@@ -49,6 +57,8 @@ class Block:
     calls: tuple[str, ...] = ()
     keeps: bool = False
     keeps_in_self: bool = False
+    keeps_for_itself: bool = False
+    made: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +71,8 @@ class Shape:
         names: All names that the frame reads, but for what runs only as a script.
         calls: Those of them that it calls.
         bases: The names of each class's bases, by its name.
+        plain: The variables that are lists, dictionaries or sets, and nothing else.
+        ordinary: The classes of which a call makes a new object, if that is so of their bases.
     """
 
     frame: str
@@ -68,6 +80,31 @@ class Shape:
     names: tuple[str, ...] = ()
     calls: tuple[str, ...] = ()
     bases: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    plain: tuple[str, ...] = ()
+    ordinary: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Known:
+    """What is known of a module's variables.
+
+    Attributes:
+        plain: Those that are lists, dictionaries or sets: their methods are nobody's.
+        taken: Those that come out of other modules, as `_taken_out` has them.
+    """
+
+    plain: frozenset[str] = frozenset()
+    taken: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def name_of(self, attribute: ast.Attribute) -> Iterator[str]:
+        """Give what an attribute may be found by, if it may be one of the project's."""
+        owner = attribute.value.id if isinstance(attribute.value, ast.Name) else ""
+        if owner not in self.plain:
+            origin = self.taken.get(owner)
+            yield f"{origin}.{attribute.attr}" if origin else attribute.attr
+
+
+_NOTHING_KNOWN: Final = _Known()
 
 
 def shape_of(source: bytes) -> Shape | None:
@@ -85,19 +122,34 @@ def shape_of(source: bytes) -> Shape | None:
         return None
     module_names = frozenset(_assigned(tree))
     plain = frozenset(_plain_containers(tree))
+    known = _Known(plain, _taken_out(tree))
     seen: Counter[str] = Counter()
     blocks = []
     for name, function in list(_functions(tree, "")):
         seen[name] += 1
         unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
-        blocks.append(_block(unique, function, module_names, plain))
+        blocks.append(_block(unique, function, module_names, known))
         _empty(function)
     classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     bases = tuple((node.name, tuple(sorted(_read_in(node.bases)))) for node in classes)
     frame = _digest(tree)
     at_import = [node for node in tree.body if not _is_script_part(node)]
-    names = tuple(sorted(_read_in(at_import, plain)))
-    return Shape(frame, tuple(blocks), names, tuple(sorted(_called_in(at_import, plain))), bases)
+    names = tuple(sorted(_read_in(at_import, known)))
+    calls = tuple(sorted(_called_in(at_import, known)))
+    variables = tuple(sorted(plain))
+    return Shape(frame, tuple(blocks), names, calls, bases, variables, _ordinary(classes))
+
+
+def _ordinary(classes: list[ast.ClassDef]) -> tuple[str, ...]:
+    """The names of classes that have no metaclass, decorator or `__new__` to give an old object."""
+    strange = {
+        node.name
+        for node in classes
+        if node.keywords
+        or node.decorator_list
+        or any(isinstance(part, _Function) and part.name == "__new__" for part in node.body)
+    }
+    return tuple(sorted({node.name for node in classes} - strange))
 
 
 def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, _Function]]:
@@ -111,10 +163,8 @@ def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, _Function]]:
             yield from _functions(child, prefix)
 
 
-def _block(
-    name: str, function: _Function, module_names: frozenset[str], plain: frozenset[str]
-) -> Block:
-    body = _behind_docstring(function)
+def _block(name: str, function: _Function, module_names: frozenset[str], known: _Known) -> Block:
+    body = [] if _is_overload(function) else _behind_docstring(function)
     first = min((_first_line(node) for node in body), default=0)
     last = (function.end_lineno or 0) if body else -1
     return Block(
@@ -122,10 +172,20 @@ def _block(
         first,
         last,
         _digest(*body),
-        tuple(sorted(_read_in(body, plain))),
-        tuple(sorted(_called_in(body, plain))),
+        tuple(sorted(_read_in(body, known))),
+        tuple(sorted(_called_in(body, known))),
         keeps_state(function, module_names),
         mutates_self(function),
+        keeps_for_itself(function),
+        tuple(sorted(made_and_changed(function))),
+    )
+
+
+def _is_overload(function: _Function) -> bool:
+    """Tell whether it is for type checkers, and never runs."""
+    return any(
+        isinstance(each, ast.Name | ast.Attribute) and ast.unparse(each).endswith("overload")
+        for each in function.decorator_list
     )
 
 
@@ -158,32 +218,48 @@ def _digest(*nodes: ast.AST) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-def _read_in(nodes: list[Any], plain: frozenset[str] = frozenset()) -> set[str]:
+def _read_in(nodes: list[Any], known: _Known = _NOTHING_KNOWN) -> set[str]:
     """The names in some nodes, but for the methods of the plain containers of the module."""
     names = set()
     for part in (part for node in nodes for part in ast.walk(node)):
         if isinstance(part, ast.Name):
             names.add(part.id)
-        elif isinstance(part, ast.Attribute) and not _is_of(part, plain):
-            names.add(part.attr)
+        elif isinstance(part, ast.Attribute):
+            names.update(known.name_of(part))
         elif isinstance(part, ast.alias):
             names.add(part.name.rpartition(".")[2])
     return names
 
 
-def _called_in(nodes: list[Any], plain: frozenset[str]) -> set[str]:
+def _called_in(nodes: list[Any], known: _Known) -> set[str]:
     names = set()
     for part in (part for node in nodes for part in ast.walk(node)):
         match part:
             case ast.Call(func=ast.Name(id=name)):
                 names.add(name)
-            case ast.Call(func=ast.Attribute() as called) if not _is_of(called, plain):
-                names.add(called.attr)
+            case ast.Call(func=ast.Attribute() as called):
+                names.update(known.name_of(called))
     return names
 
 
-def _is_of(attribute: ast.Attribute, plain: frozenset[str]) -> bool:
-    return isinstance(attribute.value, ast.Name) and attribute.value.id in plain
+def _taken_out(tree: ast.Module) -> dict[str, str]:
+    """What a module takes out of others by name: `module:variable`, by the name that it has here.
+
+    Names that are given to anything else as well are left out.
+    """
+    stored = [
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    ]
+    stored += [node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)]
+    taken = {
+        alias.asname or alias.name: f"{node.module.rpartition('.')[2]}:{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+    return {name: origin for name, origin in taken.items() if name not in stored}
 
 
 def _plain_containers(tree: ast.Module) -> Iterator[str]:

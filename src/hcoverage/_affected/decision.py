@@ -129,7 +129,7 @@ def _of_run(known: KnownRun, now: ProjectState, root: Path, also: list[Change]) 
         run = dataclasses.replace(run, state=dataclasses.replace(run.state, environment=before))
     files = {test.file for test in run.tests.values()}
     changed = {change.path for change in (*changes(run.state.files, now.files), *also)}
-    mentioned = mentioned_files(root, sorted(files & changed), now.files)
+    mentioned = mentioned_files(root, sorted(files), now.files) if changed else frozenset()
     found = needs(run, now, mentioned, also)
     existing = {
         name: run.tests[name].file for name in known.latest if run.tests[name].file in now.files

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage._affected.changes import Change, Kind, changes
 from hcoverage._affected.facts import NO_TEST, PASSED, EarlierRun, KnownTest, ProjectState
-from hcoverage._affected.shared_state import Keeper, Place, SharedState
+from hcoverage._affected.shared_state import Finders, Keeper, Place, SharedState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -177,10 +177,14 @@ class _Deciding:
             return
         readers = {name for name, test in self._run.tests.items() if path in test.opened}
         for keeper in self._before.keepers():
-            if not readers.isdisjoint(self._who_ran(keeper)):
-                told = f"{path} has changed, and {_words(keeper)} may keep what was read of it"
+            finders = self._who_ran(keeper.place)
+            if readers.isdisjoint(finders):
+                continue
+            told = f"{path} has changed, and {_words(keeper.place)} may keep what was read of it"
+            if keeper.finders is Finders.ALL:
                 self.everything.append(told)
                 return
+            self._need_each(finders, told)
         for name in self._outside:
             self._need(name, f"what it started, or talked to, may read {path}, which has changed")
 
@@ -207,16 +211,17 @@ class _Deciding:
             self.everything.append(f"{what} has changed, and ran outside of any test")
             return
         place = Place(path, block.name)
-        keepers = list(self._keepers(place, who))
-        for keeper in keepers:
-            if keeper.is_for_all:
-                told = _words(keeper.place)
-                self.everything.append(f"{what} has changed, and {told} may keep what comes of it")
+        self._need_each(who, f"it ran {what}, which has changed")
+        for keeper in self._keepers(place, who):
+            told = f"{what} has changed, and {_words(keeper.place)} may keep what comes of it"
+            if keeper.finders is Finders.ALL:
+                self.everything.append(told)
                 return
-        for name in who:
-            self._need(name, f"it ran {what}, which has changed")
-        if keepers:
-            self._need_who_shares_with(who, f"it has a fixture in common with one that ran {what}")
+            if keeper.finders is Finders.THOSE_WHO_RUN_IT:
+                self._need_each(self._who_ran(keeper.place), told)
+            else:
+                told = f"it has a fixture in common with one that ran {what}"
+                self._need_who_shares_with(who, told)
 
     def _keepers(self, place: Place, who: set[str]) -> Iterator[Keeper]:
         """Give what keeps something and may have called a function, in one of some tests."""
@@ -224,6 +229,11 @@ class _Deciding:
             for keeper in states.keepers_of(place):
                 if keeper.place == place or not who.isdisjoint(self._who_ran(keeper.place)):
                     yield keeper
+
+    def _need_each(self, tests: Iterable[str], reason: str) -> None:
+        for name in tests:
+            if name != NO_TEST:
+                self._need(name, reason)
 
     def _need_who_shares_with(self, tests: set[str], reason: str) -> None:
         known = self._run.tests
@@ -234,7 +244,9 @@ class _Deciding:
                 self._need(name, reason)
 
     def _who_ran(self, place: Place) -> set[str]:
-        ran = self._run.ran.get(place.path, {})
+        if place.path not in self._run.ran:
+            return self._who_may_have_run(place)
+        ran = self._run.ran[place.path]
         facts = self._run.state.files.get(place.path)
         if facts is None or facts.shape is None:
             return set(ran)
@@ -245,6 +257,33 @@ class _Deciding:
             lines = ~_lines_of_blocks(facts.shape) & ~1
         return {name for name, found in ran.items() if found & lines}
 
+    def _who_may_have_run(self, place: Place) -> set[str]:
+        """Give the tests that may have run what was not measured, as test files often are not."""
+        if not place.name:
+            return {NO_TEST}  # as all that is imported in collecting
+        if place.path not in self._tests_of or place.path in self._mentioned:
+            return {NO_TEST, *self._run.tests}
+        in_file = self._tests_of[place.path]
+        beginning = f"{place.path}::{place.name.replace('.', '::')}"
+        owner = beginning.rpartition("::")[0]
+        own = {name for name in in_file if name == beginning or name.startswith(f"{beginning}[")}
+        own = own or {name for name in in_file if name.startswith(f"{owner}::")}
+        return own or set(in_file)
+
+    @functools.cached_property
+    def _importing(self) -> set[str]:
+        """The tests in which modules were imported, beside what was for none."""
+        paths = self._run.state.files
+        return {NO_TEST}.union(
+            *(self._who_ran(Place(path)) for path in paths if path in self._run.ran)
+        )
+
+    def _ran_at_import(self, place: Place) -> bool | None:
+        ran = self._run.ran.get(place.path)
+        if ran is None or NO_TEST not in ran:
+            return None  # not measured, or imported before that began
+        return not self._importing.isdisjoint(self._who_ran(place))
+
     def _block(self, path: str, name: str) -> Block | None:
         facts = self._run.state.files.get(path)
         blocks = facts.shape.blocks if facts is not None and facts.shape is not None else ()
@@ -252,11 +291,11 @@ class _Deciding:
 
     @functools.cached_property
     def _before(self) -> SharedState:
-        return SharedState(_shapes(self._run.state))
+        return SharedState(_shapes(self._run.state), self._ran_at_import)
 
     @functools.cached_property
     def _after(self) -> SharedState:
-        return SharedState(_shapes(self._now))
+        return SharedState(_shapes(self._now), self._ran_at_import)
 
     def _who_went_outside(self) -> list[str]:
         tests = self._run.tests

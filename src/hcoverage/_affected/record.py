@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DIRECTORY: Final = ".hcov_cache"
-_VERSION: Final = 2
+_VERSION: Final = 3
 _SUFFIX: Final = ".tests"
 _LARGEST: Final = 1 << 30  # bytes, unpacked
 
@@ -139,19 +139,22 @@ def _files(content: Mapping[str, Any], shapes: Mapping[str, Shape]) -> dict[str,
 
 
 def _shape(content: Any) -> Shape:  # noqa: ANN401 - JSON
-    frame, blocks, names, calls, bases = content
+    frame, blocks, names, calls, bases, plain, ordinary = content
     return Shape(
         frame,
         tuple(map(_block, blocks)),
         tuple(names),
         tuple(calls),
         tuple((name, tuple(of_class)) for name, of_class in bases),
+        tuple(plain),
+        tuple(ordinary),
     )
 
 
 def _block(content: Any) -> Block:  # noqa: ANN401 - JSON
-    name, first, last, digest, names, calls, keeps, keeps_in_self = content
-    return Block(name, first, last, digest, tuple(names), tuple(calls), keeps, keeps_in_self)
+    name, first, last, digest, names, calls, keeps, in_self, for_itself, made = content
+    keeping = (keeps, in_self, for_itself, tuple(made))
+    return Block(name, first, last, digest, tuple(names), tuple(calls), *keeping)
 
 
 def _packed_run(known: KnownRun, shapes: dict[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,12 @@ for names that are made up while it runs. Pure.
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from hcoverage._affected.blocks import Block, Shape
 
@@ -31,51 +32,73 @@ class Place:
     name: str = ""
 
 
+# Classes that others are derived from, and that give a new object at each call.
+_NEW_EACH_TIME: Final = frozenset(
+    (
+        *("dict", "list", "object", "set", "Exception", "RuntimeError", "TypeError", "ValueError"),
+        *("ABC", "Mapping", "MutableMapping", "MutableSequence", "MutableSet", "Sequence"),
+    )
+)
+
+
+class Finders(enum.Enum):
+    """Who finds what something keeps."""
+
+    ALL = "all that come later"
+    THOSE_WHO_SHARE = "those that have the same object"
+    THOSE_WHO_RUN_IT = "those that run a line of it"
+
+
 @dataclasses.dataclass(frozen=True)
 class Keeper:
     """Something that keeps what it has done.
 
     Attributes:
         place: What it is.
-        is_for_all: Whether it is found by all that comes later; else by who has the same object.
+        finders: Who finds that.
     """
 
     place: Place
-    is_for_all: bool
+    finders: Finders
 
 
 class SharedState:
     """What keeps something, and what that can call."""
 
-    def __init__(self, shapes: Mapping[str, Shape]) -> None:
-        """Take all sources that there are, by path."""
+    def __init__(
+        self, shapes: Mapping[str, Shape], ran_at_import: Callable[[Place], bool | None]
+    ) -> None:
+        """Take all sources that there are, by path.
+
+        Args:
+            shapes: The sources.
+            ran_at_import: Tells of a function whether it ran while modules were imported; None
+                where that is not known.
+        """
         self._functions: dict[str, list[tuple[Place, Block]]] = defaultdict(list)
         self._special: dict[str, list[tuple[Place, Block]]] = defaultdict(list)
         self._bases: dict[str, set[str]] = defaultdict(set)
         self._names: dict[Place, frozenset[str]] = {}
-        kept = _made_to_stay(shapes.values())
+        self._plain = _plain_variables(shapes)
         self._keepers: list[Keeper] = []
+        blocks = [
+            (Place(path, block.name), block)
+            for path, shape in shapes.items()
+            for block in shape.blocks
+        ]
         for path, shape in shapes.items():
-            self._names[Place(path)] = frozenset(shape.names)
-            self._keepers.append(Keeper(Place(path), is_for_all=True))
+            self._names[Place(path)] = self._called(shape.names)
+            self._keepers.append(Keeper(Place(path), Finders.ALL))
             for name, bases in shape.bases:
                 self._bases[name].update(bases)
-            for block in shape.blocks:
-                self._add(Place(path, block.name), block, kept)
+        for place, block in blocks:
+            self._take(place, block)
+        self._ordinary = _ordinary_classes(shapes.values())
+        blocks = [(place, self._resolved(block)) for place, block in blocks]
+        kept = self._made_to_stay(shapes.values(), blocks, ran_at_import)
+        for place, block in blocks:
+            self._keepers += _keepers_in(place, block, kept)
         self._reached: dict[Place, frozenset[Place]] = {}
-
-    def _add(self, place: Place, block: Block, kept: set[str]) -> None:
-        qualified = block.name.partition("#")[0]
-        owner, _, name = qualified.rpartition(".")
-        self._functions[name].append((place, block))
-        self._names[place] = frozenset(block.names)
-        owner = owner.rpartition(".")[2]
-        if owner and name.startswith("__"):
-            self._special[owner].append((place, block))
-        changes_its_object = block.keeps_in_self and name != "__init__"
-        if block.keeps or changes_its_object:
-            is_for_all = block.keeps or owner in kept
-            self._keepers.append(Keeper(place, is_for_all=is_for_all))
 
     def keepers_of(self, place: Place) -> Iterator[Keeper]:
         """Give what keeps something and can have a function called for it; itself, if it keeps."""
@@ -83,9 +106,48 @@ class SharedState:
             if keeper.place == place or place in self._reach(keeper.place):
                 yield keeper
 
-    def keepers(self) -> Iterator[Place]:
+    def keepers(self) -> Iterator[Keeper]:
         """Give what keeps something for whoever comes later."""
-        return (keeper.place for keeper in self._keepers if keeper.is_for_all)
+        return (keeper for keeper in self._keepers if keeper.finders is not Finders.THOSE_WHO_SHARE)
+
+    def _take(self, place: Place, block: Block) -> None:
+        owner, name = _owner_and_name(block)
+        self._functions[name].append((place, block))
+        self._names[place] = self._called(block.names)
+        if owner and name.startswith("__"):
+            self._special[owner].append((place, block))
+
+    def _resolved(self, block: Block) -> Block:
+        """Take a block for one that keeps where what it has others make may be shared."""
+        if block.keeps or all(map(self._is_new, block.made)):
+            return block
+        return dataclasses.replace(block, keeps=True)
+
+    def _is_new(self, name: str) -> bool:
+        """Tell whether to call a name makes a new object."""
+        known = {name}
+        waiting = [name]
+        while waiting:
+            one = waiting.pop()
+            if one in _NEW_EACH_TIME:
+                continue
+            if one not in self._ordinary:
+                return False
+            more = self._bases[one] - known
+            known |= more
+            waiting += more
+        return True
+
+    def _called(self, names: Iterable[str]) -> frozenset[str]:
+        """Give the names by which something of the project may be called."""
+        found = set()
+        for name in names:
+            variable, _, attribute = name.partition(".")
+            if not attribute:
+                found.add(name)
+            elif variable not in self._plain:
+                found.add(attribute)
+        return frozenset(found)
 
     def _reach(self, keeper: Place) -> frozenset[Place]:
         if keeper not in self._reached:
@@ -102,30 +164,105 @@ class SharedState:
                 continue
             known.add(name)
             waiting += self._bases.get(name, ())
-            for place, block in (*self._functions.get(name, ()), *self._special.get(name, ())):
+            for place, _ in (*self._functions.get(name, ()), *self._special.get(name, ())):
                 if place not in found:
                     found.add(place)
-                    waiting += block.names
+                    waiting += self._names[place]
+        return found
+
+    def _made_to_stay(
+        self,
+        shapes: Iterable[Shape],
+        blocks: Iterable[tuple[Place, Block]],
+        ran_at_import: Callable[[Place], bool | None],
+    ) -> set[str]:
+        """The classes of objects that stay: such as are made at import, and in what keeps for all.
+
+        What is made at import runs its methods there, or has no `__init__` of the project's that
+        would tell.
+        """
+        ran = {place: ran_at_import(place) for place, _ in blocks}
+        tells = {_owner_and_name(block)[0] for place, block in blocks if ran[place] is not None}
+        silent = {
+            name
+            for shape in shapes
+            for name, _ in shape.bases
+            if name not in tells or not self._has_init(name)
+        }
+        found = {_owner_and_name(block)[0] for place, block in blocks if ran[place]} - {""}
+        frames = [name for shape in shapes for name in self._called(shape.calls)]
+        may_run = [(place, block) for place, block in blocks if ran[place] is not False]
+        found |= silent & self._closure(frames, may_run)
+        keeping = [name for _, block in blocks if block.keeps for name in self._called(block.calls)]
+        found |= self._closure(keeping, blocks)
+        waiting = list(found)
+        while waiting:  # a method of its base may change it
+            more = self._bases.get(waiting.pop(), set()) - found
+            found |= more
+            waiting += more
+        return found
+
+    def _has_init(self, name: str) -> bool:
+        known = {name}
+        waiting = [name]
+        while waiting:
+            one = waiting.pop()
+            if any(_owner_and_name(block)[1] == "__init__" for _, block in self._special[one]):
+                return True
+            more = self._bases.get(one, set()) - known
+            known |= more
+            waiting += more
+        return False
+
+    def _closure(self, names: Iterable[str], blocks: Iterable[tuple[Place, Block]]) -> set[str]:
+        """All that is called by some names, and by what has these names among some functions."""
+        calls: dict[str, set[str]] = defaultdict(set)
+        for _, block in blocks:
+            calls[_owner_and_name(block)[1]].update(self._called(block.calls))
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += calls.get(name, ())
         return found
 
 
-def _made_to_stay(shapes: Iterable[Shape]) -> set[str]:
-    """The names of what is called where objects are made that stay: at import, and in keepers.
+def _ordinary_classes(shapes: Collection[Shape]) -> set[str]:
+    """The names that in all modules are those of classes of which a call makes a new object."""
+    ordinary = {name for shape in shapes for name in shape.ordinary}
+    classes = [(name, shape) for shape in shapes for name, _ in shape.bases]
+    strange = {name for name, shape in classes if name not in shape.ordinary}
+    functions = {block.name for shape in shapes for block in shape.blocks}
+    return ordinary - strange - functions
 
-    That is a class, or a function that makes the object, and so what that calls.
+
+def _owner_and_name(block: Block) -> tuple[str, str]:
+    """Give the class that a function is a method of, if it is, and its name."""
+    owner, _, name = block.name.partition("#")[0].rpartition(".")
+    return owner.rpartition(".")[2], name
+
+
+def _keepers_in(place: Place, block: Block, kept: set[str]) -> Iterator[Keeper]:
+    owner, name = _owner_and_name(block)
+    changes_its_object = block.keeps_in_self and name != "__init__"
+    if block.keeps or (changes_its_object and owner in kept):
+        yield Keeper(place, Finders.ALL)
+    elif changes_its_object:
+        yield Keeper(place, Finders.THOSE_WHO_SHARE)
+    if block.keeps_for_itself:
+        yield Keeper(place, Finders.THOSE_WHO_RUN_IT)
+
+
+def _plain_variables(shapes: Mapping[str, Shape]) -> frozenset[str]:
+    """The plain containers of all modules, as `module:variable`.
+
+    Of two modules with one name both have to have it.
     """
-    calls: dict[str, set[str]] = defaultdict(set)
-    waiting: list[str] = []
-    for shape in shapes:
-        waiting += shape.calls
-        for block in shape.blocks:
-            if block.keeps:
-                waiting += block.calls
-            calls[block.name.partition("#")[0].rpartition(".")[2]].update(block.calls)
-    found: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += calls.get(name, ())
-    return found
+    by_module: dict[str, set[str]] = {}
+    for path, shape in shapes.items():
+        module = path.removesuffix(".py").removesuffix("/__init__").rpartition("/")[2]
+        known = by_module.setdefault(module, set(shape.plain))
+        known.intersection_update(shape.plain)
+    return frozenset(f"{module}:{name}" for module, names in by_module.items() for name in names)

@@ -34,12 +34,13 @@ _CHANGING: Final = frozenset(
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _UNPACKED: Final = (ast.Tuple, ast.List, ast.Starred)
 _SELF: Final = "self"
+_MADE: Final = "()"  # behind the name of what was called
 _CLASS: Final = "cls"
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def keeps_state(function: _Function, module_names: frozenset[str]) -> bool:
-    """Tell whether a function can leave something behind.
+    """Tell whether a function can leave something behind, for whoever comes later.
 
     Args:
         function: An outermost function, with all that is nested in it.
@@ -47,13 +48,64 @@ def keeps_state(function: _Function, module_names: frozenset[str]) -> bool:
     """
     if any(_is_keeping_decorator(node) for node in _decorators(function)):
         return True
-    if any(isinstance(node, ast.Global | ast.Nonlocal) for node in ast.walk(function)):
+    if any(isinstance(node, ast.Global) for node in ast.walk(function)):
+        return True
+    if _is_exposed(_kept_in(function), function):
         return True
     return any(
         _changes_outside(scope, function, module_names)
         for scope in ast.walk(function)
         if isinstance(scope, _FUNCTIONS)
     )
+
+
+def made_and_changed(function: _Function) -> set[str]:
+    """The names of what a function calls to change what that gives: a class gives a new object."""
+    of_function = set(_own_names(function))
+    found = set()
+    for scope in ast.walk(function):
+        if isinstance(scope, _FUNCTIONS):
+            roots = {root for node in _own_nodes(scope) for root, _ in _changed(node)}
+            called = {root.removesuffix(_MADE) for root in roots if root.endswith(_MADE)}
+            found |= called - of_function - set(_own_names(scope))
+    return found
+
+
+def keeps_for_itself(function: _Function) -> bool:
+    """Tell whether a function can leave something in its own variables.
+
+    A function in it has them, which may live longer: only what runs a line of one of the two can
+    find it there.
+    """
+    return bool(_kept_in(function))
+
+
+def _kept_in(function: _Function) -> set[str]:
+    """The variables of a function that another one in it, which may live longer, changes."""
+    kept = set()
+    for scope in ast.walk(function):
+        if isinstance(scope, ast.Nonlocal):
+            kept.update(scope.names)
+        elif isinstance(scope, _FUNCTIONS) and scope is not function:
+            kept |= _changed_outermost(scope, function)
+    return kept
+
+
+def _is_exposed(names: set[str], function: _Function) -> bool:
+    """Tell whether variables of a function are to be had without running it or what is in it."""
+    out = [
+        node.value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign)
+        and any(isinstance(each, ast.Attribute | ast.Subscript) for each in node.targets)
+    ]
+    out += [
+        node.value
+        for node in _own_nodes(function)
+        if isinstance(node, ast.Return | ast.Yield) and node.value is not None
+    ]
+    found = {part.id for value in out for part in ast.walk(value) if isinstance(part, ast.Name)}
+    return not names.isdisjoint(found)
 
 
 def mutates_self(function: _Function) -> bool:
@@ -84,13 +136,18 @@ def _changes_outside(scope: ast.AST, function: _Function, module_names: frozense
     roots = {root for root, _ in found}
     if _CLASS in roots or not roots.isdisjoint(_changeable_defaults(scope)):
         return True
-    if not (roots - own).isdisjoint(of_function) and _is_handed_out(scope, function):
-        return True
     return any(
         root in module_names or is_deep
         for root, is_deep in found
-        if root not in own and root not in of_function
+        if root not in own and root not in of_function and not root.endswith(_MADE)
     )
+
+
+def _changed_outermost(scope: ast.AST, function: _Function) -> set[str]:
+    """The variables of a function that another one in it changes, if that may outlive its call."""
+    roots = {root for node in _own_nodes(scope) for root, _ in _changed(node)}
+    changed = (roots - {_SELF, *_own_names(scope)}) & set(_own_names(function))
+    return changed if changed and _is_handed_out(scope, function) else set()
 
 
 def _changed(node: ast.AST) -> Iterator[tuple[str, bool]]:
@@ -102,12 +159,12 @@ def _changed(node: ast.AST) -> Iterator[tuple[str, bool]]:
     """
     for target in _targets(node):
         if isinstance(target, ast.Attribute | ast.Subscript):
-            yield _root(target.value), True
+            yield _object(target.value), True
     match node:
         case ast.Call(func=ast.Attribute(attr=attr, value=value)) if attr in _CHANGING:
-            yield _root(value), not isinstance(value, ast.Name)
+            yield _object(value), not isinstance(value, ast.Name)
         case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, *_]):
-            yield _root(value), True
+            yield _object(value), True
 
 
 def _targets(node: ast.AST) -> list[ast.expr]:
@@ -126,6 +183,13 @@ def _targets(node: ast.AST) -> list[ast.expr]:
     ]
 
 
+def _object(node: ast.expr) -> str:
+    """Give the name that an expression begins with, or that of what it calls to have an object."""
+    root = _root(node)
+    is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    return f"{root}{_MADE}" if is_call and root not in (_SELF, _CLASS) else root
+
+
 def _root(node: ast.expr) -> str:
     """Give the name that an expression begins with; of a class, and of all variables, `cls`."""
     while True:
@@ -134,6 +198,8 @@ def _root(node: ast.expr) -> str:
                 return _CLASS
             case ast.Call(func=ast.Name(id="type" | "globals" | "vars")):
                 return _CLASS
+            case ast.Call(func=ast.Name(id="super")):
+                return _SELF
             case ast.Attribute(value=value) | ast.Subscript(value=value) | ast.Call(func=value):
                 node = value
             case ast.Name(id=name):

@@ -148,6 +148,8 @@ class Requests:
                 callback = self._code_starts()
             else:
                 callback = self._dispatcher(event, in_all_code=event in lasting)
+            if event == events.LINE and not self.recorder.writer.branch:
+                callback = self._line_runs(callback)
             monitoring.register_callback(tool, event, callback)
         monitoring.restart_events()
 
@@ -171,6 +173,28 @@ class Requests:
             return disable
 
         return code_starts
+
+    def _line_runs(self, otherwise: "Callable[..., object]") -> "Callable[..., object]":
+        """Give what marks a line where there is room for it already."""
+        of_request = self._of_request.get
+        contexts, mark = self.contexts, self.recorder.mark
+        numbers = contexts.numbers
+
+        def line_runs(code: "CodeType", line: int) -> object:
+            try:
+                place = of_request()
+                if place is None:
+                    if numbers[0] != contexts.seen:
+                        contexts.look()
+                    place = self.base
+                place.regions[code.co_filename][line] = mark  # type: ignore[index]
+            except RecursionError:
+                return None
+            except BaseException:  # noqa: BLE001 - it is met again, and told
+                return otherwise(code, line)
+            return None
+
+        return line_runs
 
     def _dispatcher(self, event: int, *, in_all_code: bool) -> "Callable[..., object]":
         """Give what calls the callback of the context that the calling thread or task has."""
@@ -220,35 +244,33 @@ class Place:
 
     Attributes:
         begun: The `id` of code objects that are marked here.
-        callbacks: By events, what marks.
+        callbacks: By events, what marks; nothing before the first code object, as most places of
+            several contexts never have one.
+        regions: Where the lines of files are marked.
     """
 
-    __slots__ = ("_callbacks", "_recorder", "_requests", "begun")
+    __slots__ = ("_recorder", "_requests", "begun", "callbacks", "regions")
 
     def __init__(self, requests: "Requests", heading: bytes) -> None:
         self._requests = requests
         self._recorder = _beside(requests.recorder, _HeadedWriter(requests.recorder, heading))
-        self._callbacks: Optional[dict[int, Callable[..., object]]] = None
+        self.regions = self._recorder.regions
+        self.callbacks: dict[int, Callable[..., object]] = {}
         self.begun: set[int] = set()
-
-    @property
-    def callbacks(self) -> "dict[int, Callable[..., object]]":
-        """What marks, by events; most places of several contexts are never used."""
-        if self._callbacks is None:
-            self._callbacks = dict(self._requests.callbacks_of(self._recorder))
-        return self._callbacks
 
     def begin(self, code: "CodeType") -> bool:
         """Make room for the marks of a code object; tell whether it is recorded."""
         recorder, requests = self._recorder, self._requests
+        if not self.callbacks:
+            self.callbacks = dict(requests.callbacks_of(recorder))
         filename = code.co_filename
         source = recorder.sources.get(filename)
-        if source is not None and filename not in recorder.regions:
+        if source is not None and filename not in self.regions:
             room = requests.module.line_room(source)
-            recorder.regions[filename] = _room(recorder.writer, source, room)
+            self.regions[filename] = _room(recorder.writer, source, room)
         self.callbacks[requests.monitoring.events.PY_START](code, 0)
         self.begun.add(id(code))
-        return recorder.regions.get(filename) is not None
+        return self.regions.get(filename) is not None
 
 
 class _HeadedWriter:
