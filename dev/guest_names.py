@@ -37,6 +37,7 @@ AT_START: Final = {
     },
     "recorder.py": {"start", "_import_part", "_is_measured", "_lasting_facts", "_private"},
     "recorder_arcs.py": set(),
+    "recorder_branch_contexts.py": set(),
     "recorder_branches.py": set(),
     "recorder_contexts.py": set(),
     "recorder_flow.py": set(),

@@ -10,20 +10,20 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 from itertools import compress, count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hcoverage._read.branches import (
     arcs_after_definitions,
-    arcs_of_codes,
+    arcs_of_code,
     lines_that_ran,
     opcodes_of,
 )
-from hcoverage._read.part import Part, arc_of, bits_of, number_of
+from hcoverage._read.part import Part, bits_of, number_of
 from hcoverage._sources.choice import Choice
 from hcoverage._sources.identity import Sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from coverage.config import CoverageConfig
 
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 # Of an arc that only tells that a line ran: of no branch, as entering code is none.
 _START: Final = -1
 _DIGIT_TO_TRUE: Final = bytes(byte == ord("1") for byte in range(256))
+
+# The first line and the name of a code object.
+_Code: TypeAlias = tuple[int, int]
+# Who tells of a code object, and the exceptions in it.
+_Exceptional: TypeAlias = "tuple[tuple[int, ...], frozenset[tuple[int, int]]]"
+# Arcs; the lines that ran, a bit for each; and those of them that are in the arcs.
+_ArcsAndLines: TypeAlias = "tuple[frozenset[int], int, int]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +206,8 @@ def _add_arcs(part: Part, group: Group, wanted: _Wanted) -> None:
 class _Arcs:
     """The arcs of one file: that each line ran, and what followed what, as coverage.py has them.
 
-    What several contexts have in common is made once.
+    What several contexts have in common is made once. They share the sources that they are told
+    of, which are known by their `id` here: to compare them would take as long as to read them.
     """
 
     def __init__(self, path: str, group: Group, sources: Sources) -> None:
@@ -207,27 +215,62 @@ class _Arcs:
         self._sources = sources
         self._opcodes = opcodes_of(group.process.python)
         self._of_lines = functools.cache(self._arcs_of_lines)
-        self._of_source = functools.cache(self._arcs_of_source)
         self._numbers = functools.cache(_numbers)
+        self._of_source: dict[int, _ArcsAndLines] = {}
+        self._of_code: dict[_Exceptional, _ArcsAndLines] = {}
 
     def __call__(self, told: _Told) -> set[int]:
         """Give the arcs of what is told, as a part has them."""
-        found = set(self._of_lines(told.lines))
+        found: set[int] = set()
+        ran, ends = told.lines, 0
+        codes: dict[_Code, list[SourceLines]] = {}
+        exceptions: dict[_Code, set[tuple[int, int]]] = {}
         for source in told.sources:
-            found |= self._of_source(source)
-        opcodes = self._opcodes
-        if opcodes is None:
-            return found
-        codes = [code for source in told.sources for code in source.branching]
-        raised = [each for source in told.sources for each in source.raised]
-        for arcs in arcs_of_codes(codes, raised, opcodes):
-            found |= self._numbers(arcs)
-        definitions = self._sources.definitions(self._path)
-        if definitions:
-            ran = {line for number in found for line in arc_of(number)}
-            after = arcs_after_definitions(definitions, ran, codes, opcodes)
-            found.update(map(number_of, after))
+            for code in source.branching:
+                codes.setdefault((code.first, code.name), []).append(source)
+            for each in source.raised:
+                way = (each.place, each.handler)
+                exceptions.setdefault((each.first, each.name), set()).add(way)
+            if not source.branching:
+                arcs, lines, of_arcs = self._arcs_of_source(source)
+                found |= arcs
+                ran |= lines
+                ends |= of_arcs
+        if self._opcodes is None:
+            return found | self._of_lines(ran)
+        for name, sources in codes.items():
+            arcs, lines, of_arcs = self._arcs_of_code(sources, exceptions.get(name, ()))
+            found |= arcs
+            ran |= lines
+            ends |= of_arcs
+        found |= self._of_lines(ran & ~ends)
+        found.update(self._after_definitions(told, ran))
         return found
+
+    def _after_definitions(self, told: _Told, bits: int) -> Iterator[int]:
+        definitions = self._sources.definitions(self._path)
+        lines = {line for each in definitions for line in (each.line, each.following)}
+        ran = {line for line in lines if bits >> line & 1}
+        if ran and self._opcodes:
+            codes = (code for source in told.sources for code in source.branching)
+            yield from map(
+                number_of, arcs_after_definitions(definitions, ran, codes, self._opcodes)
+            )
+
+    def _arcs_of_code(
+        self, sources: list[SourceLines], exceptions: Collection[tuple[int, int]]
+    ) -> _ArcsAndLines:
+        """Give what one code object did."""
+        key = (tuple(map(id, sources)), frozenset(exceptions))
+        known = self._of_code.get(key)
+        opcodes = self._opcodes
+        if known is None and opcodes:
+            codes = [code for source in sources for code in source.branching]
+            arcs = arcs_of_code(codes, key[1], opcodes)
+            ends = _ends_of(arcs)
+            lines = bits_of(set(lines_that_ran(codes, opcodes)))
+            known = self._of_code[key] = self._numbers(arcs), lines | ends, ends
+        return known or (frozenset(), 0, 0)
 
     def _arcs_of_lines(self, bits: int) -> frozenset[int]:
         # The C tracer has an arc from a line to itself only where it took one.
@@ -238,13 +281,22 @@ class _Arcs:
             for line in compress(count(), digits)
         )
 
-    def _arcs_of_source(self, source: SourceLines) -> frozenset[int]:
-        arcs = set(source.arcs)
-        if source.trails:
-            statements = self._sources.statements(self._path)
-            resolved = (trail.arc(statements) for trail in source.trails)
-            arcs.update(arc for arc in resolved if arc is not None)
-        return frozenset(map(number_of, arcs)) | self._of_lines(bits_of(source.lines))
+    def _arcs_of_source(self, source: SourceLines) -> _ArcsAndLines:
+        known = self._of_source.get(id(source))
+        if known is None:
+            arcs = set(source.arcs)
+            if source.trails:
+                statements = self._sources.statements(self._path)
+                resolved = (trail.arc(statements) for trail in source.trails)
+                arcs.update(arc for arc in resolved if arc is not None)
+            all_arcs, lines = frozenset(arcs), bits_of(source.lines)
+            known = self._of_source[id(source)] = self._numbers(all_arcs), lines, _ends_of(all_arcs)
+        return known
+
+
+def _ends_of(arcs: Iterable[tuple[int, int]]) -> int:
+    """Give a number whose bit *n* is set where line *n* is an end of an arc."""
+    return bits_of({line for arc in arcs for line in arc if line > 0})
 
 
 def _numbers(arcs: frozenset[tuple[int, int]]) -> frozenset[int]:

@@ -84,7 +84,7 @@ if TYPE_CHECKING:
 
 # The format, as told in docs/recording-format.md.
 MAGIC: "Final" = b"\x89HCOV\r\n\x1a"
-FORMAT_VERSION: "Final" = 4
+FORMAT_VERSION: "Final" = 5
 SUFFIX: "Final" = ".hcrec"
 HEADER_FIXED: "Final" = 64
 LINES_KIND: "Final" = b"LINE"
@@ -155,6 +155,7 @@ _BYTES_OF_A_NAME: "Final" = 3
 
 ARCS_PART: "Final" = __name__ + "_arcs"
 BRANCHES_PART: "Final" = __name__ + "_branches"
+BRANCH_CONTEXTS_PART: "Final" = __name__ + "_branch_contexts"
 _FLOW_PART: "Final" = __name__ + "_flow"
 LONG_CODE_PART: "Final" = __name__ + "_long_code"
 _SELDOM_PART: "Final" = __name__ + "_seldom"
@@ -921,6 +922,7 @@ class _Writer:
     Attributes:
         heading: A record that tells something of those which are added after it, or nothing; each
             segment has it before the first of these.
+        largest_segment: How many bytes a segment has at most, but for a larger record.
     """
 
     def __init__(
@@ -935,6 +937,7 @@ class _Writer:
         self._told: Segment | None = None
         self._metadata = b""
         self.heading = NO_HEADING
+        self.largest_segment = _LARGEST_SEGMENT
         self._next_size = _FIRST_SEGMENT
         # Now: what the application does to them, or to the environment, is of no account.
         self._facts = _lasting_facts()
@@ -965,6 +968,7 @@ class _Writer:
         more: bytes = b"",
         *,
         heading: "bytes | None" = None,
+        after: int = 0,
     ) -> "tuple[Segment, int]":
         """Write a record for a source file, but for its content.
 
@@ -975,20 +979,21 @@ class _Writer:
             count: How many bytes of content there is room for.
             more: What comes before the content.
             heading: What is to be before it in place of the present heading.
+            after: How many bytes there have to be after it.
 
         Returns:
             The segment it is in, and where in that its `count` bytes of content are.
         """
         if getpid() != self._pid:
             self._after_fork()  # A fork by compiled code that does not call Python's hooks.
-        start = RECORD_FIXED - _SOURCE_FIXED + len(source) + len(more)
+        start = self.length_of(source, more)
         length = aligned(start + count)
         prefix = kind + length.to_bytes(4, "little")
         facts = (first | count << 32).to_bytes(8, "little") + source + more
         check = checksum(prefix + facts).to_bytes(4, "little")
         if heading is None:
             heading = self.heading
-        segment = self._take_segment(length + len(heading))
+        segment = self._take_segment(length + len(heading) + after)
         try:
             if segment.heading is not heading:
                 segment.append(heading, len(heading))
@@ -996,6 +1001,45 @@ class _Writer:
             return segment, segment.append(prefix + check + facts, length) + start
         finally:
             self._free.append(segment)
+
+    def length_of(self, source: bytes, more: bytes) -> int:
+        """How many bytes of a record are before its content."""
+        return RECORD_FIXED - _SOURCE_FIXED + len(source) + len(more)
+
+    def add_beside(self, segment: "Segment", record: bytes, count: int) -> "Marks | None":
+        """Write a record that belongs to another one, into the same segment.
+
+        Args:
+            segment: That segment.
+            record: The record, but for its content.
+            count: How many bytes of content there is room for.
+
+        Returns:
+            The content; None where the segment has no room, or is not this process's or thread's.
+        """
+        if getpid() != self._pid:
+            self._after_fork()
+        heading = self.heading
+        start = len(record)
+        length = aligned(start + count)
+        free = self._free
+        try:
+            taken = free.pop()
+        except IndexError:
+            return None
+        try:
+            if taken is not segment or taken.owner != self._pid:
+                return None
+            if taken.heading is not heading:
+                if taken.room < length + len(heading):
+                    return None
+                taken.append(heading, len(heading))
+                taken.heading = heading
+            elif taken.room < length:
+                return None
+            return taken.marks(taken.append(record, length) + start, count)
+        finally:
+            free.append(taken)
 
     def note_loss(self, error: BaseException) -> None:
         """Leave word for the reader that something was not recorded.
@@ -1028,7 +1072,7 @@ class _Writer:
         header_room = aligned(HEADER_FIXED + len(self._metadata))
         least = -(-(header_room + length) // _BLOCK) * _BLOCK
         size = max(self._next_size, least)
-        self._next_size = min(self._next_size * _SEGMENT_GROWTH, _LARGEST_SEGMENT)
+        self._next_size = min(self._next_size * _SEGMENT_GROWTH, self.largest_segment)
         try:
             segment = self._create(size, tell=size == least)
         except OSError as error:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from typing import Any, Final, Optional
 
     from hcoverage._inside.recorder import Marks, _Recorder
-    from hcoverage._inside.recorder_contexts import RecordedContexts
 
 _traceback_of: "Final[Callable[[BaseException], Any]]" = BaseException.__dict__[
     "__traceback__"
@@ -38,11 +37,11 @@ _id: "Final" = id
 _len: "Final" = len
 _list: "Final" = list
 _set: "Final" = set
+_bool: "Final" = bool
 _sum: "Final" = sum
 _is_subclass: "Final" = issubclass
 _type: "Final" = type
 _end_of_iteration: "Final" = StopAsyncIteration
-_key_error: "Final" = KeyError
 
 # The format, as told in docs/recording-format.md.
 BRANCHES_KIND: "Final" = b"BRCH"
@@ -71,11 +70,7 @@ _ENTRY_PRIME: "Final" = 65521
 
 
 def monitor(
-    names: "dict[str, Any]",
-    monitoring: "Any",
-    tool: int,
-    recorder: "_Recorder",
-    contexts: "Optional[RecordedContexts]" = None,
+    names: "dict[str, Any]", monitoring: "Any", tool: int, recorder: "_Recorder"
 ) -> "_Branches":
     """Have the interpreter call the recorder for lines and for what branches depend on.
 
@@ -84,22 +79,18 @@ def monitor(
         monitoring: ``sys.monitoring``.
         tool: The tool id that the recorder has taken.
         recorder: Where lines are marked.
-        contexts: What tells for what the process runs, if anything does.
 
     Returns:
-        What has to be told when that changes.
+        What is known of code.
     """
-    global _current  # noqa: PLW0603 - one process, one recording
-    branches = _current
-    if branches is None or contexts is None:
-        branches = _current = _Branches(names, monitoring, tool, recorder)
-    branches.contexts = contexts
+    global current  # noqa: PLW0603 - one process, one recording
+    current = _Branches(names, monitoring, tool, recorder)
     events = monitoring.events
-    for event, callback in _callbacks(branches, monitoring, tool, recorder, contexts):
+    for event, callback in _callbacks(current, monitoring, tool, recorder):
         monitoring.register_callback(tool, event, callback)
     exceptions = events.RERAISE | events.EXCEPTION_HANDLED | events.PY_UNWIND
     monitoring.set_events(tool, events.PY_START | exceptions)
-    return branches
+    return current
 
 
 def callbacks_beside(
@@ -117,13 +108,13 @@ def callbacks_beside(
         Pairs of an event and what is called.
     """
     branches = _Branches(names, monitoring, tool, recorder)
-    if _current is not None:
-        branches.flows = _current.flows
-    return _callbacks(branches, monitoring, tool, recorder, None, is_called_for=True)
+    if current is not None:
+        branches.flows = current.flows
+    return _callbacks(branches, monitoring, tool, recorder, is_called_for=True)
 
 
-# What code is known, also where contexts begin later than recording.
-_current: "Optional[_Branches]" = None
+# For contexts, which begin later than recording.
+current: "Optional[_Branches]" = None
 
 
 def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls.
@@ -131,18 +122,14 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
     monitoring: "Any",
     tool: int,
     recorder: "_Recorder",
-    contexts: "Optional[RecordedContexts]",
     *,
     is_called_for: bool = False,
 ) -> "Any":
     """Give the callbacks: closures over local variables, see `recorder.line_callbacks`."""
     events = monitoring.events
     disable = monitoring.DISABLE
-    again = disable if contexts is None or contexts.reader is None else None
-    look: Callable[[], None] = _nothing if contexts is None else contexts.look
     identity, traceback_of = _id, _traceback_of
-    is_wrapped = is_called_for or contexts is not None
-    find_frame = _outside(branches.find_frame) if is_wrapped else branches.find_frame
+    find_frame = _outside(branches.find_frame) if is_called_for else branches.find_frame
     fails, line_fails = recorder.start_fails, recorder.line_fails
     regions, mark = recorder.regions, recorder.mark
     region_of = branches.region_of
@@ -152,14 +139,10 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
     expect = branches.expect
     instructions_of = branches.instructions
     watch, set_local_events = branches.watch, monitoring.set_local_events
-    watched: set[int] = _set()
     absent = object()
 
     def code_starts(code: "CodeType", _offset: int) -> object:
         try:
-            look()
-            if identity(code) in watched:
-                return again
             if code.co_name == "__annotate__":
                 return disable
             filename = code.co_filename
@@ -168,20 +151,16 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
             if region_of(filename) is None:
                 return disable
             watch(code)
-            if contexts is not None:
-                watched.add(identity(code))
-                contexts.known[identity(code)] = code
         except RecursionError:
             return None
         except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
             return fails(error, disable)
-        return again
+        return disable
 
     # Where the application is at the edge of its stack, all is asked again.
     def line_runs(code: "CodeType", line: int) -> object:
         filename = code.co_filename
         try:
-            look()
             region: Any = regions.get(filename, absent)
             if region is absent:
                 region = region_of(filename)
@@ -200,7 +179,6 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
 
     def instruction_runs(code: "CodeType", offset: int) -> object:
         try:
-            look()
             known = codes_get(identity(code))
             if known is not None:
                 known.runs(offset >> 1)
@@ -221,7 +199,6 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
         except IndexError:
             pass
         try:
-            look()
             known = codes_get(identity(code))
             if known is not None and known.goes(offset >> 1, destination >> 1):
                 return None
@@ -233,7 +210,6 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
 
     def code_is_left(code: "CodeType", offset: int, _other: object) -> object:
         try:
-            look()
             known = codes_get(identity(code))
             if known is not None:
                 known.leaves(offset >> 1)
@@ -306,7 +282,7 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
             except BaseException as other:  # noqa: BLE001
                 fails(other, disable)
 
-    callbacks = (
+    return (
         (events.PY_START, code_starts),
         (events.LINE, line_runs),
         (events.INSTRUCTION, instruction_runs),
@@ -317,80 +293,6 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
         (events.EXCEPTION_HANDLED, exception_is_handled),
         (events.PY_UNWIND, exception_leaves),
     )
-    if contexts is not None:
-        return _in_contexts(callbacks, branches, monitoring, contexts)
-    return callbacks
-
-
-def _in_contexts(  # noqa: C901, PLR0915 - as above
-    callbacks: "Any", branches: "_Branches", monitoring: "Any", contexts: "RecordedContexts"
-) -> "Any":
-    """Give callbacks that begin anew with each code object of which something runs in a context."""
-    events, disable = monitoring.events, monitoring.DISABLE
-    identity, key_error = _id, _key_error
-    fails = branches.recorder.start_fails
-    known, fired = contexts.known, contexts.fired(branches.begin_code)
-    look, ends = contexts.look, contexts.ends
-    is_recorded, is_plain = branches.codes.__contains__, branches.plain.__contains__
-
-    def ending(callback: "Callable[..., object]") -> "Callable[..., object]":
-        def call(code: "CodeType", *event: object) -> object:
-            try:
-                try:
-                    look()
-                    fired[identity(code)]
-                except key_error:
-                    known[identity(code)] = code  # it was running already
-                result = callback(code, *event)
-                if result is disable:
-                    fired[identity(code)]
-                    return ends[0]
-            except RecursionError:
-                return None
-            except BaseException as error:  # noqa: BLE001
-                return fails(error, disable)
-            return result
-
-        return call
-
-    def branching(code: "CodeType", offset: int, destination: int) -> object:
-        try:
-            if usual[destination] is code:
-                return None
-        except IndexError:
-            pass
-        try:
-            return branch_goes(code, offset, destination)
-        except RecursionError:
-            return None
-
-    def lasting(callback: "Callable[..., object]") -> "Callable[..., object]":
-        def call(code: "CodeType", offset: int, error: BaseException) -> None:
-            key = identity(code)
-            if is_recorded(key) or is_plain(key):
-                try:
-                    known[key] = code
-                    fired[key]
-                    callback(code, offset, error)
-                except RecursionError:
-                    pass
-                except BaseException as other:  # noqa: BLE001
-                    fails(other, disable)
-
-        return call
-
-    usual = branches.usual
-    wrapped: dict[int, Callable[..., object]] = {}
-    for event, callback in callbacks:
-        if event == events.PY_START:
-            wrapped[event] = callback
-        elif event in (events.RERAISE, events.EXCEPTION_HANDLED, events.PY_UNWIND):
-            wrapped[event] = lasting(callback)
-        else:
-            wrapped[event] = ending(callback)
-    branch_goes = wrapped[events.BRANCH]
-    wrapped[events.BRANCH] = branching
-    return wrapped.items()
 
 
 def _outside(find_frame: "Callable[[], Any]") -> "Callable[[], Any]":
@@ -400,10 +302,6 @@ def _outside(find_frame: "Callable[[], Any]") -> "Callable[[], Any]":
         return find_frame().f_back.f_back
 
     return find
-
-
-def _nothing() -> None:
-    pass
 
 
 class _Branches:
@@ -417,10 +315,11 @@ class _Branches:
         recorder: "_Recorder",
     ) -> None:
         self.flow: Any = names["part"](names["_FLOW_PART"])
+        self.kind = BRANCHES_KIND
         self.opcodes = self.flow.OPCODES[_VERSION]
         self.recorder = recorder
         # By the `id` of code objects, which are kept, so that it is nobody else's.
-        self.codes: dict[int, _Code] = {}
+        self.codes: dict[int, Code] = {}
         self.plain: dict[int, _PlainCode] = {}
         self.pinned: list[CodeType] = []
         # At the destination of a branch that is kept, the code in which it went there before.
@@ -432,17 +331,15 @@ class _Branches:
         self.settled: list[Optional[CodeType]] = []
         self.left: list[Optional[CodeType]] = []
         self._expected: list[tuple[list[Optional[CodeType]], int]] = []
-        self._before: list[object] = []
         self.checksum: Callable[[bytes], int] = names["checksum"]
         self.find_frame: Callable[[], Any] = names["_frame_finder"]()
-        self._same: dict[tuple[object, ...], _Code] = {}
+        self._same: dict[tuple[object, ...], Code] = {}
         # What is known of bytecode, in whatever context it runs.
         self.flows: dict[tuple[object, ...], Any] = {}
         self._logs: dict[str, _Log] = {}
         self._monitoring = monitoring
         self._tool = tool
         self._take_tool: Callable[[], Optional[int]] = names["_tool_taker"](monitoring)
-        self.contexts: Optional[RecordedContexts] = None
         self._long_tables: tuple[int, int] = names["_LONG_LINE_TABLES"]
         self._bytes_of_a_name: int = names["_BYTES_OF_A_NAME"]
         self._watch_lines: Callable[[CodeType], None] = names["line_watcher"](
@@ -451,8 +348,6 @@ class _Branches:
 
     def region_of(self, filename: str) -> "Optional[Marks]":
         """Where the lines of a file are marked."""
-        if self.contexts is not None:
-            return self.contexts.region(filename)
         try:
             return self.recorder.regions[filename]
         except KeyError:
@@ -460,41 +355,15 @@ class _Branches:
 
     def instructions(self, code: "CodeType") -> "Optional[Marks]":
         """Where the instructions of long code without branches are marked."""
-        marks = self.recorder.instructions.get(code.co_linetable)
-        if marks is None and self.contexts is not None:
-            marks = self.contexts.instructions(code)
-        return marks
+        return self.recorder.instructions.get(code.co_linetable)
 
-    def begin_anew(self) -> "list[object]":
-        """Mark all that is seen again, as seen in another context.
-
-        Returns:
-            Where it was marked before.
-        """
-        before, self._before = self._before, []
+    def begin_anew(self) -> None:
+        """Have what is seen written again, as seen in another context."""
         for log in _list(self._logs.values()):
             log.begin_anew()
         for places, offset in self._expected:
             places[offset] = None
         self._expected.clear()
-        return before
-
-    def begin_code(self, code: "CodeType") -> "Optional[object]":
-        """Mark what is seen of a code object again, the first time that it runs in a context.
-
-        Returns:
-            None where it is not recorded.
-        """
-        contexts = self.contexts
-        if contexts is None or contexts.region(code.co_filename) is None:
-            return None
-        known: Any = self.codes.get(_id(code)) or self.plain.get(_id(code))
-        if known is not None and known.context != contexts.number:
-            before = known.begin_anew()
-            if before is not None:
-                self._before.append(before)
-            known.context = contexts.number
-        return self
 
     def expect(self, places: "list[Optional[CodeType]]", offset: int, code: "CodeType") -> None:
         """Have an event at an offset, in some code, be answered at once from now on."""
@@ -508,7 +377,7 @@ class _Branches:
         """Have told what has to be known of a code object."""
         content = code.co_code
         if not self.flow.has_branches(self.opcodes, content):
-            self._watch_plain(code)
+            self.watch_plain(code)
             return
         if _id(code) in self.codes:
             return
@@ -517,7 +386,7 @@ class _Branches:
             same = (code.co_filename, code.co_firstlineno, content, *tables)
             known = self._same.get(same)
             if known is None:
-                known = self._same.setdefault(same, _Code(self, code, content, same))
+                known = self._same.setdefault(same, Code(self, code, content, same))
             known.make_room()
         except RecursionError:
             raise
@@ -527,7 +396,7 @@ class _Branches:
             return
         self.pinned.append(code)
         self.codes[_id(code)] = known
-        self._set_events(code, known)
+        self.set_events(code, known)
 
     def is_long(self, code: "CodeType") -> bool:
         """Whether LINE events are slow in it, see `_LONG_LINE_TABLES` in the recorder.
@@ -542,7 +411,7 @@ class _Branches:
             length >= may_be_long + self._bytes_of_a_name * _len(code.co_names)
         )
 
-    def _watch_plain(self, code: "CodeType") -> None:
+    def watch_plain(self, code: "CodeType") -> None:
         """Have told the lines of code without branches, and its end.
 
         A function or class in one line has two ways: on, and its own end.
@@ -579,7 +448,11 @@ class _Branches:
             log = _Log(recorder.writer, recorder.sources[filename])
             return self._logs.setdefault(filename, log)
 
-    def _set_events(self, code: "CodeType", known: "_Code") -> None:
+    def note_strange(self) -> None:
+        """Leave word that a branch went where the bytecode does not say."""
+        self.recorder.writer.note_loss(_StrangeBranchError())
+
+    def set_events(self, code: "CodeType", known: "Code") -> None:
         monitoring, tool = self._monitoring, self._tool
         events = monitoring.events
         wanted = events.BRANCH | events.JUMP | events.PY_RETURN
@@ -617,19 +490,26 @@ class _NoToolError(Exception):
     errno = 16  # EBUSY
 
 
-class _Code:
+class Code:
     """A code object with branches, or several that are the same."""
 
     def __init__(
-        self, branches: "_Branches", code: "CodeType", content: bytes, same: "tuple[object, ...]"
+        self,
+        branches: "_Branches",
+        code: "CodeType",
+        content: bytes,
+        same: "tuple[object, ...]",
+        flags: "Optional[int]" = None,
     ) -> None:
         self.count = _len(content) >> 1
-        self.by_instruction = branches.is_long(code)
+        if flags is None:
+            flags = BY_INSTRUCTION * branches.is_long(code)
+        self.by_instruction = _bool(flags & BY_INSTRUCTION)
         self._branches = branches
         self._filename = code.co_filename
         self._first = code.co_firstlineno
         table, exceptions = code.co_linetable, code.co_exceptiontable
-        lengths = [self.by_instruction * BY_INSTRUCTION]
+        lengths = [flags]
         lengths += [_len(content), _len(table), _len(exceptions)]
         self._facts = b"".join([number.to_bytes(4, "little") for number in lengths])
         self._facts += content + table + exceptions
@@ -646,7 +526,6 @@ class _Code:
             )
         self._flow = known
         self.untold = _set(self._flow.untold_ends())
-        self.context = 0
         self._code = code
         self._marks: Optional[Marks] = None
         self._seen: set[tuple[int, int]] = _set()
@@ -656,7 +535,7 @@ class _Code:
         self.handled: set[tuple[int, int]] = _set()
         self.passed: set[int] = _set()
         self.unwound: set[int] = _set()
-        self._is_generator = bool(code.co_flags & _GENERATORS)
+        self._is_generator = _bool(code.co_flags & _GENERATORS)
 
     def make_room(self) -> "Marks":
         """Make room for marks where there is none yet.
@@ -674,17 +553,6 @@ class _Code:
         )
         marks = self._marks = segment.marks(position, count)
         return marks
-
-    def begin_anew(self) -> "Optional[Marks]":
-        """Forget what was seen."""
-        before, self._marks = self._marks, None
-        self._seen = _set()
-        self._kept = _set()
-        self._raised = _set()
-        self.handled = _set()
-        self.passed = _set()
-        self.unwound = _set()
-        return before
 
     def mark(self, index: int) -> None:
         """Mark something that happened."""
@@ -720,7 +588,7 @@ class _Code:
         if (place, way) not in self._seen:
             following = self._flow.following(place)
             if way != following and way != self._flow.targets.get(place):
-                self._branches.recorder.writer.note_loss(_StrangeBranchError())
+                self._branches.note_strange()
             self.mark((_RAN_ON if way == following else _LEFT) * self.count + place)
             self._seen.add((place, way))
         return self._is_kept(place, way)
@@ -731,13 +599,18 @@ class _Code:
         other = flow.targets.get(place, following) if way == following else following
         if (place, other) in self._seen or other == way or flow.is_told(place, other):
             return False
-        ways = _sum(
-            [flow.operations[each] in flow.opcodes.branches for each in flow.entries.get(way, ())]
-        )
-        if ways + (way == following) == 1:
+        if self.leads_alone(way, runs_on=way == following):
             self._branches.expect(self._branches.usual, 2 * way, self._code)
         self._kept.add((place, way))
         return True
+
+    def leads_alone(self, way: int, *, runs_on: bool) -> bool:
+        """Whether no other branch leads to where one goes, by jumping or by running on."""
+        flow = self._flow
+        ways = _sum(
+            [flow.operations[each] in flow.opcodes.branches for each in flow.entries.get(way, ())]
+        )
+        return ways + runs_on == 1
 
     def goes_on(self, offset: int, frame: "FrameType") -> bool:
         """An instruction raises an exception again, which goes on from there.
@@ -807,7 +680,7 @@ class _Code:
         lines = self._flow.lines
         seen = {lines[raised] for raised, where in self._raised if where == handler}
         seen.discard(None)
-        return bool(self._flow.raising_lines(handler) <= seen)
+        return _bool(self._flow.raising_lines(handler) <= seen)
 
     def _note(self, raised: int, where: int) -> None:
         if (raised, where) in self._raised:
@@ -828,21 +701,14 @@ class _Code:
 class _PlainCode:
     """A code object without branches: only how it ends matters."""
 
-    __slots__ = ("_branches", "_code", "_ends", "context", "passed", "unwound")
+    __slots__ = ("_branches", "_code", "_ends", "passed", "unwound")
 
     def __init__(self, branches: "_Branches", code: "CodeType") -> None:
         self._branches = branches
         self._code = code
         self._ends: set[int] = _set()
-        self.context = 0
         self.passed: set[int] = _set()
         self.unwound: set[int] = _set()
-
-    def begin_anew(self) -> None:
-        """Forget what was seen."""
-        self._ends = _set()
-        self.passed = _set()
-        self.unwound = _set()
 
     def leaves(self, place: int, line: "Optional[int]") -> None:
         """It ends in a line."""

@@ -84,8 +84,9 @@ class RecordedContexts:
         self._kept: list[object] = []
         self._arcs: Any = None
         if recorder.writer.branch and sys.version_info < (3, 14):
-            part = module.part(module.BRANCHES_PART)
-            self._arcs = part.monitor(module.__dict__, monitoring, tool, recorder, self)
+            part = module.part(module.BRANCH_CONTEXTS_PART)
+            branches = module.part(module.BRANCHES_PART)
+            self._arcs = part.monitor(branches, monitoring, tool, recorder, self)
         elif recorder.writer.branch:
             self._arcs = _arc_monitor(self, module.part(module.ARCS_PART), monitoring, tool)
             self._arcs.start()

@@ -25,6 +25,7 @@ _frozenset: "Final" = frozenset
 _len: "Final" = len
 _range: "Final" = range
 _set: "Final" = set
+_sorted: "Final" = sorted
 
 _NUMBERS_OF_A_HANDLER: "Final" = 4  # start, length, target, depth
 _LONGEST_ARGUMENT: "Final" = 32  # bits
@@ -185,6 +186,7 @@ class Flow:
         self.targets: dict[int, int] = {}
         self.entries: dict[int, list[int]] = {}
         self._sources: dict[int, set[int]] = {}
+        self._raising: dict[int, set[int | None]] = {}
         jumps = opcodes.jumps
         for place, operation in _enumerate(operations):
             if operation in jumps:
@@ -289,6 +291,37 @@ class Flow:
             way = self.following(way)
         return False
 
+    def slots(self, untold: "Iterable[int]") -> "list[int]":
+        """What can be marked of this code, by how marks are numbered in a record of branches.
+
+        Lines start nowhere else (`initialize_lines` in CPython's instrumentation.c), but in some of
+        these places none does.
+
+        Args:
+            untold: What `untold_ends` gives.
+        """
+        lines, operations, opcodes, count = self.lines, self.operations, self.opcodes, self.count
+        ends = opcodes.jumps | opcodes.returns
+        first = operations.find(opcodes.resume)
+        left = {place for place in untold if 0 <= place < count}
+        started, ran_on = [], []
+        before: int | None = None
+        for place, operation in _enumerate(operations):
+            if not operation:
+                continue
+            line = lines[place]
+            begins = line != before or place in self.entries or place in self._handlers
+            if self._by_instruction or (line is not None and begins):
+                started.append(place)
+            # Before the first `RESUME`, too.
+            is_passed_over = operation in opcodes.without_line or place < first
+            before = None if is_passed_over else line
+            if operation in ends:
+                left.add(place)
+            if operation in opcodes.branches:
+                ran_on.append(2 * count + place)
+        return [*started, *[count + place for place in _sorted(left)], *ran_on]
+
     def untold_ends(self) -> "list[int]":
         """Instructions that end a line from which there are branches, where no event tells that.
 
@@ -326,6 +359,9 @@ class Flow:
         Args:
             handler: That place; or a negative number for what is handled nowhere here.
         """
+        known = self._raising.get(handler)
+        if known is not None:
+            return known
         lines, operations, opcodes = self.lines, self.operations, self.opcodes
         if handler < 0:
             places = _set(_range(operations.find(opcodes.resume) + 1, self.count))
@@ -336,7 +372,10 @@ class Flow:
             for start, end, each in self._protected:
                 if each == handler:
                     places.update(_range(start, end))
-        return {lines[place] for place in places if operations[place] not in (0, opcodes.reraise)}
+        silent = (0, opcodes.reraise)
+        found = {lines[place] for place in places if operations[place] not in silent}
+        self._raising[handler] = found
+        return found
 
     def _branching_lines(self) -> "set[int | None]":
         """The lines that coverage.py may know more than one way on from.

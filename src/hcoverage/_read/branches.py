@@ -12,17 +12,24 @@ to no arc.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._inside.recorder_flow import OPCODES, Flow, Opcodes, handlers_of
+from hcoverage._inside.recorder_flow import (
+    OPCODES,
+    Flow,
+    Opcodes,
+    handlers_of,
+    has_branches,
+)
 from hcoverage._read.line_tables import lines_of_instructions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set as AbstractSet
 
     from hcoverage._read.definitions import Definition
-    from hcoverage._read.recording_format import BranchingCode, Raised
+    from hcoverage._read.recording_format import BranchingCode
 
 Arc = tuple[int, int]
 
@@ -41,14 +48,15 @@ def opcodes_of(python: str) -> Opcodes | None:
 
 
 def lines_that_ran(codes: Iterable[BranchingCode], opcodes: Opcodes) -> Iterator[int]:
-    """Give the lines of code that tells instructions in place of lines.
+    """Give the lines of code of which no record of lines tells them.
 
     Args:
         codes: What code objects did.
         opcodes: Those of the Python that ran.
     """
-    for code in codes:
-        if code.by_instruction:
+    for each in codes:
+        if each.tells_lines:
+            code = _by_places(each, opcodes)
             lines = _lines_of(code)
             for place in code.started:
                 line = lines[place]
@@ -56,33 +64,65 @@ def lines_that_ran(codes: Iterable[BranchingCode], opcodes: Opcodes) -> Iterator
                     yield line
 
 
-def arcs_of_codes(
-    codes: Iterable[BranchingCode], raised: Iterable[Raised], opcodes: Opcodes
-) -> Iterator[frozenset[Arc]]:
-    """Give the arcs that code objects of one file took, as the marks in their bytecode tell.
+def arcs_of_code(
+    codes: Iterable[BranchingCode], exceptions: Iterable[tuple[int, int]], opcodes: Opcodes
+) -> frozenset[Arc]:
+    """Give the arcs that a code object took, as the marks in its bytecode tell.
 
     Args:
-        codes: What they did; one that several processes ran may be here several times.
-        raised: The exceptions in them.
-        opcodes: Those of the Python that ran.
+        codes: What it did, as several processes tell.
+        exceptions: Where there were exceptions in it, and where those were handled.
+        opcodes: The opcodes of the Python that ran.
     """
-    codes = [*codes]
-    yield frozenset((_OUTSIDE, line) for line in lines_that_ran(codes, opcodes))
-    exceptions: dict[tuple[int, int], set[tuple[int, int]]] = {}
-    for each in raised:
-        exceptions.setdefault((each.first, each.name), set()).add((each.place, each.handler))
-    for code in _together(codes):
-        yield _arcs_of(code, frozenset(exceptions.get((code.first, code.name), ())), opcodes)
-
-
-@functools.lru_cache(maxsize=_REMEMBERED)  # thousands of tests have much in common
-def _arcs_of(
-    code: BranchingCode, exceptions: frozenset[tuple[int, int]], opcodes: Opcodes
-) -> frozenset[Arc]:
     handlers: dict[int, set[int]] = {}
     for place, handler in exceptions:
         handlers.setdefault(place, set()).add(handler)
-    return frozenset(_Arcs(code, handlers, opcodes).find())
+    places = (_by_places(each, opcodes) for each in codes)
+    return frozenset(
+        arc for code in _together(places) for arc in _Arcs(code, handlers, opcodes).find()
+    )
+
+
+def _by_places(code: BranchingCode, opcodes: Opcodes) -> BranchingCode:
+    """Give code what its slots tell, by places in the bytecode."""
+    if not code.slots:
+        return code
+    count = len(code.content) // 2
+    indexes = _slots_of(
+        code.content,
+        code.line_table,
+        code.first,
+        code.exception_table,
+        opcodes,
+        code.by_instruction,
+    )
+    kinds: tuple[set[int], set[int], set[int]] = (set(), set(), set())
+    for slot in code.slots:
+        if slot < len(indexes):
+            kind, place = divmod(indexes[slot], count)
+            kinds[kind].add(place)
+    started, left, ran_on = kinds
+    return dataclasses.replace(
+        code,
+        started=code.started | started,
+        left=code.left | left,
+        ran_on=code.ran_on | ran_on,
+        slots=frozenset(),
+    )
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _slots_of(  # noqa: PLR0917 - what code has
+    content: bytes,
+    line_table: bytes,
+    first: int,
+    exception_table: bytes,
+    opcodes: Opcodes,
+    by_instruction: bool,  # noqa: FBT001
+) -> tuple[int, ...]:
+    lines = _lines_by_place(line_table, first, len(content) // 2)
+    flow, untold = _flow_of(content, lines, exception_table, opcodes, by_instruction)
+    return tuple(flow.slots(untold))
 
 
 def arcs_after_definitions(
@@ -101,22 +141,34 @@ def arcs_after_definitions(
         codes: The code with branches of the same source.
         opcodes: Those of the Python that ran.
     """
+    candidates = [each for each in definitions if each.line in ran and each.following in ran]
+    if not candidates:
+        return
     outer: dict[int, list[frozenset[int | None]]] = {}
     for code in codes:
-        lines = _lines_of(code)
-        all_lines = frozenset(lines)
-        made = {
-            line
-            for line, operation in zip(lines, code.content[::2], strict=True)
-            if operation == opcodes.make_function and line is not None
-        }
+        made, all_lines = _made_in(code.content, code.line_table, code.first, opcodes)
         for line in made:
             outer.setdefault(line, []).append(all_lines)
-    for each in definitions:
-        if each.line in ran and each.following in ran:
-            own = {None, *range(each.first, each.last + 1)}
-            if all(lines <= own for lines in outer.get(each.line, ())):
-                yield each.line, each.following
+    for each in candidates:
+        own = {None, *range(each.first, each.last + 1)}
+        if all(lines <= own for lines in outer.get(each.line, ())):
+            yield each.line, each.following
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _made_in(
+    content: bytes, line_table: bytes, first: int, opcodes: Opcodes
+) -> tuple[frozenset[int], frozenset[int | None]]:
+    """In which lines of code with branches functions are made, and all that it has."""
+    if not has_branches(opcodes, content):
+        return frozenset(), frozenset()
+    lines = _lines_by_place(line_table, first, len(content) // 2)
+    made = {
+        line
+        for line, operation in zip(lines, content[::2], strict=True)
+        if operation == opcodes.make_function and line is not None
+    }
+    return frozenset(made), frozenset(lines)
 
 
 def _together(codes: Iterable[BranchingCode]) -> Iterator[BranchingCode]:
@@ -172,7 +224,9 @@ class _Arcs:
 
     def find(self) -> set[Arc]:
         """Give them."""
-        self._find_by_starts()
+        if has_branches(self._opcodes, self._code.content):
+            # Elsewhere no line has more than one that may follow it, but for its own end.
+            self._find_by_starts()
         self._find_by_branches()
         self._find_by_ends()
         for place, handlers in self._exceptions.items():

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hcoverage._inside import recorder
 from hcoverage._read.recording_format import (
+    CHECKSUM_PRIME,
     LARGEST_SEGMENT,
     MARK,
     MOST_LINES,
     MOST_RECORDS,
     RECORD_FIXED,
+    SEEN_FIXED,
     Loss,
     NothingRecordedError,
     ProcessIdentity,
@@ -36,6 +38,7 @@ from hcoverage._read.recording_format import (
     parse_record,
     parse_segment,
     with_entries,
+    with_slots,
 )
 from hcoverage._untrusted.file import UntrustedDataError, read_regular
 from hcoverage._untrusted.set_aside import SetAside
@@ -56,10 +59,27 @@ _Head: TypeAlias = bytes
 # A mark as a digit: the bytes of a map of lines are the binary number that has a bit for each.
 _TO_DIGITS: Final = bytes(b"01"[byte == MARK] for byte in range(256))
 
-# Contexts that are not told apart, mostly one, and the lines and arcs of what ran in them.
-_Section: TypeAlias = (
-    "tuple[tuple[str, ...], list[tuple[_Head, int]], list[tuple[_Head, list[bytes]]]]"
-)
+_SEEN: Final = struct.Struct("<8sIIII")  # up to the marks
+
+
+@dataclasses.dataclass(frozen=True)
+class _Section:
+    """What ran in contexts that are not told apart, mostly in one, as one segment tells it."""
+
+    contexts: tuple[str, ...]
+    lines: list[tuple[_Head, int]]
+    seen: list[tuple[_Head, int]]
+    arcs: list[tuple[_Head, list[bytes]]]
+
+    @classmethod
+    def of(cls, contexts: tuple[str, ...]) -> _Section:
+        """Give one of which nothing is told yet."""
+        return cls(contexts, [], [], [])
+
+    def is_used(self) -> bool:
+        """Whether something ran: room may have been made and not used."""
+        marked = any(marks for _, marks in (*self.lines, *self.seen))
+        return marked or any(entries for _, entries in self.arcs)
 
 
 # The origin, and what decides, beside a source itself, how coverage.py would have measured it.
@@ -280,6 +300,8 @@ class _SegmentReader:
         # bytes of marks or entries it has, and where these are marks, a number that has the lowest
         # bit of each byte set.
         self._heads: dict[_Head, tuple[int, int, int]] = {}
+        self._names: dict[_Head, int] = {}
+        self._ones: dict[int, int] = {}
         self._entries: set[bytes] = set()
         # Processes of one program mostly have one layout; by the first record, the last that it
         # began, or None if that was the first one. And what segments of a layout have together.
@@ -296,19 +318,20 @@ class _SegmentReader:
             sections = []
             if not self._read_as_before(key, content, position):
                 sections = self._read_records(content, position)
-                lines, arcs = sections[0][1:]
-                if lines and not arcs and len(sections) == 1:
-                    self._remember(content[position : position + RECORD_FIXED], lines)
+                first = sections[0]
+                if len(sections) == 1 and first.lines and not (first.arcs or first.seen):
+                    self._remember(content[position : position + RECORD_FIXED], first.lines)
         except (_Damaged, struct.error):
             segment = parse_segment(Path(file), content)
             self.found.others.setdefault(key, []).extend(segment.sources)
             found = frozenset(source.context for source in segment.sources)
             read = ReadSegment(file, key, process, number, segment.loss, segment.damage, found)
         else:
-            for contexts, lines, arcs in sections:
-                for context in contexts:
-                    self._add_lines(key, context, lines)
-                    self._add_arcs(key, context, arcs)
+            for section in sections:
+                for context in section.contexts:
+                    self._add_lines(key, context, section.lines)
+                    self._add_lines(key, context, section.seen)
+                    self._add_arcs(key, context, section.arcs)
             told = loss if loss.count else None
             found, has_together = _contexts(sections)
             read = ReadSegment(file, key, process, number, told, (), found, has_together)
@@ -338,41 +361,77 @@ class _SegmentReader:
         self._layouts[beginning] = _Layout.of(facts)
 
     def _read_records(self, content: bytes, position: int) -> list[_Section]:
-        get, names, number = self._heads.get, _NAMES.unpack_from, int.from_bytes
-        end = len(content) - RECORD_FIXED
-        lines: list[tuple[_Head, int]] = []
-        arcs: list[tuple[_Head, list[bytes]]] = []
-        sections: list[_Section] = [(("",), lines, arcs)]
+        end = len(content) - SEEN_FIXED
+        sections = [_Section.of(("",))]
+        codes: dict[tuple[int, int], _Head] = {}
         records = 0
         while position <= end:
             records += 1
             if records > MOST_RECORDS:
                 raise _Damaged
-            # Where the marks are; what is wrong with these numbers shows in the checksum.
-            path, module = names(content, position + _NAMES_AT)
-            start = position + RECORD_FIXED + path + module
-            if content.startswith((b"CODE", b"BRCH"), position):
-                start += more_length(content, position, start)
-            head = content[position:start]
-            facts = get(head) or self._check(head, content, position)
-            if facts is None:
+            if content.startswith(b"SEEN", position):
+                length, found = self._read_seen(content, position, codes)
+                sections[-1].seen.append(found)
+            else:
+                length, head = self._read_record(content, position, sections)
+                if head.startswith(b"BRCH") and length:
+                    codes[position, self._names[head]] = head
+            if not length:
                 break
-            length, count, ones = facts
-            if ones:
-                marks = number(content[start : start + count], "little")
-                # All bytes at once: each is a mark or zero.
-                if (marks & ones) * MARK != marks:
-                    raise _Damaged
-                lines.append((head, marks))
-            elif head.startswith(b"ARCS"):
-                arcs.append((head, self._split(content[start : start + count])))
-            elif head.startswith(b"CTXT"):
-                lines, arcs = [], []
-                sections.append((contexts_of(_source(head).path), lines, arcs))
             position += length
         if not _is_zero(content, position):
             raise _Damaged
         return sections
+
+    def _read_record(
+        self, content: bytes, position: int, sections: list[_Section]
+    ) -> tuple[int, _Head]:
+        """Read a record into the last section, or begin one.
+
+        Returns:
+            Its length, which is 0 at the end of the records, and its head.
+        """
+        # Where the marks are; what is wrong with these numbers shows in the checksum.
+        path, module = _NAMES.unpack_from(content, position + _NAMES_AT)
+        start = position + RECORD_FIXED + path + module
+        if content.startswith((b"CODE", b"BRCH"), position):
+            start += more_length(content, position, start)
+        head = content[position:start]
+        facts = self._heads.get(head) or self._check(head, content, position)
+        if facts is None:
+            return 0, head
+        length, count, ones = facts
+        if ones:
+            marks = int.from_bytes(content[start : start + count], "little")
+            # All bytes at once: each is a mark or zero.
+            if (marks & ones) * MARK != marks:
+                raise _Damaged
+            sections[-1].lines.append((head, marks))
+        elif head.startswith(b"ARCS"):
+            sections[-1].arcs.append((head, self._split(content[start : start + count])))
+        elif head.startswith(b"CTXT"):
+            sections.append(_Section.of(contexts_of(_source(head).path)))
+        return length, head
+
+    def _read_seen(
+        self, content: bytes, position: int, codes: Mapping[tuple[int, int], _Head]
+    ) -> tuple[int, tuple[_Head, int]]:
+        """Read what a context saw of code: the record's length, the code's, and the marks."""
+        beginning, check, place, name, count = _SEEN.unpack_from(content, position)
+        start = position + SEEN_FIXED
+        head = codes.get((place, name))
+        length = int.from_bytes(beginning[4:], "little")
+        checked = int.from_bytes(beginning + content[position + 12 : start], "little")
+        is_whole = checked % CHECKSUM_PRIME == check and length == -(-(SEEN_FIXED + count) // 8) * 8
+        if head is None or not is_whole or position + length > len(content):
+            raise _Damaged
+        ones = self._ones.get(count)
+        if ones is None:
+            ones = self._ones[count] = int.from_bytes(bytes([1]) * count, "little")
+        marks = int.from_bytes(content[start : start + count], "little")
+        if (marks & ones) * MARK != marks:
+            raise _Damaged
+        return length, (head, marks)
 
     def _check(self, head: _Head, content: bytes, position: int) -> tuple[int, int, int] | None:
         """Check the head of a record, and remember it; None at the end of the records."""
@@ -383,9 +442,11 @@ class _SegmentReader:
             raise _Damaged
         count = int.from_bytes(head[16:20], "little")
         damage: list[str] = []
-        parse_record(head, 0, len(head), damage)
+        source = parse_record(head, 0, len(head), damage)
         if damage:
             raise _Damaged
+        if source.branching:
+            self._names[head] = source.branching[0].name
         has_marks = head.startswith((b"LINE", b"CODE", b"BRCH"))
         ones = int.from_bytes(bytes([1]) * count, "little") if has_marks else 0
         self._heads[head] = facts = (length, count, ones)
@@ -449,16 +510,12 @@ def _contexts(sections: list[_Section]) -> tuple[frozenset[str], bool]:
     Returns:
         The contexts, and whether something ran for several that have a name.
     """
-    found = frozenset(
-        each for contexts, lines, arcs in sections if lines or arcs for each in contexts
-    )
+    told = [each for each in sections if each.lines or each.seen or each.arcs]
+    found = frozenset(context for each in told for context in each.contexts)
     if not sections or found == _NO_CONTEXT:
         return _NO_CONTEXT, False
     has_together = any(
-        len(contexts) - ("" in contexts) > 1
-        for contexts, lines, arcs in sections
-        # Room may have been made and not used.
-        if any(marks for _, marks in lines) or any(entries for _, entries in arcs)
+        len(each.contexts) - ("" in each.contexts) > 1 and each.is_used() for each in told
     )
     return found, has_together
 
@@ -493,8 +550,10 @@ def _bits(marks: int, first: int) -> int:
 
 
 def _read_marks(head: _Head, marks: int) -> SourceLines:
-    content = head + marks.to_bytes((marks.bit_length() + 7) // 8, "little")
-    return parse_record(content, 0, len(content), [])
+    told = marks.to_bytes((marks.bit_length() + 7) // 8, "little")
+    if head.startswith(b"BRCH") and not any(head[16:20]):
+        return with_slots(_source(head), told, [])
+    return parse_record(head + told, 0, len(head) + len(told), [])
 
 
 def _with_arcs(head: _Head, entries: set[bytes]) -> SourceLines:

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 MAGIC: Final = b"\x89HCOV\r\n\x1a"
-FORMAT_VERSION: Final = 4
-# Since the last but one, kinds of records were added, and nothing else.
-READABLE_VERSIONS: Final = (3, 4)
+FORMAT_VERSION: Final = 5
+# Since the first of these, kinds of records were added, and nothing else.
+READABLE_VERSIONS: Final = (3, 4, 5)
 MARK: Final = 0xA5
 RECORD_FIXED: Final = 52  # bytes, before the names
 
@@ -38,10 +38,12 @@ _CODE_KIND: Final = b"CODE"
 _ARCS_KIND: Final = b"ARCS"
 _BRANCHES_KIND: Final = b"BRCH"
 _CONTEXT_KIND: Final = b"CTXT"
+_SEEN_KIND: Final = b"SEEN"
+SEEN_FIXED: Final = 24
 _CODE_FIXED: Final = 8
-_CHECKSUM_PRIME: Final = 1073741789
+CHECKSUM_PRIME: Final = 1073741789
 _ENTRY_PRIME: Final = 65521
-_KINDS: Final = re.compile(b"LINE|CODE|BRCH|ARCS|CTXT")
+_KINDS: Final = re.compile(b"LINE|CODE|BRCH|SEEN|ARCS|CTXT")
 _ONE_ARC: Final = 1
 _ONE_ARC_NUMBERS: Final = 2
 _TRAIL: Final = 2
@@ -50,6 +52,7 @@ _RAISED: Final = 3
 _RAISED_NUMBERS: Final = 4
 _BRANCHES_FIXED: Final = 16
 _BY_INSTRUCTION: Final = 1
+_BY_STARTS: Final = 2
 _MARKS_OF_A_UNIT: Final = 3
 _SOURCE_FOUND: Final = 1
 _SOURCE_READ: Final = 2
@@ -58,7 +61,7 @@ _LONGEST_NUMBER: Final = 20
 
 # Far above what the recorder writes, and far below what would hurt the reader.
 LARGEST_SEGMENT: Final = 64 << 20  # bytes
-MOST_RECORDS: Final = 20_000  # of a segment
+MOST_RECORDS: Final = 200_000  # of a segment
 _LONGEST_METADATA: Final = 4 << 20
 _LONGEST_NAME: Final = 64 << 10
 _LONGEST_CONTEXT: Final = 16 << 10  # two of them, joined, are within the bounds of data files
@@ -154,23 +157,28 @@ class BranchingCode:
         first: Its first line.
         name: The checksum of what is told of it.
         by_instruction: Whether `started` tells each instruction, and not where lines start.
+        tells_lines: Whether it also tells which lines ran, so that nothing else does.
         content: Its bytecode.
         line_table: Its line table.
         exception_table: Its exception table.
         started: Where lines started, in code units.
         left: Jumps, returns and instructions that ran, and branches that jumped.
         ran_on: Branches that did not jump.
+        slots: Of all that can be marked in it (`recorder_flow.Flow.slots`), what was, where it is
+            told so, and not by the three above.
     """
 
     first: int
     name: int
     by_instruction: bool
+    tells_lines: bool
     content: bytes
     line_table: bytes
     exception_table: bytes
     started: frozenset[int]
     left: frozenset[int]
     ran_on: frozenset[int]
+    slots: frozenset[int] = frozenset()
 
     def with_marks_of(self, other: BranchingCode) -> BranchingCode:
         """Give what it did together with what it did elsewhere."""
@@ -179,6 +187,7 @@ class BranchingCode:
             started=self.started | other.started,
             left=self.left | other.left,
             ran_on=self.ran_on | other.ran_on,
+            slots=self.slots | other.slots,
         )
 
 
@@ -407,6 +416,7 @@ def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator
     """
     resumptions = records = 0
     contexts = _NO_CONTEXT
+    codes: dict[int, SourceLines] = {}
     while position + _ALIGNMENT <= len(content):
         length = checked_length(content, position)
         if length is not None:
@@ -414,11 +424,11 @@ def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator
             if records > MOST_RECORDS:
                 damage.append(f"over {MOST_RECORDS} records, more than can be right")
                 return
-            source = parse_record(content, position, length, damage)
             if content[position : position + 4] == _CONTEXT_KIND:
-                contexts = contexts_of(source.path)
+                contexts = contexts_of(parse_record(content, position, length, damage).path)
             else:
-                yield from (replace(source, context=each) for each in contexts)
+                for source in _parse_any(content, position, length, codes, damage):
+                    yield from (replace(source, context=each) for each in contexts)
             position += length
             continue
         if content.count(0, position) == len(content) - position:
@@ -433,6 +443,20 @@ def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator
         position = following
 
 
+def _parse_any(
+    content: bytes, position: int, length: int, codes: dict[int, SourceLines], damage: list[str]
+) -> Iterator[SourceLines]:
+    """Read a record, and keep that of code for those which are beside it."""
+    kind = content[position : position + 4]
+    if kind == _SEEN_KIND:
+        yield from _parse_seen(content, position, codes, damage)
+        return
+    source = parse_record(content, position, length, damage)
+    if kind == _BRANCHES_KIND:
+        codes[position] = source
+    yield source
+
+
 def _next_kind(content: bytes, position: int) -> int | None:
     """Where what may be the next record begins."""
     starts = (match.start() for match in _KINDS.finditer(content, position))
@@ -442,6 +466,8 @@ def _next_kind(content: bytes, position: int) -> int | None:
 def checked_length(content: bytes, position: int) -> int | None:
     """The length of the record at a position, or None if there is no whole record's beginning."""
     kind = content[position : position + 4]
+    if kind == _SEEN_KIND:
+        return _checked_length_of_seen(content, position)
     if not _KINDS.fullmatch(kind) or position + RECORD_FIXED > len(content):
         return None
     path = _integer(content, position + 44, 4)
@@ -459,6 +485,56 @@ def checked_length(content: bytes, position: int) -> int | None:
     checked = content[position : position + 8] + content[position + 12 : position + marks]
     checksum = _checksum(checked)
     return length if checksum == _integer(content, position + 8, 4) else None
+
+
+def _checked_length_of_seen(content: bytes, position: int) -> int | None:
+    """As `checked_length`, of a record of what a context saw of code."""
+    length = _integer(content, position + 4, 4)
+    if length != _align(SEEN_FIXED + _integer(content, position + 20, 4)):
+        return None
+    checked = content[position : position + 8] + content[position + 12 : position + SEEN_FIXED]
+    return length if _checksum(checked) == _integer(content, position + 8, 4) else None
+
+
+def _parse_seen(
+    content: bytes, position: int, codes: Mapping[int, SourceLines], damage: list[str]
+) -> Iterator[SourceLines]:
+    """Read what a context saw of code.
+
+    Args:
+        content: The segment.
+        position: Where the record is.
+        codes: The records of code that were read before, by their places.
+        damage: What is wrong is added here.
+    """
+    place, name, count = (_integer(content, position + at, 4) for at in (12, 16, 20))
+    source = codes.get(place)
+    if source is None or not source.branching or source.branching[0].name != name:
+        damage.append(f"what ran at byte {position} is of code that cannot be read")
+        return
+    start = position + SEEN_FIXED
+    if start + count > len(content):
+        damage.append(f"cut off in what {source.path!r} ran")
+    yield with_slots(source, content[start : start + count], damage)
+
+
+def with_slots(source: SourceLines, marks: bytes, damage: list[str]) -> SourceLines:
+    """Give the source of a record of code what a context saw of that.
+
+    Args:
+        source: The source, of which nothing ran.
+        marks: Those of its slots.
+        damage: What is wrong is added here.
+    """
+    unreadable = len(marks) - marks.count(0) - marks.count(MARK)
+    if unreadable:
+        damage.append(f"{unreadable} marks of branches in {source.path!r} cannot be read")
+    none: frozenset[int] = frozenset()
+    slots = frozenset(compress(range(len(marks)), marks.translate(_MARK_TO_TRUE)))
+    (code,) = source.branching
+    return replace(
+        source, branching=(replace(code, started=none, left=none, ran_on=none, slots=slots),)
+    )
 
 
 def parse_record(content: bytes, position: int, length: int, damage: list[str]) -> SourceLines:
@@ -601,7 +677,8 @@ def _parse_branching(
     flags, *lengths = (_integer(content, at, 4) for at in range(0, _BRANCHES_FIXED, 4))
     start = _BRANCHES_FIXED + sum(lengths)
     units, odd = divmod(lengths[0], 2)
-    if odd or not units or count != _MARKS_OF_A_UNIT * units:
+    expected = (_MARKS_OF_A_UNIT * units, 0) if flags & _BY_STARTS else (_MARKS_OF_A_UNIT * units,)
+    if odd or not units or count not in expected:
         damage.append(f"branches of {path!r} cannot be read")
         return
     marks = content[start : start + count].ljust(count, b"\0")
@@ -610,13 +687,14 @@ def _parse_branching(
         damage.append(f"{unreadable} marks of branches in {path!r} cannot be read")
     started, left, ran_on = (
         frozenset(compress(range(units), marks[at : at + units].translate(_MARK_TO_TRUE)))
-        for at in range(0, count, units)
+        for at in range(0, _MARKS_OF_A_UNIT * units, units)
     )
     tables = start - lengths[2]
     yield BranchingCode(
         first=first,
         name=_checksum(content[:start]),
         by_instruction=bool(flags & _BY_INSTRUCTION),
+        tells_lines=bool(flags & (_BY_INSTRUCTION | _BY_STARTS)),
         content=content[_BRANCHES_FIXED : _BRANCHES_FIXED + lengths[0]],
         line_table=content[tables - lengths[1] : tables],
         exception_table=content[tables:start],
@@ -652,7 +730,7 @@ def parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Entry]:
         position += 4 + 4 * count
 
 
-def _checksum(content: bytes, prime: int = _CHECKSUM_PRIME) -> int:
+def _checksum(content: bytes, prime: int = CHECKSUM_PRIME) -> int:
     return int.from_bytes(content, "little") % prime
 
 

@@ -43,6 +43,7 @@ _COPIES: Final = {
     "process": "_hcoverage_process.py",
     "recorder": "_hcoverage_recorder.py",
     "recorder_arcs": "_hcoverage_recorder_arcs.py",
+    "recorder_branch_contexts": "_hcoverage_recorder_branch_contexts.py",
     "recorder_branches": "_hcoverage_recorder_branches.py",
     "recorder_contexts": "_hcoverage_recorder_contexts.py",
     "recorder_flow": "_hcoverage_recorder_flow.py",
@@ -54,6 +55,7 @@ _COPIES: Final = {
 # What only branches need.
 _BRANCH_PARTS: Final = (
     "_hcoverage_recorder_arcs.py",
+    "_hcoverage_recorder_branch_contexts.py",
     "_hcoverage_recorder_branches.py",
     "_hcoverage_recorder_flow.py",
 )

@@ -190,6 +190,7 @@ def make_bench() -> MakeBench:
         for part in (
             "recorder",
             "recorder_arcs",
+            "recorder_branch_contexts",
             "recorder_branches",
             "recorder_contexts",
             "recorder_flow",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from hcoverage._read.branches import lines_that_ran, opcodes_of
 from hcoverage._session.context_file import ContextFile
 
 if TYPE_CHECKING:
@@ -76,11 +78,15 @@ def bench(bench: Bench, request: pytest.FixtureRequest) -> Bench:
 def by_context(bench: Bench, name: str = "app.py") -> dict[str, set[int]]:
     """Give the lines of a program that ran in each context."""
     path = os.path.realpath(bench.root / name)
+    opcodes = opcodes_of(platform.python_version())
     found: dict[str, set[int]] = {}
     for recording in bench.read().recordings:
         for source in recording.sources:
-            if source.path == path and source.lines:
-                found.setdefault(source.context, set()).update(source.lines)
+            lines = {*source.lines}
+            if opcodes:
+                lines.update(lines_that_ran(source.branching, opcodes))
+            if source.path == path and lines:
+                found.setdefault(source.context, set()).update(lines)
     return found
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hcoverage._inside import recorder
+from hcoverage._read.branches import lines_that_ran, opcodes_of
 from hcoverage._read.recording_files import read_files, read_segment
 from hcoverage._read.recording_format import MAGIC, RecordingError, Segment
 from hcoverage._sources.identity import with_checksum
@@ -32,6 +33,11 @@ HOW = {
         "hcrecorder.start(settled_before=1 << 62)\n"
     ),
 }
+if sys.version_info < (3, 14):
+    HOW["branches in a context"] = (
+        "import hcrecorder, hcrecorder_contexts\nhcrecorder.start(branch=True)\n"
+        "hcrecorder_contexts.by_hand(hcrecorder).switch('a')\n"
+    )
 
 
 @pytest.fixture(scope="module", params=HOW)
@@ -55,6 +61,9 @@ def _lines(segment: Segment) -> dict[str, frozenset[int]]:
     for source in segment.sources:
         name = Path(source.path).name
         found[name] = found.get(name, frozenset()) | source.lines
+        opcodes = opcodes_of(segment.process.python)
+        if opcodes:
+            found[name] |= frozenset(lines_that_ran(source.branching, opcodes))
     return found
 
 
@@ -164,7 +173,7 @@ def test_goes_on_after_a_damaged_record(recorded: Bench, tmp_path: Path) -> None
         (bytes(4) + MAGIC[4:] + bytes(90) + b"LINE", "not a recording"),
         (b"SQLite format 3\0" * 9, "not a recording"),
         (MAGIC, "cut off in the header"),
-        (MAGIC + b"\x02" + bytes(90), "format version 2; this is a reader of version 4"),
+        (MAGIC + b"\x02" + bytes(90), "format version 2; this is a reader of version 5"),
         (MAGIC + b"\x03\0\0\0" + b"\xff" * 80, "cut off in the header"),
         (MAGIC + b"\x03" + bytes(90), "the header is damaged"),
     ],
