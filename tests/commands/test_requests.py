@@ -201,6 +201,53 @@ def test_each_line_names_its_own_test_though_three_run_at_once(kind: str, *, bra
     assert {line: found[line] for line in expected(1)} == expected(ROUNDS)
 
 
+# Python changes threads wherever it can; each request is a test's of its own.
+SWITCHING: Final = """\
+import random, sys, threading
+import handlers
+from hcoverage.middleware import wsgi
+@wsgi
+def application(environ, start_response):
+    getattr(handlers, environ["name"])(len)
+    return handlers.items(environ["name"])
+def ask(number):
+    for time in range(20):
+        name = random.choice(["one", "two", "three"])
+        test = f"{name}%20{number}-{time}"
+        response = application({"HTTP_BAGGAGE": "hcoverage.context=" + test, "name": name}, None)
+        list(response)
+        response.close()
+sys.setswitchinterval(1e-6)
+threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@needs_recorder
+@pytest.mark.parametrize("branch", [False, True], ids=["lines", "branches"])
+def test_threads_that_change_at_each_step_mix_nothing_up(*, branch: bool) -> None:
+    write_service("threads", branch=branch)
+    Path("handlers.py").write_text(HANDLERS.format(a="", w="").replace("meet()", "meet([])"))
+    Path("service.py").write_text(SWITCHING)
+    command = [*HCOV, "run", "-q", "--context", "start", "--", sys.executable, "service.py"]
+    subprocess.run(command, check=True)
+    found: dict[str, set[int]] = {}
+    for line, contexts in contexts_of("handlers.py").items():
+        for context in contexts - {"start"}:
+            found.setdefault(context, set()).add(line)
+    lines: dict[str, set[int]] = {name: set() for name in TESTS}
+    for line, contexts in expected(1).items():
+        for context in contexts:
+            lines[context.removesuffix(" 0")].add(line)
+    assert len(found) == 160
+    commented = {*expected(1)}
+    for context, ran in found.items():
+        assert ran & commented == lines[context.partition(" ")[0]], context
+
+
 @needs_recorder
 @pytest.mark.parametrize("branch", [False, True], ids=["lines", "branches"])
 def test_all_together_are_what_runs_without_contexts(*, branch: bool) -> None:
