@@ -333,6 +333,22 @@ class TestOptions:
         assert not Path("coverage.json").exists()
 
 
+@pytest.mark.index
+@pytest.mark.any_python
+def test_an_older_pytest_loads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    older = str(tmp_path / "older")
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", older]
+    subprocess.run([*install, "pytest==8.3.5"], check=True)  # which knows no ini option for numbers
+    monkeypatch.setenv("PYTHONPATH", older)
+    Path("pytest.ini").write_text("[pytest]\nhcov = true\nhcov_fail_under = 100.0\n")
+    Path("test_none.py").write_text("def test_none():\n    pass\ndef not_run():\n    pass\n")
+    command = [*PYTEST, "-p", "no:cacheprovider", "test_none.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "pytest-8.3.5" in done.stdout, done.stderr
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "fail-under=100" in done.stdout + done.stderr
+
+
 @pytest.mark.any_python
 class TestRefused:
     @pytest.mark.parametrize(

@@ -93,7 +93,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("hcov", "As --hcov.", "bool", default=None)
     parser.addini("hcov_baggage", "As --hcov-baggage.", "bool", default=None)
     parser.addini("hcov_report", "As --hcov-report; a list.", "args", default=None)
-    parser.addini("hcov_fail_under", "As --hcov-fail-under.", "float", default=None)
+    help_of_fail_under = "As --hcov-fail-under."
+    if pytest.version_tuple >= (8, 4):
+        parser.addini("hcov_fail_under", help_of_fail_under, "float", default=None)
+    else:
+        parser.addini("hcov_fail_under", help_of_fail_under, "string", default=None)
     for name in ("core", "rcfile", "data_dir", "context"):
         option = name.replace("_", "-")
         parser.addini(f"hcov_{name}", f"As --hcov-{option}.", "string", default=None)

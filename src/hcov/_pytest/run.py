@@ -244,7 +244,7 @@ def _read_options(config: pytest.Config) -> _run.Options:
         )
     fail_under = given.hcov_fail_under
     if fail_under is None:
-        fail_under = _ini(config, "hcov_fail_under")
+        fail_under = _number(config, "hcov_fail_under")
     if fail_under is not None and not 0 <= fail_under <= 100:  # noqa: PLR2004 - percent
         raise usage_error(f"--hcov-fail-under: {fail_under:g} is not between 0 and 100")
     return _run.Options(
@@ -284,6 +284,14 @@ def _ini(config: pytest.Config, name: str) -> Any:  # noqa: ANN401 - the option'
     try:
         return config.getini(name)
     except (TypeError, ValueError, pytest.UsageError) as error:
+        raise usage_error(f"{name}: {error}") from error
+
+
+def _number(config: pytest.Config, name: str) -> float | None:
+    value = _ini(config, name)
+    try:
+        return None if value is None else float(value)  # pytest before 8.4 knows words alone
+    except ValueError as error:
         raise usage_error(f"{name}: {error}") from error
 
 
