@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 import coverage
 import pytest
 from coverage import CoverageData
+from tests.door.ways import run, unmeasured
 
 import hcoverage
 import hdocker
@@ -118,17 +119,6 @@ def session(
     yield session
     for left in [*session.data_dir.glob("*.hcrec"), *session.data_dir.glob("prob*")]:
         left.unlink()
-
-
-def run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # type: ignore[call-overload,no-any-return] # the caller's options
-        command, check=False, text=True, **{"capture_output": True, **options}
-    )
-
-
-def unmeasured(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, hdocker.CONTAINERS_VARIABLE: "0"}
-    return run(*command, env=environment, **options)
 
 
 def measured(session: hcoverage.Session) -> set[int]:

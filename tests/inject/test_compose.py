@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 import uuid
 from pathlib import Path
@@ -18,11 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests.door.ways import run, unmeasured
 
 import hcoverage
 import hdocker
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
 pytestmark = [
@@ -144,17 +145,6 @@ def session(
     assert done.returncode == 0, done.stderr
     for left in [*session.data_dir.glob("*.hcrec"), *session.data_dir.glob("prob*")]:
         left.unlink()
-
-
-def run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # type: ignore[call-overload,no-any-return] # the caller's options
-        command, check=False, text=True, **{"capture_output": True, **options}
-    )
-
-
-def unmeasured(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, hdocker.CONTAINERS_VARIABLE: "0"}
-    return run(*command, env=environment, **options)
 
 
 def said(done: subprocess.CompletedProcess[str]) -> tuple[int, list[str], list[str]]:
