@@ -9,9 +9,12 @@ PYTEST_DONT_REWRITE: pytest has our plugin, and would warn where we are imported
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
 
+# Podman's hook loads this, and podman waits for it: `typing` takes as long as all else.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from hcoverage._affected.changed_lines import (
         changed_lines as changed_lines,
     )

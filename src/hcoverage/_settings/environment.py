@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
 
+# Podman's hook loads this, and podman waits for it: `typing` takes as long as all else.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from typing import Final
 
 DEFAULT_DATA_DIR: Final = "coverage_data"
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import hcoverage  # names of it are loaded where they are used
+from hdocker._door.notes import created_in, note_image_in, note_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_LONGEST_NOTE: Final = 1900  # bytes; what is told of a note is less than 2000
-_PLAIN: Final = r"[\w.-]{1,200}"
 
-
-class NotInjectedError(Exception):
-    """Nothing can be added to a container, and the user should know why."""
-
-
-# Not a dataclass, which would take as long to load as all that a start of podman's waits for.
 class Door(NamedTuple):
     """What the proxy has to know.
 
@@ -62,7 +53,7 @@ class Door(NamedTuple):
     @property
     def created(self) -> Path:
         """The file that has the ids of the containers that were created through the door."""
-        return self.private / "created-containers"
+        return Path(created_in(self.private))
 
     @property
     def executed(self) -> Path:
@@ -119,8 +110,7 @@ class Door(NamedTuple):
         Raises:
             OSError: It cannot be written.
         """
-        if re.fullmatch(_PLAIN, host):  # it becomes a part of a file's name
-            (self.data_dir / f"image.{host}.txt").write_text(image, encoding="utf-8")
+        note_image_in(self.data_dir, host, image)
 
     def note(self, text: str) -> None:
         """Leave a note of what is not measured, which is told at the end of the run, once."""
@@ -133,14 +123,6 @@ def ids_in(file: Path) -> set[str]:
         return set(file.read_text("ascii").split())
     except OSError:
         return set()
-
-
-def note_in(data_dir: Path, text: str) -> None:
-    """Leave a note in a data directory, as `Door.note` does."""
-    shown = text.encode(errors="replace")[:_LONGEST_NOTE].decode(errors="ignore")
-    name = f"problem.door-{zlib.crc32(shown.encode())}.txt"
-    with contextlib.suppress(OSError):  # then nobody can be told
-        (data_dir / name).write_text(shown, encoding="utf-8")
 
 
 def may_run(sign: str) -> bool:

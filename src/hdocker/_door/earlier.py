@@ -22,8 +22,9 @@ from urllib.parse import quote
 from hcoverage import RCFILE_NAME, SESSION_VARIABLE
 from hdocker._door.api import ask_for_object, fetch_archive, put_archive
 from hdocker._door.archive import Archive, put_file
-from hdocker._door.door import NotInjectedError, may_run
+from hdocker._door.door import may_run
 from hdocker._door.fetching import OWNER, Prepared, fetch
+from hdocker._door.notes import NotInjectedError
 from hdocker._inject.added import OWN_LABEL, PLACE, is_in
 from hdocker._inject.places import startup_of
 

@@ -50,7 +50,7 @@ def engine_socket(environment: Mapping[str, str], client: str) -> Iterator[str]:
 def _relayed(environment: Mapping[str, str], client: str, address: str) -> Iterator[str]:
     # Imported here: most engines are on this machine, or there is none.
     from hdocker._door.beside import listening_at, program_behind  # noqa: PLC0415
-    from hdocker._door.door import note_in  # noqa: PLC0415
+    from hdocker._door.notes import note_in  # noqa: PLC0415
 
     private = Path(environment[SESSION_VARIABLE]).parent
     mode = _EVERYBODY if is_open(environment) else _OWN

@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from hdocker._door.api import image_identity
-from hdocker._door.door import NotInjectedError
+from hdocker._door.notes import NotInjectedError
 from hdocker._inject.added import Added, memory_of, settings
 
 if TYPE_CHECKING:

@@ -6,16 +6,17 @@ are: podman itself cannot be asked for a container that it is just starting.
 
 from __future__ import annotations
 
-import json
 import os
-import posixpath
-from pathlib import Path
-from typing import Any, Final, NamedTuple
 
-from hcoverage import SESSION_VARIABLE
-from hdocker._door.door import Door, NotInjectedError
+from hdocker._door.notes import NotInjectedError, created_in, note_image_in, note_in
 from hdocker._door.peer import caller_of
-from hdocker._inject.added import PLACE, Added, is_in, memory_of
+from hdocker._door.quick_json import read
+from hdocker._inject.added import PLACE, SESSION_VARIABLE, Added, is_in, memory_of
+
+# Podman waits for what reads this here, so imports are few.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 _STORED: Final = ("containers.json", "volatile-containers.json")
 _LARGEST: Final = 1 << 28  # bytes
@@ -24,10 +25,28 @@ _PAUSE: Final = ("localhost/podman-pause:", "k8s.gcr.io/pause:", "registry.k8s.i
 _HERE: Final = "localhost/"
 
 
-class _Image(NamedTuple):
-    identity: str
-    name: str
-    container: str
+class _Image:
+    """A container's image, as podman's storage has it."""
+
+    def __init__(self, known: dict[str, Any]) -> None:
+        told = read((known.get("metadata") or "{}").encode())
+        self.identity = str(known["image"])
+        self.name = str(told.get("image-name") or self.identity)
+        self.container = str(known.get("id"))
+
+
+class _Run:
+    """The run, by the hook's arguments."""
+
+    def __init__(self, session: str, data_dir: str, owner: str, client: str) -> None:
+        self.session = session
+        self.data_dir = data_dir
+        self.owner = owner
+        self.client = client
+
+    @property
+    def private(self) -> str:
+        return os.path.dirname(self.session)
 
 
 def measured(
@@ -42,41 +61,40 @@ def measured(
         owner: The process id of who has the session.
         client: The path of podman.
     """
-    door = Door("", session, Path(data_dir), int(owner), client)
     try:
-        return _measured(container, door)
+        return _measured(container, _Run(session, data_dir, owner, client))
     except NotInjectedError as reason:
-        door.note(str(reason))
+        note_in(data_dir, str(reason))
     except Exception as error:  # noqa: BLE001 - the application must not notice
-        door.note(f"a container, by podman: {type(error).__name__}: {error}")
+        note_in(data_dir, f"a container, by podman: {type(error).__name__}: {error}")
     return None
 
 
-def _measured(container: dict[str, Any], door: Door) -> dict[str, Any] | None:
+def _measured(container: dict[str, Any], run: _Run) -> dict[str, Any] | None:
     process = container.get("process") or {}
     settings = [str(each).partition("=") for each in process.get("env") or ()]
     variables: dict[str, str | None] = {name: value for name, _, value in settings}
-    caller = caller_of(os.getppid(), door.owner, door.session, door.data_dir)
+    caller = caller_of(os.getppid(), int(run.owner), run.session, run.data_dir)
     if caller.wants_none or variables.get(SESSION_VARIABLE) == "":
         return None
     image = _image_of(str((container.get("root") or {}).get("path", "")))
     if image is None or image.name.startswith(_PAUSE):
         return None
     mounts = container.get("mounts") or []
-    if _has_it_already(image, mounts, door):
+    if _has_it_already(image, mounts, run):
         return None
-    added = _added(image, door)
+    added = _added(image, run)
     if not added.mounts:
         return None
-    targets = [posixpath.normpath(str(mount.get("destination"))) for mount in mounts]
+    targets = [os.path.normpath(str(mount.get("destination"))) for mount in mounts]
     beside = added.mounts_beside(targets, shares_volumes=False)
     name = image.name.removeprefix(_HERE)
     host = str(container.get("hostname", ""))
     if host != os.uname().nodename:  # it has one of its own, by which `podman exec` is known
-        door.note_image(host, name)
-    wanted = added.variables_for(name, variables, door.session, caller.told)
+        note_image_in(run.data_dir, host, name)
+    wanted = added.variables_for(name, variables, run.session, caller.told)
     environment = [*({**variables, **wanted}).items()]
-    with door.created.open("a") as created:  # so that no door tells that it came past
+    with open(created_in(run.private), "a") as created:  # so that no door tells that it came past
         created.write(f"{image.container}\n")
     return {
         **container,
@@ -90,17 +108,19 @@ def _mount(source: str, target: str, read_only: bool) -> dict[str, Any]:  # noqa
     return {"destination": target, "type": "bind", "source": source, "options": options}
 
 
-def _added(image: _Image, door: Door) -> Added:
+def _added(image: _Image, run: _Run) -> Added:
     """Give what is added to an image's containers, which takes a while for the first of them.
 
     Raises:
         NotInjectedError: It cannot be found out.
     """
-    memory = memory_of(door.session, "injection", "podman", image.identity)
+    memory = memory_of(run.session, "injection", "podman", image.identity)
     added = Added.saved(memory)
     if added is None:
-        from hdocker._door.images import find_out  # noqa: PLC0415 - once for an image
+        from hdocker._door.door import Door
+        from hdocker._door.images import find_out
 
+        door = Door.of_words(["", run.session, run.data_dir, run.owner, run.client])
         reason = find_out(door, image.identity, memory)
         if reason:
             raise NotInjectedError(reason.replace(image.identity, image.name))
@@ -110,16 +130,16 @@ def _added(image: _Image, door: Door) -> Added:
     return added
 
 
-def _has_it_already(image: _Image, mounts: list[dict[str, Any]], door: Door) -> bool:
+def _has_it_already(image: _Image, mounts: list[dict[str, Any]], run: _Run) -> bool:
     """Tell whether `get_docker_base_cmd` has been here.
 
     Raises:
         NotInjectedError: Something of the user's is in our place.
     """
     for mount in mounts:
-        target = posixpath.normpath(str(mount.get("destination")))
+        target = os.path.normpath(str(mount.get("destination")))
         if is_in(PLACE, target) or is_in(target, PLACE):
-            if is_in(str(mount.get("source")), str(door.private)):
+            if is_in(str(mount.get("source")), run.private):
                 return True
             raise NotInjectedError(
                 f"image {image.name}: a container's mount at {target} is in the way of ours at "
@@ -136,19 +156,18 @@ def _image_of(root: str) -> _Image | None:
     Returns:
         None where it is of no image, as with `--rootfs`.
     """
-    place = Path(root)
-    if len(place.parents) <= 2:  # noqa: PLR2004 - as above
+    above, _, last = root.rpartition("/")
+    above, _, layer = above.rpartition("/")
+    storage, _, driver = above.rpartition("/")
+    if not storage:
         return None
-    storage, driver = place.parents[2], place.parts[-3]
     for name in _STORED:
         try:
-            with (storage / f"{driver}-containers" / name).open("rb") as file:
-                known = json.loads(file.read(_LARGEST))
+            with open(f"{storage}/{driver}-containers/{name}", "rb") as file:
+                known = read(file.read(_LARGEST))
         except OSError:
             continue
         for one in known:
-            if one.get("layer") in place.parts[-2:] and one.get("image"):
-                told = json.loads(one.get("metadata") or "{}")
-                named = str(told.get("image-name") or one["image"])
-                return _Image(str(one["image"]), named, str(one.get("id")))
+            if one.get("layer") in (layer, last) and one.get("image"):
+                return _Image(one)
     return None

@@ -8,24 +8,24 @@ says so, up to the one that has the session. Where there is no /proc, as on macO
 from __future__ import annotations
 
 import os
-import re
-import struct
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage import CONTAINERS_VARIABLE, CONTEXT_FILE_VARIABLE, SESSION_VARIABLE
 from hdocker._inject.added import PASSED_ON, PLACE
 
+# Podman waits for what reads this here, so imports are few.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from typing import Final
 
-_CREDENTIALS: Final = struct.Struct("3i")
+_CREDENTIALS: Final = "3i"
 _MOST_ANCESTORS: Final = 100
 _CONTEXT: Final = "HCOVERAGE_CONTEXT"
 
 
-class Caller(NamedTuple):
+class Caller:
     """What is known of the one who asks.
 
     Attributes:
@@ -33,22 +33,26 @@ class Caller(NamedTuple):
         told: The variables that its containers are to be told.
     """
 
-    wants_none: bool
-    told: Mapping[str, str]
+    __slots__ = ("told", "wants_none")
+
+    def __init__(self, told: Mapping[str, str], *, wants_none: bool) -> None:
+        self.told = told
+        self.wants_none = wants_none
 
 
 def process_of(connection: socket.socket) -> int:
     """Give the process id of a connection's other end; 0 where that is not known."""
-    import socket  # noqa: PLC0415 - podman's hook has none
+    import socket
+    import struct
 
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return 0
-    found = connection.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(found)[0])
+    found = connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize(_CREDENTIALS))
+    return int(struct.unpack(_CREDENTIALS, found)[0])
 
 
-def caller_of(process: int, owner: int, session: str, data_dir: Path) -> Caller:
+def caller_of(process: int, owner: int, session: str, data_dir: str | Path) -> Caller:
     """Find out on whose behalf a process asks.
 
     Args:
@@ -71,7 +75,7 @@ def caller_of(process: int, owner: int, session: str, data_dir: Path) -> Caller:
             }
     # In a container of the session it has another name.
     is_other = nearest.get(SESSION_VARIABLE, session) not in (session, PLACE)
-    return Caller(is_other or nearest.get(CONTAINERS_VARIABLE) == "0", told)
+    return Caller(told, wants_none=is_other or nearest.get(CONTAINERS_VARIABLE) == "0")
 
 
 def _with_ancestors(process: int, owner: int) -> Iterator[int]:
@@ -85,33 +89,34 @@ def _with_ancestors(process: int, owner: int) -> Iterator[int]:
 
 
 def _parent(process: int) -> int:
-    try:
-        stat = Path(f"/proc/{process}/stat").read_bytes()
-    except OSError:
-        return 0
-    return int(stat.rpartition(b")")[2].split()[1])
+    stat = _of(process, "stat")
+    return int(stat.rpartition(b")")[2].split()[1]) if stat else 0
 
 
 def _environment(process: int) -> dict[str, str]:
-    try:
-        found = Path(f"/proc/{process}/environ").read_bytes()
-    except OSError:  # another user's, or it has ended
-        return {}
-    items = (item.partition("=") for item in os.fsdecode(found).split("\0"))
+    items = (item.partition("=") for item in os.fsdecode(_of(process, "environ")).split("\0"))
     return {name: value for name, equals, value in items if equals}
 
 
-def _followed(process: int, data_dir: Path) -> dict[str, str]:
+def _followed(process: int, data_dir: str | Path) -> dict[str, str]:
     """Tell what runs now in a process that knows: it has the file mapped that says so."""
-    pattern = re.compile(re.escape(os.fsencode(data_dir)) + rb"/(test\.[^/\n]*)\n")
-    try:
-        found = pattern.search(Path(f"/proc/{process}/maps").read_bytes())
-    except OSError:
+    beginning = os.fsencode(os.path.join(data_dir, "test."))
+    _, found, rest = _of(process, "maps").partition(beginning)
+    name = "test." + os.fsdecode(rest.partition(b"\n")[0])
+    if not found or "/" in name:
         return {}
-    if not found:
-        return {}
-    name = os.fsdecode(found[1])
-    from hcoverage import read_context  # noqa: PLC0415 - few runs have contexts
+    from pathlib import Path
 
-    context = read_context(data_dir / name)
+    from hcoverage import read_context
+
+    context = read_context(Path(data_dir, name))
     return {CONTEXT_FILE_VARIABLE: name, **({_CONTEXT: context} if context else {})}
+
+
+def _of(process: int, name: str) -> bytes:
+    """Read what the kernel tells of a process; nothing if it is another user's, or has ended."""
+    try:
+        with open(f"/proc/{process}/{name}", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""

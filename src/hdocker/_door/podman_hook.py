@@ -5,13 +5,8 @@ stdout is what the container gets. It waits for this, so the package is loaded w
 `__init__`. Whatever goes wrong, the container starts as it would, and that is told.
 """
 
-import json
 import os
 import sys
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 
 def main() -> None:
@@ -23,21 +18,22 @@ def main() -> None:
     said = sys.stdin.buffer.read()
     package, session, data_dir, owner, client = sys.argv[1:]
     changed = None
-    if os.path.isdir(session):  # noqa: PTH112 - as fast as can be
+    if os.path.isdir(session):
         changed = _changed(said, package, session, data_dir, owner, client)
-    sys.stdout.buffer.write(said if changed is None else json.dumps(changed).encode())
+    sys.stdout.buffer.write(said if changed is None else changed)
 
 
-def _changed(said: bytes, package: str, *told: str) -> "dict[str, Any] | None":
+def _changed(said: bytes, package: str, *told: str) -> "bytes | None":
     parent = type(sys)("hdocker")
     parent.__path__ = [package]
     sys.modules["hdocker"] = parent
     # What hcoverage and this package are found by.
-    sys.path.append(os.path.dirname(package))  # noqa: PTH120
-    from hdocker._door.oci import measured  # noqa: PLC0415 - found only now
+    sys.path.append(os.path.dirname(package))
+    from hdocker._door.oci import measured
+    from hdocker._door.quick_json import read, written
 
-    changed: dict[str, Any] | None = measured(json.loads(said), *told)
-    return changed
+    changed = measured(read(said), *told)
+    return None if changed is None else written(changed)
 
 
 if __name__ == "__main__":

@@ -28,11 +28,12 @@ from hdocker._door.api import connect
 from hdocker._door.builds import Build, is_build
 from hdocker._door.compose_projects import Projects
 from hdocker._door.creation import BindMount, DockerCreation, Execution, reader_of
-from hdocker._door.door import Door, NotInjectedError
+from hdocker._door.door import Door
 from hdocker._door.earlier import EXEC, Earlier, action_of
 from hdocker._door.images import Images
 from hdocker._door.keepers import copy_into
 from hdocker._door.labels import Marks
+from hdocker._door.notes import NotInjectedError
 from hdocker._door.outliving import mark_used
 from hdocker._door.peer import caller_of, process_of
 from hdocker._door.requests import (

@@ -1,0 +1,54 @@
+"""JSON without the module `json`, which takes longer to load than all else that podman waits for.
+
+It is that module's own compiled half, which it calls itself; where a Python has none, it is `json`.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+try:
+    from _json import encode_basestring_ascii, make_encoder, make_scanner
+except ImportError:  # another Python than CPython
+    make_scanner = None  # type: ignore[assignment, misc]
+
+
+class _Settings:
+    """What the compiled half asks for; as `json` has it by default."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = float
+    memo: dict[str, str] = {}  # noqa: RUF012 - it is asked for by name
+
+
+def read(text: bytes) -> Any:  # noqa: ANN401 - what JSON has
+    """Read a text.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if make_scanner is None:
+        import json
+
+        return json.loads(text)
+    try:
+        scan = make_scanner(_Settings())  # type: ignore[arg-type] # what has these names will do
+        return scan(text.decode().lstrip(), 0)[0]
+    except StopIteration:
+        raise ValueError("it is no JSON") from None
+
+
+def written(value: object) -> bytes:
+    """Write what `read` gives."""
+    if make_scanner is None:
+        import json
+
+        return json.dumps(value).encode()
+    encode = make_encoder({}, str, encode_basestring_ascii, None, ": ", ", ", False, False, True)  # noqa: FBT003
+    return "".join(encode(value, 0)).encode()
