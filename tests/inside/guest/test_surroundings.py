@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -65,6 +66,11 @@ BEFORE: Final[Mapping[str, str]] = {
     ),
     "no_new_privs": "import ctypes\nctypes.CDLL(None).prctl(38, 1, 0, 0, 0)\n",
     "unshare": "try:\n    os.unshare(0x10000000)\nexcept OSError as error:\n    print(error)\n",
+    "chroot": (
+        "try:\n    os.chroot('.'); os.chdir('/'); sys.path.insert(0, '/')\n"
+        "except OSError as error:\n    print(error)\n"
+    ),
+    "another user": "try:\n    os.setgid(65534); os.setuid(65534)\nexcept OSError as e: print(e)\n",
     "alarm": (
         "import signal\ndef handler(*_): print('alarm')\nsignal.signal(14, handler)\n"
         "signal.raise_signal(14)\n"
@@ -129,3 +135,19 @@ def test_a_data_directory_that_nobody_may_write(app: Guests) -> None:
     app.data.chmod(0o555)
     bare, measured = app.both("app.py")
     assert measured == bare
+
+
+# In kilobytes; of the smallest nothing is left, the next have room for a part of what is recorded.
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a mount")
+@pytest.mark.parametrize("size", [0, 8, 16, 32])
+def test_a_data_directory_on_a_disk_that_is_or_becomes_full(app: Guests, size: int) -> None:
+    mount = f"mount -t tmpfs -o size={max(size, 4)}k none '{app.data}'"
+    fill = "" if size else f"head -c 4096 /dev/zero > '{app.data}/full'; "
+    command = ["unshare", "--mount", "sh", "-c", f'{mount}; {fill}exec "$0" app.py', sys.executable]
+    ended = [
+        subprocess.run(command, cwd=app.project, env=env, capture_output=True, check=False)
+        for env in (app.bare, app.measured)
+    ]
+    bare, measured = [(each.returncode, each.stdout, each.stderr) for each in ended]
+    assert measured == bare
+    assert bare[0] == 0
