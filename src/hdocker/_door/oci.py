@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _STORED: Final = ("containers.json", "volatile-containers.json")
 _LARGEST: Final = 1 << 28  # bytes
 # What podman itself puts into a pod, to keep it.
-_PAUSE: Final = ("localhost/podman-pause:", "k8s.gcr.io/pause:", "registry.k8s.io/pause:")
+PAUSE: Final = ("localhost/podman-pause:", "k8s.gcr.io/pause:", "registry.k8s.io/pause:")
 _HERE: Final = "localhost/"
 
 
@@ -78,7 +78,7 @@ def _measured(container: dict[str, Any], run: _Run) -> dict[str, Any] | None:
     if caller.wants_none or variables.get(SESSION_VARIABLE) == "":
         return None
     image = _image_of(str((container.get("root") or {}).get("path", "")))
-    if image is None or image.name.startswith(_PAUSE):
+    if image is None or image.name.startswith(PAUSE):
         return None
     mounts = container.get("mounts") or []
     if _has_it_already(image, mounts, run):

@@ -16,6 +16,7 @@ from hdocker._door.builds import times_of_builds
 from hdocker._door.door import ids_in
 from hdocker._door.engine_events import CREATE, EXECUTE, OF_SERVICE, START, Event, events_of
 from hdocker._door.fetching import Prepared
+from hdocker._door.oci import PAUSE
 from hdocker._door.told import Told, first_of, several
 from hdocker._inject.added import OWN_LABEL, SESSION_VARIABLE
 
@@ -65,7 +66,11 @@ def tell_what_went_past(run: Run, engines: Iterable[str]) -> None:
     events = sorted(engine_of, key=lambda each: each.at)
     created.update(_by_container(events, CREATE))
     ours = run.door.created_containers() | _steps(run.door, created.values())
-    past = [each for identity, each in created.items() if identity not in ours]
+    past = [
+        each
+        for identity, each in created.items()
+        if identity not in ours and not each.image.startswith(PAUSE)
+    ]
     _tell_of_services(run, [each for each in past if each.is_of_service])
     past = [each for each in past if not each.is_of_service]
     _tell(run, past, "container was created", "containers were created")
