@@ -438,3 +438,17 @@ def apply(edit: str, project: Path) -> None:
     text = path.read_text() if part else ""
     assert part in text
     path.write_text(text.replace(part, replacement) if part else replacement)
+
+
+def test_a_source_that_changes_while_tests_run_makes_all_needed(tmp_path: Path) -> None:
+    (tmp_path / "lib.py").write_text("def one():\n    return 1\n")
+    (tmp_path / "test_it.py").write_text(
+        "import pathlib\n\n"
+        "def test_it():\n"
+        '    path = pathlib.Path("lib.py")\n'
+        '    path.write_text(path.read_text() + "# more\\n")\n'
+    )
+    (tmp_path / ".coveragerc").write_text("[run]\nsource = .\n")
+    done = run(tmp_path, "--hcov", "--hcov-context=test", "--hcov-report=")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lib.py has changed while the last run's tests ran" in decide(tmp_path).everything

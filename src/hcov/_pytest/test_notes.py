@@ -64,7 +64,7 @@ def note_tests(config: pytest.Config, *, with_state: bool) -> None:
 
 
 def _state(config: pytest.Config) -> hcoverage.ProjectState:
-    state = hcoverage.look_at_project(Path.cwd())
+    state = hcoverage.look_at_project(Path.cwd(), split=False)
     environment = {**state.environment, hcoverage.PYTEST_OPTIONS: options_of(config)}
     return dataclasses.replace(state, environment=environment)
 

@@ -57,19 +57,19 @@ def record_tests(
         for name, test in tests.items()
     }
     ran = lines_by_test(result.data_file, tests, root, static)
-    state = _unchanged(began, root, _beside(ran, tests), session.began)
-    whole = not (result.set_aside or result.losses)
+    before: list[KnownRun] = []
+    with contextlib.suppress(TestRecordError):
+        before = read_record(session.data_file)
+    known = {path: facts for each in before for path, facts in each.run.state.files.items()}
+    state = _unchanged(began, root, _beside(ran, tests), session.began, known)
     run = EarlierRun(
         began=dt.datetime.now().astimezone().isoformat(" ", "seconds"),
         state=state,
         tests={name: _reading(test, state) for name, test in tests.items()},
         ran=ran,
         opened=_inside({path for each in notes for path in each.opened}, root),
-        doubt="" if whole else "the last run lost data, so it does not tell who ran what",
+        doubt=_doubt(result, state),
     )
-    before: list[KnownRun] = []
-    with contextlib.suppress(TestRecordError):
-        before = read_record(session.data_file)
     return add_run(session.data_file, run, before)
 
 
@@ -149,14 +149,22 @@ def _seen(result: CombineResult, pids: set[int], static: str) -> set[str]:
 
 
 def _unchanged(
-    began: ProjectState, root: Path, beside: Mapping[str, bool], since: int
+    began: ProjectState,
+    root: Path,
+    beside: Mapping[str, bool],
+    since: int,
+    known: Mapping[str, FileFacts],
 ) -> ProjectState:
-    """Give the project as it was for all of the run; what changed meanwhile has no digest."""
-    now = look_at_project(root, beside, began.files)
+    """Give the project as it was for all of the run; what changed meanwhile has no digest.
+
+    Only its digests are of when it began: who waits for the tests does not wait for sources to be
+    split up.
+    """
+    now = look_at_project(root, beside, known)
     files: dict[str, FileFacts] = {}
     for path, facts in began.files.items():
         same = path in now.files and now.files[path].digest == facts.digest
-        files[path] = facts if same else dataclasses.replace(facts, digest="")
+        files[path] = now.files[path] if same else FileFacts("")
     for path, is_source in beside.items():
         if path in now.files and path not in files:
             if (root / path).stat().st_mtime_ns < since:
@@ -164,6 +172,16 @@ def _unchanged(
             elif is_source:
                 files[path] = FileFacts("", now.files[path].shape)
     return ProjectState(began.environment, files)
+
+
+def _doubt(result: CombineResult, state: ProjectState) -> str:
+    """Say why what a run tells is not all there is; empty if it is."""
+    if result.set_aside or result.losses:
+        return "the last run lost data, so it does not tell who ran what"
+    # What it had in it then, and so what that could call, is not known any more.
+    changed = (path for path, facts in state.files.items() if facts == FileFacts(""))
+    source = next((path for path in changed if path.endswith(".py")), None)
+    return "" if source is None else f"{source} has changed while the last run's tests ran"
 
 
 def _beside(ran: Mapping[str, object], tests: Mapping[str, KnownTest]) -> dict[str, bool]:

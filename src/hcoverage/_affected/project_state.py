@@ -33,7 +33,11 @@ _MAY_NAME_A_MODULE: Final = (".py", ".toml", ".cfg", ".ini")
 
 
 def look_at_project(
-    root: Path, beside: Iterable[str] = (), known: Mapping[str, FileFacts] | None = None
+    root: Path,
+    beside: Iterable[str] = (),
+    known: Mapping[str, FileFacts] | None = None,
+    *,
+    split: bool = True,
 ) -> ProjectState:
     """Look at a project.
 
@@ -41,11 +45,13 @@ def look_at_project(
         root: Its directory.
         beside: Paths, from there, of files that are looked at as well, such as generated ones.
         known: What is known already; a source of the same digest is not split up again.
+        split: Whether sources are split up, which takes a hundred times what digesting them does.
     """
     known = known or {}
     others = (path for path in beside if not re.search(_LEFT_BY_RUNS, path))
     paths = sorted({*_own_files(root), *others})
-    files = {path: facts for path in paths if (facts := _facts(root, path, known.get(path)))}
+    found = ((path, _facts(root, path, known.get(path), split=split)) for path in paths)
+    files = {path: facts for path, facts in found if facts is not None}
     return ProjectState(_environment(), files)
 
 
@@ -115,12 +121,12 @@ def _own_files(root: Path) -> Iterator[str]:
     return (path for path in paths if path and not re.search(_LEFT_BY_RUNS, path))
 
 
-def _facts(root: Path, path: str, known: FileFacts | None) -> FileFacts | None:
+def _facts(root: Path, path: str, known: FileFacts | None, *, split: bool) -> FileFacts | None:
     content = _content(root / path)
     if content is None:
         return None
     is_source = path.endswith(".py") or (known is not None and known.shape is not None)
-    return facts_of(content, is_source=is_source, known=known)
+    return facts_of(content, is_source=is_source and split, known=known)
 
 
 def _content(path: Path) -> bytes | None:
