@@ -389,7 +389,10 @@ class TestBadInputs:
         hcoverage.combine(["data"], command=7)
         compressor = zlib.compressobj()
         zeros = bytes(1 << 20)
-        bomb = b"".join(compressor.compress(zeros) for _ in range(1100)) + compressor.flush()
+        beginning, more = (
+            compressor.compress(zeros) + compressor.flush(zlib.Z_FULL_FLUSH) for _ in range(2)
+        )
+        bomb = beginning + more * 1100
         with contextlib.closing(sqlite3.connect(".coverage")) as database, database:
             database.execute("UPDATE hcov_origins SET data = ?", (bomb,))
         with pytest.raises(hcoverage.OriginsError, match="larger than can be right"):

@@ -25,6 +25,7 @@ from hcoverage._read.recording_format import (
     MOST_RECORDS,
     RECORD_FIXED,
     SEEN_FIXED,
+    SEEN_FOR_ONE,
     Loss,
     NothingRecordedError,
     ProcessIdentity,
@@ -366,10 +367,11 @@ class _SegmentReader:
         codes: dict[tuple[int, int], _Head] = {}
         records = 0
         while position <= end:
-            records += 1
-            if records > MOST_RECORDS:
+            is_seen = content.startswith(b"SEEN", position)
+            records += 1 if is_seen else SEEN_FOR_ONE
+            if records > MOST_RECORDS * SEEN_FOR_ONE:
                 raise _Damaged
-            if content.startswith(b"SEEN", position):
+            if is_seen:
                 length, found = self._read_seen(content, position, codes)
                 sections[-1].seen.append(found)
             else:

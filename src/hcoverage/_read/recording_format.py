@@ -61,7 +61,8 @@ _LONGEST_NUMBER: Final = 20
 
 # Far above what the recorder writes, and far below what would hurt the reader.
 LARGEST_SEGMENT: Final = 64 << 20  # bytes
-MOST_RECORDS: Final = 200_000  # of a segment
+MOST_RECORDS: Final = 20_000  # of a segment
+SEEN_FOR_ONE: Final = 10  # as many of what a context saw are read as quickly as one other
 _LONGEST_METADATA: Final = 4 << 20
 _LONGEST_NAME: Final = 64 << 10
 _LONGEST_CONTEXT: Final = 16 << 10  # two of them, joined, are within the bounds of data files
@@ -420,8 +421,9 @@ def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator
     while position + _ALIGNMENT <= len(content):
         length = checked_length(content, position)
         if length is not None:
-            records += 1
-            if records > MOST_RECORDS:
+            is_seen = content.startswith(_SEEN_KIND, position)
+            records += 1 if is_seen else SEEN_FOR_ONE
+            if records > MOST_RECORDS * SEEN_FOR_ONE:
                 damage.append(f"over {MOST_RECORDS} records, more than can be right")
                 return
             if content[position : position + 4] == _CONTEXT_KIND:

@@ -138,6 +138,7 @@ def test_each_process_is_measured(elsewhere: Venv, core: str) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.usefixtures("clean_environment")
 @pytest.mark.parametrize("options", [["--hcov"], ["--hcov", "--hcov-context=test"]])
 def test_pytest_measures_itself_and_its_children(elsewhere: Venv, options: list[str]) -> None:
     Path("test_it.py").write_text(
