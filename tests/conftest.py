@@ -137,6 +137,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     On several processes those come first that one of them has to run one after the other, and other
     people's suites: begun last, they would run alone at the end.
     """
+    by_auto = {item.function for item in items if _core_of(item) == "auto"}  # type: ignore[attr-defined]
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
@@ -145,8 +146,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
         elif item.get_closest_marker("engine"):
             item.fixturenames.insert(0, "engine")
         # All it promises runs on the oldest Python as well, where it is what measures.
-        if getattr(item, "callspec", None) and item.callspec.params.get("core") == "coverage":
+        if _core_of(item) == "coverage":
             item.add_marker(pytest.mark.thorough)
+            if sys.version_info < (3, 12) and item.function in by_auto:
+                item.add_marker(pytest.mark.any_python)  # it is what `auto` takes there
     items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in _SLOW])
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: [not item.get_closest_marker(name) for name in _LONG])
@@ -157,6 +160,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
         written = getattr(item, "_nodeid", item.nodeid)
         if written != item.nodeid:
             item._id = type(item.id).parse(written)
+
+
+def _core_of(item: pytest.Item) -> object:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("core") if callspec else None
 
 
 @pytest.fixture(scope="session")
