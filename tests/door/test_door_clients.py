@@ -361,7 +361,7 @@ LIVES: Final = {
         setsid COMPOSE -f built.yaml watch >watch.log 2>&1 & watch=$!
         until grep -q "atch enabled" watch.log; do sleep 0.05; done
         echo second >built/word
-        until COMPOSE -f built.yaml exec -T app grep -q second /app/word 2>/dev/null; do
+        until COMPOSE -f built.yaml exec -T app grep -q second /app/word >/dev/null 2>&1; do
             sleep 0.05
         done
         kill -- -$watch; wait $watch
