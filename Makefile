@@ -36,7 +36,7 @@ test: lint ## lint and all tests: what CI runs
 	@dev/beside test-main test-oldest test-newest smoke docs
 
 .PHONY: test-quick
-test-quick: venv ## after each edit: what needs no engine, network or browser and is done in 90 seconds
+test-quick: venv ## after each edit: what needs no engine, network or browser
 	$(PYTHON) $(PYTEST) -q -m 'not (engine or index or browser or thorough)'
 
 .PHONY: lint

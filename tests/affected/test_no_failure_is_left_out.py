@@ -408,7 +408,13 @@ def test_nothing_is_needed_where_nothing_has_changed(measured: dict[str, Path], 
     assert needed(decision) == set()
 
 
-@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(edit, marks=[pytest.mark.thorough] if number % 6 else [])
+        for number, edit in enumerate(EDITS)
+    ],
+)
 def test_what_an_edit_breaks_is_needed(
     measured: dict[str, Path], tmp_path: Path, edit: str
 ) -> None:

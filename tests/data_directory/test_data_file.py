@@ -44,6 +44,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("data_file", ["build/cov/.coverage", "{here}/a b/x.cov", "../out/x"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_directory_that_is_not_there_is_made(project: Path, way: str, data_file: str) -> None:

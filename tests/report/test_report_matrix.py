@@ -326,6 +326,7 @@ def test_the_cells_meet_each_way_in_each_ordinary_layout() -> None:
     assert {name for name, _ in met} == {layout.name for layout in LAYOUTS}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 def test_what_is_compared_with_is_worth_it(
     layout: Layout, tmp_path: Path, python: Environment

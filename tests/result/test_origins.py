@@ -383,6 +383,7 @@ class TestBadInputs:
         merged.read()
         assert merged.lines(str(Path("program.py").absolute())) == [1, 3]
 
+    @pytest.mark.thorough
     def test_a_bomb_is_refused(self) -> None:
         data_file(HERE, 7, [1])
         data_file("0123456789ab", 7, [3])

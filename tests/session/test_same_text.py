@@ -82,6 +82,7 @@ def lines(name: str) -> list[int]:
     return sorted(data.lines(str(Path(name).resolve())) or [])
 
 
+@pytest.mark.thorough
 @needs_recorder
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("way", WAYS)

@@ -85,6 +85,7 @@ def test_a_hook_sees_nothing_of_ours(guests: Guests, when: str) -> None:
     assert guests.lines(guests.project / "modules/m7.py") == {2}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("when", ["at once", "fork"])
 def test_a_hook_may_refuse_us_anything(guests: Guests, how: str, when: str) -> None:
