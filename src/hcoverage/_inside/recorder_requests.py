@@ -249,20 +249,24 @@ class Place:
         regions: Where the lines of files are marked.
     """
 
-    __slots__ = ("_recorder", "_requests", "begun", "callbacks", "regions")
+    __slots__ = ("_made", "_recorder", "_requests", "begun", "callbacks", "regions")
 
     def __init__(self, requests: "Requests", heading: bytes) -> None:
         self._requests = requests
         self._recorder = _beside(requests.recorder, _HeadedWriter(requests.recorder, heading))
         self.regions = self._recorder.regions
         self.callbacks: dict[int, Callable[..., object]] = {}
+        self._made: list[dict[int, Callable[..., object]]] = []
         self.begun: set[int] = set()
 
     def begin(self, code: "CodeType") -> bool:
         """Make room for the marks of a code object; tell whether it is recorded."""
         recorder, requests = self._recorder, self._requests
         if not self.callbacks:
-            self.callbacks = dict(requests.callbacks_of(recorder))
+            # Another thread may begin here just now. Callbacks know the code that they have begun:
+            # all threads must have the same ones.
+            self._made.append(dict(requests.callbacks_of(recorder)))
+            self.callbacks = self._made[0]
         filename = code.co_filename
         source = recorder.sources.get(filename)
         if source is not None and filename not in self.regions:
