@@ -431,7 +431,8 @@ def test_what_an_edit_breaks_is_needed(
         assert {
             test for test in decision.known if test in broken or test.partition("::")[0] in broken
         } <= found
-        if edit in FEW:
+        # Of workers it is chance which test sets up a fixture, and so who needs that one.
+        if edit in FEW and way == "one process":
             assert FEW[edit] <= found <= FEW[edit] | {"tests/test_outside.py::test_other_process"}
 
 
