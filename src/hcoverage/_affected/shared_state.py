@@ -125,18 +125,11 @@ class SharedState:
 
     def _is_new(self, name: str) -> bool:
         """Tell whether to call a name makes a new object."""
-        known = {name}
-        waiting = [name]
-        while waiting:
-            one = waiting.pop()
-            if one in _NEW_EACH_TIME:
-                continue
-            if one not in self._ordinary:
-                return False
-            more = self._bases[one] - known
-            known |= more
-            waiting += more
-        return True
+        known = _reached([name], lambda one: () if one in _NEW_EACH_TIME else self._bases_of(one))
+        return known <= _NEW_EACH_TIME | self._ordinary
+
+    def _bases_of(self, name: str) -> Collection[str]:
+        return self._bases.get(name, ())
 
     def _called(self, names: Iterable[str]) -> frozenset[str]:
         """Give the names by which something of the project may be called."""
@@ -195,38 +188,32 @@ class SharedState:
         found |= silent & self._closure(frames, may_run)
         keeping = [name for _, block in blocks if block.keeps for name in self._called(block.calls)]
         found |= self._closure(keeping, blocks)
-        waiting = list(found)
-        while waiting:  # a method of its base may change it
-            more = self._bases.get(waiting.pop(), set()) - found
-            found |= more
-            waiting += more
-        return found
+        return _reached(found, self._bases_of)  # a method of its base may change it
 
     def _has_init(self, name: str) -> bool:
-        known = {name}
-        waiting = [name]
-        while waiting:
-            one = waiting.pop()
-            if any(_owner_and_name(block)[1] == "__init__" for _, block in self._special[one]):
-                return True
-            more = self._bases.get(one, set()) - known
-            known |= more
-            waiting += more
-        return False
+        special = (self._special.get(one, ()) for one in _reached([name], self._bases_of))
+        return any(
+            _owner_and_name(block)[1] == "__init__" for found in special for _, block in found
+        )
 
     def _closure(self, names: Iterable[str], blocks: Iterable[tuple[Place, Block]]) -> set[str]:
         """All that is called by some names, and by what has these names among some functions."""
         calls: dict[str, set[str]] = defaultdict(set)
         for _, block in blocks:
             calls[_owner_and_name(block)[1]].update(self._called(block.calls))
-        found: set[str] = set()
-        waiting = list(names)
-        while waiting:
-            name = waiting.pop()
-            if name not in found:
-                found.add(name)
-                waiting += calls.get(name, ())
-        return found
+        return _reached(names, lambda name: calls.get(name, ()))
+
+
+def _reached(names: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
+    """Give some names, and all that follow from them."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += following(name)
+    return found
 
 
 def _ordinary_classes(shapes: Collection[Shape]) -> set[str]:
