@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hcoverage._inside import recorder
 from hcoverage._read.recording_format import (
-    CHECKSUM_PRIME,
     LARGEST_SEGMENT,
     MARK,
     MOST_LINES,
@@ -38,6 +37,7 @@ from hcoverage._read.recording_format import (
     parse_header,
     parse_record,
     parse_segment,
+    read_seen,
     with_entries,
     with_slots,
 )
@@ -59,8 +59,6 @@ _Head: TypeAlias = bytes
 
 # A mark as a digit: the bytes of a map of lines are the binary number that has a bit for each.
 _TO_DIGITS: Final = bytes(b"01"[byte == MARK] for byte in range(256))
-
-_SEEN: Final = struct.Struct("<8sIIII")  # up to the marks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -419,14 +417,14 @@ class _SegmentReader:
         self, content: bytes, position: int, codes: Mapping[tuple[int, int], _Head]
     ) -> tuple[int, tuple[_Head, int]]:
         """Read what a context saw of code: the record's length, the code's, and the marks."""
-        beginning, check, place, name, count = _SEEN.unpack_from(content, position)
-        start = position + SEEN_FIXED
-        head = codes.get((place, name))
-        length = int.from_bytes(beginning[4:], "little")
-        checked = int.from_bytes(beginning + content[position + 12 : start], "little")
-        is_whole = checked % CHECKSUM_PRIME == check and length == -(-(SEEN_FIXED + count) // 8) * 8
-        if head is None or not is_whole or position + length > len(content):
+        seen = read_seen(content, position)
+        if seen is None or position + seen.length > len(content):
             raise _Damaged
+        length, place, name, count = seen
+        head = codes.get((place, name))
+        if head is None:
+            raise _Damaged
+        start = position + SEEN_FIXED
         ones = self._ones.get(count)
         if ones is None:
             ones = self._ones[count] = int.from_bytes(bytes([1]) * count, "little")

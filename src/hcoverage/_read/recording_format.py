@@ -14,10 +14,11 @@ from __future__ import annotations
 import functools
 import os
 import re
+import struct
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypedDict
 
 from hcoverage._printable import printable
 from hcoverage._read.line_tables import lines_of_instructions
@@ -39,9 +40,10 @@ _ARCS_KIND: Final = b"ARCS"
 _BRANCHES_KIND: Final = b"BRCH"
 _CONTEXT_KIND: Final = b"CTXT"
 _SEEN_KIND: Final = b"SEEN"
-SEEN_FIXED: Final = 24
+_SEEN: Final = struct.Struct("<8sIIII")
+SEEN_FIXED: Final = _SEEN.size  # bytes, before the marks
 _CODE_FIXED: Final = 8
-CHECKSUM_PRIME: Final = 1073741789
+_CHECKSUM_PRIME: Final = 1073741789
 _ENTRY_PRIME: Final = 65521
 _KINDS: Final = re.compile(b"LINE|CODE|BRCH|SEEN|ARCS|CTXT")
 _ONE_ARC: Final = 1
@@ -148,6 +150,22 @@ class Raised:
     name: int
     place: int
     handler: int
+
+
+class Seen(NamedTuple):
+    """What is before the marks in a record of what a context saw of code.
+
+    Attributes:
+        length: The length of the record, in bytes.
+        place: Where in the segment the code's own record is.
+        name: The checksum of what that tells of the code.
+        marks: How many marks there are.
+    """
+
+    length: int
+    place: int
+    name: int
+    marks: int
 
 
 @dataclass(frozen=True)
@@ -450,8 +468,9 @@ def _parse_any(
 ) -> Iterator[SourceLines]:
     """Read a record, and keep that of code for those which are beside it."""
     kind = content[position : position + 4]
-    if kind == _SEEN_KIND:
-        yield from _parse_seen(content, position, codes, damage)
+    seen = read_seen(content, position) if kind == _SEEN_KIND else None
+    if seen is not None:
+        yield from _parse_seen(content, position, seen, codes, damage)
         return
     source = parse_record(content, position, length, damage)
     if kind == _BRANCHES_KIND:
@@ -469,7 +488,8 @@ def checked_length(content: bytes, position: int) -> int | None:
     """The length of the record at a position, or None if there is no whole record's beginning."""
     kind = content[position : position + 4]
     if kind == _SEEN_KIND:
-        return _checked_length_of_seen(content, position)
+        seen = read_seen(content, position)
+        return None if seen is None else seen.length
     if not _KINDS.fullmatch(kind) or position + RECORD_FIXED > len(content):
         return None
     path = _integer(content, position + 44, 4)
@@ -489,35 +509,51 @@ def checked_length(content: bytes, position: int) -> int | None:
     return length if checksum == _integer(content, position + 8, 4) else None
 
 
-def _checked_length_of_seen(content: bytes, position: int) -> int | None:
-    """As `checked_length`, of a record of what a context saw of code."""
-    length = _integer(content, position + 4, 4)
-    if length != _align(SEEN_FIXED + _integer(content, position + 20, 4)):
+def read_seen(content: bytes, position: int) -> Seen | None:
+    """Read what is before the marks in a record of what a context saw of code.
+
+    Args:
+        content: The segment.
+        position: Where the record is.
+
+    Returns:
+        None if it is not whole, but for its marks.
+    """
+    start = position + SEEN_FIXED
+    if start > len(content):
         return None
-    checked = content[position : position + 8] + content[position + 12 : position + SEEN_FIXED]
-    return length if _checksum(checked) == _integer(content, position + 8, 4) else None
+    beginning, check, place, name, count = _SEEN.unpack_from(content, position)
+    length = int.from_bytes(beginning[4:], "little")
+    checked = _checksum(beginning + content[position + 12 : start])
+    if checked != check or length != _align(SEEN_FIXED + count):
+        return None
+    return Seen(length, place, name, count)
 
 
 def _parse_seen(
-    content: bytes, position: int, codes: Mapping[int, SourceLines], damage: list[str]
+    content: bytes,
+    position: int,
+    seen: Seen,
+    codes: Mapping[int, SourceLines],
+    damage: list[str],
 ) -> Iterator[SourceLines]:
     """Read what a context saw of code.
 
     Args:
         content: The segment.
         position: Where the record is.
+        seen: What is before its marks.
         codes: The records of code that were read before, by their places.
         damage: What is wrong is added here.
     """
-    place, name, count = (_integer(content, position + at, 4) for at in (12, 16, 20))
-    source = codes.get(place)
-    if source is None or not source.branching or source.branching[0].name != name:
+    source = codes.get(seen.place)
+    if source is None or not source.branching or source.branching[0].name != seen.name:
         damage.append(f"what ran at byte {position} is of code that cannot be read")
         return
     start = position + SEEN_FIXED
-    if start + count > len(content):
+    if start + seen.marks > len(content):
         damage.append(f"cut off in what {source.path!r} ran")
-    yield with_slots(source, content[start : start + count], damage)
+    yield with_slots(source, content[start : start + seen.marks], damage)
 
 
 def with_slots(source: SourceLines, marks: bytes, damage: list[str]) -> SourceLines:
@@ -732,7 +768,7 @@ def parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Entry]:
         position += 4 + 4 * count
 
 
-def _checksum(content: bytes, prime: int = CHECKSUM_PRIME) -> int:
+def _checksum(content: bytes, prime: int = _CHECKSUM_PRIME) -> int:
     return int.from_bytes(content, "little") % prime
 
 
