@@ -114,6 +114,8 @@ def _load_beside(name: str) -> "Any":
 
 
 def _load_part(name: str) -> "Any":
+    if name not in PARTS:
+        return _load_beside(name)
     code = loads(PARTS[name])
     module = type(sys)(name)
     module.__file__ = code.co_filename

@@ -180,7 +180,6 @@ def _code_class(base: "Any") -> "Any":  # noqa: C901 - one class
             ways: By the offsets of a branch and of where it goes, its slot; whether the other way
                 is told by itself; the other way; whether it alone leads there.
             kept: Ways that were seen in the context, of branches that are asked again.
-            excepted: Whether there was an exception in it.
         """
 
         def __init__(
@@ -206,7 +205,6 @@ def _code_class(base: "Any") -> "Any":  # noqa: C901 - one class
                 by_kind[kind][2 * place] = slot
             self.lines = {} if self.by_instruction else self._in_one_place()
             self.untold_offsets = {2 * place for place in self.untold}
-            self.excepted = False
             self._room = _len(slots)
             # The segment that has the bytecode, and what a record beside that begins with.
             self._segment: Any = None
@@ -240,12 +238,8 @@ def _code_class(base: "Any") -> "Any":  # noqa: C901 - one class
                     self._define(writer)
             self.marks = marks
             self._elsewhere = None
-            if self.kept:
-                self.kept.clear()
-            if self.excepted:
-                self.excepted = False
-                for each in (self._raised, self.handled, self.passed, self.unwound):
-                    each.clear()
+            for seen in (self.kept, self._raised, self.handled, self.passed, self.unwound):
+                seen.clear()
 
         def _define(self, writer: "Any") -> None:
             """Write the bytecode into a segment with room for what is seen of it."""
@@ -493,7 +487,6 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
                 known = known_of(code)
                 if known is None or offset in known.passed:
                     return
-                known.excepted = True
                 if known.goes_on(offset, find_frame().f_back):
                     known.passed.add(offset)
                     expect(going_on, offset, code)
@@ -516,7 +509,6 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
                     return
                 if (last := trace.tb_lasti, offset) in known.handled:
                     return
-                known.excepted = True
                 if known.handles(last, offset, error, find_frame().f_back):
                     expect(settled, offset, code)
             except RecursionError:
@@ -536,7 +528,6 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
                 trace = traceback_of(error)
                 if known is None or trace is None or (last := trace.tb_lasti) in known.unwound:
                     return
-                known.excepted = True
                 if known.unwinds(last, find_frame().f_back):
                     expect(left, offset, code)
             except RecursionError:

@@ -55,11 +55,10 @@ _COPIES: Final = {
 # What only branches need.
 _BRANCH_PARTS: Final = (
     "_hcoverage_recorder_arcs.py",
-    "_hcoverage_recorder_branch_contexts.py",
     "_hcoverage_recorder_branches.py",
     "_hcoverage_recorder_flow.py",
 )
-# What is compiled together with `_inside.process`, see there.
+# What is compiled together with `_inside.process`, see there; what contexts need is not.
 _PARTS: Final = (
     "_hcoverage_recorder.py",
     *_BRANCH_PARTS,
