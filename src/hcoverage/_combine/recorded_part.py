@@ -23,7 +23,7 @@ from hcoverage._sources.choice import Choice
 from hcoverage._sources.identity import Sources
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from coverage.config import CoverageConfig
 
@@ -221,28 +221,16 @@ class _Arcs:
 
     def __call__(self, told: _Told) -> set[int]:
         """Give the arcs of what is told, as a part has them."""
+        parts = [self._arcs_of_source(each) for each in told.sources if not each.branching]
+        parts += self._arcs_of_codes(told)
         found: set[int] = set()
         ran, ends = told.lines, 0
-        codes: dict[_Code, list[SourceLines]] = {}
-        exceptions: dict[_Code, set[tuple[int, int]]] = {}
-        for source in told.sources:
-            for code in source.branching:
-                codes.setdefault((code.first, code.name), []).append(source)
-            for each in source.raised:
-                way = (each.place, each.handler)
-                exceptions.setdefault((each.first, each.name), set()).add(way)
-            if not source.branching:
-                arcs, lines, of_arcs = self._arcs_of_source(source)
-                found |= arcs
-                ran |= lines
-                ends |= of_arcs
-        if self._opcodes is None:
-            return found | self._of_lines(ran)
-        for name, sources in codes.items():
-            arcs, lines, of_arcs = self._arcs_of_code(sources, exceptions.get(name, ()))
+        for arcs, lines, of_arcs in parts:
             found |= arcs
             ran |= lines
             ends |= of_arcs
+        if self._opcodes is None:
+            return found | self._of_lines(ran)
         found |= self._of_lines(ran & ~ends)
         found.update(self._after_definitions(told, ran))
         return found
@@ -257,20 +245,29 @@ class _Arcs:
                 number_of, arcs_after_definitions(definitions, ran, codes, self._opcodes)
             )
 
-    def _arcs_of_code(
-        self, sources: list[SourceLines], exceptions: Collection[tuple[int, int]]
-    ) -> _ArcsAndLines:
-        """Give what one code object did."""
-        key = (tuple(map(id, sources)), frozenset(exceptions))
-        known = self._of_code.get(key)
+    def _arcs_of_codes(self, told: _Told) -> Iterator[_ArcsAndLines]:
+        """Give what each code object did."""
         opcodes = self._opcodes
-        if known is None and opcodes:
-            codes = [code for source in sources for code in source.branching]
-            arcs = arcs_of_code(codes, key[1], opcodes)
-            ends = _ends_of(arcs)
-            lines = bits_of(set(lines_that_ran(codes, opcodes)))
-            known = self._of_code[key] = self._numbers(arcs), lines | ends, ends
-        return known or (frozenset(), 0, 0)
+        if opcodes is None:
+            return
+        sources: dict[_Code, list[SourceLines]] = {}
+        exceptions: dict[_Code, set[tuple[int, int]]] = {}
+        for source in told.sources:
+            for code in source.branching:
+                sources.setdefault((code.first, code.name), []).append(source)
+            for each in source.raised:
+                way = (each.place, each.handler)
+                exceptions.setdefault((each.first, each.name), set()).add(way)
+        for name, tell in sources.items():
+            key = (tuple(map(id, tell)), frozenset(exceptions.get(name, ())))
+            known = self._of_code.get(key)
+            if known is None:
+                codes = [code for source in tell for code in source.branching]
+                arcs = arcs_of_code(codes, key[1], opcodes)
+                ends = _ends_of(arcs)
+                lines = bits_of(set(lines_that_ran(codes, opcodes)))
+                known = self._of_code[key] = self._numbers(arcs), lines | ends, ends
+            yield known
 
     def _arcs_of_lines(self, bits: int) -> frozenset[int]:
         # The C tracer has an arc from a line to itself only where it took one.
