@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from coverage import CoverageData
+from tests.wsgi_server import SERVE
 
 from hcoverage.middleware import asgi, context_in, wsgi
 
@@ -55,31 +56,16 @@ def items(name):
 {a}def three(meet):
     return {w}work("three", meet)  # three
 """
-THREADS: Final = """\
+THREADS: Final = f"""\
 import threading
-from socketserver import ThreadingMixIn
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import handlers
-from hcoverage.middleware import wsgi
 meet = threading.Barrier(3).wait
 def application(environ, start_response):
     name = environ["PATH_INFO"].strip("/")
     getattr(handlers, name)(meet)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return handlers.items(name)
-class Quiet(WSGIRequestHandler):
-    def log_message(self, *arguments):
-        pass
-class Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-server = Server(("127.0.0.1", 0), Quiet)
-server.set_app(wsgi(application))
-print(server.server_address[1], flush=True)
-try:
-    server.serve_forever()
-except KeyboardInterrupt:
-    pass
-"""
+{SERVE}"""
 TASKS: Final = """\
 import asyncio, handlers
 from hcoverage.middleware import asgi

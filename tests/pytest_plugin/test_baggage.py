@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests.wsgi_server import SERVE
 
 from hcov._pytest.baggage import with_member
 from hcoverage.middleware import context_in
@@ -21,26 +22,13 @@ pytestmark = pytest.mark.usefixtures("clean_environment")
 PYTEST: Final = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--hcov-report=")
 CONTEXTS: Final = (*PYTEST, "--hcov", "--hcov-context=test")
 # Each test waits until another process's test is in the same function of the service.
-SERVICE: Final = """\
-import threading
-from socketserver import ThreadingMixIn
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+SERVICE: Final = f"""\
 import lib
-from hcoverage.middleware import wsgi
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     lib.answer(environ["PATH_INFO"].strip("/"))
     return [environ.get("HTTP_BAGGAGE", "").encode()]
-class Quiet(WSGIRequestHandler):
-    def log_message(self, *arguments):
-        pass
-class Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-server = Server(("127.0.0.1", 0), Quiet)
-server.set_app(wsgi(application))
-print(server.server_address[1], flush=True)
-server.serve_forever()
-"""
+{SERVE}"""
 LIB: Final = """\
 import threading
 meet = threading.Barrier({parties}).wait
