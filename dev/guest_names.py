@@ -35,7 +35,7 @@ AT_START: Final = {
         "_told_to_coverage", "_has_contexts", "_find_context", "_import_coverage", "_pass_on",
         "_has_tracer", "_note", "_leave", "_is_here", "_is_subinterpreter", "_restore_environment",
     },
-    "recorder.py": {"start", "_import_part", "_is_measured", "_lasting_facts", "_private"},
+    "recorder.py": {"start", "_import_part", "_is_measured", "_private"},
     "recorder_arcs.py": set(),
     "recorder_branch_contexts.py": set(),
     "recorder_branches.py": set(),
@@ -45,6 +45,8 @@ AT_START: Final = {
     # The middleware asks as the service is imported.
     "recorder_requests.py": {"of_process", "Requests.__init__"},
     "recorder_seldom.py": set(),
+    "recorder_sources.py": set(),
+    "recorder_writer.py": {"_lasting_facts"},
     "sitecustomize.py": {"_load_compiled"},
     "startup.py": {"start", "of_ancestor", "of_parent"},
 }  # fmt: skip

@@ -28,7 +28,6 @@ from posix import (
     close as _close,
     open as _open,
     read as _read,
-    unlink as _unlink,
 )
 
 # Functions look builtins up here: in what they are now, whatever becomes of them.
@@ -133,18 +132,18 @@ def start(
     ):
         return None
     recorder = load("_hcoverage_recorder")
-    recorder.part("_hcoverage_recorder_seldom")
+    writing, sources = recorder.part(recorder.WRITER_PART), recorder.part(recorder.SOURCES_PART)
     _find_frame = recorder._frame_finder()
     arcs = load("_hcoverage_recorder_arcs") if branch else None
     if sys.version_info < (3, 13):
-        _map_without_descriptor(recorder)
+        _map_without_descriptor(writing)
     recorder.own_files.add(_OWN_FILE)
     recorder.own_globals(globals())
     context = collector.static_context or ""
-    writer = recorder._Writer(
+    writer = writing.Writer(
         os.path.abspath(directory), context, container, branch=branch, core="coverage"
     )
-    return Marks(collector, recorder, arcs, writer, settled_before)
+    return Marks(collector, sources, arcs, writer, settled_before)
 
 
 class Marks:
@@ -153,13 +152,13 @@ class Marks:
     def __init__(
         self,
         collector: "Any",
-        recorder: "Any",
+        sources: "Any",
         arcs: "Optional[ModuleType]",
         writer: "Any",
         settled_before: int,
     ) -> None:
         self.writer = writer
-        self.recorder = recorder
+        self.sources = sources
         self.arcs = arcs
         self._collector = collector
         self._settled_before = settled_before
@@ -186,13 +185,7 @@ class Marks:
 
     def discard(self) -> None:
         """Remove the recording: coverage.py has saved what is in it."""
-        writer = self.writer
-        for part in _range(1, writer._part + 1):
-            name = "%s.%d%s" % (writer._stem, part, self.recorder.SUFFIX)
-            try:
-                _unlink(writer._directory + "/" + name)
-            except OSError:
-                pass
+        self.writer.discard()
 
     def _meet(self, filename: str, frame: "FrameType") -> "Any":
         """Take coverage.py's question whether a source is measured, and arm what is."""
@@ -209,7 +202,7 @@ class Marks:
     def _add(self, filename: str, path: str, frame: "FrameType") -> None:
         source = self._by_path.get(path)
         if source is None:
-            find, describe = self.recorder._find_source, self.recorder.describe_source
+            find, describe = self.sources.find_source, self.sources.describe_source
             real, module = find(filename, frame.f_globals, self._directories)
             described = describe(real, module, self._settled_before)
             seen = self._collector.data.setdefault(path, _set())
@@ -296,28 +289,26 @@ class _Source:
 
     def _mark(self, line: int) -> None:
         region = self._region
-        recorder = self._marks.recorder
         try:
             if region is None:
-                room = recorder.line_room(self._described)
+                room = self._marks.sources.line_room(self._described)
                 region = self._region = self._marks.writer.add_lines(self._described, 0, room)
             try:
-                region[line] = recorder.MARK
+                region[line] = self._marks.writer.mark
             except IndexError:
                 self._mark_outside(line)
         except (OSError, ValueError, MemoryError) as error:
             self._marks.writer.note_loss(error)
 
     def _mark_outside(self, line: int) -> None:
-        recorder = self._marks.recorder
-        count = recorder._OVERFLOW_LINES
+        count = self._marks.sources.OVERFLOW_LINES
         number = line // count
         block = self._blocks.get(number)
         if block is None:
             first = number * count
             block = self._marks.writer.add_lines(self._described, first, count)
             self._blocks[number] = block
-        block[line - number * count] = recorder.MARK
+        block[line - number * count] = self._marks.writer.mark
 
 
 class _Lines(_Source):
@@ -544,7 +535,7 @@ def _unpacked(packed: int) -> "tuple[int, int]":
     )
 
 
-def _map_without_descriptor(recorder: "Any") -> None:
+def _map_without_descriptor(writing: "Any") -> None:
     """Have the recorder's mappings keep no descriptor, as they do from Python 3.13 on.
 
     Before that `mmap` keeps a duplicate, which the application would find. Memory of no file needs
@@ -570,7 +561,7 @@ def _map_without_descriptor(recorder: "Any") -> None:
     call, address_of = _ctypes.call_function, _ctypes.addressof
     new, shared, protection = mmap.mmap, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE
     fixed = 0x10
-    otherwise = recorder._map
+    otherwise = writing.map_segment
 
     def map_file(descriptor: int, size: int) -> "Any":
         try:
@@ -584,4 +575,4 @@ def _map_without_descriptor(recorder: "Any") -> None:
             return None
         return memoryview(memory)
 
-    recorder._map = map_file
+    writing.map_segment = map_file

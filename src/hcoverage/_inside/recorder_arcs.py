@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any, Final
 
-    from hcoverage._inside.recorder import Segment, _Recorder, _Writer
+    from hcoverage._inside.recorder import Recorder
+    from hcoverage._inside.recorder_writer import Segment, Writer
 
 # The format, as told in docs/recording-format.md.
 ARCS_KIND: "Final" = b"ARCS"
@@ -37,7 +38,7 @@ _LONGEST_TRAIL: "Final" = 250
 _PRIME: "Final" = 65521
 
 
-def monitor(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
+def monitor(monitoring: "Any", tool: int, recorder: "Recorder") -> None:
     """Have the interpreter call the recorder for lines and for what follows what.
 
     Args:
@@ -48,7 +49,7 @@ def monitor(monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
     _ArcMonitor(monitoring, tool, recorder).start()
 
 
-def callbacks_beside(monitoring: "Any", tool: int, recorder: "_Recorder") -> "Any":
+def callbacks_beside(monitoring: "Any", tool: int, recorder: "Recorder") -> "Any":
     """Give callbacks for one context of several at once, which somebody calls for the interpreter.
 
     Returns:
@@ -63,7 +64,7 @@ class _ArcMonitor:
     The events, and what is made of each, are those of coverage.py's `sysmon` core.
     """
 
-    def __init__(self, monitoring: "Any", tool: int, recorder: "_Recorder") -> None:
+    def __init__(self, monitoring: "Any", tool: int, recorder: "Recorder") -> None:
         self._monitoring = monitoring
         self._tool = tool
         self._recorder = recorder
@@ -262,7 +263,7 @@ class _ArcLog:
 
     __slots__ = ("_free", "_next_size", "_seen", "_source", "_writer")
 
-    def __init__(self, writer: "_Writer", source: bytes) -> None:
+    def __init__(self, writer: "Writer", source: bytes) -> None:
         self._writer = writer
         self._source = source
         self._free: list[_ArcBlock] = []

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
     from typing import Any, Final, Optional
 
-    from hcoverage._inside.recorder import Marks, _Recorder
+    from hcoverage._inside.recorder import Recorder
+    from hcoverage._inside.recorder_writer import Marks
 
 _traceback_of: "Final[Callable[[BaseException], Any]]" = BaseException.__dict__[
     "__traceback__"
@@ -70,7 +71,7 @@ _ENTRY_PRIME: "Final" = 65521
 
 
 def monitor(
-    names: "dict[str, Any]", monitoring: "Any", tool: int, recorder: "_Recorder"
+    names: "dict[str, Any]", monitoring: "Any", tool: int, recorder: "Recorder"
 ) -> "_Branches":
     """Have the interpreter call the recorder for lines and for what branches depend on.
 
@@ -94,7 +95,7 @@ def monitor(
 
 
 def callbacks_beside(
-    names: "dict[str, Any]", monitoring: "Any", tool: int, recorder: "_Recorder"
+    names: "dict[str, Any]", monitoring: "Any", tool: int, recorder: "Recorder"
 ) -> "Any":
     """Give callbacks for one context of several at once, which somebody calls for the interpreter.
 
@@ -121,7 +122,7 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
     branches: "_Branches",
     monitoring: "Any",
     tool: int,
-    recorder: "_Recorder",
+    recorder: "Recorder",
     *,
     is_called_for: bool = False,
 ) -> "Any":
@@ -312,7 +313,7 @@ class _Branches:
         names: "dict[str, Any]",
         monitoring: "Any",
         tool: int,
-        recorder: "_Recorder",
+        recorder: "Recorder",
     ) -> None:
         self.flow: Any = names["part"](names["_FLOW_PART"])
         self.kind = BRANCHES_KIND
@@ -331,7 +332,7 @@ class _Branches:
         self.settled: list[Optional[CodeType]] = []
         self.left: list[Optional[CodeType]] = []
         self._expected: list[tuple[list[Optional[CodeType]], int]] = []
-        self.checksum: Callable[[bytes], int] = names["checksum"]
+        self.checksum: Callable[[bytes], int] = names["part"](names["WRITER_PART"]).checksum
         self.find_frame: Callable[[], Any] = names["_frame_finder"]()
         self._same: dict[tuple[object, ...], Code] = {}
         # What is known of bytecode, in whatever context it runs.

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from typing import Any, Final, Optional
 
     from hcoverage._inside.context_reader import ContextReader
-    from hcoverage._inside.recorder import Marks, _Recorder
+    from hcoverage._inside.recorder import Recorder
+    from hcoverage._inside.recorder_writer import Marks
 
 CONTEXT_KIND: "Final" = b"CTXT"
 
@@ -66,10 +67,11 @@ class RecordedContexts:
         module.own_globals(globals())
         self._monitoring = monitoring
         self._tool: int = tool
-        self._recorder: _Recorder = recorder
-        self._checksum: Callable[[bytes], int] = module.checksum
-        self._line_room: Callable[[bytes], int] = module.line_room
-        self._aligned: Callable[[int], int] = module.aligned
+        self._recorder: Recorder = recorder
+        writing = module.part(module.WRITER_PART)
+        self._checksum: Callable[[bytes], int] = writing.checksum
+        self._aligned: Callable[[int], int] = writing.aligned
+        self._line_room: Callable[[bytes], int] = module.part(module.SOURCES_PART).line_room
         self._long_code: Any = module.part(module.LONG_CODE_PART)
         self.reader = reader
         self.numbers: Any = [0] if reader is None else reader.numbers

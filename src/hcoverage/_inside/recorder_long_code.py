@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any, Final
 
-    from hcoverage._inside.recorder import Marks, _Recorder
+    from hcoverage._inside.recorder import Recorder
+    from hcoverage._inside.recorder_writer import Marks
 
 CODE_KIND: "Final" = b"CODE"
 
@@ -35,7 +36,7 @@ _owners: "dict[bytes, CodeType]" = {}
 
 
 def watch(
-    monitoring: "Any", tool: int, second: "int | None", code: "CodeType", recorder: "_Recorder"
+    monitoring: "Any", tool: int, second: "int | None", code: "CodeType", recorder: "Recorder"
 ) -> bool:
     """Have each instruction of a code object told, whatever traces it later.
 
@@ -75,7 +76,7 @@ def watch(
     return True
 
 
-def room(recorder: "_Recorder", code: "CodeType") -> "Marks":
+def room(recorder: "Recorder", code: "CodeType") -> "Marks":
     """Make room for the marks of a code object where there is none yet.
 
     Returns:

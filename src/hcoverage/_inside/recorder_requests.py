@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any, Final, Optional
 
-    from hcoverage._inside.recorder import Marks, Segment, _Recorder, _Writer
+    from hcoverage._inside.recorder import Recorder
     from hcoverage._inside.recorder_contexts import RecordedContexts
+    from hcoverage._inside.recorder_writer import Marks, Segment, Writer
 
 # Between the names of contexts that are not told apart.
 AND: "Final" = "\n"
@@ -55,6 +56,7 @@ class Requests:
         module.own_globals(globals())
         self.module = module
         self.monitoring, self.tool, self.recorder = module.current
+        self.line_room: Callable[[bytes], int] = module.part(module.SOURCES_PART).line_room
         self.contexts = contexts
         self._of_request: ContextVar[Optional[Place]] = ContextVar("hcoverage", default=None)
         self._active: set[Request] = set()
@@ -124,7 +126,7 @@ class Requests:
             place = self._places[names] = Place(self, heading)
         return place
 
-    def _factory(self) -> "Callable[[_Recorder], Any]":
+    def _factory(self) -> "Callable[[Recorder], Any]":
         module, monitoring, tool = self.module, self.monitoring, self.tool
         if not self.recorder.writer.branch:
             return lambda recorder: module.line_callbacks(monitoring, tool, recorder)
@@ -270,7 +272,7 @@ class Place:
         filename = code.co_filename
         source = recorder.sources.get(filename)
         if source is not None and filename not in self.regions:
-            room = requests.module.line_room(source)
+            room = requests.line_room(source)
             self.regions[filename] = _room(recorder.writer, source, room)
         self.callbacks[requests.monitoring.events.PY_START](code, 0)
         self.begun.add(id(code))
@@ -280,21 +282,21 @@ class Place:
 class _HeadedWriter:
     """Writes by the recorder's writer what is of one context."""
 
-    def __init__(self, recorder: "_Recorder", heading: bytes) -> None:
-        self._writer: _Writer = recorder.writer
+    def __init__(self, recorder: "Recorder", heading: bytes) -> None:
+        self._writer: Writer = recorder.writer
         self._heading = heading
         self.branch: bool = recorder.writer.branch
         self.note_loss = recorder.writer.note_loss
 
     def add_lines(self, source: bytes, first: int, count: int) -> "Marks":
-        """As `_Writer` does it."""
+        """As `Writer` does it."""
         segment, position = self.add_record(b"LINE", source, first, count)
         return segment.marks(position, count)
 
     def add_record(
         self, kind: bytes, source: bytes, first: int, count: int, more: bytes = b""
     ) -> "tuple[Segment, int]":
-        """As `_Writer` does it."""
+        """As `Writer` does it."""
         return self._writer.add_record(kind, source, first, count, more, heading=self._heading)
 
 
@@ -304,9 +306,9 @@ class _TooManyError(Exception):
     errno = _TOO_MANY
 
 
-def _beside(recorder: "_Recorder", writer: "Any") -> "_Recorder":
+def _beside(recorder: "Recorder", writer: "Any") -> "Recorder":
     """Give a recorder that knows the same sources, and marks elsewhere."""
-    other: _Recorder = _NEW(type(recorder))
+    other: Recorder = _NEW(type(recorder))
     other.__dict__.update(recorder.__dict__)
     other.regions = {}
     other.instructions = {}

@@ -33,12 +33,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
-    from hcoverage._inside.recorder import Marks
+    from hcoverage._inside.recorder_writer import Marks
 
 _STANDARD_ERROR: "Final" = 2
 # EINVAL, ENOSYS, EOPNOTSUPP; of Linux, and of macOS, where the last is that of ENOTSUP.
 _NOT_SUPPORTED: "Final" = (22, 38, 95, 45, 78, 102)
 _TOO_LARGE: "Final" = 27  # EFBIG
+
+# What the recorder knows, and this cannot import.
+is_ours: "Callable[[BaseException], bool]"
+
+
+def bind(ours: "Callable[[BaseException], bool]", _part: "Any") -> None:
+    """Take what the recorder knows; see `recorder.part`."""
+    global is_ours  # noqa: PLW0603 - once, as it is loaded
+    is_ours = ours
 
 
 def reserve_otherwise(
@@ -105,23 +114,20 @@ def map_above_standard_streams(map_file: "Any", descriptor: int, size: int) -> "
 _classes: "list[Any]" = []
 
 
-def positioned_segment(path: str, size: int, is_ours: "Callable[[BaseException], bool]") -> "Any":
+def positioned_segment(path: str, size: int) -> "Any":
     """Give a segment where the file system has no shared mappings: each store is a write.
 
     Args:
         path: The file.
         size: Its size.
-        is_ours: Tells whether an error is ours, as the recorder's.
     """
     # Classes take longer to make than all else here to load.
     if not _classes:
-        _classes.append(_make_class(is_ours))
+        _classes.append(_make_class())
     return _classes[0](path, size)
 
 
-def _make_class(  # noqa: C901 - two classes
-    is_ours: "Callable[[BaseException], bool]",
-) -> "Any":
+def _make_class() -> "Any":  # noqa: C901 - two classes
     class PositionedSegment:
         """A segment where the file system has no shared mappings: each store is a write.
 

@@ -16,7 +16,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from hcoverage._inside import recorder
+from hcoverage._inside import recorder_writer
 from hcoverage._read.recording_format import (
     LARGEST_SEGMENT,
     MARK,
@@ -204,7 +204,7 @@ Machine: TypeAlias = tuple[str, str]
 
 def this_machine() -> Machine:
     """Give the machine, or container, that this process runs on."""
-    return os.uname().nodename, recorder._container_id()  # noqa: SLF001
+    return os.uname().nodename, recorder_writer.container_id()
 
 
 def read_batch(

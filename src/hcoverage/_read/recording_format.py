@@ -4,7 +4,7 @@ A file of the recorder's may be half written, cut off, damaged or made to do har
 is believed before it is checked, and what is wrong with it is told beside what could be read. All
 here is pure: bytes go in, and what they say comes out.
 
-Left to others: writing recordings (``_inside.recorder``), finding and opening files
+Left to others: writing recordings (``_inside.recorder_writer``), finding and opening files
 (``recording_files``), merging many of them fast (``recording_batch``), and what of it is wanted
 (``_sources.choice``).
 """

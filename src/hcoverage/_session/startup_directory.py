@@ -17,7 +17,7 @@ from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._inside import recorder
+from hcoverage._inside import recorder_writer
 from hcoverage._session.guest_code import compiled, placed
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ _COPIES: Final = {
     "recorder_long_code": "_hcoverage_recorder_long_code.py",
     "recorder_requests": "_hcoverage_recorder_requests.py",
     "recorder_seldom": "_hcoverage_recorder_seldom.py",
+    "recorder_sources": "_hcoverage_recorder_sources.py",
+    "recorder_writer": "_hcoverage_recorder_writer.py",
     "sitecustomize": "sitecustomize.py",
 }
 # What only branches need.
@@ -64,6 +66,8 @@ _PARTS: Final = (
     *_BRANCH_PARTS,
     "_hcoverage_recorder_long_code.py",
     "_hcoverage_recorder_seldom.py",
+    "_hcoverage_recorder_sources.py",
+    "_hcoverage_recorder_writer.py",
 )
 _PROCESS: Final = _COPIES["process"]
 
@@ -146,7 +150,7 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
 
 def _place() -> str:
     root = Path("/").stat()
-    container = recorder._container_id()  # noqa: SLF001 - as a process would find it
+    container = recorder_writer.container_id()  # as a process would find it
     return f"ROOT = {(root.st_dev, root.st_ino)!r}\nCONTAINER = {container!r}\n"
 
 

@@ -196,6 +196,8 @@ def make_bench() -> MakeBench:
             "recorder_flow",
             "recorder_long_code",
             "recorder_seldom",
+            "recorder_sources",
+            "recorder_writer",
             "context_reader",
         ):
             shutil.copy(_SOURCES / f"{part}.py", site / f"hc{part}.py")

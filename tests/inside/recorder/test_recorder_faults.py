@@ -209,16 +209,16 @@ def test_exception_of_a_signal_handler_that_runs_in_our_code(bench: Bench) -> No
     bench.write("x = 1\n", "late.py")
     bench.write(
         """\
-import signal, hcrecorder
+import signal, hcrecorder_sources
 def handler(*_):
     raise TimeoutError
 signal.signal(signal.SIGALRM, handler)
-real = hcrecorder.crc32
+real = hcrecorder_sources.crc32
 def interrupted(*args):
-    hcrecorder.crc32 = real
+    hcrecorder_sources.crc32 = real
     signal.raise_signal(signal.SIGALRM)
     return real(*args)
-hcrecorder.crc32 = interrupted
+hcrecorder_sources.crc32 = interrupted
 try:
     import late
 except TimeoutError:
@@ -595,5 +595,5 @@ def test_imports_next_to_nothing(bench: Bench) -> None:
     ).stderr
     known = {line.rpartition("|")[2].strip() for line in bare.splitlines()}
     ours = set(names) - known - {"sitecustomize", "linecache"}
-    ours -= {"hcrecorder", "hcrecorder_long_code", "hcrecorder_seldom"}
+    ours -= {f"hcrecorder{part}" for part in ("", "_long_code", "_seldom", "_sources", "_writer")}
     assert ours <= {"binascii", "mmap", "errno", "__future__"}

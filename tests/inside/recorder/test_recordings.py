@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hcoverage._inside import recorder
+from hcoverage._inside import recorder_sources
 from hcoverage._read.branches import lines_that_ran, opcodes_of
 from hcoverage._read.recording_files import read_files, read_segment
 from hcoverage._read.recording_format import MAGIC, RecordingError, Segment
@@ -311,17 +311,17 @@ def test_a_source_that_is_written_while_the_run_goes_on_has_a_checksum(bench: Be
 def test_checksum_of_a_source_is_crc_32_without_a_library(
     monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
-    monkeypatch.setattr(recorder, "_compiled_crc32", None)
-    monkeypatch.setattr(recorder, "_crc_room", 1000)
+    monkeypatch.setattr(recorder_sources, "_compiled_crc32", None)
+    monkeypatch.setattr(recorder_sources, "_crc_room", 1000)
     content = random.Random(length).randbytes(length)  # noqa: S311 - no secret
-    assert recorder.crc32(content) == crc32(content)
-    assert recorder._compiled_crc32 is None
+    assert recorder_sources.crc32(content) == crc32(content)
+    assert recorder_sources._compiled_crc32 is None
 
 
 def test_checksum_of_a_large_source_is_crc_32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "_compiled_crc32", None)
-    monkeypatch.setattr(recorder, "_crc_room", 1000)
-    assert recorder.crc32(bytes(1001)) == crc32(bytes(1001))
+    monkeypatch.setattr(recorder_sources, "_compiled_crc32", None)
+    monkeypatch.setattr(recorder_sources, "_crc_room", 1000)
+    assert recorder_sources.crc32(bytes(1001)) == crc32(bytes(1001))
     # It is looked for where `mmap` is; Debian's Pythons have one of the two built in.
     is_library = {"mmap", "binascii"}.isdisjoint(sys.builtin_module_names)
-    assert (recorder._compiled_crc32 is not None) == is_library
+    assert (recorder_sources._compiled_crc32 is not None) == is_library
