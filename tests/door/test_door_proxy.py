@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -538,6 +539,35 @@ def test_a_proxy_that_is_killed_is_started_again_and_that_is_told(own_door: Door
     (problem,) = own_door.session.problems()
     assert "was ended by signal 9" in problem
     assert ended(own_door)
+
+
+RUN: Final = """\
+import hcoverage, hdocker, signal, sys
+with hcoverage.open_session() as session:
+    environment = {**session.environment, "DOCKER_HOST": sys.argv[1]}
+    with hdocker.containers_measured(environment) as ours:
+        print(ours["DOCKER_HOST"].removeprefix("unix://"), flush=True)
+        signal.pause()
+"""
+
+
+def test_of_a_run_that_is_killed_no_door_is_left(
+    short_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    engine = Engine(str(short_path / "engine.sock"))
+    command = [sys.executable, "-c", RUN, f"unix://{engine.path}"]
+    environment = {**os.environ, "TMPDIR": str(short_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as run:
+        assert run.stdout
+        path = run.stdout.readline().strip()
+        with connected(path) as client:
+            client.sendall(GET)
+            assert client.recv(1000)
+            run.kill()
+    while Path(path).parent.exists():
+        time.sleep(0.01)
+    engine.end()
 
 
 def test_an_engine_that_is_started_again_is_found_again(own_door: Door) -> None:

@@ -81,7 +81,8 @@ def program_behind(
     Args:
         listening: The socket, which is the program's from then on.
         program: A program in Python. Its first arguments are the descriptors of the socket and of a
-            pipe that can be read when the block ends.
+            pipe that can be read when the block ends; nothing is in that where this process was
+            killed, and then the program removes the socket and its directory.
         words: Its other arguments.
         environment: Its environment.
         errors: Where it writes errors to.

@@ -42,6 +42,8 @@ def main() -> None:
         status = os.waitpid(child, 0)[1]
         if status and not _has_ended(int(ending)):
             _proxy(package).tell_end(status, words)
+    if not os.read(int(ending), 1):
+        _remove_socket(int(listener))
 
 
 class _Waiting:
@@ -87,6 +89,18 @@ class _Waiting:
         if not some:
             os.close(source)
             os.close(self._copies.pop(source))
+
+
+def _remove_socket(listener: int) -> None:
+    """Do what a run does that was not killed."""
+    import socket
+
+    path = socket.socket(fileno=listener).getsockname()
+    try:
+        os.unlink(path)
+        os.rmdir(os.path.dirname(path))
+    except OSError:
+        pass
 
 
 def _has_ended(ending: int) -> bool:
