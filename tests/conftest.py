@@ -61,12 +61,23 @@ _PYTEST: Final = ("pytest", "iniconfig", "packaging", "pluggy", "pygments")
 settings.load_profile("ci")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     # A pytest that a test starts is no worker of the run that the test is of.
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
         del os.environ[name]
+    if not hasattr(config, "workerinput"):
+        _have_temporary_directory(config)
     note_commands()
     sys.addaudithook(_note_databases)
+
+
+def _have_temporary_directory(config: pytest.Config) -> None:
+    """Have what killed programs leave in TMPDIR go when the tests end, all but pytest's own."""
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    directory = Path(tempfile.mkdtemp(prefix="hcov-tests-"))
+    directory.chmod(0o1777)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(directory)
+    config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -461,7 +472,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def open_tmp_path(tmp_path: Path) -> Path:
     """`tmp_path`, for processes of another user: they may enter what pytest makes for one alone."""
-    top = Path(tempfile.gettempdir()).resolve()
+    top = Path(os.environ["PYTEST_DEBUG_TEMPROOT"]).resolve()
     for directory in (tmp_path, *tmp_path.parents):
         if directory == top or not directory.is_relative_to(top):
             break

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -98,7 +97,8 @@ def remote_engine(image_without_python: str) -> Iterator[str]:
     runtime = Path("/run") / name
     runtime.mkdir(mode=0o700)
     address = f"unix://{runtime}/docker.sock"
-    argv = ["sh", "-c", DOCKERD, "sh", tempfile.gettempdir(), str(runtime), name]
+    above = os.environ["PYTEST_DEBUG_TEMPROOT"]  # of all temporary directories
+    argv = ["sh", "-c", DOCKERD, "sh", above, str(runtime), name]
     log = runtime / "log"
     with (
         log.open("wb") as output,
