@@ -2,7 +2,8 @@
 
 A project is measured once. Then one line after the other is changed, and for each the whole suite
 is run without measuring: what fails has to be among what is needed. It ends with status 1 if a
-failing test is left out.
+failing test is left out. Of one that is, it is told whether it fails alone, too, or only behind
+another failing test, in what that one left behind.
 
     python benchmarks/affected_mutants.py --mutants 200 tomlkit
     python benchmarks/affected_mutants.py --mutants 30 shop      # with an engine: `make engine`
@@ -15,11 +16,12 @@ from __future__ import annotations
 
 import argparse
 import ast
+import concurrent.futures
 import dataclasses
 import itertools
 import os
+import queue
 import random
-import re
 import shutil
 import statistics
 import subprocess
@@ -37,11 +39,28 @@ if TYPE_CHECKING:
 
 TOMLKIT: Final = "tomlkit==0.15.2"
 ROOT: Final = Path(__file__).parents[1]
-PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider")
 MEASURED: Final = ("--hcov", "--hcov-context=test", "--hcov-report=")
 # A line that is changed may run for ever: its test fails then, and the others still run.
-LONGEST_TEST: Final = 30  # seconds
-FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
+LONGEST_TEST: Final = 20  # seconds
+LONGEST_RUN: Final = 240  # seconds
+# What makes pytest begin, and fail, sooner: it is run once for each mutant.
+BARE: Final = (
+    *("--assert=plain", "-p", "pytest_timeout"),
+    *(f"--timeout={LONGEST_TEST}", f"--session-timeout={LONGEST_RUN}"),
+)
+# A process writes down what fails at once: a node id or the file that cannot be collected.
+NOTING: Final = """\
+import os
+
+def note(report):
+    if report.failed:
+        with open(os.environ["NOTED_FAILURES"], "a", encoding="utf-8") as file:
+            file.write(report.nodeid.replace("\\n", "\\\\n") + "\\n")
+
+pytest_runtest_logreport = pytest_collectreport = note
+"""
+ALL: Final = ""  # where pytest itself cannot begin
 RCFILE: Final = "[run]\nparallel = True\nsource = {source}\n"
 
 
@@ -68,13 +87,17 @@ class Outcome:
         failed: The tests that failed in a run of all.
         needed: The tests that are needed.
         known: How many tests there are.
-        is_for_all: Whether all are needed.
+        is_for_all: Whether all are needed; they were not run, then.
+        fail_alone: Those of the tests left out that fail without the others as well.
+        ended_early: Whether the run of all took too long, and some tests were not run.
     """
 
     failed: frozenset[str]
     needed: frozenset[str]
     known: int
     is_for_all: bool
+    fail_alone: frozenset[str] = frozenset()
+    ended_early: bool = False
 
     @property
     def left_out(self) -> frozenset[str]:
@@ -149,35 +172,61 @@ def compiles(text: str) -> bool:
     return True
 
 
-def try_mutant(project: Path, mutant: Mutant) -> Outcome:
+def try_mutant(project: Path, mutant: Mutant, number: int) -> Outcome:
     """Change the line, run all tests, and have decided which are needed."""
     path = project / mutant.path
     text = path.read_text(encoding="utf-8")
-    path.write_text(mutated(text, mutant), encoding="utf-8")
+    write(path, mutated(text, mutant), number)
     try:
         decision = hcoverage.decide(project, project / ".coverage")
-        broken = frozenset(FAILED.findall(run_all(project)))
+        if decision.everything:  # so nothing can be left out, whatever fails
+            everything = frozenset(decision.known)
+            return Outcome(frozenset(), everything, len(everything), is_for_all=True)
+        said, broken = run_all(project, *BARE)
+        known = decision.known.items()
+        # Where a file cannot be collected, all of its tests fail; all, if pytest cannot begin.
+        failed = frozenset(test for test, file in known if broken & {test, file, ALL})
+        needed = frozenset(test for test, file in known if decision.reasons(test, file))
+        alone = frozenset(
+            test for test in failed - needed if run_all(project, *BARE, test)[1] & {test, ALL}
+        )
     finally:
-        path.write_text(text, encoding="utf-8")
-    known = decision.known.items()
-    # Where a file cannot be collected, all of its tests fail; where pytest ends early, all do.
-    failed = frozenset(test for test, file in known if broken & {test, file, ""})
-    needed = frozenset(test for test, file in known if decision.reasons(test, file))
-    return Outcome(failed, needed, len(known), bool(decision.everything))
-
-
-def run_all(project: Path, *options: str) -> str:
-    """Run the whole suite, and give what it says; a line of its own for a run that ended early."""
-    command = [*PYTEST, "-rfE", f"--timeout={LONGEST_TEST}", *options]
-    environment = {**hcoverage.unmeasured_environment(os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
-    del environment[hcoverage.SESSION_VARIABLE]
-    done = subprocess.run(
-        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+        write(path, text, 0)
+    ended_early = f"{LONGEST_RUN:.1f} sec" in said  # as pytest-timeout tells it
+    return Outcome(
+        failed, needed, len(known), is_for_all=False, fail_alone=alone, ended_early=ended_early
     )
-    said = done.stdout + done.stderr
-    if done.returncode not in (0, 1) and not FAILED.search(said):
-        raise RuntimeError(said)
-    return said
+
+
+def write(path: Path, text: str, number: int) -> None:
+    """Write a source of another age, so that nobody takes one mutant's bytecode for another's."""
+    path.write_text(text, encoding="utf-8")
+    os.utime(path, (BEGAN + 10 * number,) * 2)
+
+
+def run_all(project: Path, *options: str) -> tuple[str, frozenset[str]]:
+    """Run the whole suite; give what it says, and what failed."""
+    with tempfile.TemporaryDirectory(prefix="failures-") as directory:
+        (Path(directory) / "noting_failures.py").write_text(NOTING, encoding="utf-8")
+        noted = Path(directory) / "noted"
+        environment = {**hcoverage.unmeasured_environment(os.environ), "NOTED_FAILURES": str(noted)}
+        del environment[hcoverage.SESSION_VARIABLE]
+        paths = (directory, environment.get("PYTHONPATH"))
+        if options[: len(BARE)] == BARE:
+            environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        done = subprocess.run(
+            [*PYTEST, "-p", "noting_failures", *options],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        failures = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
+    if done.returncode not in (0, 1) and not failures:
+        failures = [ALL]
+    return done.stdout, frozenset(failures)
 
 
 def tomlkit(directory: Path) -> tuple[Path, str]:
@@ -204,6 +253,7 @@ def shop(directory: Path) -> tuple[Path, str]:
 
 
 PROJECTS: Final = {"tomlkit": tomlkit, "shop": shop}
+BEGAN: Final = int(time.time()) - 100_000
 
 
 def main() -> None:
@@ -212,28 +262,45 @@ def main() -> None:
     parser.add_argument("project", choices=PROJECTS)
     parser.add_argument("--mutants", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--at-once", type=int, default=1, help="copies of the project")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
         project, source = PROJECTS[options.project](Path(directory))
         (project / ".coveragerc").write_text(RCFILE.format(source=source), encoding="utf-8")
-        print(run_all(project, *MEASURED), flush=True)
+        said, failures = run_all(project, *MEASURED)
+        print(said, flush=True)
+        if failures:
+            sys.exit("it does not pass as it is")
         chosen = mutants(project, source, options.mutants, options.seed)
-        outcomes = [told(number, each, project) for number, each in enumerate(chosen, 1)]
+        projects: queue.Queue[Path] = queue.Queue()
+        for number in range(options.at_once):
+            projects.put(shutil.copytree(project, Path(directory) / str(number) / project.name))
+
+        def tried(numbered: tuple[int, Mutant]) -> Outcome:
+            copy = projects.get()
+            try:
+                return told(*numbered, copy)
+            finally:
+                projects.put(copy)
+
+        with concurrent.futures.ThreadPoolExecutor(options.at_once) as pool:
+            outcomes = list(pool.map(tried, enumerate(chosen, 1)))
     sys.exit(summary(outcomes))
 
 
 def told(number: int, mutant: Mutant, project: Path) -> Outcome:
     """Try a mutant, and tell what came of it."""
     began = time.monotonic()
-    outcome = try_mutant(project, mutant)
+    outcome = try_mutant(project, mutant, number)
     needed = "all" if outcome.is_for_all else len(outcome.needed)
-    print(
-        f"{number}: {mutant.path}:{mutant.line}: failed {len(outcome.failed)}, needed {needed}, "
-        f"{time.monotonic() - began:.1f} s",
-        flush=True,
-    )
+    lines = [
+        f"{number}: {mutant.path}:{mutant.line}: failed {len(outcome.failed)}, needed {needed}",
+        f"    {time.monotonic() - began:.1f} s{', ended early' * outcome.ended_early}",
+    ]
     for test in sorted(outcome.left_out):
-        print(f"    LEFT OUT: {test}: {mutant.text.strip()}", flush=True)
+        how = "fails alone, too" if test in outcome.fail_alone else "fails only behind another"
+        lines.append(f"    LEFT OUT: {test} ({how}): {mutant.text.strip()}")
+    print("\n".join(lines), flush=True)
     return outcome
 
 
@@ -241,9 +308,13 @@ def summary(outcomes: list[Outcome]) -> int:
     """Print the figures, and give the exit status."""
     shares = [len(each.needed) / each.known for each in outcomes]
     wrong = sum(bool(each.left_out) for each in outcomes)
+    alone = sum(bool(each.fail_alone) for each in outcomes)
+    breaking = sum(bool(each.failed) for each in outcomes)
+    early = sum(each.ended_early for each in outcomes)
     print(
-        f"{len(outcomes)} mutants, {sum(bool(each.failed) for each in outcomes)} of which break "
-        f"tests; with a failing test left out: {wrong}\n"
+        f"{len(outcomes)} mutants, of which {breaking} are known to break tests\n"
+        f"with a failing test left out: {wrong}, with one that fails alone, too: {alone}\n"
+        f"took too long for all tests: {early}\n"
         f"all tests are needed for {sum(each.is_for_all for each in outcomes)}, "
         f"none for {sum(not each.needed for each in outcomes)}\n"
         f"needed of all tests: {statistics.mean(shares):.0%} on average, "

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     )
     from hcoverage._affected.earlier_run import record_tests as record_tests
     from hcoverage._affected.facts import (
+        LEFT_OUT as LEFT_OUT,
+        NOT_COLLECTED as NOT_COLLECTED,
+        NOT_RUN as NOT_RUN,
+        PASSED as PASSED,
         KnownTest as KnownTest,
         ProjectState as ProjectState,
     )
@@ -242,7 +246,14 @@ _NAMES: Final = {
     "_affected.changed_lines": ("changed_lines",),
     "_affected.decision": ("PYTEST_OPTIONS", "Decision", "RevisionError", "decide"),
     "_affected.earlier_run": ("record_tests",),
-    "_affected.facts": ("KnownTest", "ProjectState"),
+    "_affected.facts": (
+        "LEFT_OUT",
+        "NOT_COLLECTED",
+        "NOT_RUN",
+        "PASSED",
+        "KnownTest",
+        "ProjectState",
+    ),
     "_affected.noted": ("are_tests_noted",),
     "_affected.notes": ("Notes", "write_notes"),
     "_affected.project_state": ("look_at_project",),

@@ -46,10 +46,13 @@ _NEUTRAL: Final = (
     r"basetemp|cache-clear|timeout|log|code-highlight|force-short-summary|rootdir|reruns)([-=].*)?))$"
 )
 _NARROW: Final = "function"
-_PASSED: Final = "passed"
 _SKIPPED: Final = "skipped"
-# What it was before it ran: its outcome is the worst of its phases.
-_RANK: Final = ("not run", _PASSED, _SKIPPED, "failed")
+_FAILED: Final = "failed"
+_INTERRUPTED: Final = "interrupted"
+# The outcome of a test is the worst of its phases. Without the last of them it did not come to its
+# end: there was a Ctrl-C, or its process ended.
+_RANK: Final = (hcoverage.PASSED, _SKIPPED, _FAILED)
+_LAST_PHASE: Final = "teardown"
 
 
 def note_tests(config: pytest.Config, *, with_state: bool) -> None:
@@ -59,7 +62,7 @@ def note_tests(config: pytest.Config, *, with_state: bool) -> None:
         config: pytest's configuration, as far as it is there.
         with_state: Whether to note what the project is now; once a run is enough.
     """
-    notes = _TestNotes(_state(config) if with_state else None)
+    notes = _TestNotes(config, _state(config) if with_state else None)
     config.pluginmanager.register(notes, "hcov-test-notes")
 
 
@@ -84,13 +87,18 @@ def options_of(config: pytest.Config) -> str:
 class _TestNotes:
     """The notes of one process."""
 
-    def __init__(self, state: hcoverage.ProjectState | None) -> None:
+    def __init__(self, config: pytest.Config, state: hcoverage.ProjectState | None) -> None:
+        self._config = config
         self._directory = Path(os.environ[hcoverage.SESSION_VARIABLE])
         self._owner = os.getpid()
         self._state = state
         self._root = str(Path.cwd())
         self._files: dict[str, str] = {}
         self._outcomes: dict[str, str] = {}
+        self._ended: set[str] = set()
+        self._left_out: set[str] = set()
+        self._collected: frozenset[str] = frozenset()
+        self._is_for_workers = False
         self._fixtures: dict[str, set[int]] = {}
         self._made: dict[int, tuple[object, set[str]]] = {}
         self._seen = _Audited()
@@ -100,7 +108,25 @@ class _TestNotes:
         """Note all tests that there are, before some are left out."""
         for item in items:
             self._files[item.nodeid] = str(item.path)
+        self._collected = self._wholly_collected()
         return (yield)
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        """Note which tests nobody wanted to run: what was known of them still holds."""
+        self._left_out.update(item.nodeid for item in items)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note what cannot be collected, and so has tests that nobody knows."""
+        if report.failed and report.nodeid:
+            self._files[report.nodeid] = self._path_of(report.nodeid)
+            self._outcomes[report.nodeid] = hcoverage.NOT_COLLECTED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """Note the tests of pytest-xdist's workers, who may crash before they write their notes."""
+        self._is_for_workers = True
+        for name in ids:
+            self._files.setdefault(name, self._path_of(name))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(
@@ -109,6 +135,8 @@ class _TestNotes:
         """Have what is opened, and started, be this test's until the next one."""
         self._files.setdefault(item.nodeid, str(item.path))
         self._seen.test = item.nodeid
+        self._ended.discard(item.nodeid)
+        self._outcomes.setdefault(item.nodeid, hcoverage.PASSED)
         try:
             return (yield)
         finally:
@@ -133,11 +161,12 @@ class _TestNotes:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what becomes of a test."""
-        outcome = _SKIPPED if report.skipped else _PASSED if report.passed else "failed"
-        if hasattr(report, "wasxfail") and outcome == _SKIPPED:
-            outcome = _PASSED
-        before = self._outcomes.get(report.nodeid, _RANK[0])
+        passed = report.passed or (report.skipped and hasattr(report, "wasxfail"))
+        outcome = hcoverage.PASSED if passed else _SKIPPED if report.skipped else _FAILED
+        before = self._outcomes.get(report.nodeid, hcoverage.PASSED)
         self._outcomes[report.nodeid] = max(before, outcome, key=_RANK.index)
+        if report.when == _LAST_PHASE:
+            self._ended.add(report.nodeid)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
@@ -147,18 +176,44 @@ class _TestNotes:
         self._seen.test = None
         tests = {name: self._known(name, file) for name, file in self._files.items()}
         opened = frozenset(self._seen.opened.get("", ()))
-        notes = hcoverage.Notes(self._owner, tests, opened, self._state, self._root)
+        notes = hcoverage.Notes(
+            self._owner, tests, opened, self._collected, self._state, self._root
+        )
         hcoverage.write_notes(self._directory, notes)
 
     def _known(self, name: str, file: str) -> hcoverage.KnownTest:
         makers = (self._made[fixture][1] for fixture in self._fixtures.get(name, ()))
         return hcoverage.KnownTest(
             file,
-            self._outcomes.get(name, _RANK[0]),
+            self._outcome(name),
             frozenset(self._seen.opened.get(name, ())),
             went_outside=name in self._seen.outside,
             shares=frozenset().union(*makers) - {"", name},
         )
+
+    def _outcome(self, name: str) -> str:
+        if name in self._left_out or self._config.option.collectonly:
+            return hcoverage.LEFT_OUT
+        outcome = self._outcomes.get(name, hcoverage.NOT_RUN)
+        if outcome != hcoverage.PASSED:
+            return outcome
+        if self._is_for_workers:  # all that a test depends on is in its worker's notes, if at all
+            return hcoverage.NOT_RUN
+        return outcome if name in self._ended else _INTERRUPTED
+
+    def _path_of(self, name: str) -> str:
+        return str(self._config.rootpath / name.partition("::")[0])
+
+    def _wholly_collected(self) -> frozenset[str]:
+        """Give the files of which all tests are known now: one that is not among them is gone."""
+        option = self._config.option
+        if getattr(option, "lf", False):  # it leaves out what it does not want in collecting
+            return frozenset()
+        start = self._config.invocation_params.dir
+        chosen = (str(each).partition("::") for each in self._config.args)
+        in_part = {os.path.realpath(start / path) for path, test, _ in chosen if test}
+        files = set(self._files.values())
+        return frozenset(file for file in files if os.path.realpath(file) not in in_part)
 
 
 class _Audited:

@@ -7,13 +7,14 @@ import fnmatch
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._affected.changes import Change, changes
+from hcoverage._affected.facts import NOT_COLLECTED
 from hcoverage._affected.needs import TEST_FILES, needs
 from hcoverage._affected.project_state import facts_of, git, look_at_project, mentioned_files
 from hcoverage._affected.record import TestRecordError, read_record, record_path
 from hcoverage._errors import HcoverageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
     from pathlib import Path
 
     from hcoverage._affected.facts import FileFacts, ProjectState
@@ -99,7 +100,8 @@ def decide(
     if options is not None:
         now = dataclasses.replace(now, environment={**now.environment, PYTEST_OPTIONS: options})
     also = [] if since is None else changes_since(root, since, now)
-    found = [_of_run(each, now, root, also) for each in runs]
+    known_somewhere = {path for each in runs for path in _files_of(each)}
+    found = [_of_run(each, now, root, also, known_somewhere) for each in runs]
     everything = dict.fromkeys(reason for one in found for reason in one.everything)
     return Decision(
         tuple(everything),
@@ -119,7 +121,18 @@ def _is_test(path: str) -> bool:
     return any(fnmatch.fnmatch(path.rpartition("/")[2], each) for each in TEST_FILES)
 
 
-def _of_run(known: KnownRun, now: ProjectState, root: Path, also: list[Change]) -> Decision:
+def _files_of(known: KnownRun) -> set[str]:
+    """The files of the tests of which a run is the last."""
+    return {known.run.tests[name].file for name in known.latest}
+
+
+def _of_run(
+    known: KnownRun,
+    now: ProjectState,
+    root: Path,
+    also: list[Change],
+    known_somewhere: Container[str],
+) -> Decision:
     """Decide for the tests of which a run is the last."""
     run = known.run
     if PYTEST_OPTIONS not in now.environment:
@@ -132,10 +145,19 @@ def _of_run(known: KnownRun, now: ProjectState, root: Path, also: list[Change]) 
     mentioned = mentioned_files(root, sorted(files), now.files) if changed else frozenset()
     found = needs(run, now, mentioned, also)
     existing = {
-        name: run.tests[name].file for name in known.latest if run.tests[name].file in now.files
+        name: run.tests[name].file
+        for name in known.latest
+        if run.tests[name].file in now.files and run.tests[name].outcome != NOT_COLLECTED
     }
     tests = {name: why for name, why in found.tests.items() if name in existing}
-    return Decision(found.everything, tests, found.files, existing)
+    # Of what has changed since, and has run since, another run tells.
+    mine = _files_of(known)
+    whole = {
+        path: why
+        for path, why in found.files.items()
+        if path in mine or path not in known_somewhere
+    }
+    return Decision(found.everything, tests, whole, existing)
 
 
 def changes_since(root: Path, revision: str, now: ProjectState) -> list[Change]:

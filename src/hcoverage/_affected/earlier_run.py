@@ -11,7 +11,15 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hcoverage._affected.facts import NO_TEST, EarlierRun, FileFacts, KnownTest, ProjectState
+from hcoverage._affected.facts import (
+    LEFT_OUT,
+    NO_TEST,
+    NOT_RUN,
+    EarlierRun,
+    FileFacts,
+    KnownTest,
+    ProjectState,
+)
 from hcoverage._affected.notes import merged_tests, read_notes
 from hcoverage._affected.project_state import look_at_project
 from hcoverage._affected.record import KnownRun, TestRecordError, add_run, read_record
@@ -20,7 +28,7 @@ from hcoverage._session.context_file import context_of
 from hcoverage._settings.environment import SESSION_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
     from hcoverage._result.outcome import CombineResult
     from hcoverage._session.session import Session
@@ -49,7 +57,12 @@ def record_tests(
     if began is None:
         return None
     static = session.rcfile.settings.context or ""
-    tests = merged_tests(notes)
+    noted = merged_tests(notes)
+    collected = _inside({path for each in notes for path in each.collected}, root)
+    before: list[KnownRun] = []
+    with contextlib.suppress(TestRecordError):
+        before = [_still_there(each, noted, collected) for each in read_record(session.data_file)]
+    tests = _without_left_out(noted, before)
     pids = {each.pid for each in notes}
     seen = set() if is_blind or _is_blind(result, pids, static) else _seen(result, pids, static)
     tests = {
@@ -57,9 +70,6 @@ def record_tests(
         for name, test in tests.items()
     }
     ran = lines_by_test(result.data_file, tests, root, static)
-    before: list[KnownRun] = []
-    with contextlib.suppress(TestRecordError):
-        before = read_record(session.data_file)
     known = {path: facts for each in before for path, facts in each.run.state.files.items()}
     state = _unchanged(began, root, _beside(ran, tests), session.began, known)
     run = EarlierRun(
@@ -71,6 +81,26 @@ def record_tests(
         doubt=_doubt(result, state),
     )
     return add_run(session.data_file, run, before)
+
+
+def _still_there(known: KnownRun, noted: Container[str], collected: Container[str]) -> KnownRun:
+    """Leave out the tests that are gone from files of which it is known what is in them."""
+    tests = known.run.tests
+    latest = (name for name in known.latest if name in noted or tests[name].file not in collected)
+    return KnownRun(known.run, frozenset(latest))
+
+
+def _without_left_out(
+    tests: Mapping[str, KnownTest], before: Iterable[KnownRun]
+) -> dict[str, KnownTest]:
+    """Leave out what nobody wanted to run, if an earlier run tells of it; or it never ran."""
+    known = {name for each in before for name in each.latest}
+    never = {
+        name: dataclasses.replace(test, outcome=NOT_RUN)
+        for name, test in tests.items()
+        if test.outcome == LEFT_OUT and name not in known
+    }
+    return {name: test for name, test in tests.items() if test.outcome != LEFT_OUT} | never
 
 
 def lines_by_test(

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 NO_TEST: Final = ""
 PASSED: Final = "passed"
 NOT_RUN: Final = "not run"
+# Somebody chose other tests (`-k`, `--hcov-affected`): what was known of it before still holds.
+LEFT_OUT: Final = "left out"
+# Of a file, as if it were a test: nobody knows which tests are in it.
+NOT_COLLECTED: Final = "not collected"
 
 
 @dataclasses.dataclass(frozen=True)

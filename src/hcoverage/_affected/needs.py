@@ -17,7 +17,14 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._affected.changes import Change, Kind, changes
-from hcoverage._affected.facts import NO_TEST, PASSED, EarlierRun, KnownTest, ProjectState
+from hcoverage._affected.facts import (
+    NO_TEST,
+    NOT_COLLECTED,
+    PASSED,
+    EarlierRun,
+    KnownTest,
+    ProjectState,
+)
 from hcoverage._affected.shared_state import Finders, Keeper, Place, SharedState
 
 if TYPE_CHECKING:
@@ -129,8 +136,17 @@ class _Deciding:
     def heed_outcomes(self) -> None:
         """Take those that did not pass."""
         for name, test in self._run.tests.items():
-            if test.outcome != PASSED:
+            if test.outcome == NOT_COLLECTED:
+                self._heed_what_was_not_collected(name, test.file)
+            elif test.outcome != PASSED:
                 self._need(name, f"it was {test.outcome} in the run of {self._run.began}")
+
+    def _heed_what_was_not_collected(self, name: str, path: str) -> None:
+        told = f"{name} could not be collected in the run of {self._run.began}"
+        if path in self._now.files:
+            self._files[path][told] = None
+        else:  # a directory
+            self.everything.append(told)
 
     def heed_shared_fixtures(self) -> None:
         """Take those that use what a test set up which is taken for a change."""

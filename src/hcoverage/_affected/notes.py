@@ -10,7 +10,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from hcoverage._affected.facts import NOT_RUN, PASSED, KnownTest, ProjectState
+from hcoverage._affected.facts import LEFT_OUT, NOT_RUN, PASSED, KnownTest, ProjectState
 from hcoverage._affected.noted import PREFIX, notes_in
 from hcoverage._affected.record import packed_state, unpacked_state
 from hcoverage._atomic_write import write_atomically
@@ -28,6 +28,7 @@ class Notes:
         pid: Its process.
         tests: The tests, by node id; paths are absolute.
         opened: What was opened for none of them.
+        collected: The files of which all tests are among them; paths are absolute.
         state: The project when it began; None in pytest-xdist's workers.
         root: Its directory.
     """
@@ -35,6 +36,7 @@ class Notes:
     pid: int
     tests: dict[str, KnownTest]
     opened: frozenset[str] = frozenset()
+    collected: frozenset[str] = frozenset()
     state: ProjectState | None = None
     root: str = ""
 
@@ -49,6 +51,7 @@ def write_notes(directory: Path, notes: Notes) -> None:
         "pid": notes.pid,
         "root": notes.root,
         "opened": sorted(notes.opened),
+        "collected": sorted(notes.collected),
         "state": None if notes.state is None else packed_state(notes.state),
         "tests": {name: _packed(test) for name, test in notes.tests.items()},
     }
@@ -78,6 +81,7 @@ def _notes(content: Any) -> Notes:  # noqa: ANN401 - JSON
         content["pid"],
         tests,
         frozenset(content["opened"]),
+        frozenset(content["collected"]),
         None if state is None else unpacked_state(state),
         content["root"],
     )
@@ -95,8 +99,9 @@ def merged_tests(all_notes: Iterable[Notes]) -> dict[str, KnownTest]:
 
 def _both(one: KnownTest, other: KnownTest) -> KnownTest:
     # Each of pytest-xdist's workers collects all tests, and runs some.
-    if NOT_RUN in (one.outcome, other.outcome):
-        return other if one.outcome == NOT_RUN else one
+    for less in (LEFT_OUT, NOT_RUN):
+        if less in (one.outcome, other.outcome):
+            return other if one.outcome == less else one
     return dataclasses.replace(
         one,
         outcome=one.outcome if one.outcome != PASSED else other.outcome,
