@@ -20,7 +20,7 @@ _CHOICES: Final = ("always", "auto")
 
 
 def is_automatic(measure: str | None) -> bool:
-    """Tell whether a call measures only where a run is being measured.
+    """Return whether a call measures only where a run is being measured.
 
     Args:
         measure: `always` or `auto`; None for what HCOVERAGE_MEASURE says, else `always`.
@@ -36,7 +36,7 @@ def is_automatic(measure: str | None) -> bool:
 
 
 def is_measured(measure: str | None) -> bool:
-    """Tell whether a call is to measure; arguments and errors are those of `is_automatic`."""
+    """Return whether a call is to measure; arguments and errors are those of `is_automatic`."""
     return not is_automatic(measure) or _is_in_measured_run()
 
 

@@ -151,7 +151,7 @@ def _inherited(injection: Injection) -> list[str]:
 
 
 def _data_file_name(options: Sequence[str]) -> str:
-    """Give the name of data files; it says that a container wrote them where that matters.
+    """Return the name of data files; it says that a container wrote them where that matters.
 
     With the host's network the host that they tell is this one. And what ends a run tells images.
     """
@@ -176,7 +176,7 @@ def _fitted_rcfile(data_dir: Path) -> Rcfile:
 
 
 def injection_for(image: str, *, engine: str = "docker", use_sudo: bool = False) -> Injection:
-    """Give what a container of an image needs to be measured, for those who start it otherwise.
+    """Return what a container of an image needs to be measured, for those who start it otherwise.
 
     For an engine that no door leads to, or through `sudo`.
 

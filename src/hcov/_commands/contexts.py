@@ -33,7 +33,7 @@ def mark(name: str | None, rcfile: hcoverage.Rcfile) -> int:
 
 
 def next_phase(name: str) -> str:
-    """Give the name of the phase after one: `login` is followed by `login 2`, and that by 3."""
+    """Return the name of the phase after one: `login` is followed by `login 2`, and that by 3."""
     found = re.fullmatch(r"(.*?)(\d+)", name)
     if found:
         return f"{found[1]}{int(found[2]) + 1}"

@@ -324,7 +324,7 @@ def merge(
 
 
 def is_whole(result: hcoverage.CombineResult) -> bool:
-    """Tell whether all that there was is in a result."""
+    """Return whether all that there was is in a result."""
     return not (result.set_aside or result.losses)
 
 

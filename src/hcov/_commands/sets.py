@@ -39,13 +39,13 @@ class _Had:
         return bool(self.lines or self.branches)
 
     def minus(self, other: _Had) -> _Had:
-        """Give what this has and another has not; of branches, those that no line tells."""
+        """Return what this has and another has not; of branches, those that no line tells."""
         lines = self.lines - other.lines
         branches = self.branches - other.branches
         return _Had(lines, frozenset(arc for arc in branches if lines.isdisjoint(arc)))
 
     def common(self, other: _Had) -> _Had:
-        """Give what both have; of branches nothing beside the lines."""
+        """Return what both have; of branches nothing beside the lines."""
         return _Had(self.lines & other.lines)
 
     def text(self, statements: frozenset[int]) -> str:
@@ -144,7 +144,7 @@ def common(first: str, second: str, place: Place) -> None:
 
 
 def _operand(name: str, place: Place) -> hcoverage.Measured:
-    """Give what is meant by an argument: a data file, or `origin:NAME` of the last run."""
+    """Return what is meant by an argument: a data file, or `origin:NAME` of the last run."""
     if name.startswith(_ORIGIN):
         return hcoverage.read_origins(place.data_file).ran(name.removeprefix(_ORIGIN))
     return hcoverage.read_measured(name, place.rcfile)

@@ -46,7 +46,7 @@ def send_with_requests(name_of_test: Callable[[], str]) -> Callable[[], None]:
 
 
 def with_member(header: str, name: str) -> str:
-    """Give a `baggage` header that names a test, too.
+    """Return a `baggage` header that names a test, too.
 
     Args:
         header: What there is; it stays as it is where a test is named in it, or there is no room.

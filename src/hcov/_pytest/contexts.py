@@ -59,7 +59,7 @@ def begin(
 
 
 def _is_wanted(config: pytest.Config) -> bool:
-    """Tell whether tests are to be contexts here.
+    """Return whether tests are to be contexts here.
 
     Not in a pytest that a test runs: what it runs is that test's.
     """
@@ -84,7 +84,7 @@ def _announced() -> Callable[[], None]:
 
 
 def _distributes(config: pytest.Config) -> bool:
-    """Tell whether pytest-xdist has other processes run the tests."""
+    """Return whether pytest-xdist has other processes run the tests."""
     options = config.known_args_namespace
     # With `-n0` the other options of pytest-xdist mean nothing.
     processes = getattr(options, "numprocesses", None)

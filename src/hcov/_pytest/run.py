@@ -263,7 +263,7 @@ def _read_options(config: pytest.Config) -> _run.Options:
 
 
 def _imported_files() -> tuple[str, ...]:
-    """Give the files of what is imported already.
+    """Return the files of what is imported already.
 
     pytest has loaded its plugins; a project that is one, or is imported by one, is among them.
     """
@@ -296,7 +296,7 @@ def _number(config: pytest.Config, name: str) -> float | None:
 
 
 def _path(config: pytest.Config, given: str | None, ini: str) -> Path | None:
-    """Give a path that is taken from the current directory, or from where the ini file is."""
+    """Return a path that is taken from the current directory, or from where the ini file is."""
     if given is not None:
         return Path(given)
     text = _ini(config, ini)

@@ -73,7 +73,7 @@ def _state(config: pytest.Config) -> hcoverage.ProjectState:
 
 
 def options_of(config: pytest.Config) -> str:
-    """Give the options that may change what a test does: all but some that surely do not."""
+    """Return the options that may change what a test does: all but some that surely do not."""
     given = list(map(str, config.invocation_params.args))
     found = []
     for option, following in zip(given, [*given[1:], ""], strict=True):

@@ -62,11 +62,11 @@ class ReportedFile:
     _reporter: FileReporter
 
     def statements_in(self, lines: Iterable[int]) -> frozenset[int]:
-        """Give the statements that some lines are of."""
+        """Return the statements that some lines are of."""
         return self.statements.intersection(self._reporter.translate_lines(lines))
 
     def branches_in(self, arcs: Iterable[tuple[int, int]]) -> frozenset[tuple[int, int]]:
-        """Give the arcs that are one of several ways on from a statement."""
+        """Return the arcs that are one of several ways on from a statement."""
         exits = self._reporter.exit_counts()
         found = self._reporter.translate_arcs(arcs)
         possible = self._reporter.arcs()
@@ -130,7 +130,7 @@ class Analysis:
         return Said(said.getvalue(), *outcome[-1:])
 
     def files(self) -> Iterator[ReportedFile]:
-        """Give the files that the reports are about, as they say, one after the other.
+        """Return the files that the reports are about, as they say, one after the other.
 
         Files whose source is not here, or does not parse, are left out.
         """

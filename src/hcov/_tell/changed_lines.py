@@ -62,14 +62,14 @@ class ChangedLines:
         return _percent(self.statements, self.missed)
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Give the cells of a table, without the headings; the last row is the total."""
+        """Return the cells of a table, without the headings; the last row is the total."""
         rows = [
             _row(each.name, len(each.statements), len(each.missed), each) for each in self.files
         ]
         return [*rows, _row("TOTAL", self.statements, self.missed)]
 
     def text(self) -> str:
-        """Give it as a table for a terminal."""
+        """Return it as a table for a terminal."""
         if not self.statements:
             return f"no statement has changed since {self.since}"
         table = [HEADINGS, *self.rows()]

@@ -43,12 +43,12 @@ def written_by(write: Callable[[str], object]) -> Iterator[None]:
 
 
 def writer() -> Callable[[str], object] | None:
-    """Give who writes messages and reports; None for stderr and stdout."""
+    """Return who writes messages and reports; None for stderr and stdout."""
     return _WRITE.get()
 
 
 def message_of(error: Exception) -> str:
-    """Give the error's text, its first line ending in the slug of the page that explains it.
+    """Return the error's text, its first line ending in the slug of the page that explains it.
 
     Of an OSError raised with errno and message it is the message alone.
     """

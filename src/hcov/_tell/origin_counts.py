@@ -41,7 +41,7 @@ class OriginsOfFile:
         return len(frozenset().union(*self.ran.values()))
 
     def only(self, origin: str) -> frozenset[int]:
-        """Give the statements that one origin ran and no other."""
+        """Return the statements that one origin ran and no other."""
         others = (lines for name, lines in self.ran.items() if name != origin)
         return self.ran.get(origin, frozenset()).difference(*others)
 
@@ -62,7 +62,7 @@ class CountedOrigins:
         analysis.look_with(self._count)
 
     def files(self) -> list[OriginsOfFile]:
-        """Give what each origin ran of each file, as coverage.py's reports are sorted."""
+        """Return what each origin ran of each file, as coverage.py's reports are sorted."""
         reported = [file.measured for file in self._analysis.files()]
         return [self._counted[path] for path in reported]
 

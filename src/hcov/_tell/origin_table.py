@@ -27,7 +27,7 @@ def table(origins: hcoverage.OriginData, files: Sequence[OriginsOfFile]) -> list
 
 
 def rows(origins: hcoverage.OriginData, files: Sequence[OriginsOfFile]) -> list[tuple[str, ...]]:
-    """Give the cells of a table of origins, a row for each, below `HEADINGS`."""
+    """Return the cells of a table of origins, a row for each, below `HEADINGS`."""
     return [_row(name, origins, files) for name in origins.names]
 
 

@@ -161,5 +161,5 @@ def _ranges(file: OriginsOfFile, lines: frozenset[int], page: str) -> Iterator[t
 
 
 def _link(page: str) -> str:
-    """Give a link to a file in the same directory, whatever its name looks like."""
+    """Return a link to a file in the same directory, whatever its name looks like."""
     return f"./{quote(page, errors='surrogateescape')}"

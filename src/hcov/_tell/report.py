@@ -51,7 +51,7 @@ def report(
 
 
 def report_text(analysis: Analysis, layout: str) -> str:
-    """Give coverage.py's report as text; empty if it has nothing to report.
+    """Return coverage.py's report as text; empty if it has nothing to report.
 
     Args:
         analysis: The analysis of the merged data file.

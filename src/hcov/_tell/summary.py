@@ -49,7 +49,7 @@ def tell_what_is_missing(result: hcoverage.CombineResult) -> None:
 
 
 def what_is_missing(result: hcoverage.CombineResult) -> list[str]:
-    """Give what is not in the result, and what to do about it, in a few lines."""
+    """Return what is not in the result, and what to do about it, in a few lines."""
     missing = list(_missing(result))
     more = [f"and {len(missing) - _SHOWN} more such files"] if missing[_SHOWN:] else []
     return [*(with_slug(_one_line(text), page) for text, page in missing[:_SHOWN]), *more]
@@ -91,7 +91,7 @@ def _first(found: Sequence[str]) -> str:
 def what_is_unmeasured(
     problems: Sequence[str], unmeasured: Sequence[hcoverage.Unmeasured]
 ) -> list[str]:
-    """Give what ran and was not measured, why, and what to do about it, in a few lines.
+    """Return what ran and was not measured, why, and what to do about it, in a few lines.
 
     Args:
         problems: What processes and images told themselves.
@@ -109,7 +109,7 @@ def what_is_unmeasured(
 
 
 def short(path: str | Path) -> str:
-    """Give a path as a person here would type it."""
+    """Return a path as a person here would type it."""
     here = Path.cwd()
     return str(Path(path).relative_to(here) if Path(path).is_relative_to(here) else path)
 

@@ -220,7 +220,7 @@ def _as_a_run_chooses(facts: DataDirectoryFacts, here: Path) -> DataDirectoryFac
 
 
 def _is_locked(path: Path) -> bool:
-    """Tell whether another process holds a file; asking for a share hinders nobody who waits."""
+    """Return whether another process holds a file; asking for a share hinders nobody who waits."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

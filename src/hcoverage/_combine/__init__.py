@@ -1,1 +1,1 @@
-"""After the run: gathers what processes left, selects, and merges it."""
+"""Runs after the measured command: gathers, selects and merges what processes wrote."""

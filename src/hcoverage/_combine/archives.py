@@ -1,8 +1,8 @@
-"""Take data files and recordings out of archives, by our rules and never by the archive's.
+"""Unpacks data files and recordings from archives, by our rules and never by the archive's.
 
-A member is written under its own last name alone, into a directory of our own, only if it is a
-regular file, and only within bounds. So a name, a link or a claimed size in an archive can do
-nothing. What is refused is told; the archive itself is never changed.
+A member is written only if it is a regular file, under the last part of its name alone, into a
+directory of our own, and within bounds. So a name, a link or a claimed size in an archive does no
+harm. Refused members are reported; the archive itself is never changed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 _MOST_MEMBERS: Final = 100_000
 _LARGEST_ARCHIVE: Final = 8 << 30  # bytes
-_LARGEST_TOTAL: Final = 8 << 30  # bytes, of what is unpacked
-# At once, into memory: what the libraries ask for at an archive's word.
+_LARGEST_TOTAL: Final = 8 << 30  # bytes, unpacked
+# The most to read into memory at once: an archive's header may make the libraries ask for more.
 _LARGEST_READ: Final = 64 << 20  # bytes
 _PIECE: Final = 1 << 20  # bytes
-_COARSEST_TIME: Final = 2.0  # seconds: of a file system's time stamps
+_COARSEST_TIME: Final = 2.0  # seconds: the coarsest time stamps of a file system
 
 _DAMAGED: Final = (
     tarfile.TarError,
@@ -43,7 +43,7 @@ _DAMAGED: Final = (
     EOFError,
     OSError,
     ValueError,
-    # Encrypted, or packed in a way that this Python has not.
+    # Encrypted, or compressed by a method that this Python lacks.
     RuntimeError,
     NotImplementedError,
     zlib.error,
@@ -53,11 +53,11 @@ _DAMAGED: Final = (
 
 @dataclasses.dataclass
 class Unpacked:
-    """What was taken out of an archive.
+    """The files that were unpacked from an archive.
 
     Attributes:
-        files: Where each file is now, and its name in the archive.
-        set_aside: What was not taken, and why.
+        files: The path of each unpacked file, and its name in the archive.
+        set_aside: The members that were refused, and why.
     """
 
     files: dict[Path, str] = dataclasses.field(default_factory=dict)
@@ -65,22 +65,22 @@ class Unpacked:
 
 
 def is_archive(path: Path) -> bool:
-    """Tell from its name whether a file is an archive."""
+    """Return whether a file is an archive, by its name."""
     return path.name.endswith((".zip", ".tar", *_PACKERS, *_NEWER_PACKERS))
 
 
 def take_in(archive: Path, data_dir: Path, *, since: float) -> list[str]:
-    """Put what a container has recorded in files of its own into the data directory.
+    """Put what a container recorded in a directory of its own into the data directory.
 
-    What is there already by the same name stays.
+    Files that are there already under the same name stay.
 
     Args:
-        archive: A tar archive of the data directory that the container had instead.
+        archive: A tar archive of the container's own data directory.
         data_dir: The data directory.
-        since: In seconds since the epoch; what was changed before is not this run's.
+        since: In seconds since the epoch; older files are not of this run.
 
     Returns:
-        What was refused, and why, one line each.
+        One line for each refused member, with the reason.
 
     Raises:
         OSError: There is no room.
@@ -89,7 +89,7 @@ def take_in(archive: Path, data_dir: Path, *, since: float) -> list[str]:
         unpacked = unpack(archive, Path(scratch), _is_of_a_run, since=since - _COARSEST_TIME)
         for file in unpacked.files:
             target = data_dir / file.name
-            # An empty one is of an earlier run, or of a process that had no time to begin it.
+            # An empty file is from an earlier run, or from a process that ended before it wrote.
             if file.stat().st_size and not target.exists():
                 file.rename(target)
     return [f"{refused.path.name}: {refused.reason}" for refused in unpacked.set_aside]
@@ -102,16 +102,16 @@ def unpack(
     *,
     since: float = 0,
 ) -> Unpacked:
-    """Take the data files and recordings out of an archive, from all its directories.
+    """Unpack the data files and recordings of an archive, from all its directories.
 
     Args:
         archive: The archive.
-        directory: An empty directory of our own to put them into.
-        is_wanted: Which files to take, by their names; by default data files and recordings.
-        since: In seconds since the epoch; of a tar archive, what was changed before is not taken.
+        directory: An empty directory of our own to unpack into.
+        is_wanted: Chooses files by name; by default data files and recordings.
+        since: In seconds since the epoch; older members of a tar archive are left out.
 
     Returns:
-        Where they are, and what was refused; a damaged archive gives what comes before the damage.
+        The unpacked files and the refused members; of a damaged archive, those before the damage.
     """
     writer = _Writer(archive, directory, is_wanted or _is_wanted)
     try:
@@ -127,7 +127,7 @@ def unpack(
 
 
 class _Careful(io.BufferedReader):
-    """A file that does not read as much at once as a forged header may ask for."""
+    """A file that bounds each read, since a forged header may ask for too much at once."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:
@@ -138,7 +138,7 @@ class _Careful(io.BufferedReader):
 
 
 class _Writer:
-    """Writes members, and counts."""
+    """Writes members, and keeps count of them and of their bytes."""
 
     def __init__(self, archive: Path, directory: Path, is_wanted: Callable[[str], bool]) -> None:
         self.unpacked = Unpacked()
@@ -146,7 +146,7 @@ class _Writer:
         self._is_wanted = is_wanted
         self.directory = directory
         self._members = 0
-        # Half of what is free is left to others.
+        # Half of the free space is left to others.
         self.remaining = min(_LARGEST_TOTAL, shutil.disk_usage(directory).free // 2)
 
     def count(self) -> None:
@@ -160,7 +160,7 @@ class _Writer:
 
         Args:
             name: Its name in the archive.
-            refusal: Why it is not taken, or an empty string.
+            refusal: Why it is refused, or an empty string.
             read: Opens it.
         """
         base = PurePosixPath(name.replace("\\", "/")).name
@@ -183,7 +183,7 @@ class _Writer:
             self.unpacked.files[copy] = name
 
     def copy_whole(self, source: IO[bytes], destination: IO[bytes]) -> None:
-        """Write what is unpacked on the way, within the same bounds."""
+        """Write a decompressed stream, within the same bounds."""
         for piece in _pieces(source):
             self._use(len(piece))
             destination.write(piece)
@@ -223,7 +223,7 @@ def _unpack_tar(archive: Path, file: BinaryIO, writer: _Writer, since: float) ->
     if opener is None:
         _take_members(file, writer, since)
         return
-    # First the compression alone, within bounds: then tarfile can be watched as it reads.
+    # Decompress first, within bounds: then tarfile's reads can be bounded, too.
     with tempfile.TemporaryFile(dir=writer.directory) as plain:
         with opener(file) as source:
             writer.copy_whole(source, plain)
@@ -235,7 +235,7 @@ def _take_members(file: IO[bytes], writer: _Writer, since: float) -> None:
     with tarfile.TarFile(fileobj=_Careful(_raw(file)), errorlevel=2) as archive:
         while (member := archive.next()) is not None:
             writer.count()
-            # tarfile remembers each.
+            # tarfile would keep all members in memory.
             archive.members.clear()  # type: ignore[attr-defined]
             if member.mtime < since:
                 continue

@@ -1,8 +1,8 @@
-"""Which processes ran something for a test, and which ran what they did for nobody.
+"""Which processes ran something for a test, and which for no test.
 
-Works on the contexts that `_read.recording_batch` and `_read.data_file_batch` found in what
-processes left. A process has no context of its own if it was started outside of a test, or could
-not get to know which one is running, as with an empty environment.
+This uses the contexts that `_read.recording_batch` and `_read.data_file_batch` found. A process has
+no context if it was started outside of a test, or could not learn which test is running, for
+example because its environment was empty.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def attribution(
     settings: CoverageConfig,
     command: int | None,
 ) -> Attribution:
-    """Tell which processes ran something in a dynamic context.
+    """Find out which processes ran something in a dynamic context.
 
     Args:
-        recorded: Those that the recorder measured.
-        files: What coverage.py wrote for others.
-        settings: What the rcfile says; where it has dynamic contexts of its own, nothing is told.
-        command: The process id of the command, which need not have one; None if that is not known.
+        recorded: The processes that the recorder measured.
+        files: The data files of processes that coverage.py measured.
+        settings: The rcfile's settings. If they define dynamic contexts, the result is empty.
+        command: The process id of the command, which needs no context; None if it is not known.
     """
     if settings.dynamic_context not in (None, "none"):
         return NOBODY

@@ -1,9 +1,9 @@
-"""Combine: merge data files and recordings into one data file, and lose none of them.
+"""Combine: merges data files and recordings into one data file, and loses none of them.
 
-What cannot be merged is set aside and told instead of ending the merge, and nothing is removed
-before the result is on disk. Here is the order of it, and what is told at the end. Finding and
-reading files is `gathering`'s, deciding what of them is merged `selection`'s, what else is in the
-result `completion`'s, and putting it in place `_result.target`'s.
+Files that cannot be merged are set aside and reported; they do not end the merge. Nothing is
+removed before the result is on disk. This module has the order of the steps, and their outcome:
+`gathering` finds and reads files, `selection` decides what is merged, `completion` adds files that
+nothing ran, and `_result.target` puts the result in place.
 """
 
 from __future__ import annotations
@@ -56,43 +56,43 @@ def combine(
 ) -> CombineResult:
     """Merge data files into one that coverage.py's reports read.
 
-    What counts in it is chosen by the rcfile, as coverage.py would have chosen in the current
-    directory; what nothing ran of its `source` is in it, too. Where any of the files is here that
-    are in it, those that are not are left out, since no report could be made with them.
+    The rcfile decides what counts, as coverage.py would decide in the current directory; files of
+    `source` that nothing ran are included. If any measured file exists here, those that do not
+    are left out, since no report could be made with them.
 
-    Two that merge into the same data file at the same time give what both have together. One that
-    is killed leaves all data where it was or in the result; merge again to have it all.
+    If two processes merge into the same data file at once, it ends up with the data of both. If
+    one is killed, all data is still where it was or in the result; merge again to get it all.
 
     Args:
         paths: Data files and recordings, directories that hold some, archives (`.zip`, `.tar`,
             `.tar.gz`, `.tar.xz`, `.tar.bz2`, with Python 3.14 `.tar.zst`), and URLs for fsspec
             such as `s3://bucket/run-42/`, which need the extra `hcoverage[remote]`.
-        coveragerc: The rcfile, or what was read of it; without one, what coverage.py finds in the
-            current directory, else its defaults.
+        coveragerc: The rcfile, as a path or already read. By default the one that coverage.py finds
+            in the current directory, else coverage.py's defaults.
         data_file: Where the result goes.
-        append: Merge what is in `data_file` already, too.
-        keep: Leave the merged files where they are. Otherwise they are removed, once the result is
-            safely on disk. What is in archives and at URLs stays in any case.
-        command: The process id of the command that all of it comes from, to tell its own data from
-            that of its subprocesses.
-        known: What sources were when the run began: their sizes, times and CRC-32s, by absolute
-            paths. One that was written again since with the same text is still the same.
-        executor: Who reads the files, in batches; its workers need hcoverage and the same file
-            system. Without one, processes on all CPUs, where there is enough to read.
-        on_progress: Called with how many files have been read, and how many there are.
+        append: Also keep what `data_file` already contains.
+        keep: Leave the merged files where they are. Otherwise they are removed once the result is
+            safely on disk. Archives and URLs are never changed.
+        command: The process id of the measured command, to tell its own data from that of its
+            subprocesses.
+        known: The state of sources when the run began: sizes, times and CRC-32s, by absolute path.
+            A source that was written again since, with the same text, counts as unchanged.
+        executor: Reads the files, in batches; its workers need hcoverage and the same file system.
+            By default processes on all CPUs do, if there is enough to read.
+        on_progress: Called with the number of files read so far, and the number of all files.
 
     Returns:
         What was merged into what, and what was set aside.
 
     Raises:
-        NoInputError: One of the paths is not there.
-        MissingExtraError: A URL is given, and what reads it is not installed.
+        NoInputError: One of the paths does not exist.
+        MissingExtraError: A URL is given, and the library to read it is not installed.
         NoDataError: There is no data file in the paths.
-        CombineError: None of the data files could be merged, or what is appended to cannot be read;
-            nothing has been changed.
+        CombineError: None of the data files could be merged, or the file to append to cannot be
+            read; nothing has been changed.
         OSError: The result cannot be written; nothing has been removed.
     """
-    # A link is replaced, not followed.
+    # A symbolic link is replaced, not followed.
     absolute = Path(os.path.abspath(data_file))  # noqa: PTH100
     with opened(paths) as inputs, held(absolute) as target:
         listed = listed_in(inputs.paths)
@@ -101,7 +101,7 @@ def combine(
             origins_in(inputs.paths, listed, command), executor, progress, known or {}
         )
         found = gather(inputs.paths, listed, target, coveragerc, reading)
-        # Imported here, with much of coverage.py.
+        # Imported here: it imports much of coverage.py.
         from hcoverage._combine.completion import complete  # noqa: PLC0415
         from hcoverage._combine.selection import select  # noqa: PLC0415
 
@@ -143,7 +143,7 @@ def _shown(set_aside: Iterable[SetAside], inputs: Inputs) -> list[SetAside]:
 
 
 def _write_origins(selection: Selection, target: Target) -> None:
-    """Write what each origin ran, when all else is written."""
+    """Write what each origin ran, after everything else is written."""
     from hcoverage._result.origin_data import write_origins, write_sole_origin  # noqa: PLC0415
 
     processes, merged = selection.processes, selection.merged
@@ -158,7 +158,7 @@ def _no_progress(_done: int, _total: int, /) -> None:
 
 
 def _remove(selection: Selection, inputs: Inputs, target: Target) -> list[SetAside]:
-    """Remove what is in the result, but for what has been written to since it was read."""
+    """Remove the merged files, except those that were written to after they were read."""
     changed = [file for file in selection.files if not _is_as_read(file)]
     kept = {file.path for file in changed}
     merged = [Path(file.path) for file in selection.files if file.path not in kept]
@@ -172,7 +172,7 @@ def _is_as_read(file: ReadFile) -> bool:
     try:
         return stamp(os.lstat(file.path)) == file.stamp
     except FileNotFoundError:
-        return True  # nothing is lost with it: what it held is merged
+        return True  # nothing is lost: its content is merged
 
 
 def _duplicates(files: Iterable[ReadFile]) -> Iterable[Path]:

@@ -1,6 +1,6 @@
-"""Completes a result: adds the files that nothing ran, takes out what must not be reported.
+"""Completes a result: adds the files that nothing ran, removes those that must not be reported.
 
-Imports much of coverage.py, so it is itself imported late.
+It imports much of coverage.py, so it is imported late itself.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Completed:
-    """What has become of a result beside what ran.
+    """The files that were removed from a result.
 
     Attributes:
-        not_here: The files that ran on this machine and are not here any more, and so not in it.
-        outside: Files that are not in it since they are outside the project.
-        of_no_plugin: Those that are not in it since their plugin is not here; and that plugin.
+        not_here: Files that ran on this machine and no longer exist.
+        outside: Files outside the project.
+        of_no_plugin: Files whose plugin is not here, each with that plugin's name.
     """
 
     not_here: tuple[str, ...]
@@ -50,12 +50,12 @@ def complete(
     *,
     is_run_here: bool,
 ) -> Completed:
-    """Add the files that nothing ran, and take out those that must not or cannot be reported."""
+    """Add the files that nothing ran, and remove those that must not or cannot be reported."""
     merged = selection.merged
     kept = {path for each in (existing.parts.values() if existing else ()) for path in each.paths}
     absolute = {path: os.path.abspath(path) for path in merged.part.paths}  # noqa: PTH100
     gone = {path for path, place in absolute.items() if not is_here(place)}
-    if len(gone) == len(absolute) and not is_run_here:  # merged where no source is
+    if len(gone) == len(absolute) and not is_run_here:  # merged on a machine without the sources
         gone = set()
     gone -= {*kept, *merged.part.tracers}
     merged.part = merged.part.without(gone)
@@ -63,7 +63,7 @@ def complete(
     merged.part = merged.part.without({*foreign, *of_no_plugin})
     ran = {absolute[path] for path in merged.part.paths}
     never_ran = found.choice.never_ran(ran)
-    # They are told to be left out, since they did run.
+    # These did run, and are reported as left out.
     never_ran -= {*selection.recorded.stale, *(other.path for other in selection.other_versions)}
     merged.part = _named(merged.part, never_ran, found.choice)
     merged.origins = _named(merged.origins, set(), found.choice)
@@ -73,10 +73,10 @@ def complete(
 def _untrusted(
     part: Part, inputs: Inputs, settings: CoverageConfig
 ) -> tuple[tuple[str, ...], Mapping[str, str]]:
-    """Find what is not the project's in what is merged from places that others write to.
+    """Find the files that are not the project's, in data from directories that others can write to.
 
     Returns:
-        The files that are outside the project; and those of plugins that are not here, with these.
+        The files outside the project; and files of plugins that are not here, with the plugin.
     """
     if inputs.is_trusted:
         return (), {}

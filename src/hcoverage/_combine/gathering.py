@@ -1,6 +1,6 @@
-"""Gathers all that is to be merged: finds the files, and has them read.
+"""Gathers all input of a merge: finds the files, and has them read.
 
-What of it goes into the result is `selection`'s to decide.
+`selection` decides what of it goes into the result.
 """
 
 from __future__ import annotations
@@ -39,31 +39,31 @@ if TYPE_CHECKING:
     from hcoverage._sources.choice import Choice
     from hcoverage._sources.identity import Known
 
-# How long to wait for the data of processes that end just after the one that was waited for, such
-# as multiprocessing's resource tracker. In seconds.
+# Seconds to wait for the data of processes that end just after the command, such as
+# multiprocessing's resource tracker.
 _PATIENCE: Final = 1.0
 _INTERVAL: Final = 0.05
 
-# From how many bytes on processes read them: a second of reading. For less they are not worth the
-# third more of processor time that all take together.
+# From this many bytes on (a second of reading), worker processes read the files. For less, they are
+# not worth the third more of processor time that they take in all.
 _WORTH_PROCESSES: Final = 64 << 20
-# What an empty data file has, without what reading any takes, which is as long as 20 KB of data.
+# Bytes of an empty data file, less the fixed cost of reading any: as much as for 20 KB of data.
 _EMPTY_DATA_FILE: Final = 20 << 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What was read.
+    """The input of a merge, as read.
 
     Attributes:
-        batch: The data files, and what they hold.
-        recorded: What came of the recordings.
-        recorded_part: What is merged of them; None where nothing was recorded.
-        origins: Tells the origins of data files.
+        batch: The data files and their content.
+        recorded: The outcome of reading recordings.
+        recorded_part: The part of the recordings that counts; None if there are none.
+        origins: Finds the origins of data files.
         rcfile: The rcfile.
-        choice: What counts by that.
-        finder: Finds the sources of containers here.
-        identities: What the sources were that coverage.py measured in containers, by their paths.
+        choice: Decides by the rcfile what counts.
+        finder: Finds the sources of containers on this machine.
+        identities: The identities of sources that coverage.py measured in containers, by path.
     """
 
     batch: Batch
@@ -77,7 +77,7 @@ class Found:
 
     @property
     def settings(self) -> CoverageConfig:
-        """What the rcfile says."""
+        """The rcfile's settings."""
         return self.rcfile.settings
 
 
@@ -89,7 +89,7 @@ def _rcfile(coveragerc: str | os.PathLike[str] | Rcfile | None) -> Rcfile:
 
 
 def _choice(settings: CoverageConfig) -> Choice:
-    # Imported here, with much of coverage.py.
+    # Imported here: it imports much of coverage.py.
     from hcoverage._sources.choice import Choice, configured  # noqa: PLC0415
 
     try:
@@ -105,13 +105,13 @@ def gather(
     coveragerc: str | os.PathLike[str] | Rcfile | None,
     reading: Reading,
 ) -> Found:
-    """Read all data there is, in processes of our own where that is worth it.
+    """Read all data, in worker processes if that is worth it.
 
     Args:
-        sources: The directories and files that are given.
+        sources: The given directories and files.
         listed: The data files and recordings in them.
         target: Where the result goes.
-        coveragerc: The rcfile, or what was read of it.
+        coveragerc: The rcfile, as a path or already read.
         reading: How files are read.
 
     Raises:
@@ -123,7 +123,7 @@ def gather(
             work = sum(map(_work, listed))
             executor = stack.enter_context(default_executor(work, _WORTH_PROCESSES))
             reading = dataclasses.replace(reading, executor=executor)
-        # While the processes start: it imports much of coverage.py.
+        # While the workers start: this imports much of coverage.py.
         rcfile = _rcfile(coveragerc)
         settings = rcfile.settings
         choice = _choice(settings)
@@ -146,10 +146,10 @@ class Reading:
     """How files are read.
 
     Attributes:
-        origins: Tells whose they are.
-        executor: Who reads them; None for doing it here.
-        progress: Told how many more have been read.
-        known: What sources were when the run began, see `combine`.
+        origins: Finds the origins of files.
+        executor: Reads them; None to read them in this process.
+        progress: Called with the number of files that were just read.
+        known: The state of sources when the run began, see `combine`.
     """
 
     origins: Origins
@@ -168,7 +168,7 @@ class Progress:
 
     def __call__(self, number: int) -> None:
         self._done += number
-        # Some are read again, and some have come since.
+        # Some files are read again, and some are new since the count.
         self._total = max(self._total, self._done)
         self._on_progress(self._done, self._total)
 
@@ -181,10 +181,10 @@ def _read_recordings(
     *,
     choice: Choice,
 ) -> tuple[RecordedData, Part | None]:
-    """Read what was recorded."""
+    """Read the recordings."""
     if not files:
         return RecordedData(), None
-    # Imported here, with much of coverage.py: only where something was recorded.
+    # Imported here, only if there are recordings: it imports much of coverage.py.
     from hcoverage._combine.recorded_data import read_recorded_data  # noqa: PLC0415
 
     return read_recorded_data(
@@ -205,7 +205,7 @@ def _read_data_files(
     target: Path,
     reading: Reading,
 ) -> Batch:
-    """Read the data files, and wait a moment for those that are being written."""
+    """Read the data files; wait a moment for those that are still being written."""
     batch = Batch()
     read = functools.partial(read_batch, origins=reading.origins)
     patience_ends = time.monotonic() + _PATIENCE
@@ -230,7 +230,7 @@ def _note_lost(refused: list[SetAside]) -> Callable[[str], None]:
 
 
 def existing_data(target: Target) -> Batch | None:
-    """Read what is in place already, and has to stay in the result."""
+    """Read the data file that is in place already and must stay in the result."""
     if not os.path.lexists(target.path):
         return None
     batch = read_batch([str(target.path)], NOT_KNOWN)
@@ -242,7 +242,7 @@ def existing_data(target: Target) -> Batch | None:
 
 
 def origins_in(sources: list[Path], listed: list[Path], command: int | None) -> Origins:
-    """Give what tells whose files are, by what images have told in the directories."""
+    """Return the origins of files, from the notes that images have left in the directories."""
     images: dict[str, str] = {}
     for source in sources:
         if source.is_dir():
@@ -251,7 +251,7 @@ def origins_in(sources: list[Path], listed: list[Path], command: int | None) -> 
 
 
 def listed_in(sources: list[Path]) -> list[Path]:
-    """List the data files and recordings in directories, and the files that are given."""
+    """List the data files and recordings in the directories, and the files given directly."""
     files: list[Path] = []
     for source in sources:
         files.extend([*data_files(source), *recordings(source)] if source.is_dir() else [source])
@@ -259,7 +259,7 @@ def listed_in(sources: list[Path]) -> list[Path]:
 
 
 def _work(file: Path) -> int:
-    """How much there is to read in a file: about so many bytes of measured lines and arcs."""
+    """Estimate the work of reading a file, in bytes of measured lines and arcs."""
     try:
         size = file.lstat().st_size
     except OSError:
@@ -268,9 +268,9 @@ def _work(file: Path) -> int:
 
 
 def _is_being_written(path: Path) -> bool:
-    """Tell whether another look may find the data: a process that ends late is writing it now."""
+    """Return whether a process that ends late is writing the file now, so that a retry may help."""
     try:
         status = path.lstat()
     except FileNotFoundError:
-        return True  # coverage.py renames a data file when it is whole
+        return True  # coverage.py renames a data file once it is whole
     return stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime < _PATIENCE

@@ -1,9 +1,9 @@
-"""What is given to combine, as files on this machine: directories, files, archives and URLs.
+"""Makes the input of a merge available as local files: directories, files, archives and URLs.
 
-Archives are unpacked and URLs fetched into a private directory that lives as long as the merge. A
-file that came from one is not ours to delete, and is told by the name it has there.
+Archives are unpacked and URLs fetched into a private directory that lives as long as the merge.
+Such originals are not ours to delete; messages use the names that files have there.
 
-Left to others: which files of a directory count (`_data_directory`), and everything inside files.
+Left to others: which files of a directory count (`_data_directory`), and all content of files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from hcoverage._errors import NoInputError
 
-# Imported where it is needed: a run has its data directory, and packers take a while to load.
+# Imported where needed: most runs have only a data directory, and archive modules load slowly.
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Inputs:
-    """What is to be combined.
+    """The input of a merge.
 
     Attributes:
-        paths: Directories and files on this machine, absolute; archives and URLs are the files
+        paths: Directories and files on this machine, absolute; for archives and URLs, the files
             that were in them.
-        set_aside: What of archives and URLs is not among them, and why.
-        origins: For files that are copies, what to call them.
-        is_trusted: Whether nobody but we can have written what is in the directories.
+        set_aside: Files of archives and URLs that are not among them, and why.
+        origins: For files that are copies, the name to show.
+        is_trusted: Whether nobody but us can have written into the directories.
     """
 
     paths: list[Path] = dataclasses.field(default_factory=list)
@@ -45,11 +45,11 @@ class Inputs:
     is_trusted: bool = True
 
     def shown(self, path: Path) -> Path:
-        """Give what to call a file."""
+        """Return the name of a file for messages."""
         return self.origins.get(path, path)
 
     def may_be_removed(self, path: Path) -> bool:
-        """Tell whether a file is the one that was given, and not a copy of what was."""
+        """Return whether a file is an original, and not a copy from an archive or URL."""
         return path not in self.origins
 
     @property
@@ -60,13 +60,13 @@ class Inputs:
 
 @contextlib.contextmanager
 def opened(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Inputs]:
-    """Have everything that is to be combined on this machine, for the length of a `with` block.
+    """Make all input available on this machine, for the length of a `with` block.
 
     Args:
         paths: Directories, data files, recordings, archives, and URLs for fsspec.
 
     Raises:
-        NoInputError: One of them is not there.
+        NoInputError: One of them does not exist.
         MissingExtraError: A URL needs the extra `hcoverage[remote]`.
         CombineError: A URL cannot be read.
     """
@@ -141,10 +141,10 @@ def _others_write_to(directory: Path) -> bool:
 
 
 def is_open_to_all(directory: Path) -> bool:
-    """Tell whether anybody can write into a directory, as containers can into a data directory.
+    """Return whether anybody can write into a directory, as containers can into a data directory.
 
     Raises:
-        OSError: It is not there.
+        OSError: It does not exist.
     """
-    # Not the group: with the usual umask of 002 it is each user's own.
+    # The group does not count: with the usual umask of 002 each user has an own group.
     return bool(directory.stat().st_mode & stat.S_IWOTH)

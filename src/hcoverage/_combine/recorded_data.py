@@ -1,4 +1,4 @@
-"""Read recordings, find their sources here, and tell what came of each."""
+"""Reads recordings, finds their sources on this machine, and reports the outcome for each."""
 
 from __future__ import annotations
 
@@ -56,31 +56,31 @@ def read_recorded_data(
     origins: Origins | None = None,
     choice: Choice | None = None,
 ) -> tuple[RecordedData, Part | None]:
-    """Read what recordings hold, filtered as coverage.py would have.
+    """Read recordings, and keep what coverage.py would have measured.
 
     Args:
         files: The recorder's files.
         config: The rcfile's settings.
-        finder: Finds what containers ran, where `[paths]` says nothing of it; None for not looking.
-        known: What sources were when the run began, by their paths.
-        executor: Who reads them; None for doing it here.
-        progress: Told how many files more have been read.
-        origins: Tells the origins of processes, which are put before their contexts; None for
-            contexts as they are.
-        choice: What counts by the settings, where that is known already.
+        finder: Finds sources of containers that `[paths]` does not map; None to skip that.
+        known: The state of sources when the run began, by path.
+        executor: Reads the files; None to read them in this process.
+        progress: Called with the number of files that were just read.
+        origins: Finds the origins of processes, which become prefixes of their contexts; None to
+            leave contexts as they are.
+        choice: Decides by the settings what counts, if the caller has made one already.
 
     Returns:
-        What came of the recordings; and what is merged of them, None where nothing was recorded.
+        The outcome; and the part to merge, None if nothing was recorded.
     """
     files = list(files)
     notes = read_files(file for file in files if not _is_segment(file)).lost
-    here = this_machine()  # once: it reads the mounts
+    here = this_machine()  # called once: it reads the mounts
     read = functools.partial(read_batch, here=here, origins=origins)
     found = _read([file for file in files if _is_segment(file)], read, executor, progress)
     if not (found.segments or notes or found.unreadable or found.empty):
         return RecordedData(), None
     of_hosts = images_of(segment.process for segment in found.segments)
-    # Now that all processes have told what they know.
+    # Only after all recordings are read: any process may know its host's image.
     origins = origins and origins.with_hosts(of_hosts)
     sources = {key: tuple(found.sources(key)) for key in found.processes}
     moved = _moved(found, sources, config, finder, here)
@@ -143,10 +143,10 @@ def _moved(
     finder: SourceFinder | None,
     here: Machine,
 ) -> dict[GroupKey, dict[Ran, str]]:
-    """Say where the sources of each group are here, if that is elsewhere than where they ran.
+    """Map the sources of each group that have another path here than where they ran.
 
-    A source has to be there before coverage.py decides whether it is wanted: `source`, `include`
-    and `omit` are about the files of this machine. What the rcfile's `[paths]` says comes first.
+    This comes before coverage.py decides whether a source counts: `source`, `include` and `omit`
+    refer to files of this machine. The rcfile's `[paths]` has precedence.
     """
     by_rcfile = functools.cache(_by_rcfile(config))
     moved: dict[GroupKey, dict[Ran, str]] = {}
@@ -169,7 +169,7 @@ def _moved(
 
 
 def _by_rcfile(config: CoverageConfig) -> Callable[[str], str]:
-    """Give what says where `[paths]` has a source, an empty string where it has it nowhere else."""
+    """Return a function that maps a path by `[paths]`, to an empty string if it stays the same."""
     map_path = PathMap(config)
 
     def place(path: str) -> str:
@@ -184,7 +184,7 @@ def _machine_of(process: ProcessIdentity) -> Machine:
 
 
 def _is_same(ran: Ran, place: str) -> bool:
-    """Tell whether a source that ran elsewhere is the one in a place here."""
+    """Return whether a file here is the source that ran elsewhere."""
     present = size_and_checksum(place)
     return present is not None and (ran.checksum is None or present == (ran.size, ran.checksum))
 
@@ -194,7 +194,7 @@ def _ran(source: SourceLines) -> Ran:
 
 
 def _as_here(sources: Iterable[RanSource], moved: Mapping[Ran, str]) -> tuple[RanSource, ...]:
-    """Give sources by the places where they are here."""
+    """Return the sources under their paths on this machine."""
     return tuple(
         dataclasses.replace(
             each, source=dataclasses.replace(with_checksum(each.source), path=moved[ran])
@@ -208,7 +208,7 @@ def _as_here(sources: Iterable[RanSource], moved: Mapping[Ran, str]) -> tuple[Ra
 def _other_versions(
     stale: Collection[str], moved: Iterable[Mapping[Ran, str]]
 ) -> list[OtherVersion]:
-    """Which of the stale sources ran elsewhere, and where that was."""
+    """Return the stale sources that ran elsewhere, and where."""
     elsewhere = {
         OtherVersion(here, ran.path)
         for places in moved
@@ -233,7 +233,7 @@ def _damage(segment: ReadSegment) -> str:
 
 
 def _processes(segments: Iterable[ReadSegment], origins: Origins | None) -> list[RecordedProcess]:
-    """Who recorded, in the order they started; a process may have written several segments."""
+    """Return the recorded processes by start time; a process may have written several segments."""
     by_token: dict[str, ProcessIdentity] = {}
     contexts: dict[str, frozenset[str]] = {}
     together: set[str] = set()
@@ -276,5 +276,5 @@ def _losses(
 
 
 def _reason(error: int) -> str:
-    """Say why something was not recorded; what has no number is an error of the application's."""
+    """Say why something was not recorded; an error without errno is the application's."""
     return os.strerror(error) if error else "something in the process itself refused it"

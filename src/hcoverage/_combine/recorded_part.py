@@ -1,8 +1,8 @@
-"""Turns what recordings hold into what is merged: what coverage.py itself would have measured.
+"""Turns recordings into the part to merge: what coverage.py itself would have measured.
 
 Left to others: reading recordings (``_read.recording_batch``), choosing files
-(``_sources.choice``), telling whether a source is still what ran (``_sources.identity``), and where
-it is here (``recorded_data``).
+(``_sources.choice``), checking whether a source has changed (``_sources.identity``), and finding it
+on this machine (``recorded_data``).
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ if TYPE_CHECKING:
     from hcoverage._read.recording_format import ProcessIdentity, SourceLines
     from hcoverage._sources.identity import Known
 
-# Of an arc that only tells that a line ran: of no branch, as entering code is none.
+# The start of an arc that only says that a line ran. It is no branch, as entering code is none.
 _START: Final = -1
 _DIGIT_TO_TRUE: Final = bytes(byte == ord("1") for byte in range(256))
 
 # The first line and the name of a code object.
 _Code: TypeAlias = tuple[int, int]
-# Who tells of a code object, and the exceptions in it.
+# The sources of the facts about a code object, and the exceptions in it.
 _Exceptional: TypeAlias = "tuple[tuple[int, ...], frozenset[tuple[int, int]]]"
-# Arcs; the lines that ran, a bit for each; and those of them that are in the arcs.
+# Arcs; the executed lines, a bit for each; and those of these lines that the arcs contain.
 _ArcsAndLines: TypeAlias = "tuple[frozenset[int], int, int]"
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """What processes ran of which coverage.py would have measured the same.
+    """The recordings of processes for which coverage.py would choose the same files.
 
     Attributes:
-        process: One of them.
+        process: One of the processes.
         sources: What they ran.
         is_here: Whether their interpreter is on this machine.
-        before: What is put before their contexts.
+        before: The prefix of their contexts.
     """
 
     process: ProcessIdentity
@@ -60,17 +60,17 @@ class Group:
     before: str = ""
 
     def label_of(self, context: str) -> str:
-        """Name what ran in a context, as coverage.py's collector does it."""
+        """Return the label of a context, as coverage.py's collector forms it."""
         return self.before + "|".join(filter(None, (self.process.context, context)))
 
 
 @dataclass(frozen=True)
 class Selected:
-    """What is merged of recordings.
+    """The part of recordings that is merged.
 
     Attributes:
-        part: What it is; None where the rcfile wants branches and no process has recorded any.
-        stale: The paths left out because the source is not what it was when it ran.
+        part: The part; None if the rcfile wants branches and no process has recorded any.
+        stale: The paths left out because the source has changed since it ran.
         without_branches: Groups left out because the rcfile wants branches and they have none.
     """
 
@@ -86,14 +86,14 @@ def select(
     known: Mapping[str, Known] | None = None,
     choice: Choice | None = None,
 ) -> Selected:
-    """Give what coverage.py would have measured of what ran.
+    """Select from recordings what coverage.py would have measured.
 
     Args:
-        groups: What ran.
+        groups: The recordings.
         config: The rcfile, as coverage.py reads it. Its ``source``, ``source_pkgs``, ``include``
-            and ``omit`` decide what is in it.
-        known: What sources were when the run began, by their paths.
-        choice: What counts by `config`, where that is known already.
+            and ``omit`` decide.
+        known: The state of sources when the run began, by path.
+        choice: Decides by `config` what counts, if the caller has made one already.
 
     Raises:
         RcfileError: The configuration names a source that is no directory.
@@ -113,11 +113,11 @@ def select(
 
 
 class _Wanted:
-    """Tells what of each group is merged.
+    """Chooses the sources of each group that are merged.
 
     Attributes:
         sources: The sources on this machine.
-        stale: Those of which nothing is merged, since they are others by now.
+        stale: The sources that are left out because they have changed.
     """
 
     def __init__(self, choice: Choice, sources: Sources) -> None:
@@ -126,7 +126,7 @@ class _Wanted:
         self._choice = choice
 
     def of(self, group: Group) -> Iterator[RanSource]:
-        """The sources of a group that coverage.py would have measured, and that are the same."""
+        """Yield the unchanged sources of a group that coverage.py would have measured."""
         choice = self._choice.of_process(group.process, is_here=group.is_here)
         for ran in choice.wanted(group.sources):
             if self.sources.is_current(ran.source):
@@ -158,7 +158,7 @@ def _lines_of(source: SourceLines, python: str) -> int:
 
 
 class _Labels(dict[str, str]):
-    """The labels of a group's contexts, each noted in the part when it is first asked for."""
+    """The labels of a group's contexts; each is added to the part when it is first requested."""
 
     def __init__(self, part: Part, group: Group) -> None:
         super().__init__()
@@ -173,11 +173,11 @@ class _Labels(dict[str, str]):
 
 @dataclass
 class _Told:
-    """What is told of a file in one context.
+    """What is known of a file in one context.
 
     Attributes:
-        lines: A number whose bit *n* is set where line *n* ran.
-        sources: All else.
+        lines: A number whose bit *n* is set if line *n* ran.
+        sources: Everything else.
     """
 
     lines: int = 0
@@ -204,10 +204,10 @@ def _add_arcs(part: Part, group: Group, wanted: _Wanted) -> None:
 
 
 class _Arcs:
-    """The arcs of one file: that each line ran, and what followed what, as coverage.py has them.
+    """The arcs of one file in coverage.py's form: which lines ran, and what followed what.
 
-    What several contexts have in common is made once. They share the sources that they are told
-    of, which are known by their `id` here: to compare them would take as long as to read them.
+    Facts that several contexts share are converted once. Contexts share source objects, which are
+    recognised by `id` here: to compare them would take as long as to read them.
     """
 
     def __init__(self, path: str, group: Group, sources: Sources) -> None:
@@ -220,7 +220,7 @@ class _Arcs:
         self._of_code: dict[_Exceptional, _ArcsAndLines] = {}
 
     def __call__(self, told: _Told) -> set[int]:
-        """Give the arcs of what is told, as a part has them."""
+        """Return the arcs of a file in one context, in the form of a part."""
         parts = [self._arcs_of_source(each) for each in told.sources if not each.branching]
         parts += self._arcs_of_codes(told)
         found: set[int] = set()
@@ -246,7 +246,7 @@ class _Arcs:
             )
 
     def _arcs_of_codes(self, told: _Told) -> Iterator[_ArcsAndLines]:
-        """Give what each code object did."""
+        """Yield the arcs and lines of each code object."""
         opcodes = self._opcodes
         if opcodes is None:
             return
@@ -292,7 +292,7 @@ class _Arcs:
 
 
 def _ends_of(arcs: Iterable[tuple[int, int]]) -> int:
-    """Give a number whose bit *n* is set where line *n* is an end of an arc."""
+    """Return a number whose bit *n* is set if line *n* is an end of an arc."""
     return bits_of({line for arc in arcs for line in arc if line > 0})
 
 

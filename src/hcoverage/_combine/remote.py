@@ -1,7 +1,7 @@
-"""Fetch data files and recordings from URLs, by fsspec: `s3://bucket/run-42/` and the like.
+"""Fetches data files and recordings from URLs with fsspec: `s3://bucket/run-42/` and the like.
 
-fsspec and what it needs for S3 are the extra `hcoverage[remote]`, imported only where a URL is
-given. Nothing is ever changed or deleted there.
+fsspec and its S3 support are the extra `hcoverage[remote]`, imported only if a URL is given.
+Nothing is ever changed or deleted at a URL.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _AT_ONCE: Final = 16
 
 @dataclasses.dataclass
 class Fetched:
-    """What was fetched from a URL.
+    """The files that were fetched from a URL.
 
     Attributes:
-        files: Where each file is now, and its URL.
-        set_aside: What was not fetched, and why.
+        files: The local path of each file, and its URL.
+        set_aside: The files that were not fetched, and why.
     """
 
     files: dict[Path, str] = dataclasses.field(default_factory=dict)
@@ -38,24 +38,24 @@ class Fetched:
 
 
 def is_url(path: str) -> bool:
-    """Tell whether a path is a URL."""
+    """Return whether a path is a URL."""
     return re.match(_URL, path) is not None
 
 
 def fetch(url: str, directory: Path) -> Fetched:
-    """Fetch a file, or the data files and recordings right under a directory or prefix.
+    """Fetch a file, or the data files and recordings directly under a directory or prefix.
 
     Args:
-        url: Where they are.
-        directory: An empty directory of our own to put them into.
+        url: The URL of the file, directory or prefix.
+        directory: An empty directory of our own to fetch into.
 
     Returns:
-        Where they are now, and what could not be fetched.
+        The local files, and those that could not be fetched.
 
     Raises:
-        MissingExtraError: fsspec, or what it needs for this URL, is not installed.
+        MissingExtraError: fsspec, or the library that it needs for this URL, is not installed.
         NoInputError: There is nothing at the URL.
-        CombineError: It cannot be listed.
+        CombineError: The URL cannot be listed.
     """
     system, found = _listed(url)
     scheme = url.partition("://")[0]
@@ -94,7 +94,7 @@ def _listed(url: str) -> tuple[Any, list[str]]:
     except ValueError as error:
         raise CombineError(f"{url} cannot be read: {error}") from error
     try:
-        # What was listed a while ago may be another run's.
+        # An older, cached listing may be another run's.
         system.invalidate_cache()
         entries = system.ls(root, detail=True)
     except FileNotFoundError as error:

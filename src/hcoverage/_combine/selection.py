@@ -1,7 +1,7 @@
-"""Decides what of all that was gathered goes into the result, and what is set aside.
+"""Decides which of the gathered data goes into the result, and which is set aside.
 
-Imports much of coverage.py, so it is itself imported late. Which file here a source is, and whether
-it counts, is decided in `_sources`; how data is merged, in `_result.merged`.
+It imports much of coverage.py, so it is imported late itself. `_sources` decides which file here a
+source is, and whether it counts; `_result.merged` merges the data.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Selection:
     """What is merged, and what is not.
 
     Attributes:
-        merged: What goes into the result.
+        merged: The content of the result.
         files: The data files that are in it.
-        recorded: What came of the recordings.
+        recorded: The outcome of reading recordings.
         processes: How many processes of each origin are in it.
-        set_aside: What is not in it, or not all of it, and why.
-        outlived: Files cut short of processes that are in it.
+        set_aside: Files that are not, or not wholly, in it, and why.
+        outlived: Cut-short files of processes that are in it with a whole one.
         has_data: Whether there is a result to write.
-        other_versions: Measured files that are left out, since they are others by now.
+        other_versions: Measured files that are left out because they have another version here.
     """
 
     merged: Merged
@@ -68,11 +68,11 @@ class Selection:
 
 
 def select(found: Found, existing: Batch | None) -> Selection:
-    """Decide what of all that was read goes into the result, and merge that.
+    """Decide which of the data that was read goes into the result, and merge it.
 
     Args:
-        found: What was read.
-        existing: What has to stay in the result; None if there is nothing.
+        found: The data.
+        existing: Data that must stay in the result; None if there is none.
     """
     recorded_part = found.recorded_part or Part()
     kind = choose_kind(
@@ -115,13 +115,13 @@ def select(found: Found, existing: Batch | None) -> Selection:
 
 @dataclasses.dataclass(frozen=True)
 class _Measured:
-    """What of coverage.py's data is merged, and what is not.
+    """Which of coverage.py's data is merged, and which is not.
 
     Attributes:
-        files: The data files.
-        parts: What they hold, by kind.
-        set_aside: Those that are left out, and why.
-        outlived: Files cut short of processes that are in it.
+        files: The data files that are merged.
+        parts: Their content, by kind.
+        set_aside: The files that are left out, and why.
+        outlived: Cut-short files of processes that also have a whole one.
     """
 
     files: list[ReadFile]
@@ -131,7 +131,7 @@ class _Measured:
 
 
 def _begin_with(existing: Batch | None, merged: Merged) -> Counter[str]:
-    """Merge what has to stay; give how many processes each of its origins had."""
+    """Merge the data that must stay; return how many processes each of its origins had."""
     if existing is None:
         return Counter()
     for part in existing.parts.values():
@@ -142,7 +142,7 @@ def _begin_with(existing: Batch | None, merged: Merged) -> Counter[str]:
 def _measured(
     found: Found, kind: Kind, merged: Merged, map_path: Callable[[str], str]
 ) -> _Measured:
-    """Take the data files that fit each other, and what is merged already."""
+    """Select the data files that fit each other and what is merged already."""
     fitting, set_aside = _fitting(found.batch, kind)
     outlived = _outlived(found.batch, fitting)
     set_aside = [item for item in set_aside if item.path not in outlived]
@@ -153,7 +153,7 @@ def _measured(
 
 
 def _find_here(parts: list[Part], map_path: PathMap, found: Found) -> list[OtherVersion]:
-    """Find the measured files of containers here, and tell those that are others by now."""
+    """Find the measured files of containers here; return those that have another version here."""
     finder = found.finder
     others = []
     for part in parts:
@@ -183,7 +183,7 @@ def _find_here(parts: list[Part], map_path: PathMap, found: Found) -> list[Other
 
 
 def _fitting(batch: Batch, kind: Kind) -> tuple[list[ReadFile], list[SetAside]]:
-    """Tell the files that have one kind of data, or none, from the others."""
+    """Separate the files that have one kind of data, or none, from the others."""
     ordered = sorted(batch.files, key=lambda file: file.path)
     fitting = [file for file in ordered if file.kind in (kind, Kind.NOTHING)]
     odd = [file for file in ordered if file.kind not in (kind, Kind.NOTHING)]
@@ -193,10 +193,10 @@ def _fitting(batch: Batch, kind: Kind) -> tuple[list[ReadFile], list[SetAside]]:
 
 
 def _outlived(batch: Batch, files: list[ReadFile]) -> set[Path]:
-    """Tell the files cut short whose process has another file, which was saved before.
+    """Find cut-short files whose process has another file, which was saved before.
 
-    `_inside.autosave` removes its own file when coverage.py has saved, so where both are there the
-    process was ended in between; and all that it did not lose is in the file that is whole.
+    `_inside.autosave` removes its own file once coverage.py has saved. If both exist, the process
+    ended in between, and the whole file has all of its data that was not lost.
     """
     cut_short = [refusal.path for refusal in batch.refused if refusal.is_cut_short]
     if not cut_short:
@@ -206,7 +206,7 @@ def _outlived(batch: Batch, files: list[ReadFile]) -> set[Path]:
 
 
 def _process(path: Path) -> tuple[Path, tuple[str, int] | None]:
-    # With the directory: machines of one name may have brought one each.
+    # With the directory: there may be one from each of several machines with the same name.
     return path.parent, process_of(path.name)
 
 
@@ -217,7 +217,7 @@ def _without_conflicts(
     map_path: Callable[[str], str],
     origins: Origins,
 ) -> tuple[list[ReadFile], dict[Kind, Part], list[SetAside]]:
-    """Leave out files whose plugins are others than those of the files before."""
+    """Leave out files that name other plugins than the files before them."""
     tracers = merged.part.tracers
     if not tracers and not any(file.has_tracers for file in files):
         return files, batch.parts, []
@@ -240,7 +240,7 @@ def _set_all_aside(recorded: RecordedData, kind: Kind) -> RecordedData:
 def _add_known_origins(
     merged: Merged, files: Iterable[ReadFile], map_path: Callable[[str], str]
 ) -> Counter[str]:
-    """Add what is known of the origins of data files that are results of other merges.
+    """Add the origins that data files hold which are results of other merges.
 
     Returns:
         How many processes each of the origins had.
@@ -255,9 +255,9 @@ def _add_known_origins(
 
 
 def _results(files: Iterable[ReadFile]) -> list[ReadFile]:
-    """List the data files that merges have written, with the origins of what is in them.
+    """List the data files that merges have written, with the origins that they hold.
 
-    Where anybody can write, as into a data directory, they could say of any line who ran it.
+    Files in a directory that anybody can write to are excluded: they could claim any origin.
     """
     told = [file for file in files if file.has_origins and not file.origin]
     return [file for file in told if not is_open_to_all(Path(file.path).parent)]

@@ -70,7 +70,7 @@ def put_rcfile(directory: Path, text: str) -> None:
 
 
 def is_locked(directory: Path) -> bool:
-    """Tell whether a run has a directory, such as the data directory, or may have it.
+    """Return whether a run has a directory, such as the data directory, or may have it.
 
     Args:
         directory: The directory; whoever has it has locked it (`locked`).
@@ -158,7 +158,7 @@ def keep(files: Iterable[Path], place: Path) -> dict[Path, Path]:
 
 
 def is_only_left_over(directory: Path) -> bool:
-    """Tell whether a data directory holds what runs left, and nothing that somebody put there."""
+    """Return whether a data directory holds what runs left, and nothing that somebody put there."""
     try:
         names = os.listdir(directory)  # noqa: PTH208
     except OSError:

@@ -27,7 +27,7 @@ _BATCHES: Final = 32
 
 @contextlib.contextmanager
 def default_executor(work: int, least: int) -> Iterator[WorkerPool | None]:
-    """Give a pool as large as the machine, or none where the work is not worth one.
+    """Return a pool as large as the machine, or none where the work is not worth one.
 
     Args:
         work: How much there is to do.

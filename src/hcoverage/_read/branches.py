@@ -40,7 +40,7 @@ _REMEMBERED: Final = 1 << 12
 
 
 def opcodes_of(python: str) -> Opcodes | None:
-    """Give the opcodes of a version of Python, such as ``3.13.0``, whose branches are so told."""
+    """Return the opcodes of a version of Python, such as ``3.13.0``, whose branches are so told."""
     numbers = python.split(".")[:2]
     if len(numbers) == 2 and all(number.isdecimal() for number in numbers):  # noqa: PLR2004
         return OPCODES.get((int(numbers[0]), int(numbers[1])))
@@ -48,7 +48,7 @@ def opcodes_of(python: str) -> Opcodes | None:
 
 
 def lines_that_ran(codes: Iterable[BranchingCode], opcodes: Opcodes) -> Iterator[int]:
-    """Give the lines of code of which no record of lines tells them.
+    """Return the lines of code of which no record of lines tells them.
 
     Args:
         codes: What code objects did.
@@ -67,7 +67,7 @@ def lines_that_ran(codes: Iterable[BranchingCode], opcodes: Opcodes) -> Iterator
 def arcs_of_code(
     codes: Iterable[BranchingCode], exceptions: Iterable[tuple[int, int]], opcodes: Opcodes
 ) -> frozenset[Arc]:
-    """Give the arcs that a code object took, as the marks in its bytecode tell.
+    """Return the arcs that a code object took, as the marks in its bytecode tell.
 
     Args:
         codes: What it did, as several processes tell.
@@ -84,7 +84,7 @@ def arcs_of_code(
 
 
 def _by_places(code: BranchingCode, opcodes: Opcodes) -> BranchingCode:
-    """Give code what its slots tell, by places in the bytecode."""
+    """Return code what its slots tell, by places in the bytecode."""
     if not code.slots:
         return code
     count = len(code.content) // 2
@@ -131,7 +131,7 @@ def arcs_after_definitions(
     codes: Iterable[BranchingCode],
     opcodes: Opcodes,
 ) -> Iterator[Arc]:
-    """Give the arcs from functions and classes in one line to what follows them.
+    """Return the arcs from functions and classes in one line to what follows them.
 
     In code without branches nothing else leads there. In other code the bytecode tells it.
 
@@ -172,7 +172,7 @@ def _made_in(
 
 
 def _together(codes: Iterable[BranchingCode]) -> Iterator[BranchingCode]:
-    """Give what was marked for one code object by several processes, as marked by one."""
+    """Return what was marked for one code object by several processes, as marked by one."""
     found: dict[tuple[int, int, bytes], BranchingCode] = {}
     for code in codes:
         key = (code.first, code.name, code.content)
@@ -223,7 +223,7 @@ class _Arcs:
         self._found: set[Arc] = set()
 
     def find(self) -> set[Arc]:
-        """Give them."""
+        """Return them."""
         if has_branches(self._opcodes, self._code.content):
             # Elsewhere no line has more than one that may follow it, but for its own end.
             self._find_by_starts()

@@ -284,7 +284,7 @@ class _DataFileReader:
             raise UntrustedDataError(f"coverage.py cannot read it ({error})") from error
 
     def _sound_tables(self, empty: frozenset[str], arcs: list[_ArcRow]) -> frozenset[str]:
-        """Give those that need not be looked into: finding odd arcs takes twice as long as this."""
+        """Return the tables without odd rows: to search the arcs takes twice as long as this."""
         is_whole = not any("." in text for *_, text in arcs if text)
         return empty | {"arc"} if is_whole and has_bounded_arcs(self._database) else empty
 

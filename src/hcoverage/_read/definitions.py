@@ -34,7 +34,7 @@ class Definition:
 
 
 def definitions_in(path: str) -> Sequence[Definition]:
-    """Give those that something follows.
+    """Return those that something follows.
 
     Args:
         path: A source; of one that cannot be read or is no Python, there are none.

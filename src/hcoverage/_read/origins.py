@@ -59,7 +59,7 @@ class Origins:
     of_hosts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def of_process(self, process: ProcessIdentity) -> str:
-        """Give the origin of a process that recorded."""
+        """Return the origin of a process that recorded."""
         if process.image:
             return _named(_IMAGE, process.image)
         host = host_in_names(process.host)
@@ -69,7 +69,7 @@ class Origins:
         return self._of_host(host, is_container=bool(process.container))
 
     def of_data_file(self, path: str) -> str:
-        """Give the origin of the process that wrote a data file; empty if its name does not say."""
+        """Return the origin of the process that wrote a data file; empty if its name has none."""
         if not self.host:
             return ""
         name = os.path.basename(path)  # noqa: PTH119
@@ -86,7 +86,7 @@ class Origins:
         return self._of_host(container, is_container=True)
 
     def with_hosts(self, of_hosts: Mapping[str, str]) -> Origins:
-        """Give the same, knowing the origins of more hosts."""
+        """Return the same, knowing the origins of more hosts."""
         return dataclasses.replace(self, of_hosts={**self.of_hosts, **of_hosts})
 
     def _of_pid(self, pid: int) -> str:
@@ -128,7 +128,7 @@ def origins_here(files: Iterable[Path], command: int | None, images: Mapping[str
 
 
 def images_of(processes: Iterable[ProcessIdentity]) -> dict[str, str]:
-    """Give the origins of the hosts whose processes know their image."""
+    """Return the origins of the hosts whose processes know their image."""
     return {
         host_in_names(process.host): _named(_IMAGE, process.image)
         for process in processes
@@ -147,12 +147,12 @@ def label(origin: str, context: str) -> str:
 
 
 def origin_of(labelled: str) -> str:
-    """Give the origin of what `label` made, empty if it is not known."""
+    """Return the origin of what `label` made, empty if it is not known."""
     return labelled.partition(_SEPARATOR)[0]
 
 
 def context_of(labelled: str) -> str:
-    """Give the context of what `label` made."""
+    """Return the context of what `label` made."""
     return labelled.partition(_SEPARATOR)[2]
 
 

@@ -90,7 +90,7 @@ class Part:
         )
 
     def with_contexts(self, name_of: Callable[[str], str]) -> Part:
-        """Give what it holds under other names than its contexts, which may be fewer.
+        """Return what it holds under other names than its contexts, which may be fewer.
 
         Sets of arcs, which may be large, are the same ones where nothing is added to them.
         """
@@ -117,7 +117,7 @@ def number_of(arc: tuple[int, int]) -> int:
 
 
 def bits_of(numbers: Collection[int]) -> int:
-    """Give a number whose bit *n* is set for each *n* of some."""
+    """Return a number whose bit *n* is set for each *n* of some."""
     content = bytearray(max(numbers, default=0) // 8 + 1)
     for number in numbers:
         content[number >> 3] |= 1 << (number & 7)

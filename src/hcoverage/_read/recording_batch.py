@@ -72,7 +72,7 @@ class _Section:
 
     @classmethod
     def of(cls, contexts: tuple[str, ...]) -> _Section:
-        """Give one of which nothing is told yet."""
+        """Return one of which nothing is told yet."""
         return cls(contexts, [], [], [])
 
     def is_used(self) -> bool:
@@ -127,7 +127,7 @@ class RanSource:
 
     @classmethod
     def of(cls, source: SourceLines) -> RanSource:
-        """Give what ran of a source in one context."""
+        """Return what ran of a source in one context."""
         return cls(source, more={source.context: source})
 
     @property
@@ -203,7 +203,7 @@ Machine: TypeAlias = tuple[str, str]
 
 
 def this_machine() -> Machine:
-    """Give the machine, or container, that this process runs on."""
+    """Return the machine, or container, that this process runs on."""
     return os.uname().nodename, recorder_writer.container_id()
 
 
@@ -254,7 +254,7 @@ class _Layout:
 
     @classmethod
     def of(cls, records: Iterable[tuple[_Head, int, int]]) -> _Layout:
-        """Give the layout of records, of which the head, the length and the count are known."""
+        """Return the layout of records, of which the head, the length and the count are known."""
         heads, lengths, counts = zip(*records, strict=True)
         fields = (
             f"{len(head)}s{count}s{length - len(head) - count}x"
@@ -264,7 +264,7 @@ class _Layout:
         return cls(heads, counts, struct.Struct("<" + "".join(fields)), ones)
 
     def marks_in(self, content: bytes, position: int) -> int | None:
-        """Give all marks of a segment as one number; None if it has not just this layout."""
+        """Return all marks of a segment as one number; None if it has not just this layout."""
         end = position + self.form.size
         if end > len(content):
             return None
@@ -276,7 +276,7 @@ class _Layout:
         return marks if (marks & self.ones) * MARK == marks else None
 
     def split(self, marks: int) -> Iterator[tuple[_Head, int]]:
-        """Give the marks of each record."""
+        """Return the marks of each record."""
         content = marks.to_bytes(sum(self.counts), "little")
         position = 0
         for head, count in zip(self.heads, self.counts, strict=True):
@@ -521,7 +521,7 @@ def _contexts(sections: list[_Section]) -> tuple[frozenset[str], bool]:
 
 
 def _is_zero(content: bytes, position: int) -> bool:
-    """Tell whether there is nothing but zeros from a position on, which is not past the end."""
+    """Return whether there is nothing but zeros from a position on, which is not past the end."""
     return position <= len(content) and content[position:] == bytes(len(content) - position)
 
 
@@ -542,7 +542,7 @@ def _with_marks(head: _Head, by_context: Mapping[str, int]) -> RanSource:
 
 
 def _bits(marks: int, first: int) -> int:
-    """Give a number whose bit *n* is set where line *n* is marked."""
+    """Return a number whose bit *n* is set where line *n* is marked."""
     length = (marks.bit_length() + 7) // 8
     if not length or first + length > MOST_LINES:
         return 0

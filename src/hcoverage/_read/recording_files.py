@@ -66,7 +66,7 @@ class Recording:
         return (source for segment in self.segments for source in segment.sources)
 
     def by_context(self) -> list[Recording]:
-        """Give what ran in each context as a recording of its own, so that it has one context."""
+        """Return what ran in each context as a recording of its own, so that it has one context."""
         sources: dict[str, list[SourceLines]] = {}
         for source in self.sources:
             sources.setdefault(source.context, []).append(source)

@@ -200,7 +200,7 @@ class BranchingCode:
     slots: frozenset[int] = frozenset()
 
     def with_marks_of(self, other: BranchingCode) -> BranchingCode:
-        """Give what it did together with what it did elsewhere."""
+        """Return what it did together with what it did elsewhere."""
         return replace(
             self,
             started=self.started | other.started,
@@ -317,23 +317,23 @@ class Segment:
 
     @classmethod
     def of(cls, process: ProcessIdentity, sources: Iterable[SourceLines]) -> Segment:
-        """Give what was in several files, as if it had been in one."""
+        """Return what was in several files, as if it had been in one."""
         return cls(Path(), process, 1, tuple(sources), None, ())
 
 
 def context_of(name: str) -> str:
-    """Give the context that a recording names, whatever it holds, as one that a data file can."""
+    """Return the context that a recording names, whatever it holds, as one that a data file can."""
     return printable(name[:_LONGEST_CONTEXT])[:_LONGEST_CONTEXT]
 
 
 def contexts_of(name: str) -> tuple[str, ...]:
-    """Give the contexts that a recording names at once: of which of them it was is not known."""
+    """Return the contexts that a recording names at once: of which of them it was is not known."""
     names = name[:_LONGEST_NAME].split(_AND)[:_MOST_CONTEXTS]
     return tuple(dict.fromkeys(map(context_of, names)))
 
 
 def in_context(process: ProcessIdentity, context: str) -> ProcessIdentity:
-    """Give a process the context of what it ran meanwhile, beside the static one that it has."""
+    """Return a process the context of what it ran meanwhile, beside the static one that it has."""
     both = "|".join(filter(None, (process.context, context)))  # as coverage.py's collector does it
     return replace(process, context=both)
 
@@ -557,7 +557,7 @@ def _parse_seen(
 
 
 def with_slots(source: SourceLines, marks: bytes, damage: list[str]) -> SourceLines:
-    """Give the source of a record of code what a context saw of that.
+    """Return the source of a record of code what a context saw of that.
 
     Args:
         source: The source, of which nothing ran.
@@ -629,7 +629,7 @@ def _by_kind(entries: Iterable[Entry]) -> _Entries:
 
 
 def with_entries(source: SourceLines, entries: Iterable[Entry]) -> SourceLines:
-    """Give a source the entries of its arcs records."""
+    """Return a source the entries of its arcs records."""
     return replace(source, **_by_kind(entries))
 
 

@@ -1,1 +1,1 @@
-"""The merged data file: what is in it, how it is put in place, and what is told of it."""
+"""The merged data file: its content, putting it in place, and the report about it."""

@@ -1,7 +1,7 @@
-"""Decide what goes into the merged data file, and write it as coverage.py would have.
+"""Decides what goes into the merged data file, and writes it as coverage.py would.
 
-Paths are mapped by coverage.py's own code, in the order in which it would meet them, since with
-`relative_files` a path decides how later ones are mapped.
+coverage.py's own code maps the paths, in the order in which it would meet them: with
+`relative_files`, a path influences how later ones are mapped.
 
 Left to others: reading (`_read.data_file_batch`, `_read.recording_batch`), and putting the result
 in place (`target`).
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from coverage.config import CoverageConfig
 
-# An arc is read as `_read.part.arc_of` does; the shift of a negative number keeps its sign.
+# Decodes an arc like `_read.part.arc_of`; shifting a negative number keeps its sign.
 _INSERT_ARCS: Final = (
     "INSERT INTO arc SELECT ?, ?, "  # noqa: S608 - numbers of ours
     f"(value + {1 << (ARC_BITS - 1)}) >> {ARC_BITS}, "
@@ -49,14 +49,14 @@ _OPPOSITE: Final = {Kind.LINES: Kind.ARCS, Kind.ARCS: Kind.LINES}
 def choose_kind(
     files: Iterable[ReadFile], recorded: Iterable[Kind], existing: Batch | None, *, branch: bool
 ) -> Kind:
-    """Choose whether lines or branches are merged, where there are both.
+    """Choose whether to merge lines or branches, if there are both.
 
-    What is appended to decides; else the rcfile, if it wants branches; else the majority.
+    The data to append to decides; else the rcfile, if it wants branches; else the majority.
 
     Args:
         files: The data files.
-        recorded: What each process that recorded has.
-        existing: What is appended to, if anything is.
+        recorded: The kind of data of each recorded process.
+        existing: The data to append to, if any.
         branch: Whether the rcfile wants branches.
 
     Returns:
@@ -71,11 +71,11 @@ def choose_kind(
 
 
 def why_odd(file: ReadFile, others: list[str]) -> str:
-    """Say why a file that has the other kind of data is not merged, and who wrote it.
+    """Say why a file with the other kind of data is not merged, and who wrote it.
 
     Args:
         file: The file.
-        others: The names of those that are merged.
+        others: The names of the files that are merged.
     """
     process = process_of(os.path.basename(file.path))  # noqa: PTH119
     who = f" (of process {process[1]} {place_of(file.origin) or 'here'})" if process else ""
@@ -88,7 +88,7 @@ def why_odd(file: ReadFile, others: list[str]) -> str:
 
 
 class PathMap:
-    """Where measured paths are on this machine.
+    """Maps measured paths to paths on this machine.
 
     Args:
         config: The rcfile's settings; `[paths]` and `relative_files` count.
@@ -98,7 +98,7 @@ class PathMap:
     """
 
     def __init__(self, config: CoverageConfig) -> None:
-        # coverage.py remembers what relative names stood for; that may be another directory now.
+        # coverage.py remembers the directory of relative names, which may be another one now.
         set_relative_directory()
         self._aliases = PathAliases(relative=config.relative_files)
         self._known: dict[str, str] = {}
@@ -111,11 +111,11 @@ class PathMap:
             raise CombineError(f"coverage.py cannot use [paths]: {error}") from error
 
     def __call__(self, path: str) -> str:
-        """Give the path here of a measured one."""
+        """Return the path on this machine of a measured path."""
         return self.by_rcfile(self._found.get(path, path))
 
     def by_rcfile(self, path: str) -> str:
-        """Give what the rcfile makes of a path, whatever was found."""
+        """Return a path as the rcfile maps it, whatever was found by content."""
         if path not in self._known:
             mapped = self._aliases.map(path)
             self._known[path] = re.sub(r"[/\\]", re.escape(os.sep), mapped)
@@ -128,41 +128,42 @@ class PathMap:
             self(path)
 
     def leaves(self, path: str) -> bool:
-        """Tell whether the rcfile says nothing of a path, and nothing is there on this machine."""
+        """Return whether the rcfile does not map a path, and it does not exist here."""
         return self(path) == path and path.startswith("/") and not os.path.lexists(path)
 
     def put(self, places: Mapping[str, str]) -> None:
-        """Take in where sources were found of which the rcfile says nothing."""
+        """Add the places that were found for sources that the rcfile does not map."""
         self._found.update(places)
 
 
 @dataclasses.dataclass
 class Merged:
-    """What goes into the data file, under its paths on this machine.
+    """The content of the data file, under its paths on this machine.
 
     Attributes:
         part: All of it, by labels: origins and contexts.
-        origins: What origins ran of what does not tell itself; they are in the place of contexts.
+        origins: What each origin ran, for data whose labels have no origins; here the origins
+            stand in place of contexts.
     """
 
     part: Part = dataclasses.field(default_factory=Part)
     origins: Part = dataclasses.field(default_factory=Part)
 
     def add(self, part: Part, map_path: Callable[[str], str]) -> None:
-        """Add a part, which is of no use afterwards.
+        """Add a part, which must not be used afterwards.
 
         Args:
-            part: What is added.
-            map_path: Gives the path here of each of its paths.
+            part: The part.
+            map_path: Maps each of its paths to a path on this machine.
         """
         self.part.add(moved(part, map_path))
 
     def add_origins(self, part: Part, map_path: Callable[[str], str]) -> None:
-        """Add what origins ran of what is added, or was; it is of no use afterwards."""
+        """Add what origins ran of the added data; the part must not be used afterwards."""
         self.origins.add(moved(part, map_path))
 
     def write(self, data_file: Path) -> None:
-        """Write it as a new data file.
+        """Write the content as a new data file.
 
         Raises:
             CombineError: This coverage.py has data files of another format.
@@ -172,16 +173,16 @@ class Merged:
 
     @property
     def sole_origin(self) -> str:
-        """The origin that all of it has, in a single context; empty if that is not so."""
+        """The origin of all data, if there is only one and a single context; else empty."""
         if len(self.part.contexts) != 1 or self.origins.paths:
             return ""
         return origin_of(next(iter(self.part.contexts)))
 
     def by_origin(self) -> Part:
-        """Give what each origin ran, in the place of contexts, of what is merged."""
+        """Return what each origin ran of the merged data, with origins in place of contexts."""
         part = self.origins.without(self.origins.paths.keys() - self.part.paths.keys())
         part.add(self.part.with_contexts(origin_of))
-        # What an origin is not known of.
+        # Data without a known origin.
         part.contexts.pop("", None)
         for path in part.paths:
             part.lines.pop((path, ""), None)
@@ -190,7 +191,7 @@ class Merged:
 
 
 def moved(part: Part, map_path: Callable[[str], str]) -> Part:
-    """Give a part under other paths, several of which may be one."""
+    """Return a part under other paths; several paths may become one."""
     mapped = {path: map_path(path) for path in part.paths}
     if all(path == place for path, place in mapped.items()):
         return part
@@ -211,8 +212,8 @@ def write_part(part: Part, data_file: Path) -> None:
     """Write a new data file.
 
     Args:
-        part: What goes into it.
-        data_file: Where; there must be no file.
+        part: The content.
+        data_file: The path; no file may exist there.
 
     Raises:
         CombineError: This coverage.py has data files of another format.
@@ -224,7 +225,7 @@ def write_part(part: Part, data_file: Path) -> None:
             f"what is merged here is version {SCHEMA_VERSION}: update hcoverage"
         )
     with contextlib.closing(sqlite3.connect(data_file)) as database:
-        # It is synced when it is whole, and not there for anybody before that.
+        # No journal: the file is synced once it is whole, and nobody sees it before that.
         database.execute("PRAGMA journal_mode = OFF")
         database.execute("PRAGMA synchronous = OFF")
         database.executescript(SCHEMA)
@@ -263,10 +264,10 @@ def insert_arcs(
 
     Args:
         database: The data file.
-        arcs: By the numbers of a file and a context, the arcs as `arc_of` reads them.
+        arcs: The arcs, encoded as for `arc_of`, by the numbers of their file and context.
     """
     if _has_json(database):
-        # One text for all of them: to bind each takes twice as long as all else.
+        # One text with all arcs: to bind each of them takes twice as long as all the rest.
         texts = ((file, context, str(sorted(numbers))) for file, context, numbers in arcs)
         database.executemany(_INSERT_ARCS, texts)
         return
@@ -276,7 +277,7 @@ def insert_arcs(
 
 
 def _has_json(database: sqlite3.Connection) -> bool:
-    """Tell whether SQLite reads JSON, which it could be built without before 3.38."""
+    """Return whether SQLite reads JSON; before 3.38 it could be built without."""
     try:
         database.execute("SELECT value FROM json_each('[]')")
     except sqlite3.OperationalError:
@@ -285,7 +286,7 @@ def _has_json(database: sqlite3.Connection) -> bool:
 
 
 def is_from_elsewhere(data_file: str) -> bool:
-    """Tell whether the name of a data file says that another host, or a container, wrote it."""
+    """Return whether another host or a container wrote a data file, by the file's name."""
     process = process_of(os.path.basename(data_file))  # noqa: PTH119
     return process is not None and process[0] != host_in_names(os.uname().nodename)
 
@@ -293,15 +294,15 @@ def is_from_elsewhere(data_file: str) -> bool:
 def tracer_conflicts(
     files: Iterable[ReadFile], existing: Mapping[str, str], map_path: Callable[[str], str]
 ) -> list[tuple[ReadFile, str]]:
-    """Find the files that name another plugin for a measured file than those before them.
+    """Find data files that name another plugin for a measured file than the data files before them.
 
     Args:
-        files: All that are to be merged.
-        existing: What is merged already, with the plugin of each path or an empty string.
-        map_path: Gives the path here of each measured path.
+        files: All data files to merge.
+        existing: The paths that are merged already, each with its plugin or an empty string.
+        map_path: Maps each measured path to a path on this machine.
 
     Returns:
-        The files that do not fit, and why.
+        The data files that do not fit, and why.
     """
     agreed = dict(existing)
     conflicts = []
@@ -309,7 +310,7 @@ def tracer_conflicts(
         try:
             found = tracers_in(file.path)
         except (UntrustedDataError, OSError):
-            continue  # it changed meanwhile, which is told when all is merged
+            continue  # it changed meanwhile; that is reported once all is merged
         mine: dict[str, str] = {}
         for path, tracer in sorted(found, key=lambda item: not item[1]):
             mine.setdefault(map_path(path), tracer)
@@ -334,5 +335,5 @@ def _numbered(ids: Mapping[str, int]) -> list[tuple[int, str]]:
 
 
 def _numbits(numbers: int) -> bytes:
-    """Write line numbers as coverage.numbits does."""
+    """Encode line numbers like coverage.numbits."""
     return numbers.to_bytes((numbers.bit_length() + 7) // 8, "little")

@@ -1,10 +1,10 @@
-"""What each origin ran, kept in the merged data file, in a table that coverage.py does not look at.
+"""Keeps what each origin ran, in a table of the merged data file that coverage.py does not read.
 
-What `.coverage` holds otherwise is what `coverage combine` gives, and the contexts in it are the
-user's. So what origins ran is a data file of its own, whose contexts are the origins, compressed in
-one row; where one origin ran all of it, its name is enough. The table is the last in the file, with
-a digest of all that is before it: when something else, as `coverage run --append`, has written to
-the file since, nobody is told of origins that are not true any more.
+The rest of `.coverage` is the result of `coverage combine`, with the user's contexts. The origins
+are a data file of their own, whose contexts are the origins, compressed into one row; if one origin
+ran everything, its name is enough. The table is the last in the file and has a digest of everything
+before it. So if another program, such as `coverage run --append`, has written to the file since,
+nobody is shown origins that are no longer true.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from hcoverage._read.part import Part
     from hcoverage._result.set_algebra import Measured
 
-_QUICK: Final = 1  # the level of compression; what is compressed is mostly empty pages
-# Where the first table's page begins, before which is what tells of all tables: this one is new.
+_QUICK: Final = 1  # the level of compression; the content is mostly empty pages
+# The digest skips this many pages: the first lists all tables, and changes as this one is added.
 _FIRST: Final = 1
 
 
 class OriginsError(HcoverageError):
-    """It is not known which origin ran what."""
+    """The origins of a data file are not known, or a name stands for none of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class OriginData:
     """What each origin of a data file ran.
 
     Attributes:
-        part: What was run; its contexts are the origins.
+        part: The executed lines or arcs; its contexts are the origins.
         processes: How many processes each origin had.
     """
 
@@ -56,7 +56,7 @@ class OriginData:
         return in_order({*self.part.contexts, *self.processes})
 
     def ran(self, name: str) -> Measured:
-        """Give what an origin ran.
+        """Return what an origin ran.
 
         Raises:
             OriginsError: There is no such origin.
@@ -64,7 +64,7 @@ class OriginData:
         return self._of([self.resolve(name)]).without_contexts()
 
     def only(self, name: str) -> Measured:
-        """Give what an origin ran and no other.
+        """Return what an origin ran and no other.
 
         Raises:
             OriginsError: There is no such origin.
@@ -72,7 +72,7 @@ class OriginData:
         return self.ran(name).minus(self.ran_by_others(name))
 
     def ran_by_others(self, name: str) -> Measured:
-        """Give what all origins but one ran.
+        """Return what all origins but one ran.
 
         Raises:
             OriginsError: There is no such origin.
@@ -81,7 +81,7 @@ class OriginData:
         return self._of(other for other in self.names if other != mine)
 
     def resolve(self, name: str) -> str:
-        """Give the origin that is meant by a name, or by a part of it that no other has.
+        """Return the origin for a name, or for a part of a name that only one origin has.
 
         Raises:
             OriginsError: There is no such origin, or there are several.
@@ -109,8 +109,8 @@ def read_origins(data_file: str | os.PathLike[str]) -> OriginData:
         data_file: The data file, as `combine` wrote it.
 
     Raises:
-        OriginsError: There is no such data file, its origins are not known, or it has been written
-            to by something else since.
+        OriginsError: There is no such data file, its origins are not known, or another program has
+            written to it since.
     """
     path = Path(data_file)
     if not path.exists():
@@ -129,10 +129,10 @@ def read_origins(data_file: str | os.PathLike[str]) -> OriginData:
 
 
 def write_origins(part: Part, processes: Mapping[str, int], result: Path) -> None:
-    """Write the origins of a data file into it, when all else is in it.
+    """Write the origins of a data file into it, after everything else.
 
     Args:
-        part: What was run; its contexts are origins.
+        part: The executed lines or arcs; its contexts are origins.
         processes: How many processes each origin has.
         result: The data file, in a private directory.
     """
@@ -145,7 +145,7 @@ def write_origins(part: Part, processes: Mapping[str, int], result: Path) -> Non
 
 
 def write_sole_origin(origin: str, processes: Mapping[str, int], result: Path) -> None:
-    """Write the origins of a data file where one origin ran all of it.
+    """Write the origins of a data file of which one origin ran everything.
 
     Args:
         origin: The origin.
@@ -156,17 +156,17 @@ def write_sole_origin(origin: str, processes: Mapping[str, int], result: Path) -
 
 
 def _add(result: Path, processes: Mapping[str, int], origin: str, data: bytes) -> None:
-    # Imported here: most who import hcoverage do not want it.
+    # Imported here: most importers of hcoverage do not need it.
     import sqlite3  # noqa: PLC0415
 
     from hcoverage._untrusted.database import CREATE_ORIGINS, ORIGINS_TABLE  # noqa: PLC0415
 
     with contextlib.closing(sqlite3.connect(result)) as database:
-        # It is synced when it is whole, and not there for anybody before that.
+        # No journal: the file is synced once it is whole, and nobody sees it before that.
         database.execute("PRAGMA journal_mode = OFF")
         database.execute("PRAGMA synchronous = OFF")
         if database.execute("PRAGMA freelist_count").fetchone() != (0,):
-            # Else the table would be where something was removed, and not at the end.
+            # Otherwise the table would fill freed pages, and not be at the end.
             database.execute("VACUUM")
         database.execute(CREATE_ORIGINS)
         query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
@@ -177,11 +177,11 @@ def _add(result: Path, processes: Mapping[str, int], origin: str, data: bytes) -
 
 
 def _read(content: bytes, path: str) -> OriginData | None:
-    """Read the origins in a data file, whoever wrote it; None where there are none.
+    """Read the origins of an untrusted data file; return None if it has none.
 
     Raises:
-        OriginsError: They are of other data than is in it.
-        UntrustedDataError: They are damaged.
+        OriginsError: The origins belong to other data than the file has now.
+        UntrustedDataError: The origins are damaged.
     """
     import sqlite3  # noqa: PLC0415
 
@@ -215,7 +215,7 @@ def _read(content: bytes, path: str) -> OriginData | None:
 
 
 def _digest_before(page: int, content: bytes) -> bytes:
-    """Digest the tables before a page, counted from 1: whatever is written to them changes it."""
+    """Return a digest of all pages before a page, counted from 1; any write to them changes it."""
     from hcoverage._untrusted.database import page_size  # noqa: PLC0415
 
     size = page_size(content)

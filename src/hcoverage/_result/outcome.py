@@ -1,4 +1,4 @@
-"""What a combine tells of itself: what was merged, what was not, and why."""
+"""The outcome of combining: what was merged, what was not, and why."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class RecordedProcess:
         pid: Its process id there.
         python: Its Python's version.
         argv: Its command line, as Python saw it.
-        origin: What it belongs to: `main`, `subprocesses`, an image.
-        contexts: The dynamic contexts in which it ran something, with an empty one for none.
-        core: `coverage` where coverage.py measured it, and it ended too early to save; else empty.
-        has_together: Whether it ran something for several contexts that it did not tell apart.
+        origin: Its origin: `main`, `subprocesses`, an image.
+        contexts: The dynamic contexts in which it ran something; an empty text stands for none.
+        core: `coverage` if coverage.py measured it and it ended too early to save; else empty.
+        has_together: Whether it ran something for several contexts without separating them.
     """
 
     host: str
@@ -45,8 +45,8 @@ class OtherVersion:
     """A source of which another version ran elsewhere, so that its lines are left out.
 
     Attributes:
-        path: Where it is here.
-        there: Where it was, as in an image that is older, or newer, than what is here.
+        path: Its path here.
+        there: Its path there, for example in an image that is older or newer than the source here.
     """
 
     path: str
@@ -59,8 +59,9 @@ class Attribution:
 
     Attributes:
         with_context: How many processes did.
-        without_context: Those that did not, in words for a person.
-        together: Those that ran something for several which they did not tell apart, likewise.
+        without_context: A description of each process that did not.
+        together: A description of each that ran something for several contexts without separating
+            them.
     """
 
     with_context: int = 0
@@ -73,15 +74,15 @@ NOBODY: Final = Attribution()
 
 @dataclasses.dataclass(frozen=True)
 class RecordedData:
-    """What came of the recordings.
+    """The outcome of reading recordings.
 
     Attributes:
-        merged: The files that are in the data file, or had nothing to tell but a loss.
-        set_aside: The files that are not, or not wholly, and why.
-        processes: Who recorded.
+        merged: The files that are in the data file, or that held nothing but a loss.
+        set_aside: The files that are not, or not wholly, in it, and why.
+        processes: The processes that wrote them.
         stale: Sources that have changed since they ran.
         losses: What could not be recorded.
-        other_versions: Those of the stale ones that ran elsewhere.
+        other_versions: Stale sources that ran elsewhere.
         of_hosts: The origins of hosts whose processes know their image.
     """
 
@@ -96,7 +97,7 @@ class RecordedData:
 
 @dataclasses.dataclass(frozen=True)
 class CombineResult:
-    """What a combine did.
+    """The result of combining.
 
     Attributes:
         data_file: The merged data file.
@@ -105,22 +106,21 @@ class CombineResult:
         recorded: The processes that the recorder measured, in the order they started.
         stale: Sources that have changed since they ran; their lines are left out.
         losses: What processes could not record, in words for a person.
-        duplicates: Those of the merged files that add nothing, as their content is another's.
-        outside: Measured files that are here but not the project's, left out because others than
-            we could have written the data.
-        unknown_plugins: Measured files that are left out for the same reason, as data says that a
-            plugin measured them which the rcfile does not have; and the plugin's name.
-        mapped: Directories of containers that were found to be directories here, though `[paths]`
-            does not say so.
-        unmapped: Sources of containers that neither `[paths]` nor their content shows the place of.
-        not_here: Files that ran and are not here any more, so that no report could be made with
-            them; they are left out.
+        duplicates: Merged files that add nothing, because another file has the same content.
+        outside: Measured files on this machine that are not the project's; left out because others
+            could have written the data.
+        unknown_plugins: Measured files left out for the same reason, since the data names a plugin
+            that the rcfile does not have; with the plugin's name.
+        mapped: Directories of containers that were found on this machine by content, without
+            `[paths]`.
+        unmapped: Sources of containers that neither `[paths]` nor their content could locate here.
+        not_here: Files that ran and no longer exist; left out, since no report could be made with
+            them.
         other_versions: Sources of which containers ran another version; those lines are left out.
-        attribution: Which processes ran something in a dynamic context, as for a test.
-        saved: The origin of each process that coverage.py measured; those are left out whose data
-            file does not tell.
-        paths_suggestion: What to paste into the rcfile to have the unmapped sources mapped that may
-            be some here.
+        attribution: Which processes ran something in a dynamic context, such as a test.
+        saved: The origin of each process that coverage.py measured, if its data file tells.
+        paths_suggestion: Lines to paste into the rcfile, which map those unmapped sources that may
+            be files on this machine.
     """
 
     data_file: Path
@@ -142,5 +142,5 @@ class CombineResult:
 
     @property
     def data_files(self) -> tuple[Path, ...]:
-        """The merged files that coverage.py wrote; each is one process's, as a rule."""
+        """The merged files that coverage.py wrote; usually one per process."""
         return tuple(path for path in self.merged if path.name.startswith(".coverage"))

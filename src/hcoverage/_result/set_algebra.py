@@ -1,9 +1,9 @@
-"""Set algebra on what was measured: what one result has and another has not, and what both have.
+"""Set algebra on measured data: the difference, the intersection and the union of two results.
 
-It is about lines or, where branches were measured, about arcs, of each measured file by its path on
-this machine. Contexts stay with what they are contexts of, and decide nothing.
+The elements are lines or, if branches were measured, arcs of each measured file, by its path on
+this machine. They keep their contexts, which play no role in comparing.
 
-Left to others: what of it are statements, which takes the source, and telling people.
+Left to others: which lines are statements, since that takes the source, and all output.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class SetAlgebraError(HcoverageError):
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What was run, by measured files and contexts.
+    """A set of executed lines or arcs, by measured files and contexts.
 
     Attributes:
-        part: All of it.
-        name: What to call it, in messages.
+        part: The data.
+        name: Its name in messages.
     """
 
     part: Part
@@ -45,7 +45,7 @@ class Measured:
 
     @property
     def kind(self) -> Kind:
-        """Whether it is about lines or arcs."""
+        """Whether it holds lines or arcs."""
         if self.part.arcs:
             return Kind.ARCS
         return Kind.LINES if self.part.lines else Kind.NOTHING
@@ -56,7 +56,7 @@ class Measured:
         return frozenset(path for rows in (self.part.lines, self.part.arcs) for path, _ in rows)
 
     def by_file(self) -> dict[str, frozenset[int]]:
-        """Give the lines of each file that ran, in whatever context."""
+        """Return the lines of each file that ran, in whatever context."""
         found: dict[str, set[int]] = {}
         for path, numbers in _lines_by_file(self.part).items():
             found[path] = _numbers_in(numbers)
@@ -66,13 +66,13 @@ class Measured:
         return {path: frozenset(lines) for path, lines in found.items()}
 
     def arcs_by_file(self) -> dict[str, frozenset[tuple[int, int]]]:
-        """Give the arcs of each file, in whatever context."""
+        """Return the arcs of each file, in whatever context."""
         return {
             path: frozenset(map(arc_of, arcs)) for path, arcs in _arcs_by_file(self.part).items()
         }
 
     def minus(self, other: Measured) -> Measured:
-        """Give what this has and another has not.
+        """Return what this has and the other has not.
 
         Raises:
             SetAlgebraError: One is about lines, the other about branches.
@@ -85,7 +85,7 @@ class Measured:
         )
 
     def common(self, other: Measured) -> Measured:
-        """Give what this and another have, in the contexts that it has here.
+        """Return what both have, in the contexts of this one.
 
         Raises:
             SetAlgebraError: One is about lines, the other about branches.
@@ -98,7 +98,7 @@ class Measured:
         )
 
     def union(self, other: Measured) -> Measured:
-        """Give what this or another has.
+        """Return what either has.
 
         Raises:
             SetAlgebraError: One is about lines, the other about branches.
@@ -117,20 +117,20 @@ class Measured:
         return Measured(_used(both, both.lines, both.arcs))
 
     def in_contexts(self, wanted: Iterable[str], name: str = "the result") -> Measured:
-        """Give what ran in some of the contexts."""
+        """Return what ran in some of the contexts."""
         part, contexts = self.part, frozenset(wanted)
         lines = {key: value for key, value in part.lines.items() if key[1] in contexts}
         arcs = {key: value for key, value in part.arcs.items() if key[1] in contexts}
         return Measured(_used(part, lines, arcs), name)
 
     def without_contexts(self) -> Measured:
-        """Give the same, in coverage.py's empty context."""
+        """Return the same data, all in coverage.py's empty context."""
         lines = {(path, ""): numbers for path, numbers in _lines_by_file(self.part).items()}
         arcs = {(path, ""): found for path, found in _arcs_by_file(self.part).items()}
         return Measured(_used(self.part, lines, arcs), self.name)
 
     def write(self, data_file: str | os.PathLike[str]) -> None:
-        """Write it as a data file that coverage.py's reports read, in the place of any there.
+        """Write a data file that coverage.py's reports read; replace any file that is there.
 
         Raises:
             OSError: It cannot be written.
@@ -163,17 +163,17 @@ class Measured:
 def read_measured(
     data_file: str | os.PathLike[str], coveragerc: str | os.PathLike[str] | Rcfile | None = None
 ) -> Measured:
-    """Read what a data file says was run, under the paths that it has on this machine.
+    """Read what ran from a data file, and map it to paths on this machine.
 
-    What is here and not the project's is left out, as where data is merged that others wrote.
+    Files on this machine that are not the project's are left out, as when untrusted data is merged.
 
     Args:
         data_file: The data file.
-        coveragerc: The rcfile with the `[paths]` to map by; without one, what coverage.py finds in
-            the current directory.
+        coveragerc: The rcfile with the `[paths]` to map by; by default the one that coverage.py
+            finds in the current directory.
 
     Raises:
-        SetAlgebraError: There is no such data file, or it is none of coverage.py's.
+        SetAlgebraError: There is no such data file, or it is not one of coverage.py's.
         RcfileError: The rcfile cannot be used.
     """
     from hcoverage._read.data_file_batch import read_batch  # noqa: PLC0415
@@ -202,7 +202,7 @@ def _outside(part: Part, settings: CoverageConfig) -> frozenset[str]:
 def _used(
     whole: Part, lines: Mapping[tuple[str, str], int], arcs: Mapping[tuple[str, str], set[int]]
 ) -> Part:
-    """Give a part of some rows, with what they mention and nothing else."""
+    """Return a part with only the given rows, and the files and contexts that these mention."""
     lines = {key: numbers for key, numbers in lines.items() if numbers}
     arcs = {key: found for key, found in arcs.items() if found}
     paths = {path for path, _ in (*lines, *arcs)}

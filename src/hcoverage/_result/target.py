@@ -1,9 +1,9 @@
-"""Put a merged data file in place and remove what is in it, so that nothing is lost in between.
+"""Puts a merged data file in place and removes its input, so that nothing is lost in between.
 
-Whoever combines into a data file holds the lock file beside it. Before anything is removed, the
-lock file tells which file the result is. So whoever comes next, after this process was killed or
-while it was at work, knows whether the data file in place holds data that is nowhere else any more,
-and keeps it.
+A process that combines into a data file holds the lock file beside it. Before it removes any input,
+it notes in the lock file which file the result is. So if it is killed, or another process waits
+meanwhile, the next process knows that the data file in place holds the only copy of some data, and
+keeps it.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _LOCK_NAME: Final = ".hcov-lock{}"
 _WORKSHOP_PREFIX: Final = ".hcov-combine{}."
 _RANDOM_LETTERS: Final = 8  # at the end of a name that `tempfile` makes
 _LONGEST_NOTE: Final = 4096
-# Of file systems without locks. Everything but a second combine at the same time works there, too.
+# Errors of file systems without locks. There all works except two combines at the same time.
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A data file that is to be written, held against everybody else who combines.
+    """A data file that is to be written, locked against all others who combine.
 
     Attributes:
         path: The data file.
         workshop: An empty private directory on the same file system.
-        must_keep: Whether what is in place holds data whose sources another combine has removed,
-            one that was killed at it, or that was at work when this one began.
+        must_keep: Whether the data file in place holds the only copy of some data: another
+            combine, killed or at work as this one began, has removed its input.
     """
 
     path: Path
@@ -49,17 +49,17 @@ class Target:
 
     @property
     def result(self) -> Path:
-        """Where the merged data file is to be written."""
+        """Where to write the merged data file."""
         return self.workshop / ".coverage"
 
     def put_in_place(self) -> None:
         """Replace the data file by the result, durably.
 
         Raises:
-            OSError: It cannot be done; what was there before still is.
+            OSError: It could not be replaced; the old data file is still there.
         """
         _sync(self.result)
-        # What is in place stays noted: until the next line but one it may be the only one there is.
+        # Keep the note on the present file: until replaced, it may have the only copy of data.
         noted = os.fstat(self._lock).st_size
         _add_note(self._lock, _identity(self.result))
         _sync(self.path.parent)
@@ -71,22 +71,22 @@ class Target:
         _sync(self.path.parent)
 
     def remove(self, files: Iterable[Path]) -> None:
-        """Remove what has been merged; only after `put_in_place`."""
+        """Remove merged input; call this only after `put_in_place`."""
         for file in files:
             if file != self.path:
                 file.unlink(missing_ok=True)
 
 
 def lock_of(path: Path) -> Path:
-    """Give the lock file beside a data file; it is there while somebody combines into that."""
+    """Return the path of the lock file, which exists while a process combines into a data file."""
     return path.parent / _LOCK_NAME.format(path.name)
 
 
 def require_place(path: Path) -> None:
-    """Find out, before it takes long to get a result, whether it can be written; leave no trace.
+    """Check, before the long work, that the result can be written; leave no trace.
 
     Args:
-        path: The data file that is to be, absolute.
+        path: The future data file, absolute.
 
     Raises:
         OSError: It cannot be written.
@@ -97,7 +97,7 @@ def require_place(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
         if path.is_dir() and not path.is_symlink():
-            path.open("r+b").close()  # refused, as replacing it would be
+            path.open("r+b").close()  # fails if replacing it would
     except OSError as error:
         raise type(error)(
             error.errno,
@@ -112,10 +112,10 @@ def require_place(path: Path) -> None:
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[Target]:
-    """Hold a data file for the length of a `with` block, after everybody who came before.
+    """Lock a data file for the length of a `with` block, after waiting for earlier holders.
 
     Args:
-        path: The data file, absolute; neither it nor its directory need be there.
+        path: The data file, absolute; neither it nor its directory needs to exist.
 
     Raises:
         OSError: Its directory cannot be made or written to.
@@ -127,14 +127,14 @@ def held(path: Path) -> Iterator[Target]:
     lock, has_waited = _lock(lock_file)
     try:
         now = _identity(path)
-        # Both together are to have what one after the other would: this one does not replace what
-        # another has written since it began.
+        # Two combines at once must give the same as one after the other: this one does not replace
+        # what the other has written since this one began.
         is_others = has_waited and now != before
         is_only_one = is_others or now in _notes(lock)
         _remove_stale(path.parent, prefix)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as directory:
             yield Target(path, Path(directory), bool(now) and is_only_one, lock)
-        # Only now: whoever is killed before this leaves the note.
+        # Only now: a process that is killed before this leaves the note.
         lock_file.unlink(missing_ok=True)
     except BaseException:
         if not _notes(lock):
@@ -145,14 +145,14 @@ def held(path: Path) -> Iterator[Target]:
 
 
 def _lock(file: Path) -> tuple[int, bool]:
-    """Lock a file; give its descriptor, and whether somebody else had it."""
+    """Lock a file; return its descriptor, and whether another process held the lock."""
     has_waited = False
     while True:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(file, flags, 0o600)
         try:
             has_waited = _wait(descriptor) or has_waited
-            # The one before removes the file when it is done.
+            # The previous holder removes the file at its end; then this is another file.
             if _same_file(descriptor, file):
                 return descriptor, has_waited
         except BaseException:
@@ -181,7 +181,7 @@ def _same_file(descriptor: int, file: Path) -> bool:
 
 
 def _identity(path: Path) -> str:
-    """Tell which file is in a place: an empty string where there is none."""
+    """Return the identity of the file at a path; an empty string if there is none."""
     try:
         return " ".join(map(str, stamp(path.lstat())))
     except FileNotFoundError:
@@ -198,7 +198,7 @@ def _add_note(lock: int, note: str) -> None:
 
 
 def _remove_stale(directory: Path, prefix: str) -> None:
-    """Remove what those left who were killed; nobody else is at work, since we have the lock."""
+    """Remove what killed processes left; nobody else is at work, since we hold the lock."""
     for entry in directory.iterdir():
         if entry.name.startswith(prefix) and len(entry.name) == len(prefix) + _RANDOM_LETTERS:
             shutil.rmtree(entry, ignore_errors=True)

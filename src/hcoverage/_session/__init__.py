@@ -1,1 +1,1 @@
-"""Around the run: opens the doors into processes, and closes them again."""
+"""Runs around the measured command: opens the doors into processes, and closes them again."""

@@ -1,9 +1,9 @@
-"""A run's claim on its data file: two that would write the same one must not measure at once.
+"""A run's claim on its data file: two runs that write the same file must not measure at once.
 
-The claim is a locked file among the temporary ones, not beside the data file, so that nothing of a
-run is in the project while its command runs. The kernel drops the lock with the process that has
-it, however that ends, and none of its children has it. `_result.target` is about the moment of
-writing.
+The claim is a locked file in the temporary directory, not beside the data file, so that a run puts
+nothing into the project while its command runs. The kernel drops the lock when the process that
+holds it ends, in whatever way; its children do not inherit it. `_result.target` guards the moment
+of writing.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ _LONGEST_PID: Final = 20  # bytes
 def claimed(data_file: Path) -> Iterator[None]:
     """Claim a data file for the length of a `with` block.
 
-    A run that another run's command starts writes its result before that one does, and is no rival.
-    Where there are no locks, or somebody else has the place of ours, there is no claim.
+    If a run's command starts another run, the inner one writes its result first, so the two are no
+    rivals. Where there are no locks, or another user has taken the lock file's name, nothing is
+    claimed.
 
     Args:
         data_file: The data file, absolute.
@@ -60,13 +61,13 @@ def claimed(data_file: Path) -> Iterator[None]:
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
-        # Before it is unlocked: whoever waits for the place must not find this file there.
+        # Before the unlock: a run that waits for the lock must not find this file.
         place.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def _open_locked(place: Path) -> int | None:
-    """Open and lock our file; None where somebody else has its place."""
+    """Open and lock our file; return None if another user has taken its name."""
     while True:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(place, flags, 0o600)
@@ -75,7 +76,7 @@ def _open_locked(place: Path) -> int | None:
             if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
                 os.close(descriptor)
                 return None
-            # Not `flock`, which a fork has as well, for as long as it lives.
+            # Not `flock`: a forked child would hold that lock for as long as it lives.
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(place, status):
                 return descriptor

@@ -1,7 +1,7 @@
-"""The setup and merge steps as shell commands, for CI scripts that would rather read than import.
+"""The setup and merge steps as shell commands, for CI scripts that do not import us.
 
-Each is one line for `sh -e`, quoted; nothing is run here, but in `steps`. Only what one run wrote
-is to count: what was left before is removed at set-up, and containers' data once it is merged.
+Each command is one quoted line for `sh -e`; this module runs none of them, `steps` does. Only the
+data of one run may count: set-up removes older data, and containers' data goes once it is merged.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _Path = str | os.PathLike[str]
 def coverage_subprocess_commands(
     data_dir: _Path = DEFAULT_DATA_DIR, coveragerc: _Path = RCFILE_NAME
 ) -> list[str]:
-    """Give the commands that make the data directory and put the rcfile into it.
+    """Return the commands that make the data directory and put the rcfile into it.
 
-    They also remove what a run before has left unmerged in it, and beside the data file.
+    They also remove the unmerged data of earlier runs, in it and beside the data file.
 
     Args:
         data_dir: The data directory.
-        coveragerc: The rcfile. A TOML file is read now, since containers need it as INI; and where
-            there is no `.coveragerc`, what coverage.py finds instead, else its defaults.
+        coveragerc: The rcfile. A TOML file is read now, since containers need it as INI. If there
+            is no `.coveragerc`, the one that coverage.py finds is used, else its defaults.
 
     Returns:
         Shell commands, to be run one by one in the directory that the paths are relative to.
 
     Raises:
-        OSError: An rcfile that is read now cannot be.
+        OSError: The rcfile has to be read now and cannot be.
         RcfileError: coverage.py cannot use it.
     """
     directory = _operand(data_dir)
@@ -55,7 +55,7 @@ def coverage_subprocess_commands(
     else:
         put = f"cp {_operand(coveragerc)} {copy}"
     data_file = _operand(_data_file(None if is_missing else coveragerc))
-    # Here only what coverage.py names for a process: another job may have put its data beside it.
+    # Here only names that coverage.py gives to a process: other jobs' data may lie there, too.
     left = f"rm -f {directory}/.coverage.* {data_file}.*.pid*"
     return [f"mkdir -p {directory}", f"chmod 777 {directory}", left, put, f"chmod 644 {copy}"]
 
@@ -65,11 +65,11 @@ def combine_commands(
     coveragerc: _Path | None = None,
     reports: Sequence[str] = ("report", "html"),
 ) -> list[str]:
-    """Give the commands that merge everything into `.coverage` and report on it.
+    """Return the commands that merge everything into `.coverage` and report on it.
 
     Args:
-        data_dir: The data directory; where no container ran there is nothing in it, which is well.
-        coveragerc: The rcfile, where it is not one that coverage.py finds by itself.
+        data_dir: The data directory. It may be empty: then no container ran.
+        coveragerc: The rcfile, if coverage.py does not find it by itself.
         reports: Which of coverage.py's reports to make, of `report`, `html`, `xml`, `json`, `lcov`.
 
     Returns:
@@ -91,21 +91,21 @@ def combine_commands(
 
 
 def _copy(files: str, data_file: str) -> str:
-    """Give the command that copies data files, if there are any, to where coverage.py combines."""
+    """Return the command that copies any data files to where coverage.py combines."""
     directory, name = os.path.split(data_file)
     if name == _DATA_FILE_NAME:
         command = f"cp {files} {_operand(directory or '.')}"
-        # Again where there was something to copy, for cp to tell what is wrong.
+        # If there was something to copy, cp runs again, to print what is wrong.
         return f"{command} 2>/dev/null || ! ls {files} >/dev/null 2>&1 || {command}"
     renamed = f'{_operand(data_file)}"${{file##*/{_DATA_FILE_NAME}}}"'
     return f'for file in {files}; do test ! -e "$file" || cp "$file" {renamed}; done'
 
 
 def _data_file(coveragerc: _Path | None) -> str:
-    """Find out where coverage.py has its data file, relative to here where that is as good."""
+    """Return the path of coverage.py's data file, relative if it is below this directory."""
     try:
         data_file = read_rcfile(coveragerc).settings.data_file
-    except (OSError, ImportError):  # the command that uses it will tell, where it runs
+    except (OSError, ImportError):  # the command that uses it will report that
         return _DATA_FILE_NAME
     is_usual = Path.cwd() / data_file == Path.cwd() / _DATA_FILE_NAME
     return _DATA_FILE_NAME if is_usual else data_file

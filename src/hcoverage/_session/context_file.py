@@ -1,11 +1,11 @@
-"""Publishes which test is running, for the processes and containers that are running meanwhile.
+"""Publishes which test is running to the processes and containers that already run.
 
-The file lies in the data directory, where containers see it too. Processes that follow it have it
-mapped (`_inside.context_reader`), so that they see a change at no cost and without being called.
+The file lies in the data directory, where containers see it too. Processes that follow it map it
+into memory (`_inside.context_reader`), so that they see a change at no cost and without a call.
 
-It has 4096 bytes: a number (8 bytes) that is odd while the rest is being written and another after
-each change, the length of the text (4), the remainder of the text and a byte of 1, taken as one
-integer, by 65521 (4), and the text in UTF-8; all integers are little-endian.
+It has 4096 bytes. In this order: a number (8 bytes) that grows with each change and is odd while
+the rest is being written; the length of the text (4); a checksum (4), which is the text and a byte
+of 1, taken as one integer, modulo 65521; the text in UTF-8. All integers are little-endian.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from hcoverage._data_directory.names import CONTEXT_SUFFIX
 from hcoverage._inside.context_reader import SIZE, TEXT_AT, ContextReader, remainder
 from hcoverage._printable import printable
 
-# Names of tests can be of any length, and have to fit into the environment as well.
+# Test names can have any length, but must fit into the environment as well.
 _LONGEST: Final = 2000
 _CUT: Final = "..."
 
 
 def context_of(name: str) -> str:
-    """Give the context for a test's name: printable, and cut where it is very long."""
+    """Return the context for a test's name: printable, and cut if it is very long."""
     text = printable(name)
     encoded = text.encode()
     if len(encoded) <= _LONGEST:
@@ -35,7 +35,7 @@ def context_of(name: str) -> str:
 
 
 def read_context(path: Path) -> str:
-    """Read what is running now from a file that tells it; nothing where it cannot be told."""
+    """Read from a context file what is running now; return an empty text if it cannot be read."""
     try:
         found = ContextReader(str(path)).read()
     except (OSError, ValueError):
@@ -51,14 +51,14 @@ class ContextFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file, to publish by it.
+        """Open an existing file for publishing.
 
         Raises:
-            OSError: It is not there, or may not be written.
-            ValueError: It is no such file.
+            OSError: The file is missing, or may not be written.
+            ValueError: It is not a context file.
         """
         self.path = path
-        # Where containers write, a link or a FIFO may have its name.
+        # Containers write into this directory: the name may be a link or a FIFO.
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             self._memory = mmap.mmap(descriptor, SIZE)
@@ -70,24 +70,24 @@ class ContextFile:
 
     @classmethod
     def made(cls, data_dir: Path) -> ContextFile:
-        """Make a file in a data directory.
+        """Create the file in a data directory.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         descriptor, name = tempfile.mkstemp(dir=data_dir, prefix="test.", suffix=CONTEXT_SUFFIX)
         try:
-            os.fchmod(descriptor, 0o644)  # a container's user is another
+            os.fchmod(descriptor, 0o644)  # containers have other users
             os.pwrite(descriptor, bytes(SIZE), 0)
         finally:
             os.close(descriptor)
         return cls(Path(name))
 
     def publish(self, text: str) -> None:
-        """Tell what is running now.
+        """Publish what is running now.
 
         Args:
-            text: A context, as `context_of` gives it; empty for none.
+            text: A context, as `context_of` returns it; empty for none.
         """
         encoded = text.encode()
         facts = len(encoded).to_bytes(4, "little") + remainder(encoded).to_bytes(4, "little")

@@ -1,8 +1,8 @@
-"""Contexts: attribute what runs to what it is run for, in this process and all of its session.
+"""Contexts: attribute executed lines to a named test, in this process and its whole session.
 
-The name of what is running is put where each kind of process finds it: in the environment for those
-that start, in a file that those follow which run already (`context_file`), and to whatever core
-measures this process itself.
+The name is put where each kind of process finds it: in the environment, for processes that start;
+in a file that running processes follow (`context_file`); and in the core that measures this
+process itself.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 
 class ContextError(HcoverageError):
-    """What runs in this process cannot be attributed."""
+    """The core that measures this process cannot attribute lines to contexts."""
 
 
 class Contexts:
-    """Who is told what is running.
+    """Publishes the current context to all processes of a session.
 
     Attributes:
-        current: What is; empty for nothing.
+        current: The current context; empty for none.
     """
 
     def __init__(self, data_dir: Path, *, with_this_process: bool = True) -> None:
-        """Begin, with nothing running.
+        """Begin, with no context.
 
         Args:
             data_dir: The session's data directory.
-            with_this_process: Whether this process is one of those that are measured.
+            with_this_process: Whether this process is measured, too.
 
         Raises:
-            ContextError: The core that measures this process does not have contexts.
+            ContextError: The core that measures this process has no contexts.
             OSError: The data directory cannot be written.
         """
         self.current = ""
@@ -49,10 +49,10 @@ class Contexts:
         os.environ[CONTEXT_FILE_VARIABLE] = self._file.path.name
 
     def switch(self, name: str) -> None:
-        """Attribute what runs from now on.
+        """Attribute all that runs from now on to a context.
 
         Args:
-            name: Any text; empty for nothing.
+            name: Any text; empty for none.
         """
         context = self.current = context_of(name)
         self._file.publish(context)
@@ -64,7 +64,7 @@ class Contexts:
             self._switch_this(context)
 
     def end(self) -> None:
-        """Attribute nothing any more."""
+        """Stop attributing."""
         self.switch("")
         if os.environ.get(CONTEXT_FILE_VARIABLE) == self._file.path.name:
             del os.environ[CONTEXT_FILE_VARIABLE]
@@ -72,7 +72,7 @@ class Contexts:
 
 
 def _of_this_process() -> Callable[[str], Any] | None:
-    """Give what switches the core that measures this process; None if none does."""
+    """Return the context switch of the core that measures this process; None if none does."""
     process: Any = sys.modules.get("_hcoverage_process")
     recorder = getattr(process, "recorder", None)
     if recorder is not None and recorder.current is not None:

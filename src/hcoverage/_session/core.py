@@ -1,7 +1,7 @@
-"""Which core measures a run: the recorder wherever it is exact, coverage.py elsewhere.
+"""Chooses the core of a run: the recorder wherever it is exact, coverage.py elsewhere.
 
-The choice is for the run. Which core measures a process also depends on that process's Python:
-`recorder_since` says from which version on it is the recorder, and older ones use coverage.py.
+Which core measures one process also depends on its Python: from version `recorder_since` on it is
+the recorder; older ones use coverage.py.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class CoreChoice:
         core: `RECORDER` or `COVERAGE`.
         reason: Why, for a person.
         recorder_since: The first Python version that records; None with `COVERAGE`.
-        settings: What the recorder is to measure by, where the rcfile's plugins change its
-            settings; None where they do not.
+        settings: The recorder's settings, if the rcfile's plugins change them; None if they do
+            not.
     """
 
     core: Core
@@ -56,13 +56,13 @@ class CoreChoice:
 
 
 class CoreError(HcoverageError):
-    """A core was asked for that there is not, or that cannot measure what the rcfile wants."""
+    """The requested core does not exist, or cannot measure what the rcfile wants."""
 
 
 def choose_core(
     rcfile: Rcfile, requested: str | None = None, environment: Mapping[str, str] = os.environ
 ) -> CoreChoice:
-    """Choose what measures a run.
+    """Choose the core of a run.
 
     Args:
         rcfile: The rcfile.
@@ -93,25 +93,25 @@ def choose_core(
 
 
 def worth_skipping(settings: CoverageConfig) -> tuple[str, ...]:
-    """Give what settings surely leave out, so that the recorder need not record it.
+    """Return what the settings surely leave out, so that the recorder need not record it.
 
     Args:
-        settings: Those of the rcfile, as its plugins change them.
+        settings: The rcfile's settings, after its plugins have changed them.
 
     Returns:
-        Entries for `_inside.recorder.start`; what they leave in is filtered when recordings are
-        read.
+        Entries for `_inside.recorder.start`. Whatever else does not count is filtered when
+        recordings are read.
     """
     if settings.cover_pylib:
         return ()
-    # With sources, or patterns, of their own, coverage.py may well measure installed packages.
+    # With `source` or patterns set, coverage.py may measure installed packages as well.
     chosen = settings.source or settings.source_pkgs or settings.source_dirs or settings.run_include
     installed = () if chosen else ("site-packages",)
     return ("stdlib", *installed, *own_packages(settings))
 
 
 def _obstacle(effect: PluginEffect) -> str | None:
-    """Say what keeps the recorder from measuring exactly what coverage.py would, if anything."""
+    """Return why the recorder cannot measure exactly as coverage.py would; None if it can."""
     settings = effect.settings
     version = ".".join(map(str, sys.version_info[:2]))
     if effect.measuring:

@@ -1,9 +1,9 @@
-"""coverage.py's documented hook where ours belongs: recognised, kept for as long as ours is there.
+"""Recognises coverage.py's documented hook where ours belongs, and keeps it while ours is there.
 
-Its documentation has people write `import coverage; coverage.process_startup()` into a `.pth` file,
-and `coverage.pth` is what they call it. Ours does the same and more, so it takes the line's place.
-The file is kept beside it, where Python does not read it, and put back as it was. After a kill
-whoever comes next does that. Which file is ours to write is `hook`'s business.
+coverage.py's documentation has people write `import coverage; coverage.process_startup()` into a
+`.pth` file, and calls that file `coverage.pth`. Our hook does the same and more, so it replaces the
+line. The old file is kept beside it, under a name that Python does not read, and put back
+afterwards; after a kill the next run does that. `hook` decides which file is ours to write.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _KEPT: Final = ".kept-by-hcoverage"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
-# As the documentation has it, and as our own recipe for images does, which looks before it imports.
+# The documented line, and that of our own recipe for images, which looks before it imports.
 _LINE: Final = "import coverage; coverage.process_startup()"
 _LOOKING: Final = f'import os; os.getenv("COVERAGE_PROCESS_START") and exec("{_LINE}")'
 _LINES: Final = frozenset(ast.dump(ast.parse(line)) for line in (_LINE, _LOOKING))
@@ -27,10 +27,10 @@ _ENTRY: Final = b"coverage:process_startup"
 
 
 def is_documented(path: Path) -> bool:
-    """Tell whether a `.pth` or `.start` file has coverage.py's documented line, as bytes may vary.
+    """Return whether a `.pth` or `.start` file has coverage.py's documented line, in any spelling.
 
     Args:
-        path: The file; one that is not there or cannot be read has not.
+        path: The file. If it is missing or cannot be read, the answer is no.
     """
     try:
         return has_documented_line(path.read_bytes())
@@ -39,18 +39,18 @@ def is_documented(path: Path) -> bool:
 
 
 def has_documented_line(content: bytes) -> bool:
-    """Tell the same of the content of such a file."""
+    """Return whether the content of such a file has the documented line."""
     return any(map(_is_documented_line, content.splitlines()))
 
 
 def keep(path: Path) -> None:
-    """Keep a file beside itself, with its owner, mode and times, before another takes its place.
+    """Keep a copy beside a file, with owner, mode and times, before the file is replaced.
 
     Raises:
-        OSError: It cannot be kept.
+        OSError: The copy cannot be made.
     """
     kept = _kept(path)
-    kept.unlink(missing_ok=True)  # of a run that was killed in this very moment
+    kept.unlink(missing_ok=True)  # left by a run that was killed in this very moment
     try:
         os.link(path, kept, follow_symlinks=False)
     except OSError:  # a file system without links, or somebody else's file
@@ -58,16 +58,16 @@ def keep(path: Path) -> None:
 
 
 def among_kept_lines(path: Path, ours: str) -> bytes:
-    """Render a hook of ours in the place of the documented line, beside the other lines kept.
+    """Return the kept file's text with our hook in place of the documented line.
 
     Args:
         path: The hook.
-        ours: Its text, whole lines.
+        ours: The hook's text, whole lines.
     """
     text = ours.encode()
     try:
         lines = _kept(path).read_bytes().splitlines(keepends=True)
-    except OSError:  # nothing is kept
+    except OSError:  # no file is kept
         return text
     rendered = b""
     for line in lines:
@@ -79,10 +79,10 @@ def among_kept_lines(path: Path, ours: str) -> bytes:
 
 
 def put_back(path: Path) -> None:
-    """Take a hook of ours away, and put back what was kept of before.
+    """Remove our hook, and put back the file that it replaced.
 
     Raises:
-        OSError: It cannot be written there.
+        OSError: The directory cannot be written.
     """
     if os.path.lexists(_kept(path)):
         _kept(path).replace(path)
@@ -91,12 +91,12 @@ def put_back(path: Path) -> None:
 
 
 def is_kept(path: Path) -> bool:
-    """Tell whether something is kept that was at a place before."""
+    """Return whether a replaced file is kept for a path."""
     return os.path.lexists(_kept(path))
 
 
 def forget(path: Path) -> None:
-    """Remove what is kept, where somebody has written a newer file in the meantime."""
+    """Remove the kept file, once somebody has written a newer one."""
     _kept(path).unlink(missing_ok=True)
 
 
@@ -105,7 +105,7 @@ def _kept(path: Path) -> Path:
 
 
 def _is_documented_line(line: bytes) -> bool:
-    # As `site` reads it: without a byte order mark.
+    # As `site` reads a line: without a byte order mark.
     stripped = line.removeprefix(_BYTE_ORDER_MARK).strip()
     if stripped == _ENTRY:
         return True

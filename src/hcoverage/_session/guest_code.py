@@ -1,9 +1,9 @@
-"""The compiled code of what runs in measured processes: compiled once, and kept for later sessions.
+"""Compiles the code that runs in measured processes, once, and keeps it for later sessions.
 
-A session gives its processes code that is compiled, without docstrings and annotations, which each
-of them would load. Compiling takes longer than all else that a session begins with, so it is kept
-below the user's cache directory. What is read there is executed: it is believed only where nobody
-else can have written it.
+A session hands its processes compiled code without docstrings and annotations, which each of them
+would have to load. Compiling takes longer than everything else at a session's start, so the code is
+cached below the user's cache directory. Cached code is executed: it is trusted only if nobody else
+can have written it.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 _NAME: Final = "guests-{tag}-{key}.bin"
 _PATTERN: Final = "guests-*.bin"
-_KEPT: Final = 8  # of other Pythons, and of other versions of ours
+_KEPT: Final = 8  # for other Pythons, and other versions of hcoverage
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def compiled(sources: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Give the code of modules, compiled now or in an earlier session, as `marshal` writes it.
+    """Return the marshalled code of modules, compiled now or in an earlier session.
 
     Args:
-        sources: Their texts, by their names.
+        sources: The modules' texts, by name.
     """
-    own = Path(__file__).read_bytes()  # how they are compiled is part of what comes of it
+    own = Path(__file__).read_bytes()  # the key covers how they are compiled, too
     text = b"\0".join([own, *(part for name in sources for part in (name.encode(), sources[name]))])
     key = importlib.util.source_hash(importlib.util.MAGIC_NUMBER + text).hex()
     directory = _cache_directory()
@@ -50,9 +50,9 @@ def compiled(sources: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def placed(code: CodeType, file: str, constants: Mapping[str, Any] | None = None) -> CodeType:
-    """Give code as that of another file, and with other constants in place of some strings.
+    """Return code with another file name, and with other constants in place of some strings.
 
-    What is imported need not be placed: `import` does that.
+    Imported modules do not need this: `import` sets the file name.
     """
     known = constants or {}
     replaced = (
@@ -72,7 +72,7 @@ def _compile(name: str, source: bytes) -> CodeType:
 
 
 class _Unannotated(ast.NodeTransformer):
-    """Takes annotations away."""
+    """Removes annotations."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = None
@@ -89,14 +89,14 @@ class _Unannotated(ast.NodeTransformer):
 
 
 def _cache_directory() -> Path | None:
-    """Find, or make, the directory for what we keep; None where others could write into it."""
+    """Find or make our cache directory; return None if others could write into it."""
     home = os.path.expanduser("~")  # noqa: PTH111 - `Path.home` raises where there is none
     usual = ("Library", "Caches") if sys.platform == "darwin" else (".cache",)
     base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.join(home, *usual))  # noqa: PTH118
     directory = base / "hcoverage"
     try:
         if not directory.exists():
-            # Not as root in somebody's home (`sudo`), where that one could not write later.
+            # Not as root in a user's home (`sudo`): that user could not write there later.
             nearest = next(each for each in directory.parents if each.exists())
             if not base.is_absolute() or not _is_own(nearest.lstat()):
                 return None

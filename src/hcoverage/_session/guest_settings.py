@@ -1,12 +1,11 @@
-"""What coverage.py is told where it measures for us: settings made for it, not the user's own text.
+"""The settings for coverage.py where it measures for us: made for it, not the user's own text.
 
-What counts is decided after the run (`_sources.choice`); a measured process may run in another
-directory, or under other paths. So it is told to write down enough, under names that mean the same
-wherever it runs, and into a file of its own. Which settings the user has is `_settings.rcfile`'s to
-say.
+What counts is decided after the run (`_sources.choice`). A measured process may run in another
+directory, or see other paths, so its settings make it record enough, under names that mean the same
+wherever it runs, into a file of its own. `_settings.rcfile` reads the user's settings.
 
-Two forms hold them: what `CoverageConfig.serialize` gives, which loses nothing, for a coverage.py
-on this machine that is new enough; and a `.coveragerc`, which any can read.
+They take two forms: the output of `CoverageConfig.serialize`, which loses nothing, for a recent
+enough coverage.py on this machine; and a `.coveragerc`, which any version reads.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ if TYPE_CHECKING:
 
     from hcoverage._settings.rcfile import Rcfile
 
-# The first line of an rcfile of ours.
+# The first line of each rcfile that we write.
 MADE_BY_US: Final = (
     "# Made by hcoverage, for processes that it measures; the project's own rcfile counts."
 )
 
-# Each as an attribute of coverage.py's configuration and its name under `[run]`, in the order of
-# its documentation: what counts while a process is measured.
+# Settings that matter while a process is measured: each as an attribute of coverage.py's
+# configuration and its name under `[run]`, in the order of coverage.py's documentation.
 _OPTIONS: Final = (
     ("branch", "branch"),
     ("concurrency", "concurrency"),
@@ -57,12 +56,12 @@ _OPTIONS: Final = (
     ("source_pkgs", "source_pkgs"),
     ("timid", "timid"),
 )
-# Part of Debian's standard library, which has a link there, and run after the hook; coverage.py
-# follows the link and takes it for the application's.
+# Debian's standard library links to this file, which runs after the hook; coverage.py follows the
+# link and takes the file for the application's.
 _DEBIANS_SITECUSTOMIZE: Final = "/etc/python3*/sitecustomize.py"
-# In an item of a list they end it, or begin a comment; in a pattern `?` is any character.
+# In a list these end an item or begin a comment; in a pattern `?` stands for any character.
 _NOT_IN_ITEMS: Final = str.maketrans(dict.fromkeys(",\n\r#;", "?"))
-# Of files here; with more, trying each name would cost more than it saves.
+# With more files, trying each name would cost more than it saves.
 _MOST_NAMES: Final = 5000
 
 
@@ -72,7 +71,7 @@ class GuestSettings:
 
     Attributes:
         rcfile_text: The text of a `.coveragerc`.
-        serialized: What `CoverageConfig.serialize` gives, before it is encoded: JSON.
+        serialized: The output of `CoverageConfig.serialize`, before it is encoded: JSON.
     """
 
     rcfile_text: str
@@ -80,24 +79,24 @@ class GuestSettings:
 
     @property
     def encoded(self) -> str:
-        """The value of COVERAGE_PROCESS_CONFIG, by which coverage.py's own hook takes them."""
+        """The value for COVERAGE_PROCESS_CONFIG, which coverage.py's own hook reads."""
         return base64.b64encode(self.serialized.encode()).decode()
 
 
 def for_processes_here(
     rcfile: Rcfile, directory: Path, data_file: Path, startup: Path | None = None
 ) -> GuestSettings:
-    """Give the settings of processes on this machine, which have the paths that we have.
+    """Return the settings of processes on this machine, which see the same paths as we do.
 
-    Here coverage.py itself chooses what it measures, as it does for a run in one process: its
-    tracer pays for each line of each file that it follows.
+    Here coverage.py itself chooses what it measures, as in a run of one process, because its
+    tracer slows down each line of each file that it follows.
 
     Args:
         rcfile: The rcfile.
-        directory: Where relative paths are taken from: the directory that the run starts in.
+        directory: The directory that the run starts in, to which relative paths refer.
         data_file: The absolute path, without the parallel suffix, of every data file.
-        startup: The session's startup directory, whose files are not the application's; None where
-            no session is, but coverage.py's own hook alone.
+        startup: The session's startup directory, whose files are not the application's; None if
+            there is no session, only coverage.py's own hook.
     """
     from coverage.files import prep_patterns  # noqa: PLC0415 - with the rcfile, which is read late
 
@@ -108,7 +107,7 @@ def for_processes_here(
     settings.source = directories or None
     settings.source_pkgs = [*settings.source_pkgs, *packages]
     settings.source_dirs = []
-    # Each as it is, and as it is from here.
+    # Each pattern as it stands, and made absolute from here.
     settings.run_include = prep_patterns(settings.run_include)
     settings.run_omit = prep_patterns(settings.run_omit)
     settings.data_file = str(data_file)
@@ -117,44 +116,44 @@ def for_processes_here(
     settings.run_omit += [f"{package}/*" for package in own_packages(rcfile.settings)]
     if startup is not None:
         settings.run_omit += [f"{startup}/*", _DEBIANS_SITECUSTOMIZE]
-        # Its part is done by the hook and `_inside.autosave`. And it sets COVERAGE_RCFILE in every
-        # process, which sends a `coverage combine` of the command's own to our data.
+        # The hook and `_inside.autosave` do its work. It would also set COVERAGE_RCFILE in every
+        # process, and so make a `coverage combine` that the command runs read our data.
         settings.concurrency = [name for name in settings.concurrency if name != "multiprocessing"]
     return _in_both_forms(settings)
 
 
 def for_containers(rcfile: Rcfile, names: Sequence[str], foreign: Iterable[str]) -> GuestSettings:
-    """Give the settings of processes in containers, which have the same code under other paths.
+    """Return the settings of processes in containers, which have the same code under other paths.
 
-    They measure what ends as a file of the project does, wherever it is: below the working
-    directory or elsewhere, installed or not.
+    They measure each file whose path ends like that of a project's file, wherever it lies: below
+    the working directory or elsewhere, installed or not.
 
     Args:
         rcfile: The rcfile.
-        names: The ends of paths that files of the project have, see `ends_of`.
-        foreign: Patterns of what is not the application's.
+        names: The ends of the project's paths, see `ends_of`.
+        foreign: Patterns of files that are not the application's.
     """
     settings = _for_any_process(rcfile.settings)
     settings.source, settings.source_dirs, settings.source_pkgs = None, [], []
     settings.run_include = []
     if names and len(names) <= _MOST_NAMES:
-        # Of what is installed the project's own is found by its names.
+        # Among installed files, the names find those of the project.
         sides = [side.rstrip("/") for side in rcfile.container_sides]
         sides = [f"{side}/*" for side in sides if not side.endswith("-packages")]
         settings.run_include = [*(f"*/{name}" for name in names), *sides]
     settings.run_omit = [*foreign]
-    settings.data_file = ".coverage"  # the environment says where
-    # It would be in the container, or on the application's stderr.
+    settings.data_file = ".coverage"  # the environment has the directory
+    # Debug output would land in the container, or on the application's stderr.
     settings.debug, settings.debug_file = [], None
     return _in_both_forms(settings)
 
 
 def container_rcfile_text(rcfile: Rcfile, *directories: str | os.PathLike[str]) -> str:
-    """Give the text of the rcfile for containers that have the code of some directories.
+    """Return the text of the rcfile for containers that have the code of some directories.
 
     Args:
         rcfile: The rcfile of the project.
-        directories: Where the code is here, beside where the rcfile says it is.
+        directories: Directories with the code on this machine, beside those in the rcfile.
     """
     here = Path.cwd()
     places = [*roots(rcfile.settings, here), *(Path(place).resolve() for place in directories)]
@@ -165,14 +164,14 @@ def container_rcfile_text(rcfile: Rcfile, *directories: str | os.PathLike[str]) 
 
 
 def ends_of(files: Iterable[str], *, with_templates: bool = False) -> list[str]:
-    """Give the ends of paths by which files of the project are known in a container.
+    """Return the ends of paths by which the project's files are recognised in a container.
 
-    That is the name: what is copied may be in a directory of another name. `__init__.py` and
-    `__main__.py` are everywhere, and known with the package that they are of.
+    That is the file's name alone, since a copy may lie in a directory with another name. As every
+    package has `__init__.py` and `__main__.py`, these are recognised with the package's name.
 
     Args:
         files: Paths of the project's files.
-        with_templates: Whether plugins measure other files than Python's.
+        with_templates: Whether plugins also measure files that are not Python.
     """
     return sorted({_end_of(file) for file in files if with_templates or _is_python(file)})
 
@@ -190,18 +189,18 @@ def _is_python(file: str) -> bool:
 
 
 def _for_any_process(settings: CoverageConfig) -> CoverageConfig:
-    """What every process is told: to write a file of its own, under names that mean the same."""
+    """Return the settings of all processes: own data files, names that mean the same anywhere."""
     own = settings.copy()
     own.parallel = True
     own.relative_files = False
-    # The hook is in its place; and it would write another.
+    # Our hook does its work; the patch would install another hook.
     own.patch = [name for name in own.patch if name != "subprocess"]
     return own
 
 
 def _in_both_forms(settings: CoverageConfig) -> GuestSettings:
     public = {name: value for name, value in vars(settings).items() if not name.startswith("_")}
-    # What TOML has and JSON has not, such as dates, is for plugins alone.
+    # Types that TOML has and JSON lacks, such as dates, occur in plugins' options alone.
     return GuestSettings(_rcfile_text(settings), json.dumps(public, default=str))
 
 
@@ -228,7 +227,7 @@ def _lines(sections: dict[str, dict[str, str]]) -> Iterator[str]:
 
 
 def _value(value: Any) -> str:  # noqa: ANN401 - whatever a setting, or an option of a plugin, is
-    """Write a value as INI; nothing for one that need not be told."""
+    """Return a value as INI text; empty for one that need not be written."""
     if isinstance(value, (list, tuple)):
         items = (str(item).translate(_NOT_IN_ITEMS).replace("$", "$$") for item in value)
         return "".join(f"\n    {item}" for item in items)

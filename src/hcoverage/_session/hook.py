@@ -1,8 +1,8 @@
 """The hook: the file in site-packages that makes a Python measure from its first line.
 
-This module writes and removes the file, and nothing else; what must be in the environment for the
-hook to do anything is `session`'s business, what it then runs is `_inside.startup`'s, and what was
-in its place before is `documented_hook`'s.
+This module only writes and removes the file. `session` sets the environment without which the hook
+does nothing, `_inside.startup` is what the hook runs, and `documented_hook` keeps the file that the
+hook replaced.
 """
 
 from __future__ import annotations
@@ -49,65 +49,64 @@ _COVERAGES_OWN: Final = "a1_coverage.pth"  # since 7.13
 _ASKING: Final = ("HCOVERAGE_SESSION", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 
 # PEP 829 silences `import` lines in .pth files from Python 3.18 on. Before that a .start file gains
-# nothing, and it makes `site` import pkgutil, re and 20 modules more in every Python start,
-# measured or not: 1.7 times as long on 3.15.
+# nothing, and makes `site` import pkgutil, re and 20 more modules at every Python start, measured
+# or not: on 3.15 the start takes 1.7 times as long.
 _START_FILE_SINCE: Final = (3, 18)
-# From here on one that is there has the `import` lines of the .pth file of its name be ignored.
+# From this version on, a .start file makes `site` ignore the `import` lines of its .pth twin.
 _START_FILE_COUNTS_SINCE: Final = (3, 15)
 
 
 def pth_text() -> str:
-    """Render the hook as the text of a `.pth` file that stands alone, for an image.
+    """Return the hook as the text of a `.pth` file that stands alone, for an image.
 
     Returns:
-        A comment and one `import` line that any Python from 3.8 on reads. The line looks at the
-        environment before it does anything: with nothing to measure it imports nothing.
+        A comment and one `import` line that any Python from 3.8 on reads. The line first looks at
+        the environment, and imports nothing if there is nothing to measure.
     """
     asked = " or ".join(f'os.getenv("{name}")' for name in _ASKING)
     return f"{_OURS}\nimport os; ({asked}) and exec({_source() + 'start()'!r}, {{}})\n"
 
 
 def _installed_pth_text(sessions: Path) -> str:
-    """Render the hook for a site-packages, with what it does in a module beside it.
+    """Return the hook for a site-packages directory; its work is in a module beside it.
 
-    Every Python start compiles the line, also with nothing to measure, so it is a short one.
+    Every Python start compiles the line, even with nothing to measure, so the line is short.
 
     Args:
-        sessions: Where running sessions tell of themselves to children with an empty environment.
+        sessions: Where running sessions announce themselves to children with an empty environment.
     """
     asked = [f'os.getenv("{name}")' for name in _ASKING] + [f"os.path.isdir({str(sessions)!r})"]
-    # Where the startup directory comes first on sys.path it is a door of its own,
-    # `_inside.sitecustomize`.
+    # If the startup directory comes first on sys.path, `_inside.sitecustomize` starts measuring.
     needed = 'os.getenv("HCOVERAGE_SESSION") not in sys.path[:1]'
-    # The last run to end may remove the module between the reading of this line and the import.
+    # The last run to end may remove the module after this line was read, before the import.
     run = f"try:\n import {_MODULE}\nexcept ImportError:\n pass\nelse:\n {_MODULE}.hook()"
     return f"{_OURS}\nimport os, sys; ({' or '.join(asked)}) and {needed} and exec({run!r})\n"
 
 
 def install() -> Path:
-    """Write the hook into the first directory that Python reads at start and we can write.
+    """Write the hook into the first directory that Python reads at start-up and that we can write.
 
-    It takes the place of coverage.py's documented line, which `remove` puts back.
+    It replaces coverage.py's documented line, which `remove` puts back.
 
     Returns:
         The path of the hook.
 
     Raises:
         MissingCoverageError: coverage.py cannot be imported by this Python.
-        ForeignHookError: There is a `coverage.pth` that is neither ours nor coverage.py's line.
-        HookPermissionError: No such directory can be written.
+        ForeignHookError: A `coverage.pth` there is neither ours nor coverage.py's line.
+        HookPermissionError: None of these directories can be written.
     """
     require_coverage()
     return _install(lambda path: path, temporary=False)
 
 
 def _install(then: Callable[[Path], _T], *, temporary: bool) -> _T:
-    """Write the hook, and do something with it before anybody else may look at it or remove it.
+    """Write the hook, and call a function with it before another run may look at it or remove it.
 
     Args:
-        then: What to do.
-        temporary: Mark it as there for one run only. A hook that is there already keeps its mark
-            if it is a lasting one.
+        then: The function.
+        temporary: Mark the hook as there for one run only. A lasting hook that is there already
+            stays lasting.
     """
     refusals = []
     for directory in _directories():
@@ -126,7 +125,7 @@ def _install(then: Callable[[Path], _T], *, temporary: bool) -> _T:
 
 
 def remove() -> None:
-    """Remove every hook of ours that Python reads, and put back what it took the place of.
+    """Remove all our hooks that Python reads, and put back the files that they replaced.
 
     Warns of a `coverage.pth` that is neither ours nor coverage.py's line.
     """
@@ -147,12 +146,12 @@ def remove() -> None:
 
 @contextlib.contextmanager
 def held() -> Iterator[Path]:
-    """Have the hook in place for the length of a `with` block, shared with other runs.
+    """Hold the hook in place for the length of a `with` block, shared with other runs.
 
-    The last one out removes it, unless a lasting hook was there before. Raises as `install` does,
-    but for a missing coverage.py: a session has its own for each Python.
+    The last run to leave removes it, unless a lasting hook was there before. Raises the errors of
+    `install`, except for a missing coverage.py: a session brings one for each Python.
     """
-    # A signal whose handler raises waits until there is somebody to undo what is begun here.
+    # Block signals: a handler that raises must wait until the clean-up below is registered.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         path, descriptor = _install(_locked, temporary=True)
@@ -166,7 +165,7 @@ def held() -> Iterator[Path]:
         try:
             with alone_in(path.parent):
                 if _is_temporary(path) or not os.path.lexists(path):
-                    # Fails while another run holds its share: that one removes it then.
+                    # Fails while another run holds its share; that run removes the hook later.
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     _remove_files(path)
         except OSError:
@@ -177,13 +176,13 @@ def held() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def announced(hook: Path, session: Path, data_directory: Path) -> Iterator[None]:
-    """Tell children that have an empty environment of this process's session.
+    """Announce this process's session to children that have an empty environment.
 
     Args:
-        hook: The hook, as `held` gives it.
+        hook: The hook, as `held` yields it.
         session: The session's startup directory.
-        data_directory: The session's data directory, for systems that do not show a process's
-            ancestors (no /proc).
+        data_directory: The session's data directory, for systems that show no ancestors of a
+            process (no /proc).
     """
     directory = _sessions_beside(hook)
     own = _identity(str(os.getpid()))
@@ -195,7 +194,7 @@ def announced(hook: Path, session: Path, data_directory: Path) -> Iterator[None]
         directory.mkdir(exist_ok=True)
         directory.chmod(0o755)  # for children of other users, whatever the umask
         for left in directory.iterdir():
-            # Of a session that was killed; its process is no more, or its pid is another's now.
+            # Left by a killed session: its process is gone, or another process has its pid now.
             if left.name != _identity(left.name.partition("-")[0]):
                 left.unlink(missing_ok=True)
         write_atomically(directory / own, text)
@@ -204,19 +203,19 @@ def announced(hook: Path, session: Path, data_directory: Path) -> Iterator[None]
     finally:
         with alone_in(hook.parent):
             (directory / own).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # others are still running
+            with contextlib.suppress(OSError):  # other sessions still run
                 directory.rmdir()
 
 
 def kind_of(path: Path, text: str) -> str:
-    """Tell what kind of hook a `.pth` file is.
+    """Return what kind of hook a `.pth` file is.
 
     Args:
         path: The file.
-        text: What is in it.
+        text: Its content.
 
     Returns:
-        `ours`, `ours for a run`, `coverage.py's`, `other`; or nothing where it is no hook at all.
+        `ours`, `ours for a run`, `coverage.py's` or `other`; empty if it is no hook at all.
     """
     if _OURS in text:
         return "ours for a run" if _TEMPORARY in text else "ours"
@@ -229,9 +228,9 @@ def kind_of(path: Path, text: str) -> str:
 
 
 def is_held(directory: Path) -> bool:
-    """Tell whether a run that is going on holds a hook in a directory, as far as can be told.
+    """Return whether a running session holds a hook in a directory, as far as that can be seen.
 
-    For who is alone in it: a run that begins or ends meanwhile would hold it a moment later.
+    Call it within `alone_in`: otherwise a run may begin or end a moment later.
     """
     try:
         with (directory / f"{NAME}.pth").open("rb") as hook:
@@ -255,14 +254,14 @@ def _has_sessions(directory: Path) -> bool:
 
 @contextlib.contextmanager
 def alone_in(directory: Path) -> Iterator[None]:
-    """Let no other run write or remove a hook here meanwhile.
+    """Keep other runs from writing or removing a hook in a directory, for a `with` block.
 
-    A hook is several files and a share of a lock: between two of them another run's ending would
-    remove what this one counts on, or this one would replace the file that another has locked.
+    A hook is several files and a share of a lock. Without this, a run that ends could remove half
+    of what another one has just written, or a run could replace the file that another has locked.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks: as safe as it can be
+        with contextlib.suppress(OSError):  # a file system without locks: no more can be done
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -274,9 +273,9 @@ def _sessions_beside(hook: Path) -> Path:
 
 
 def _identity(pid: str) -> str | None:
-    """Name a process as the hook does, so that no other process ever has the name.
+    """Return the hook's name for a process, which no other process ever has; None if it is gone.
 
-    Without /proc one that comes later may have it. None where there is no such process.
+    Without /proc a later process may get the same name.
     """
     if not _PROC.exists():
         return f"{pid}-" if _is_there(int(pid)) else None
@@ -305,14 +304,14 @@ def _source() -> str:
 def _directories() -> list[Path]:
     """List where this Python looks for `.pth` files, the user's own directory last.
 
-    A child that is started with `-I` or `-s`, or with another HOME, does not look there.
+    A child started with `-I` or `-s`, or with another HOME, does not read the user's directory.
     """
     user = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
     return [Path(directory) for directory in (*site.getsitepackages(), *user)]
 
 
 def require_coverage() -> None:
-    # Asked of a fresh Python, as the hook will run in one: this process may have coverage.py from a
+    # A fresh Python is asked, since the hook runs in one: this process may have coverage.py from a
     # sys.path that its children do not share.
     check = [sys.executable, "-c", "import coverage"]
     unmeasured = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
@@ -357,7 +356,7 @@ def _require_ours_to_write(path: Path) -> None:
 
 
 def _put(path: Path, text: str) -> None:
-    """Write a file of the hook; what it takes the place of is kept, and its other lines stay."""
+    """Write a file of the hook; keep the file that it replaces, and that file's other lines."""
     if os.path.lexists(path) and not _is_ours(path):
         documented_hook.keep(path)
     _write(path, documented_hook.among_kept_lines(path, text))
@@ -390,13 +389,13 @@ def _remove_files(path: Path) -> None:
     for file in (path, path.with_suffix(".start")):
         if _is_ours(file) or not os.path.lexists(file):
             documented_hook.put_back(file)
-        else:  # somebody has written it since
+        else:  # somebody else has written it since
             documented_hook.forget(file)
     if _is_ours(module):
         module.unlink(missing_ok=True)
     compiled = Path(importlib.util.cache_from_source(str(module)))
     compiled.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # what others have compiled is in it
+    with contextlib.suppress(OSError):  # other users' compiled files are in it
         compiled.parent.rmdir()
 
 

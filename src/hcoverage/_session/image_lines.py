@@ -1,7 +1,7 @@
 """Lines that make an image measure itself, to be appended to a Dockerfile by hand.
 
-They are the recipe of the README. What fits itself to any Dockerfile, its user and its Python is
-`hdocker`'s; nothing is known of containers here but where they have the data directory.
+They are the recipe of the README. `hdocker` has the steps that fit themselves to any Dockerfile,
+its user and its Python; this module knows only where containers have the data directory.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ hook.write_text({hook!r}, encoding="utf-8")
 
 
 def generate_coverage_dockerfile() -> str:
-    """Give the lines to append to a Dockerfile for its image to measure itself.
+    """Return lines to append to a Dockerfile, so that its image measures itself.
 
     They install coverage.py and pytest, make `/app/coverage_data`, and write the rcfile and the
-    hook, for the Python that `python3` is. They have to be run as root. A container is measured
-    where COVERAGE_PROCESS_START names the rcfile, as `hdocker.get_docker_base_cmd` has it.
+    hook, for the Python that `python3` starts. They must run as root. A container is measured if
+    its COVERAGE_PROCESS_START names the rcfile; `hdocker.get_docker_base_cmd` sets that.
 
     Returns:
-        The lines, with the rcfile that coverage.py would find in the current directory in them.
+        The lines. They contain the rcfile that coverage.py would find in the current directory.
 
     Raises:
         OSError: The rcfile cannot be read, or coverage.py cannot use it (RcfileError).
@@ -52,7 +52,7 @@ def generate_coverage_dockerfile() -> str:
         "# Coverage, added by hcoverage.",
         f"RUN PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir {_PACKAGES}",
         f"RUN mkdir -p {_DATA_DIR} && chmod 777 {_DATA_DIR}",
-        # In exec form, which no SHELL and no variable of the Dockerfile touches.
+        # In exec form, which neither SHELL nor a variable of the Dockerfile changes.
         f"RUN {json.dumps(['python3', '-c', program])}",
         "",
     )

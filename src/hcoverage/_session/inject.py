@@ -1,7 +1,7 @@
 """`inject` and `remove`: measuring for whatever this process starts from now on.
 
-The state is this process's environment and one file in site-packages. For a command that is to run
-from start to end there is `session`, which holds the same state for just as long.
+They change this process's environment and one file in site-packages. To measure one command from
+start to end, use `session`: it holds the same state for just as long.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hcoverage._settings.rcfile import explained, read_rcfile
 if TYPE_CHECKING:
     from hcoverage._settings.rcfile import Rcfile
 
-# What `remove` puts back: the values before the first `inject`, and what `inject` made of them.
+# The values before the first `inject`, and those that `inject` set: `remove` needs both.
 _before: dict[str, str | None] = {}
 _injected: dict[str, str] = {}
 
@@ -36,20 +36,20 @@ def inject(
 
     Writes the hook into site-packages, where it stays until `remove`, and sets in this process's
     environment `COVERAGE_PROCESS_START` (the rcfile), `COVERAGE_PROCESS_CONFIG`, `COVERAGE_FILE`
-    and `HCOVERAGE_DATA_DIR`, so that data files end up in the current directory whatever directory
-    a process starts in. Calling it again changes nothing, or moves to another rcfile.
+    and `HCOVERAGE_DATA_DIR`, so that data files end up in the current directory, whatever directory
+    a process starts in. A second call changes nothing, or switches to another rcfile.
 
     Args:
         coveragerc: The rcfile.
-        data_dir: The data directory that containers get, see `coverage_subprocess_commands`.
+        data_dir: The data directory for containers, see `coverage_subprocess_commands`.
 
     Returns:
         The path of the hook.
 
     Raises:
-        OSError: What keeps measuring from being set up: there is no such rcfile (NoRcfileError),
-            coverage.py cannot use it (RcfileError), site-packages has a `coverage.pth` that is
-            neither ours nor coverage.py's documented line (ForeignHookError), or none can be
+        OSError: Measuring cannot be set up: there is no such rcfile (NoRcfileError), coverage.py
+            cannot use it (RcfileError), site-packages has a `coverage.pth` that is neither ours
+            nor coverage.py's documented line (ForeignHookError), or no site-packages can be
             written (HookPermissionError).
         ImportError: coverage.py cannot be imported by this Python (MissingCoverageError).
     """
@@ -66,11 +66,11 @@ def inject(
 
 
 def remove() -> None:
-    """Undo `inject`: remove the hook and restore the environment; nothing to undo is no error.
+    """Undo `inject`: remove the hook and restore the environment, if there is anything to undo.
 
-    coverage.py's documented line is put back where the hook took its place. Another `coverage.pth`
-    that is not ours is left alone, with an `HcoverageWarning`; so is a variable that somebody else
-    changed since.
+    Puts back coverage.py's documented line if the hook replaced it. Leaves alone any other
+    `coverage.pth` that is not ours, with an `HcoverageWarning`, and variables that somebody else
+    has changed since.
 
     Raises:
         PermissionError: The hook cannot be removed.
@@ -88,27 +88,27 @@ def remove() -> None:
 
 
 def _environment(rcfile: Rcfile, data_dir: Path, directory: Path) -> dict[str, str]:
-    """Give the environment for processes that share the user's own rcfile.
+    """Return the environment for processes that share the user's own rcfile.
 
     Args:
         rcfile: The rcfile.
         data_dir: The data directory, absolute; containers' data goes there.
-        directory: Where the run starts; the host's own data files go where coverage.py puts them
-            when started there, also those of processes that start elsewhere.
+        directory: Where the run starts. All of the host's data files go where coverage.py puts
+            them when started there, also those of processes that start elsewhere.
 
     Returns:
         The variables to set.
 
     Raises:
-        ValueError: The rcfile's `data_file` is no name that a file can have.
+        ValueError: The rcfile's `data_file` is not a possible file name.
     """
     data_file = directory / rcfile.settings.data_file
     if "\0" in str(data_file):
         raise ValueError("a null byte in data_file")
     return {
         "COVERAGE_PROCESS_START": str(rcfile.path),
-        # coverage.py's own way (`patch = subprocess`) to keep relative sources what they are for
-        # children that start in another directory; it has precedence over the rcfile.
+        # coverage.py's own way (`patch = subprocess`) to keep relative sources right for children
+        # that start in another directory; it has precedence over the rcfile.
         "COVERAGE_PROCESS_CONFIG": for_processes_here(rcfile, directory, data_file).encoded,
         # For multiprocessing's children, which read the rcfile again.
         DATA_FILE_VARIABLE: str(data_file),

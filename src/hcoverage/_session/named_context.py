@@ -1,8 +1,8 @@
-"""Names what runs from now on, in a run whose processes follow one context: `hcov run --context`.
+"""Sets the context of a run whose processes follow one context: `hcov run --context`.
 
-Who names it is any process in the run or beside it: a test of another framework than pytest, a
-script, a person who clicks. The name is in one file in the run's data directory (`context_file`).
-What pytest's tests do by themselves is `contexts`.
+Any process in the run or beside it may set it: a test of another framework than pytest, a script, a
+person at a shell. One file in the run's data directory has the name (`context_file`). For pytest's
+tests `contexts` does this by itself.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _HOW: Final = "start it with `hcov run --context NAME -- …`"
 
 
 def context(name: str) -> contextlib.AbstractContextManager[None]:
-    """Name what all processes of a run do from now on, in subprocesses and containers too.
+    """Set the context of all processes of a run from now on, in subprocesses and containers too.
 
-    Called alone, the name stays until somebody gives another one. As a context manager, at the end
-    of the `with` block what was named before is named again.
+    After a plain call the context stays until somebody sets another one. As a context manager, it
+    restores the previous context at the end of the `with` block.
 
     Args:
         name: Any text, which becomes coverage.py's context; empty for none.
 
     Raises:
-        ContextError: There is no run that follows a context, see `hcov run --context`.
+        ContextError: No run follows a context, see `hcov run --context`.
         OSError: The run's data directory may not be written.
     """
     path = followed_file()
@@ -51,14 +51,14 @@ def context(name: str) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def followed(data_dir: Path, name: str) -> Iterator[dict[str, str]]:
-    """Have the processes of a session follow a context, for the length of a `with` block.
+    """Make the processes of a session follow a context, for the length of a `with` block.
 
     Args:
         data_dir: The session's data directory.
-        name: What they do at first.
+        name: The first context.
 
     Yields:
-        The variables to start them with.
+        The environment variables to start them with.
 
     Raises:
         OSError: The data directory cannot be written.
@@ -72,7 +72,7 @@ def followed(data_dir: Path, name: str) -> Iterator[dict[str, str]]:
 
 
 def followed_file() -> Path:
-    """Find the file that names what runs, in the run that this process is in or that is beside it.
+    """Find the context file of the run that this process is part of, or that runs beside it.
 
     Raises:
         ContextError: There is none, or there are several.

@@ -1,8 +1,8 @@
-"""What the rcfile's plugins are for, and what they make of its settings.
+"""Finds out what the rcfile's plugins do, and how they change its settings.
 
-Which of coverage.py's settings count, and who can measure, is known only when its plugins were
-loaded. They are the project's code, perhaps the very code that is measured: importing it here would
-take it from the process that a test runner measures. So that is done in a process of its own.
+Only loaded plugins tell which of coverage.py's settings count, and which core can measure. They are
+the project's code, perhaps the very code that is measured: were it imported here, a test runner
+that measures this process would miss that import. So a separate process loads them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _LOOK: Final = f"from {__name__} import _look; _look()"
 
 @dataclasses.dataclass(frozen=True)
 class PluginEffect:
-    """What plugins do.
+    """What the plugins of an rcfile do.
 
     Attributes:
-        settings: The rcfile's, as those plugins change them that configure.
-        measuring: The modules of those that measure files or name contexts themselves; or of all,
-            where that cannot be told, since one of them fails.
+        settings: The rcfile's settings, after the configuring plugins have changed them.
+        measuring: The modules of plugins that measure files or name contexts themselves; all
+            modules if one of them fails to load, since nothing is known then.
     """
 
     settings: CoverageConfig
@@ -47,8 +47,8 @@ def effect_of_plugins(
     """Find out what the plugins of an rcfile do.
 
     Args:
-        settings: The rcfile's.
-        environment: That of the process that loads them; it is not measured.
+        settings: The rcfile's settings.
+        environment: The environment of the process that loads the plugins; it is not measured.
     """
     if not settings.plugins:
         return PluginEffect(settings, ())
@@ -70,8 +70,8 @@ def effect_of_plugins(
 
 
 def _look() -> None:
-    """Load plugins in this process: the settings come in, and what they do goes out."""
-    # Here alone: a session tells of a missing coverage.py in its own words.
+    """Load plugins in this process: read the settings from stdin, write the effect to stdout."""
+    # Imported here: a session reports a missing coverage.py in its own words.
     from coverage.plugin_support import Plugins  # noqa: PLC0415
 
     out = os.dup(1)

@@ -1,9 +1,9 @@
 """A session's own directory, outside the project: its startup files and, by default, its data.
 
-So nothing of a run is in the project while its command runs, which may build an image of all that
-is there. What is left after the merge is moved into the project (`_data_directory`,
-`_data_directory.move`). What a killed session leaves stays where it is: a note in it names its
-project, whose next run tells.
+It keeps the run's files out of the project while the command runs, which may build an image of the
+whole project. Data left after the merge is moved into the project (`_data_directory`,
+`_data_directory.move`). The directory of a killed session stays where it is: a note in it names the
+project, whose next run reports it.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ _PREFIX: Final = "hcov-"
 _DATA: Final = "data"
 _NOTE: Final = "project"
 _LONGEST_NOTE: Final = 65_536  # bytes
-# What others may use longer than the session is there; the marks in it say that they do.
+# Holds what others may use after the session has ended; marks in it say who does.
 LASTING: Final = "lasting"
 IN_USE: Final = "in-use"
 
 
 @contextlib.contextmanager
 def opened(project: Path) -> Iterator[Path]:
-    """Have a session's own directory for the length of a `with` block.
+    """Make a session's own directory for the length of a `with` block.
 
-    Afterwards it is gone, unless there is data in it that could be moved nowhere.
+    Afterwards it is removed, unless it holds data that could not be moved anywhere.
 
     Args:
         project: The directory that the session is for.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The directory cannot be made.
     """
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    # Processes that drop their privileges read what is in it too.
+    # Processes that have dropped their privileges must read it, too.
     directory.chmod(0o755)
     lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
-        # Last: without it nobody looks at the directory.
+        # Written last: without the note nobody looks at the directory.
         write_atomically(directory / _NOTE, os.path.realpath(project))
         yield directory
     finally:
@@ -68,15 +68,15 @@ def make_data_directory(private: Path) -> Path:
 
 
 def data_of_running_sessions(project: Path) -> list[Path]:
-    """List the data directories outside a project of sessions that are measuring it now."""
+    """List the data directories, outside a project, of the sessions that measure it now."""
     found = [each / _DATA for each in _of(project) if _data_directory.is_locked(each)]
     return [data for data in found if data.is_dir()]
 
 
 def data_of_killed_sessions(project: Path) -> list[Path]:
-    """List the data directories outside a project that hold what was never merged, oldest first.
+    """List the data directories outside a project that hold unmerged data, oldest first.
 
-    Their sessions were killed, or could not move it into the project.
+    Their sessions were killed, or could not move the data into the project.
     """
     ended = [each / _DATA for each in _of(project) if not _data_directory.is_locked(each)]
     left: dict[Path, float] = {}
@@ -88,21 +88,21 @@ def data_of_killed_sessions(project: Path) -> list[Path]:
 
 
 def tidy_up(project: Path) -> None:
-    """Remove what killed sessions of a project left, but for data."""
+    """Remove what killed sessions of a project left, except data."""
     for directory in _of(project):
         if not _data_directory.is_locked(directory):
             _remove(directory)
 
 
 def _of(project: Path) -> list[Path]:
-    """List the directories that sessions of a project have, or had when they were killed."""
+    """List the directories of a project's sessions, running or killed."""
     wanted = os.path.realpath(project)
     found = Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")
     return [directory for directory in found if _is_ours(directory) and _note(directory) == wanted]
 
 
 def _is_ours(directory: Path) -> bool:
-    """Tell whether only we can have written what is in a directory: others make some here too."""
+    """Return whether only we can have written into a directory; other users make some here, too."""
     try:
         status = directory.lstat()
     except OSError:
@@ -119,7 +119,7 @@ def _note(directory: Path) -> str:
 
 
 def _remove(directory: Path) -> None:
-    """Remove a session's own directory, but for data that is still in it, and what others use."""
+    """Remove a session's own directory, except data that is left and files that others use."""
     with contextlib.suppress(OSError):
         _data_directory.discard(directory / _DATA)
     stays = {_DATA, _NOTE} if (directory / _DATA).is_dir() else set()

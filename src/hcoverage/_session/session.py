@@ -1,7 +1,7 @@
-"""A session: everything that measuring one command from start to end needs, and its undoing.
+"""A session: sets up everything that measuring one command needs, and undoes it at the end.
 
-Opens the doors (hook, data directory, environment) and closes them again, whatever happened
-between. Running the command is the caller's business, merging what came of it `_combine`'s.
+It opens the doors (hook, data directory, environment) and closes them again, whatever happened in
+between. The caller runs the command; `_combine` merges the data.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from hcoverage._watch.watch import SeenPython
 
 _DATA_FILE_NAME: Final = ".coverage"
-# The patches with which coverage.py starts itself in a child, and reads COVERAGE_FILE for that.
+# With these patches coverage.py starts itself in a child, and reads COVERAGE_FILE there.
 _STARTED_BY_COVERAGE: Final = frozenset({"execv", "fork"})
 # Where containers have our files (`hdocker`).
 _CONTAINER_PLACE: Final = "/opt/hcoverage/*"
@@ -69,12 +69,12 @@ class Session:
         core: Which core measures, and why.
         hook: The start-up hook that the session holds in place.
         data_dir: Where processes and containers write, absolute.
-        kept_dir: Where what cannot be merged is afterwards, absolute; the same, or in the project.
+        kept_dir: Where unmergeable data is kept, absolute; `data_dir`, or one in the project.
         data_file: Where the merged data goes, absolute.
-        previous: Where data of earlier runs is that was never merged.
+        previous: Where unmerged data of earlier runs lies.
         environment: The whole environment for the command.
-        known: What the project's sources were when it began (`combine`).
-        began: When that was, in nanoseconds since the epoch.
+        known: The state of the project's sources at the session's beginning (`combine`).
+        began: When the session began, in nanoseconds since the epoch.
     """
 
     rcfile: Rcfile
@@ -89,7 +89,7 @@ class Session:
     began: int
 
     def data_paths(self) -> list[Path]:
-        """List what to combine: the data directory, and what the command itself combined in it.
+        """List what to combine: the data directory, and a file that the command combined itself.
 
         With `concurrency = multiprocessing` coverage.py sets COVERAGE_RCFILE in each process that
         it measures, so that a `coverage combine` that the command runs finds our data files.
@@ -105,16 +105,16 @@ class Session:
         command: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> CombineResult:
-        """Merge what the session's processes left, and keep what cannot be merged in `kept_dir`.
+        """Merge the data of the session's processes; keep what cannot be merged in `kept_dir`.
 
         Args:
             data_file: Where the result goes.
-            append: Merge what is in `data_file` already, too.
-            command: The process id of the command that was run.
+            append: Also keep what `data_file` already contains.
+            command: The process id of the command.
             on_progress: Called with how many files have been read, and how many there are.
 
         Returns:
-            What `hcoverage.combine` does; what was set aside is told by where it is now.
+            The result of `hcoverage.combine`, with the present paths of what was set aside.
 
         Raises:
             HcoverageError, OSError: As `hcoverage.combine` does.
@@ -145,10 +145,10 @@ class Session:
         return dataclasses.replace(result, set_aside=tuple(set_aside))
 
     def _take_in_what_measured_itself(self) -> None:
-        """Copy the data of what the command measured by itself, as `coverage run` does."""
+        """Copy the data that the command measured by itself, as with `coverage run`."""
         host = host_in_names(os.uname().nodename)
         for pid in measured_themselves(self.data_dir):
-            # That of `--parallel-mode` is the command's to combine, and so is left where it is.
+            # Data of `--parallel-mode` stays: the command may combine it.
             beside = self.data_file.parent.glob(f"{glob.escape(self.data_file.name)}.*")
             own = [file for file in beside if process_of(file.name) == (host, pid)]
             for number, file in enumerate([self.data_file, *own]):
@@ -163,17 +163,17 @@ class Session:
         return _data_directory.keep(ours, self.kept_dir)
 
     def problems(self) -> list[str]:
-        """Tell where measuring could not start, one line for each process, safe to print."""
+        """Return a line, safe to print, for each process where measuring could not start."""
         return problems(self.data_dir)
 
     def unmeasured(
         self, seen: Iterable[SeenPython], merged: Iterable[Path] = ()
     ) -> list[Unmeasured]:
-        """Tell which Pythons left no data, and why; a note in `problems` is word enough.
+        """Return which Pythons left no data, and why, except those that `problems` names.
 
         Args:
             seen: The Pythons that were started.
-            merged: The files that a combine has taken out of the data directory already.
+            merged: The files that combining has already taken out of the data directory.
         """
         places = {place for place in (self.data_dir, self.kept_dir) if place.is_dir()}
         names = [
@@ -192,19 +192,19 @@ def open_session(
 ) -> Iterator[Session]:
     """Set up everything for measuring a command, for the length of a `with` block.
 
-    Several at once are no trouble to each other, as long as each has a data file of its own.
+    Several sessions at once do not disturb each other, if each has a data file of its own.
 
-    Afterwards the hook is gone, unless somebody injected it or another session holds it, and so is
-    the data directory, unless it was there before or there is still data in it. Data that is left
-    in one outside the project is moved to `coverage_data` in the current directory.
+    Afterwards the hook is removed, unless somebody injected it or another session holds it. So is
+    the data directory, unless it was there before or still holds data. Data left in a directory
+    outside the project is moved to `coverage_data` in the current directory.
 
     Args:
-        coveragerc: The rcfile, or what was read of it; without one, the one that coverage.py would
-            find in the current directory, else its defaults.
-        data_dir: The data directory; without one, `coverage_data` in the current directory if
-            somebody has made that and no other run has it now, else one of the session's own,
-            outside the project.
-        core: `auto`, `recorder` or `coverage`; None for what HCOVERAGE_CORE or the rcfile says.
+        coveragerc: The rcfile, as a path or already read. By default the one that coverage.py
+            would find in the current directory, else coverage.py's defaults.
+        data_dir: The data directory. By default `coverage_data` in the current directory if it
+            exists and no other run uses it now, else a directory of the session's own, outside
+            the project.
+        core: `auto`, `recorder` or `coverage`; None for the value of HCOVERAGE_CORE or the rcfile.
 
     Yields:
         The session.
@@ -212,11 +212,11 @@ def open_session(
     Raises:
         RcfileError: The rcfile cannot be used.
         CoreError: There is no such core, or the recorder cannot do what the rcfile wants.
-        DataDirectoryBusyError: Another run has the data directory that is given.
-        DataFileBusyError: Another run will write the data file that this one would write.
+        DataDirectoryBusyError: Another run uses the given data directory.
+        DataFileBusyError: Another run will write the same data file.
         MissingCoverageError: coverage.py cannot be imported by this Python.
-        OSError: The rcfile is missing, or the data directory, site-packages or what the rcfile has
-            as `data_file` cannot be written.
+        OSError: The rcfile is missing, or the data directory, site-packages or the rcfile's
+            `data_file` cannot be written.
     """
     _require_coverage()
     here = Path.cwd()
@@ -254,12 +254,12 @@ def open_session(
 
 @dataclasses.dataclass(frozen=True)
 class _Told:
-    """What the processes of a session are told.
+    """The settings that the processes of a session get.
 
     Attributes:
         startup: The startup directory.
-        for_coverage: The variables by which coverage.py's own hook is told the same.
-        own_data_file: The COVERAGE_FILE of what they measure or merge themselves, if any.
+        for_coverage: The variables that give coverage.py's own hook the same settings.
+        own_data_file: The COVERAGE_FILE for data that they measure or merge themselves, if any.
         began: When the session began for them, in nanoseconds since the epoch.
     """
 
@@ -272,7 +272,7 @@ class _Told:
 def _tell_processes(
     rcfile: Rcfile, choice: CoreChoice, private: Path, data_dir: Path, files: list[str]
 ) -> _Told:
-    """Write what processes and containers are told: how to measure, and what by."""
+    """Write the settings for processes and containers: how to measure, with which core."""
     here = Path.cwd()
     plugins = rcfile.settings.plugins
     names = guest_settings.ends_of(files, with_templates=bool(plugins))
@@ -300,8 +300,8 @@ def _tell_processes(
     own_data_file = users_data_file(os.environ)
     if _STARTED_BY_COVERAGE.intersection(rcfile.settings.patch):
         own_data_file = None
-    # With plugins of the project coverage.py's own hook would look for them where they are not;
-    # and where the variable says, it would put what is ours.
+    # coverage.py's own hook would not find the project's plugins; and it would write our data
+    # to where COVERAGE_FILE points.
     asked = choice.core is Core.COVERAGE and not plugins and own_data_file is None
     for_coverage = {
         "COVERAGE_PROCESS_START": str(shared),
@@ -316,19 +316,19 @@ def _opened_data_directory(
     private: Path,
     undo: contextlib.ExitStack,
 ) -> tuple[Path, Path]:
-    """Choose the data directory, have it until all is undone, and lose nothing of what is in it.
+    """Choose the data directory and hold it until all is undone, without losing data in it.
 
     Returns:
-        The directory, and where what cannot be merged is to be kept.
+        The directory, and the one that keeps what cannot be merged.
     """
     if given is not None:
         undo.enter_context(_held(here / given, here / given))
         return here / given, here / given
     default = here / DEFAULT_DATA_DIR
     is_left_over = default.is_dir() and _data_directory.is_only_left_over(default)
-    # Else somebody has containers write into it.
+    # Otherwise somebody made it for containers to write into.
     if os.path.lexists(default) and not is_left_over:
-        with contextlib.suppress(DataDirectoryBusyError):  # one that runs beside this one has it
+        with contextlib.suppress(DataDirectoryBusyError):  # a run beside this one uses it
             undo.enter_context(_held(default, default))
             return default, default
     own = private_directory.make_data_directory(private)
@@ -338,11 +338,11 @@ def _opened_data_directory(
 
 @contextlib.contextmanager
 def _held(directory: Path, kept: Path) -> Iterator[None]:
-    """Have a data directory for the length of a `with` block, and lose nothing of what is in it."""
+    """Hold a data directory for the length of a `with` block, without losing data in it."""
     was_there = directory.is_dir()
     _data_directory.make(directory)
     with _data_directory.locked(directory):
-        # Only now: whoever is turned away above must not tidy up what another run uses.
+        # Only now: a run that was refused above must not tidy up what another run uses.
         try:
             yield
         finally:
@@ -355,21 +355,21 @@ def _held(directory: Path, kept: Path) -> Iterator[None]:
 
 
 def _left_by_earlier_runs(here: Path, directory: Path, kept: Path) -> tuple[Path, ...]:
-    """Get what earlier runs left out of the way of what this one will leave; tell where it is."""
+    """Move the data of earlier runs out of this run's way; return where it is."""
     aside = None
     if directory == kept:
         aside = _data_directory.set_previous_aside(kept)
     elif kept.is_dir():
         with contextlib.suppress(DataDirectoryBusyError), _data_directory.locked(kept):
             aside = _data_directory.set_previous_aside(kept)
-            _data_directory.discard(kept)  # what was in it may have been merged by now
+            _data_directory.discard(kept)  # its data may have been merged by now
     private_directory.tidy_up(here)
     outside = private_directory.data_of_killed_sessions(here)
     return (*outside, *([] if aside is None else [aside]))
 
 
 def _require_coverage() -> None:
-    """Refuse where this Python has no coverage.py: its processes get the one that is here."""
+    """Raise if this Python has no coverage.py: the session's processes use this one."""
     if not _can_be_imported("coverage"):
         raise MissingCoverageError(
             f"{sys.executable} cannot import coverage.py: "
@@ -378,7 +378,7 @@ def _require_coverage() -> None:
 
 
 def _require_sources_and_plugins(rcfile: Rcfile, here: Path) -> None:
-    """Refuse now what coverage.py would refuse in each process."""
+    """Raise now for settings that coverage.py would refuse in each process."""
     for name in rcfile.settings.source_dirs:
         if not (here / name).is_dir():
             raise RcfileError(
@@ -397,7 +397,7 @@ def _require_sources_and_plugins(rcfile: Rcfile, here: Path) -> None:
 
 def _can_be_imported(module: str) -> bool:
     try:
-        # Not the plugin itself: its package would be imported for it, before it is measured.
+        # Not the plugin itself: finding it would import its package before that is measured.
         return importlib.util.find_spec(module.partition(".")[0]) is not None
     except (ImportError, ValueError):
         return False

@@ -1,7 +1,7 @@
-"""The startup directory: what the processes of a session run and read when they start.
+"""The startup directory: the files that the processes of a session run and read when they start.
 
-It is private to the session and not in the data directory, since what lies there is anybody's, and
-this is executed. Every file in it stands alone; their sources are modules of this package.
+It is private to the session, and not in the data directory: anybody may write there, and these
+files are executed. Every file in it stands alone; their sources are modules of this package.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 COVERAGE_DIRECTORY: Final = "lib"
-# Of what only copies for containers need, see `Settings.names`.
+# A file that only copies for containers need, see `Settings.names`.
 _NAMES: Final = "names.json"
 
-# Of a file system's time stamps, in nanoseconds: a file that is written now may have that of then.
+# The coarsest time stamps of a file system, in nanoseconds: a file's stamp may be this much early.
 _COARSEST_TIME: Final = 2 * 10**9
 
 _AT_LEAST: Final = r">= *3\.([0-9]+)"
 
-# In the directory of a Python's coverage.py, what is to be told if it is used.
+# In the directory of a Python's coverage.py: the note to write if that coverage.py is used.
 _NOTE: Final = "note.txt"
 
 _COPIES: Final = {
@@ -54,13 +54,13 @@ _COPIES: Final = {
     "recorder_writer": "_hcoverage_recorder_writer.py",
     "sitecustomize": "sitecustomize.py",
 }
-# What only branches need.
+# Modules that only branches need.
 _BRANCH_PARTS: Final = (
     "_hcoverage_recorder_arcs.py",
     "_hcoverage_recorder_branches.py",
     "_hcoverage_recorder_flow.py",
 )
-# What is compiled together with `_inside.process`, see there; what contexts need is not.
+# Modules that are compiled together with `_inside.process`, see there; contexts load theirs later.
 _PARTS: Final = (
     "_hcoverage_recorder.py",
     *_BRANCH_PARTS,
@@ -74,19 +74,19 @@ _PROCESS: Final = _COPIES["process"]
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a process of the session must know to measure itself.
+    """The settings by which a process of the session measures itself.
 
     Attributes:
         recorder_since: The first Python version that records; None where all use coverage.py.
         data_dir: Where recordings go.
-        rcfile: What coverage.py reads where it measures.
-        serialized: The same as JSON (`guest_settings`).
-        plugin_directory: Where plugins may be that are the project's own; None if there are none.
+        rcfile: The rcfile for coverage.py, where that measures.
+        serialized: The same settings as JSON (`guest_settings`).
+        plugin_directory: Where the project's own plugins may be; None if there are none.
         branch: Whether branches are measured.
         context: The static context, or an empty string.
         began: When the session began, in nanoseconds since the epoch.
         skip: What is not worth recording, as `_inside.recorder.start` takes it.
-        names: What files of the project are known by in containers, also where they are installed.
+        names: Ends of paths that identify the project's files in containers, even installed ones.
     """
 
     recorder_since: tuple[int, int] | None
@@ -101,7 +101,7 @@ class Settings:
     names: Sequence[str] = ()
 
     def text(self) -> str:
-        """Render what follows the text of `_inside.process`, whose defaults it replaces."""
+        """Return the text that is appended to `_inside.process`, to replace its defaults."""
         return (
             f"RECORDER_SINCE = {self.recorder_since!r}\n"
             f"DATA_DIR = {str(self.data_dir)!r}\n"
@@ -116,11 +116,11 @@ class Settings:
 
 
 def fill_startup_directory(directory: Path, settings: Settings) -> None:
-    """Put everything in place that a process of the session needs to measure itself.
+    """Write everything that a process of the session needs to measure itself.
 
     Args:
-        directory: An empty directory that others may read and not write.
-        settings: What the processes are told.
+        directory: An empty directory that other users may read but not write.
+        settings: The settings for the processes.
     """
     inside = Path(_origin("hcoverage._inside")).parent
     sources = {name: (inside / f"{module}.py").read_bytes() for module, name in _COPIES.items()}
@@ -130,11 +130,11 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
     with (directory / _PROCESS).open("a", encoding="utf-8") as process:
         process.write(f"\n\n{told}")
     (directory / _NAMES).write_text(json.dumps(settings.names), encoding="utf-8")
-    # For an environment without coverage.py: ours, and nothing else of what is beside it.
+    # For an environment without coverage.py: a link to ours alone, not to its site-packages.
     (directory / COVERAGE_DIRECTORY).mkdir()
     (directory / COVERAGE_DIRECTORY / "coverage").symlink_to(_directory_of("coverage"))
-    # Not in each process: where the user of a process may not write here, or
-    # PYTHONDONTWRITEBYTECODE is set, no process could keep what it compiled.
+    # Compiled here, not in each process: no process could keep the result if its user may not
+    # write here, or if PYTHONDONTWRITEBYTECODE is set.
     codes = compiled(sources)
     parts = {
         Path(name).stem: _in_one_piece(codes[name], directory / name)
@@ -150,17 +150,17 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
 
 def _place() -> str:
     root = Path("/").stat()
-    container = recorder_writer.container_id()  # as a process would find it
+    container = recorder_writer.container_id()  # the same that a process would find
     return f"ROOT = {(root.st_dev, root.st_ino)!r}\nCONTAINER = {container!r}\n"
 
 
 def _in_one_piece(code: bytes, file: Path) -> bytes:
-    """Give code as `_inside.process` has it in itself."""
+    """Return code as the bytes that `_inside.process` embeds."""
     return marshal.dumps(_without_lines(placed(marshal.loads(code), str(file))))  # noqa: S302 - ours
 
 
 def _told(process: bytes, file: Path, told: str, parts: Mapping[str, bytes]) -> bytes:
-    """Compile what follows the text of `_inside.process`, and nothing else of that again."""
+    """Compile only the text that is appended to `_inside.process`."""
     names = {name: f"part {name}" for name in parts}
     text = f"exec('process')\n{told}PARTS = {names!r}\n"
     known = placed(marshal.loads(process), str(file))  # noqa: S302 - ours
@@ -170,10 +170,10 @@ def _told(process: bytes, file: Path, told: str, parts: Mapping[str, bytes]) -> 
 
 
 def _without_lines(code: CodeType) -> CodeType:
-    """Take out where in the source instructions are: a fifth of what every process loads.
+    """Remove the line numbers of instructions: a fifth of the bytes that every process loads.
 
-    All are in the first line of their function: `inspect.stack`, which coverage.py calls as it
-    starts, fails where a frame is in none.
+    All instructions then count as in the first line of their function: `inspect.stack`, which
+    coverage.py calls as it starts, fails for a frame that has no line.
     """
     instructions = len(code.co_code) // 2
     # Entries without columns, each of up to eight instructions (Objects/locations.md of CPython).
@@ -187,17 +187,17 @@ def _without_lines(code: CodeType) -> CodeType:
 
 
 def _open_to_all(directory: Path) -> None:
-    """Have every user read what is in a directory, whatever the umask here.
+    """Make a directory's files readable for every user, whatever the umask is.
 
     Containers have users of their own, and processes may drop their privileges.
     """
     for path in (directory, *directory.rglob("*")):
-        if not path.is_symlink():  # to what is not ours
+        if not path.is_symlink():  # a link leads to what is not ours
             path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _write_compiled(file: Path, code: bytes) -> None:
-    """Write what `import` takes without looking at the source again: nobody may change that."""
+    """Write code that `import` takes without a look at the source, which nobody may change."""
     unchecked = (1).to_bytes(4, "little") + importlib.util.source_hash(file.read_bytes())
     compiled = Path(importlib.util.cache_from_source(str(file)))
     compiled.write_bytes(importlib.util.MAGIC_NUMBER + unchecked + code)
@@ -208,8 +208,8 @@ def copy_startup_directory(
 ) -> None:
     """Copy a session's startup directory for processes that see other paths, as in a container.
 
-    Nothing in the copy is compiled yet: that takes the Python that will run it. Nor is there a
-    coverage.py in it, see `add_coverage_for`.
+    Nothing in the copy is compiled: only the Python that will run it can do that. The copy has no
+    coverage.py either, see `add_coverage_for`.
 
     Args:
         source: The startup directory of a running session.
@@ -234,16 +234,16 @@ def copy_startup_directory(
 def add_coverage_for(
     version: tuple[int, int], startup: Path, package: str | os.PathLike[str] | None = None
 ) -> None:
-    """Put a coverage.py into a copied startup directory, for Pythons of one version alone.
+    """Put a coverage.py into a copied startup directory, for one version of Python alone.
 
     Args:
         version: The version.
         startup: The copy.
-        package: The directory of the package `coverage`; without one, the one that runs here.
+        package: The directory of the package `coverage`; by default the one that runs here.
 
     Raises:
         OSError: It cannot be copied.
-        ImportError: The one that runs here does not run on that version.
+        ImportError: The coverage.py that runs here does not run on that version.
     """
     if package is None:
         reason = _why_own_coverage_does_not_run_on(version)
@@ -256,13 +256,13 @@ def add_coverage_for(
 
 
 def add_note_for(version: tuple[int, int], startup: Path, name: str, text: str) -> None:
-    """Have a process of one version tell something, when it is measured by coverage.py.
+    """Make processes of one version write a note, if coverage.py measures them.
 
     Args:
-        version: The version.
+        version: The version of Python.
         startup: The copy of a startup directory.
         name: The name of the note in the data directory.
-        text: What it tells.
+        text: The note.
     """
     library = _library_for(version, startup)
     library.mkdir(exist_ok=True)
@@ -271,12 +271,12 @@ def add_note_for(version: tuple[int, int], startup: Path, name: str, text: str) 
 
 
 def own_coverage_runs_on(version: tuple[int, int]) -> bool:
-    """Tell whether the coverage.py that runs here runs on another version of Python."""
+    """Return whether the coverage.py that runs here runs on another version of Python."""
     return not _why_own_coverage_does_not_run_on(version)
 
 
 def _why_own_coverage_does_not_run_on(version: tuple[int, int]) -> str:
-    # Imported here: it takes as long as all else here, and only images need it.
+    # Imported here: it takes as long as all the rest, and only images need it.
     from importlib import metadata  # noqa: PLC0415
 
     wanted = metadata.metadata("coverage")["Requires-Python"]
@@ -290,10 +290,10 @@ def _library_for(version: tuple[int, int], startup: Path) -> Path:
 
 
 def recorder_since(startup: Path) -> tuple[int, int] | None:
-    """Tell from which Python version on processes record, by a session's startup directory.
+    """Return from which Python version on a session's processes use the recorder.
 
     Returns:
-        The version; None where all use coverage.py.
+        The version; None if all use coverage.py.
     """
     import runpy  # noqa: PLC0415
 

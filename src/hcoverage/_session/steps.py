@@ -1,6 +1,6 @@
-"""The setup and merge steps carried out: for helpers that would rather call than run commands.
+"""Runs the setup and merge steps, for helpers that call functions instead of shell commands.
 
-What is done is what the commands of `commands` say, so that there is one description of it.
+It runs the commands of `commands`, so that the steps are described in one place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _DATA_FILE_VARIABLE: Final = "COVERAGE_FILE"
-# The coverage.py that we run with, whatever is on PATH; without the directory that `-m` adds.
+# Our own Python's coverage.py, whatever is on PATH; `-P` drops the directory that `-m` adds.
 _COVERAGE: Final = f'coverage() {{ {shlex.quote(sys.executable)} -P -m coverage "$@"; }}\n'
 
 
@@ -30,14 +30,14 @@ def coverage_commands_subprocess(
 ) -> None:
     """Make the data directory and put the rcfile into it, in the current directory.
 
-    This is what `coverage_subprocess_commands` has commands for, carried out.
+    This runs the commands of `coverage_subprocess_commands`.
 
     Args:
         data_dir: As `coverage_subprocess_commands` has it.
         coveragerc: As `coverage_subprocess_commands` has it.
 
     Raises:
-        StepError: A command failed; what it said is on stderr.
+        StepError: A command failed; its message is on stderr.
         OSError: The rcfile cannot be read.
     """
     _carry_out(coverage_subprocess_commands(data_dir, coveragerc))
@@ -50,7 +50,7 @@ def coverage_combine(
 ) -> None:
     """Merge everything into `.coverage` and report on it, in the current directory.
 
-    This is what `combine_commands` has commands for, carried out; reports go where theirs go.
+    This runs the commands of `combine_commands`; the reports go to the same places.
 
     Args:
         data_dir: As `combine_commands` has it.
@@ -58,15 +58,15 @@ def coverage_combine(
         reports: As `combine_commands` has it.
 
     Raises:
-        StepError: A command failed, such as `coverage combine` where nothing was measured, or
-            `coverage report` where the total is under `fail_under`; what it said is on stderr.
+        StepError: A command failed, such as `coverage combine` if nothing was measured, or
+            `coverage report` if the total is under `fail_under`; its message is on stderr.
         UnknownReportError: A report that coverage.py does not have.
     """
     _carry_out(combine_commands(data_dir, coveragerc, reports))
 
 
 def _carry_out(commands: Sequence[str]) -> None:
-    # Not measured, also between `inject` and `remove`; but into the file that these were given.
+    # Not measured, even between `inject` and `remove`; but COVERAGE_FILE stays as `inject` set it.
     environment = unmeasured_environment(os.environ)
     if _DATA_FILE_VARIABLE in os.environ:
         environment[_DATA_FILE_VARIABLE] = os.environ[_DATA_FILE_VARIABLE]

@@ -1,7 +1,7 @@
-"""Measure the process that opened a session, and what it starts, as if a session were around it.
+"""Measures the process that opened a session, and its children, as if a session had started it.
 
-What a hook does at the start of a process is done here in the middle of one: the same file of the
-startup directory is run. And it is undone again, which no other process of a session needs.
+It runs the same file of the startup directory as the hook does, but in the middle of a process. And
+it undoes that again, which no other process of a session needs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PROCESS_MODULE: Final = "_hcoverage_process"
 _PREFIX: Final = "_hcoverage_"
-# That of `_inside.recorder`, which a Python without it cannot tell us.
+# The same as in `_inside.recorder`, which a Python without `sys.monitoring` cannot import.
 _TOOL_NAME: Final = "hcoverage"
 _TOOL_IDS: Final = range(6)
 
@@ -31,7 +31,7 @@ def joined(environment: Mapping[str, str], *, measured: bool = True) -> Iterator
 
     Args:
         environment: The whole environment of a process of the session.
-        measured: Whether this process is measured, and not only what it starts.
+        measured: Whether this process is measured, too, and not only its children.
     """
     with _replaced(environment), contextlib.ExitStack() as undo:
         if measured:
@@ -41,7 +41,7 @@ def joined(environment: Mapping[str, str], *, measured: bool = True) -> Iterator
 
 
 def _start(startup: str) -> None:
-    """Run what runs at the start of a process of the session."""
+    """Run the code that runs at the start of a process of the session."""
     _forget_modules()
     sys.path.insert(0, startup)
     try:
@@ -52,7 +52,7 @@ def _start(startup: str) -> None:
 
 
 def leave_this_process() -> None:
-    """Stop measuring this process, whichever core does; what it ran is in the data directory."""
+    """Stop measuring this process, with either core; its data is in the data directory."""
     _stop_recorder()
     _stop_coverage()
     _forget_modules()
@@ -68,7 +68,7 @@ def _replaced(wanted: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         for name in changed:
-            # What somebody else has set since stays.
+            # A value that somebody else has set since stays.
             if os.environ.get(name) == wanted.get(name):
                 _set(name, before[name])
 
@@ -90,7 +90,7 @@ def _stop_recorder() -> None:
             for name in ("PY_START", "LINE", "INSTRUCTION", "PY_RETURN", *_branches(monitoring)):
                 monitoring.register_callback(tool, getattr(monitoring.events, name), None)
             monitoring.free_tool_id(tool)
-            # Before Python 3.14 code remembers which of its locations have been told.
+            # Before Python 3.14 code objects remember which of their locations were reported.
             monitoring.restart_events()
 
 

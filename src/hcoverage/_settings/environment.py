@@ -41,7 +41,7 @@ def session_environment(
     for_coverage: Mapping[str, str],
     data_file: str | None = None,
 ) -> dict[str, str]:
-    """Give the whole environment of a command that a session measures.
+    """Return the whole environment of a command that a session measures.
 
     Args:
         inherited: The environment that the command would have had.
@@ -71,7 +71,7 @@ def session_environment(
 
 
 def users_data_file(inherited: Mapping[str, str]) -> str | None:
-    """Give the data file that the user has named by COVERAGE_FILE; None where `inject` did.
+    """Return the data file that the user has named by COVERAGE_FILE; None where `inject` did.
 
     Args:
         inherited: Any environment, such as `os.environ`.

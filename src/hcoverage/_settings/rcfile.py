@@ -57,7 +57,7 @@ class Rcfile:
         return [f"--rcfile={self.path}"] if self.is_named and self.path else []
 
     def changed(self, **settings: Any) -> Rcfile:  # noqa: ANN401 - whatever coverage.py has
-        """Give it with other settings, by the names of coverage.py's attributes."""
+        """Return it with other settings, by the names of coverage.py's attributes."""
         changed = self.settings.copy()
         for name, value in settings.items():
             setattr(changed, name, value)
@@ -125,7 +125,7 @@ def read_rcfile(path: str | os.PathLike[str] | None = None) -> Rcfile:
 
 
 def as_rcfile(rcfile: str | os.PathLike[str] | Rcfile | None) -> Rcfile:
-    """Give an rcfile that may have been read already; as `read_rcfile` does where it was not."""
+    """Return an rcfile that may have been read already; as `read_rcfile` does where it was not."""
     return rcfile if isinstance(rcfile, Rcfile) else read_rcfile(rcfile)
 
 

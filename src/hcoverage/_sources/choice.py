@@ -74,7 +74,7 @@ class Choice:
         self._of_interpreters: dict[tuple[str, ...], OfInterpreter] = {}
 
     def of_process(self, process: ProcessIdentity, *, is_here: bool) -> OfInterpreter:
-        """Give the choice of files for processes of an interpreter.
+        """Return the choice of files for processes of an interpreter.
 
         coverage.py knows the standard library and the installed packages of the interpreter it runs
         in. A recording may come from another one, so what that one has is added; of a container's
@@ -91,7 +91,7 @@ class Choice:
         return self._of_interpreters[where]
 
     def wants(self, path: str) -> bool:
-        """Tell whether a file counts of which nothing is known but its path here."""
+        """Return whether a file counts of which nothing is known but its path here."""
         absolute = os.path.abspath(path)  # noqa: PTH100 - from here, where names are relative
         module = self._module_in_sources(absolute)
         return self._of_here.check_include_omit_etc(absolute, _frame_in(module)) is None
@@ -113,7 +113,7 @@ class Choice:
         return found - ran
 
     def name_of(self, path: str) -> str:
-        """Give the name by which the result has a file: relative if the rcfile says so."""
+        """Return the name by which the result has a file: relative if the rcfile says so."""
         return relative_filename(path) if self._config.relative_files else path
 
     def _package_directories(self, ran: Iterable[str]) -> Iterator[str]:
@@ -194,7 +194,7 @@ class OfInterpreter:
 
 
 def counted(paths: Iterable[str], config: CoverageConfig) -> set[str]:
-    """Give those of some files here that count, and may be reported on.
+    """Return those of some files here that count, and may be reported on.
 
     Args:
         paths: The files, absolute.
@@ -212,7 +212,7 @@ def counted(paths: Iterable[str], config: CoverageConfig) -> set[str]:
 
 
 def is_here(path: str) -> bool:
-    """Tell whether a report finds the text of a source, which may be in a zip file."""
+    """Return whether a report finds the text of a source, which may be in a zip file."""
     try:
         return os.path.isfile(path) or zip_location(path) is not None  # noqa: PTH113
     except ValueError:  # a name that no file can have
@@ -220,7 +220,7 @@ def is_here(path: str) -> bool:
 
 
 def configured(config: CoverageConfig) -> CoverageConfig:
-    """Give settings as the plugins change them that only configure, as coverage.py does it.
+    """Return settings as the plugins change them that only configure, as coverage.py does it.
 
     One that cannot be imported here, or fails, is coverage.py's to tell when it reports.
     """
@@ -248,7 +248,7 @@ def _in_or_out(config: CoverageConfig) -> InOrOut:
 
 
 def _frame_in(module: str | None) -> FrameType:
-    """Give coverage.py the only thing that it asks of a frame to choose a file."""
+    """Return coverage.py the only thing that it asks of a frame to choose a file."""
     return cast("FrameType", SimpleNamespace(f_globals={"__name__": module}))
 
 

@@ -265,7 +265,7 @@ class SourceFinder:
         return path in self.installed or "/site-packages/" in path or "/dist-packages/" in path
 
     def is_same(self, ran: Ran, place: str) -> bool:
-        """Tell whether a file here is, by its content, the source that ran."""
+        """Return whether a file here is, by its content, the source that ran."""
         if ran.size is None:
             return False
         # Most files of a name are told apart by their size.
@@ -308,7 +308,7 @@ class SourceFinder:
 
 
 def _is_import_root(directory: str) -> bool:
-    """Tell whether a directory is none of a package, so that modules may be copied out of it."""
+    """Return whether a directory is none of a package, so that modules may be copied out of it."""
     return not os.path.isfile(os.path.join(directory, "__init__.py"))  # noqa: PTH113, PTH118
 
 

@@ -39,7 +39,7 @@ class Sources:
         self._current: dict[tuple[str, int | None, int | None, int | None], bool] = {}
 
     def is_current(self, source: SourceLines) -> bool:
-        """Tell whether a source is what it was when it ran; also where it is no more."""
+        """Return whether a source is what it was when it ran; also where it is no more."""
         # There may be thousands of contexts, and in each a record of it.
         ran = (source.path, source.size, source.checksum, source.modified)
         if ran not in self._current:
@@ -56,7 +56,7 @@ class Sources:
         return present is None or checksum is None or present == (source.size, checksum)
 
     def _has_same_text(self, source: SourceLines) -> bool:
-        """Tell whether a source that was written since the session began says what it said then."""
+        """Return whether a source written since the session began has the same text as then."""
         size, modified, checksum = self._known.get(source.path, (None, None, None))
         ran = (source.size, source.modified)
         return ran == (size, modified) and self._present(source.path) == (size, checksum)
@@ -99,7 +99,7 @@ def known_now(paths: Iterable[str]) -> dict[str, Known]:
 
 
 def with_checksum(source: SourceLines) -> SourceLines:
-    """Give a source that is known by its time the checksum too, while it is what it was."""
+    """Return a source that is known by its time the checksum too, while it is what it was."""
     if source.checksum is not None or source.size is None or not _is_untouched(source):
         return source
     present = size_and_checksum(source.path)

@@ -47,7 +47,7 @@ NOTHING: Final = PathsSuggestion()
 
 
 def suggest_paths(unmapped: Iterable[UnmappedSource], rcfile: Rcfile) -> PathsSuggestion:
-    """Give entries of `[paths]` that map sources to the first of the files that each may be.
+    """Return entries of `[paths]` that map sources to the first of the files that each may be.
 
     Args:
         unmapped: The sources.
@@ -77,7 +77,7 @@ def _without_those_below(entries: set[_Entry]) -> list[_Entry]:
 
 
 def _entry(path: str, candidate: str) -> _Entry:
-    """Give the directories of two files, without the end that their paths have in common."""
+    """Return the directories of two files, without the end that their paths have in common."""
     there, here = Path(path).parent, Path(os.path.relpath(candidate)).parent
     while here.name and here.name == there.name:
         here, there = here.parent, there.parent

@@ -71,7 +71,7 @@ def reportable(config: CoverageConfig, here: Path) -> tuple[Path, ...]:
 
 
 def own_packages(settings: CoverageConfig) -> tuple[str, ...]:
-    """Give where our own code is, as the plugin runs in pytest's process, between all tests.
+    """Return where our own code is, as the plugin runs in pytest's process, between all tests.
 
     Unless it is what is measured: by its name, or as the project that we are in.
     """
@@ -183,7 +183,7 @@ def _is_within(real: str, roots: list[str], shut: list[str]) -> bool:
 
 
 def _with_the_text(place: str) -> str:
-    """Give the file that holds a source: the archive, for one that was imported from there."""
+    """Return the file that holds a source: the archive, for one that was imported from there."""
     # Imported here: without coverage.py hcov has to live long enough to say so.
     from coverage.files import zip_location  # noqa: PLC0415
 

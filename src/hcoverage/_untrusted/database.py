@@ -143,7 +143,7 @@ def load(database: sqlite3.Connection, content: bytes) -> dict[str, int]:
 
 
 def confined() -> sqlite3.Connection:
-    """Give a connection to nothing that can do nothing but read what is loaded, within limits."""
+    """Return a connection to nothing that can do nothing but read what is loaded, within limits."""
     database = sqlite3.connect(":memory:")
     for limit, value in _LIMITS.items():
         database.setlimit(limit, value)
@@ -169,7 +169,7 @@ def refuse_other_formats(content: bytes) -> None:
 
 
 def page_size(content: bytes) -> int:
-    """Give the size of a database's pages, in bytes."""
+    """Return the size of a database's pages, in bytes."""
     page = int.from_bytes(content[16:18], "big")
     return 65536 if page == _SIZE_MEANING_64_KIB else page
 
@@ -187,7 +187,7 @@ def empty_tables(database: sqlite3.Connection) -> frozenset[str]:
 
 
 def has_bounded_arcs(database: sqlite3.Connection) -> bool:
-    """Tell whether all arcs are between numbers that lines can have, fractions among them.
+    """Return whether all arcs are between numbers that lines can have, fractions among them.
 
     Raises:
         sqlite3.Error: They are damaged.

@@ -85,7 +85,7 @@ class DetachedWatch:
         self.close()
 
     def seen(self) -> list[SeenPython]:
-        """Give the Pythons that were seen, this one among them, and end the watch."""
+        """Return the Pythons that were seen, this one among them, and end the watch."""
         if self._answer is None:
             return []
         # Not by closing it, which is no end of file while a fork of this process runs.

@@ -148,13 +148,13 @@ def find_unmeasured(
 
 
 def _is_of_session(python: SeenPython, doors: Doors) -> bool:
-    """Tell whether it is the session's own, such as what stands in for `docker run`."""
+    """Return whether it is the session's own, such as what stands in for `docker run`."""
     private = os.path.dirname(doors.startup)  # noqa: PTH120
     return any(word.startswith(f"{private}/") for word in python.argv[1:])
 
 
 def interpreter_options(argv: Iterable[str]) -> frozenset[str]:
-    """Give the letters of the options that Python itself was started with."""
+    """Return the letters of the options that Python itself was started with."""
     letters: set[str] = set()
     words = iter(tuple(argv)[1:])
     for word in words:
@@ -175,7 +175,7 @@ def interpreter_options(argv: Iterable[str]) -> frozenset[str]:
 
 
 def _reason(python: SeenPython, doors: Doors) -> Reason:
-    """Give the likely reason."""
+    """Return the likely reason."""
     options = interpreter_options(python.argv)
     if "S" in options:
         return Reason.NO_SITE
@@ -213,7 +213,7 @@ def _version(executable: str) -> tuple[int, int] | None:
 
 
 def _shares_site_packages(python: SeenPython, hook: Path) -> bool:
-    """Tell whether an interpreter reads the hook's directory; the user's own counts for all."""
+    """Return whether an interpreter reads the hook's directory; the user's own counts for all."""
     version = _version(python.executable)
     if version is not None and "python{}.{}".format(*version) not in hook.parts:
         return False

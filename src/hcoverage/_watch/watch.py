@@ -156,7 +156,7 @@ class PythonWatch:
         return max(_INTERVAL, _REST * (time.process_time() - before))
 
     def seen(self) -> list[SeenPython]:
-        """Give the Pythons that were seen so far, in the order they were."""
+        """Return the Pythons that were seen so far, in the order they were."""
         running = self._descendants.keys()
         return [
             dataclasses.replace(python, is_running=not running.isdisjoint(python.pids))
@@ -269,7 +269,7 @@ def _none_if_hidden(pid: int) -> dict[str, str] | None:
 
 
 def _is_contained(pid: int) -> bool:
-    """Tell whether a process has another id where it lives, as in a container."""
+    """Return whether a process has another id where it lives, as in a container."""
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
             ids = next((line.split()[1:] for line in file if line.startswith("NSpid:")), [])

@@ -385,7 +385,7 @@ def _ids(here: Mapping[str, Any], bases: Sequence[str]) -> dict[str, str]:
 
 
 def _same_bases(here: Mapping[str, Any], full_name: str, bases: Sequence[str]) -> bool:
-    """Tell whether an image was built from the base images that are here now."""
+    """Return whether an image was built from the base images that are here now."""
     labels = here[full_name]["Config"].get("Labels") or {}
     built_from = json.loads(labels.get(_BASES_LABEL, "{}"))
     return all(built_from.get(base, now) == now for base, now in _ids(here, bases).items())

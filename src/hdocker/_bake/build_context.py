@@ -123,7 +123,7 @@ def _rules(text: str) -> list[_Rule]:
 
 
 def _is_ignored(relative: str, rules: Sequence[_Rule]) -> bool:
-    """Tell whether the last rule that matches the path, or a directory it is in, ignores it."""
+    """Return whether the last rule that matches the path, or a directory it is in, ignores it."""
     parts = relative.split("/")
     for rule in reversed(rules):
         if any(_matches(parts[:length], rule.parts) for length in range(1, len(parts) + 1)):

@@ -175,7 +175,7 @@ class Engine:
         return found
 
     def own_user(self) -> str:
-        """Give the `--user` of a container whose files are this process's own here.
+        """Return the `--user` of a container whose files are this process's own here.
 
         Raises:
             EngineError: The engine cannot be asked.
@@ -203,7 +203,7 @@ class Engine:
 
 
 def _unmeasured() -> dict[str, str]:
-    """Give the environment for containers of our own, which the doors leave alone."""
+    """Return the environment for containers of our own, which the doors leave alone."""
     return unmeasured_environment(os.environ)
 
 

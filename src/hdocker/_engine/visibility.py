@@ -110,7 +110,7 @@ def _require(engine: Engine, path: Path, seen: Path) -> None:
 
 
 def _address(engine: Engine) -> str:
-    """Give the address of an engine that is not behind a socket in the file system."""
+    """Return the address of an engine that is not behind a socket in the file system."""
     with contextlib.suppress(EngineError, OSError):
         said = engine.run("context", "inspect", "--format", "{{.Endpoints.docker.Host}}").strip()
         return "" if said.startswith(("unix:", "npipe:")) else said
