@@ -320,10 +320,9 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
     """
     events = monitoring.events
     disable = monitoring.DISABLE
-    # Where a file is followed, each start of a function is a chance to see that it has changed.
-    again = disable if contexts.reader is None else None
     branches = owner.branches
     numbers, look, known_codes = contexts.numbers, contexts.look, contexts.known
+    after_start = contexts.after_start
     ends = contexts.ends
     rooms = contexts.fired(owner.begin)
     identity, traceback_of, key_error = _id, _traceback_of, _key_error
@@ -342,7 +341,7 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
                 look()
             key = identity(code)
             if is_watched(key):
-                return again
+                return after_start(code)
             if code.co_name == "__annotate__":
                 return disable
             filename = code.co_filename
@@ -353,11 +352,11 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
             known_codes[key] = code
             watch(code)
             note_watched(key)
+            return after_start(code)
         except RecursionError:
             return None
         except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
             return fails(error, disable)
-        return again
 
     def line_runs(code: "CodeType", line: int) -> object:
         last = -1

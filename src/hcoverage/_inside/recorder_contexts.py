@@ -37,6 +37,10 @@ _LONG_LINE_TABLES: "Final" = (1 << (15 if sys.version_info < (3, 14) else 62),) 
 # Before Python 3.13 a mapping keeps a descriptor, and closes it when it goes. The application may
 # have closed that one, and its number then be that of one of the application's own files.
 _KEEPS_DESCRIPTORS: "Final" = sys.version_info < (3, 13)
+# Python 3.13 makes RESUME a RESUME_CHECK where no start is told, and takes the line that begins
+# behind that for one that has begun before: so functions in one line are not told.
+_HIDES_LINES: "Final" = sys.version_info[:2] == (3, 13)
+_RESUME: "Final" = 149
 _ABSENT: "Final[Any]" = object()
 
 
@@ -54,6 +58,8 @@ class RecordedContexts:
         ends: What callbacks answer where something need not be told again in this context.
         requests: What tells of contexts at once, as soon as there are some
             (``recorder_requests``).
+        hiding: Code objects whose starts are told each time, by their `id`: else a line would not
+            be told again.
     """
 
     def __init__(self, module: "Any", reader: "Optional[ContextReader]" = None) -> None:
@@ -81,6 +87,7 @@ class RecordedContexts:
         self.text = ""
         self.ends: list[object] = [monitoring.DISABLE]
         self.requests: Any = None
+        self.hiding: set[int] = set()
         self._fired: list[Fired] = []
         self._placed: list[str] = list(recorder.regions)
         self._kept: list[object] = []
@@ -133,6 +140,23 @@ class RecordedContexts:
         if id(code) in self.known:
             return False
         self.known[id(code)] = code
+        return True
+
+    def after_start(self, code: "CodeType") -> object:
+        """Give what a callback is to answer to the start of code that is recorded."""
+        # Where a file is followed, each start of a function is a chance to see that it has changed.
+        if self.reader is not None or self.hides_line(code):
+            return None
+        return self._monitoring.DISABLE
+
+    def hides_line(self, code: "CodeType") -> bool:
+        """Whether a line of code is told again only where its start is told each time."""
+        if not _HIDES_LINES:
+            return False
+        if id(code) not in self.hiding:
+            if not _line_begins_at_once(code):
+                return False
+            self.hiding.add(id(code))
         return True
 
     def fired(self, place_of: "Callable[[CodeType], Any]") -> "Fired":
@@ -271,6 +295,12 @@ def follow(module: "Any", reader: "Optional[ContextReader]", text: str) -> None:
     contexts.look()
 
 
+def _line_begins_at_once(code: "CodeType") -> bool:
+    """Whether the line in which code starts has more of it."""
+    start = 2 * code.co_code[::2].find(_RESUME)
+    return any([begin <= start < end - 2 for begin, end, _ in code.co_lines()])  # noqa: C419
+
+
 def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     contexts: "RecordedContexts", module: "Any", tool: int
 ) -> None:
@@ -278,10 +308,8 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     monitoring, _, recorder = module.current
     events = monitoring.events
     disable = monitoring.DISABLE
-    # Where a file is followed, each start of a function is a chance to see that it has changed.
-    again = disable if contexts.reader is None else None
     numbers = contexts.numbers
-    look = contexts.look
+    look, after_start = contexts.look, contexts.after_start
     region_of = contexts.region
     line_fails = recorder.line_fails
     fails = recorder.start_fails
@@ -299,7 +327,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
             if numbers[0] != contexts.seen:
                 look()
             if id(code) in known:
-                return again
+                return after_start(code)
             if code.co_name == "__annotate__":
                 return disable
             filename = code.co_filename
@@ -309,11 +337,11 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
                 return disable
             watch_lines(code)
             known[id(code)] = code
+            return after_start(code)
         except RecursionError:
             return None
         except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
             return fails(error, disable)
-        return again
 
     # What is called last before the mark, and before `DISABLE`, is `id`.
     def instruction_runs(code: "CodeType", offset: int) -> object:

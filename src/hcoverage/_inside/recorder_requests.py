@@ -159,6 +159,7 @@ class Requests:
         of_request = self._of_request.get
         contexts = self.contexts
         known, disable = contexts.known, self.monitoring.DISABLE
+        hides_line = contexts.hides_line
         fails = self.recorder.start_fails
 
         def code_starts(code: "CodeType", _offset: int) -> object:
@@ -167,12 +168,12 @@ class Requests:
                     if not (of_request() or self.base).begin(code):
                         return disable
                     known[id(code)] = code
+                # What is told of it from now on is told for all.
+                return None if hides_line(code) else disable
             except RecursionError:
                 return None
             except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
                 return fails(error, disable)
-            # What is told of it from now on is told for all.
-            return disable
 
         return code_starts
 

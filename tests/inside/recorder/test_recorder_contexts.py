@@ -99,6 +99,18 @@ class TestByHand:
         bench.run(app)
         assert by_context(bench) == {"": {1, 3, 5, 2, 11}, "a": {6, 4, 2, 7, 8}, "b": {9, 2, 10}}
 
+    def test_functions_in_one_line_are_in_all_contexts_that_ran_them(self, bench: Bench) -> None:
+        app = bench.write(
+            "def f(x): return x\ng = lambda: 1\n"
+            "def h(): return sum(x if x else 2 for x in (1,)) + g()\n"
+            "for name in 'abc':\n    switch(name)\n    f(1)\n    h()\n"
+        )
+        bench.run(app)
+        found = by_context(bench)
+        assert {name: found[name] & {1, 2, 3} for name in "abc"} == {
+            name: {1, 2, 3} for name in "abc"
+        }
+
     def test_a_fork_goes_on_in_its_parents_context(self, bench: Bench) -> None:
         app = bench.write(
             "import os\ndef here():\n    return 1\nswitch('a')\npid = os.fork()\n"
