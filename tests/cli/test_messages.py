@@ -52,7 +52,7 @@ print(json.dumps([
 ]))
 """
 # They run in processes that are measured, and never reach a person as an exception.
-INSIDE: Final = {"autosave.py", "recorder.py", "sitecustomize.py", "startup_directory.py"}
+INSIDE: Final = {"autosave.py", "recorder_writer.py", "sitecustomize.py", "startup_directory.py"}
 
 
 @pytest.fixture(scope="module")
