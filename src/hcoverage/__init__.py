@@ -1,16 +1,16 @@
 """Processes and data: the hook, the session, and combining what processes wrote.
 
-Knows nothing of containers (`hdocker`) or of the command line (`hcov`); leaves configuration, data
-files and reports to coverage.py.
+It knows nothing of containers (`hdocker`) or of the command line (`hcov`), and leaves
+configuration, data files and reports to coverage.py.
 
-PYTEST_DONT_REWRITE: pytest has our plugin, and would warn where we are imported before it.
+PYTEST_DONT_REWRITE: pytest loads our plugin, and would warn if this was imported before.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 
-# Podman's hook loads this, and podman waits for it: `typing` takes as long as all else.
+# Podman waits for its hook, which loads this: `typing` would take as long as all the rest.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
@@ -211,7 +211,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# What people call, and what is stable. The other names are plumbing for hdocker and hcov.
+# The stable names, for users. The other names are for hdocker and hcov.
 __all__ = [
     "CombineError",
     "CombineResult",
@@ -240,8 +240,8 @@ __all__ = [
     "remove",
 ]
 
-# All together take as long to import as a small merge takes; most who import this want one or two.
-# PEP 562; mypy reads the imports above, and a test holds both alike.
+# To import all of them takes as long as a small merge, and most importers need one or two.
+# PEP 562. mypy reads the imports above; a test compares both lists.
 _NAMES: Final = {
     "_affected.changed_lines": ("changed_lines",),
     "_affected.decision": ("PYTEST_OPTIONS", "Decision", "RevisionError", "decide"),
@@ -350,7 +350,7 @@ if not TYPE_CHECKING:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f"hcoverage.{_HOMES[name]}"), name)
-        globals()[name] = value  # the next time it is there
+        globals()[name] = value  # found at once the next time
         return value
 
     def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Write a small text file whole or not at all, whoever else writes it meanwhile."""
+"""Writes a small file whole or not at all, even if others write it at the same time."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Put a file in place, mode 644 whatever the umask, never writing through a link of its name.
+    """Put a file in place, with mode 644 whatever the umask; never write through a link.
 
     Args:
-        path: The file; its directory must be there.
-        content: What it will hold; text as UTF-8.
+        path: The file; its directory must exist.
+        content: Its content; text is encoded as UTF-8.
 
     Raises:
-        OSError: It cannot be written; what was there before is untouched.
+        OSError: It cannot be written; the old file is untouched.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -1,7 +1,7 @@
-"""The errors and warnings that hcoverage raises itself, and the page of any error.
+"""The errors and warnings that hcoverage raises itself, and the message page of any error.
 
-Every message says what is wrong and what to do about it, so that showing the message is enough; the
-page `docs/messages/SLUG.md` says more of what it means.
+Every message says what is wrong and what to do about it, so that it is enough to show the message;
+the page `docs/messages/SLUG.md` explains more.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from hcoverage._page import Page
 
 
 class _Explained:
-    """What has a page.
+    """An error or warning that has a page.
 
     Attributes:
-        slug: The name of its kind, and of the page that explains it: `no-data` of NoDataError.
+        slug: The name of its kind, and of the page that explains it: `no-data` for NoDataError.
     """
 
     slug: ClassVar[str]
@@ -34,47 +34,47 @@ class HcoverageError(_Explained, Exception):
 
 
 class RcfileError(HcoverageError, OSError):
-    """The rcfile is there, but coverage.py cannot read it or a whole run cannot work with it."""
+    """The rcfile exists, but coverage.py cannot read it, or a run cannot work with it."""
 
 
 class NoRcfileError(HcoverageError, FileNotFoundError):
-    """There is no rcfile where one was named, or none that coverage.py would find."""
+    """The named rcfile does not exist, or there is none that coverage.py would find."""
 
 
 class MissingCoverageError(HcoverageError, ImportError):
-    """The interpreter that is to be measured cannot import coverage.py."""
+    """The interpreter to measure cannot import coverage.py."""
 
 
 class MissingExtraError(HcoverageError, ImportError):
-    """What was asked for takes a package that only an extra of hcoverage installs."""
+    """The request needs a package that only an extra of hcoverage installs."""
 
 
 class HookPermissionError(HcoverageError, PermissionError):
-    """The hook can be written into no directory that Python reads at its start."""
+    """No directory that Python reads at start-up can be written, so the hook has no place."""
 
 
 class ForeignHookError(HcoverageError, FileExistsError):
-    """Where our hook belongs is a file that we did not write."""
+    """A file that we did not write has the place of our hook."""
 
 
 class CombineError(HcoverageError):
-    """Nothing could be merged into the data file; whatever was found is untouched."""
+    """Nothing could be merged into the data file; all input is untouched."""
 
 
 class NoDataError(CombineError):
-    """There is no data file at all in what was to be combined."""
+    """There is no data file at all among the input."""
 
 
 class NoInputError(CombineError, FileNotFoundError):
-    """What was named to be combined is not there."""
+    """An input that was named does not exist."""
 
 
 class UnknownReportError(HcoverageError, ValueError):
-    """coverage.py makes no such report."""
+    """coverage.py has no such report."""
 
 
 class StepError(HcoverageError, OSError):
-    """A command of the step-by-step way failed."""
+    """One of the setup or merge steps failed."""
 
 
 class DataDirectoryBusyError(HcoverageError):
@@ -86,7 +86,7 @@ class DataFileBusyError(HcoverageError):
 
 
 class HcoverageWarning(_Explained, UserWarning):
-    """Something that does not stop the run, but that its owner would want to know.
+    """A problem that does not stop the run, but that its owner should know.
 
     Attributes:
         slug: The name of its kind, and of the page that explains it.
@@ -94,17 +94,17 @@ class HcoverageWarning(_Explained, UserWarning):
 
 
 class ForeignHookWarning(HcoverageWarning):
-    """Where our hook belongs is a file that we did not write; it is left alone."""
+    """A file that we did not write has the place of our hook; it is left alone."""
 
 
 def slug_of(error: Exception) -> str:
-    """Name the page that explains an error, whosever it is.
+    """Return the slug of the page that explains an error.
 
     Args:
-        error: An error of hcoverage, hdocker or hcov, or one of the system's or of an import.
+        error: An error of hcoverage, hdocker or hcov, an OSError or an ImportError.
 
     Returns:
-        Its slug; that of the system's errors where it has none of its own.
+        Its slug; if it has none of its own, that of system errors.
     """
     if isinstance(error, _Explained):
         return error.slug

@@ -1,6 +1,6 @@
-"""The pages that explain what is told and is no error; that of an error is named by its kind.
+"""The pages that explain messages other than errors; an error's page is named after its kind.
 
-Whoever tells one of these shows its slug, so that `docs/messages/SLUG.md` is found.
+A message shows its slug, so that readers find `docs/messages/SLUG.md`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import enum
 class Page(enum.StrEnum):
     """A page in docs/messages, by its slug."""
 
-    # At the end of a run, or of a combine.
+    # Shown at the end of a run, or of combining.
     CHANGED_SOURCE = "changed-source"
     IMPORTED_BEFORE = "imported-before"
     LEFT_OVER = "left-over"
@@ -27,12 +27,12 @@ class Page(enum.StrEnum):
     UNMAPPED = "unmapped"
     WITHOUT_CONTEXT = "without-context"
 
-    # How hcov is called, and where it is.
+    # About how hcov is called, and where it is installed.
     MISSING_MODULE = "missing-module"
     SYSTEM = "system"
     USAGE = "usage"
 
-    # A check-up's.
+    # Findings of a check-up.
     CONTAINERS_OFF = "containers-off"
     DATA_DIRECTORY = "data-directory"
     DATA_DIRECTORY_BUSY = "data-directory-busy"
@@ -59,6 +59,6 @@ class Page(enum.StrEnum):
 
 
 def with_slug(text: str, slug: str) -> str:
-    """End the first line of a message in the slug of its page: `there is nothing [no-data]`."""
+    """Append the slug of its page to a message's first line: `there is nothing [no-data]`."""
     first, newline, rest = text.partition("\n")
     return f"{first} [{slug}]{newline}{rest}"

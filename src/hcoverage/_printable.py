@@ -1,10 +1,10 @@
-"""Make text that a container chose harmless to print: no terminal escapes, no forged lines."""
+"""Makes untrusted text harmless to print: no terminal escapes, no forged lines."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    r"""Write what is not printable as Python would in a string: `\x1b`, `\n`, `\u202e`, `\udcff`.
+    r"""Escape unprintable characters as in a Python string: `\x1b`, `\n`, `\u202e`, `\udcff`.
 
     Args:
         text: A name or message that may come from anywhere.

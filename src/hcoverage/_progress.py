@@ -1,4 +1,4 @@
-"""How a combine tells how far it is; who shows it is not its business."""
+"""The callback by which combining reports its progress."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Protocol
 
 
 class OnProgress(Protocol):
-    """Called as a combine goes on, from the thread that called `combine`."""
+    """Called while combining goes on, in the thread that called `combine`."""
 
     def __call__(self, done: int, total: int, /) -> None:
-        """Take note of how far it is.
+        """Report the progress.
 
         Args:
-            done: How many files have been read; never fewer than the last time.
-            total: How many there are; it may grow while processes still write.
+            done: How many files have been read; never fewer than in the last call.
+            total: How many files there are; it may grow while processes still write.
         """

@@ -1,1 +1,1 @@
-"""The check-up: looks at all that measuring needs, then proves that it works."""
+"""The check-up: looks at everything that measuring needs, then proves that it works."""

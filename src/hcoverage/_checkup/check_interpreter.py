@@ -1,4 +1,4 @@
-"""What is well and what is in the way in a Python that tests may run in.
+"""Checks a Python that tests may run in: what is well, and what prevents measuring.
 
 Each check takes the facts that `interpreters` found, and touches nothing.
 """
@@ -27,7 +27,7 @@ def check_interpreter(
 
     Args:
         interpreter: The interpreter.
-        recorder_since: The first version that records; None where coverage.py measures all.
+        recorder_since: The first version with the recorder; None if coverage.py measures all.
     """
     if interpreter.error:
         yield _finding(
@@ -47,7 +47,7 @@ def check_interpreter(
 
 
 def _check_core(interpreter: Interpreter, recorder_since: tuple[int, int] | None) -> Finding:
-    """Which core would measure it."""
+    """Check which core would measure it."""
     version = interpreter.version[:2]
     if version < OLDEST:
         return _finding(
@@ -64,7 +64,7 @@ def _check_core(interpreter: Interpreter, recorder_since: tuple[int, int] | None
 
 
 def _check_coverage(interpreter: Interpreter) -> Iterator[Finding]:
-    """Whether coverage.py is there, and which."""
+    """Check whether coverage.py is there, and its version."""
     if interpreter.coverage:
         yield _finding(interpreter, "coverage.py", Status.OK, interpreter.coverage)
     elif interpreter.is_own:
@@ -77,12 +77,12 @@ def _check_coverage(interpreter: Interpreter) -> Iterator[Finding]:
             Page.MISSING_COVERAGE,
         )
     else:
-        # The session's own serves, in Pythons that hcoverage itself supports.
+        # In Pythons that hcoverage itself supports, the session's own coverage.py serves.
         yield _finding(interpreter, "coverage.py", Status.OK, "none; that of hcov serves")
 
 
 def _check_hook(interpreter: Interpreter) -> Iterator[Finding]:
-    """Whether our hook is there, or can be put there."""
+    """Check whether our hook is there, or can be written."""
     ours = [hook for hook in interpreter.hooks if hook.kind.startswith("ours")]
     for hook in ours:
         if hook.kind == "ours":
@@ -133,7 +133,7 @@ def _check_without_hook(interpreter: Interpreter) -> Finding:
 
 
 def _check_user_directory(interpreter: Interpreter) -> Iterator[Finding]:
-    """Whether the hook lands where `-I` and `-s` do not look."""
+    """Check whether the hook goes to a directory that `-I` and `-s` ignore."""
     if interpreter.is_own and str(interpreter.writable_directory) == interpreter.user_directory:
         yield _finding(
             interpreter,
@@ -146,7 +146,7 @@ def _check_user_directory(interpreter: Interpreter) -> Iterator[Finding]:
 
 
 def _check_other_hooks(interpreter: Interpreter) -> Iterator[Finding]:
-    """Whether something else starts coverage.py, or has our hook's place."""
+    """Check whether another file starts coverage.py, or has our hook's place."""
     for hook in interpreter.hooks:
         if hook.kind == "coverage.py's":
             is_in_our_place = hook.path.name == "coverage.pth"

@@ -1,4 +1,4 @@
-"""What is well and what is in the way of measuring in a project.
+"""Checks a project: what is well, and what prevents measuring.
 
 Each check takes the facts that `project` found, and touches nothing.
 """
@@ -26,7 +26,7 @@ _OPEN: Final = 0o777
 _READABLE: Final = 0o004
 _RUN: Final = "[run]"
 
-# Recordings and data files of a thousand processes; and what a reserve is, rather than a guess.
+# Enough for recordings and data files of a thousand processes; a reserve, not an estimate.
 _LITTLE_ROOM: Final = 64 << 20
 _SOME_ROOM: Final = 512 << 20
 
@@ -41,7 +41,7 @@ def check_project(project: Project) -> Iterator[Finding]:
 
 
 def _check_variables(project: Project) -> Iterator[Finding]:
-    """Whether something is measured here already."""
+    """Check whether variables already measure something here."""
     if project.is_in_run:
         yield Finding(
             "environment",
@@ -64,7 +64,7 @@ def _check_variables(project: Project) -> Iterator[Finding]:
 
 
 def _check_rooms(project: Project) -> Iterator[Finding]:
-    """Whether there is room to write."""
+    """Check whether there is room to write."""
     for room in project.rooms:
         yield _check_room(room)
 
@@ -98,12 +98,12 @@ def _check_room(room: Room) -> Finding:
 
 
 def _check_rcfile(project: Project) -> Iterator[Finding]:
-    """Whether the rcfile can be used, and what is in it."""
+    """Check whether the rcfile can be used, and its settings."""
     facts = project.rcfile
     if facts.error is not None:
         yield problem_of("rcfile", "file", facts.error)
         return
-    if facts.rcfile is None:  # without coverage.py, which is the interpreter's to tell
+    if facts.rcfile is None:  # without coverage.py, which the interpreter's check reports
         return
     if facts.path is None:
         yield Finding(
@@ -121,7 +121,7 @@ def _check_rcfile(project: Project) -> Iterator[Finding]:
 
 
 def _check_concurrency(rcfile: Rcfile) -> Iterator[Finding]:
-    """Whether threads are measured."""
+    """Check whether threads are measured."""
     chosen = rcfile.settings.concurrency or []
     if "multiprocessing" in chosen and "thread" not in chosen:
         yield Finding(
@@ -137,7 +137,7 @@ def _check_concurrency(rcfile: Rcfile) -> Iterator[Finding]:
 
 
 def _check_sigterm(rcfile: Rcfile) -> Iterator[Finding]:
-    """Whether coverage.py saves on SIGTERM."""
+    """Check whether coverage.py saves on SIGTERM."""
     if rcfile.settings.sigterm:
         yield Finding("rcfile", "sigterm", Status.OK, "coverage.py saves on SIGTERM")
     else:
@@ -152,7 +152,7 @@ def _check_sigterm(rcfile: Rcfile) -> Iterator[Finding]:
 
 
 def _check_paths(rcfile: Rcfile) -> Iterator[Finding]:
-    """Whether containers' paths are mapped to the ones here."""
+    """Check whether containers' paths are mapped to the ones here."""
     if any(_APP in side for side in rcfile.container_sides):
         yield Finding("rcfile", "paths", Status.OK, f"{_APP} of containers is mapped")
     else:
@@ -168,7 +168,7 @@ def _check_paths(rcfile: Rcfile) -> Iterator[Finding]:
 
 
 def _check_source_pkgs(rcfile: Rcfile) -> Iterator[Finding]:
-    """Whether files that are run by their path may be left at 0 %."""
+    """Check whether files that are run by their path may stay at 0 %."""
     packages = rcfile.settings.source_pkgs or []
     if packages:
         yield Finding(
@@ -182,7 +182,7 @@ def _check_source_pkgs(rcfile: Rcfile) -> Iterator[Finding]:
 
 
 def _check_sources(project: Project) -> Iterator[Finding]:
-    """Whether what is to be measured is there."""
+    """Check whether the sources exist."""
     for name in project.rcfile.missing_sources:
         yield Finding(
             "rcfile",
@@ -195,7 +195,7 @@ def _check_sources(project: Project) -> Iterator[Finding]:
 
 
 def _check_core(project: Project) -> Iterator[Finding]:
-    """Which core measures, and why."""
+    """Check which core measures, and why."""
     facts = project.rcfile
     if facts.core_error is not None:
         error = facts.core_error
@@ -214,7 +214,7 @@ def _check_core(project: Project) -> Iterator[Finding]:
 
 
 def _check_data_directory(project: Project) -> Iterator[Finding]:
-    """Whether processes and containers can write into the data directory."""
+    """Check whether processes and containers can write into the data directory."""
     facts = project.data_directory
     name = _short(facts.path, project)
     quoted = shlex.quote(name)
@@ -272,7 +272,7 @@ def _check_rcfile_mode(project: Project, name: str) -> Finding:
 
 
 def _check_left_over(project: Project) -> Iterator[Finding]:
-    """Whether data of earlier runs waits to be merged."""
+    """Check whether data of earlier runs waits to be merged."""
     facts = project.data_directory
     name = _short(facts.path, project)
     if facts.is_locked:

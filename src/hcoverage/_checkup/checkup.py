@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Checkup:
-    """What there is to be measured on this machine.
+    """The facts about measuring on this machine.
 
     Attributes:
-        project: What a run in the current directory finds.
+        project: The facts about the current directory.
         interpreters: The Pythons that tests may start.
     """
 
@@ -28,11 +28,11 @@ class Checkup:
 
     @property
     def can_start(self) -> bool:
-        """Whether there is any point in trying: without coverage.py nothing starts."""
+        """Whether a trial run can start at all: it needs coverage.py."""
         return any(interpreter.is_own and interpreter.coverage for interpreter in self.interpreters)
 
     def findings(self) -> Iterator[Finding]:
-        """Tell what is well and what is not, as far as looking tells."""
+        """Yield what is well and what is not, as far as looking shows."""
         from hcoverage._checkup.check_interpreter import check_interpreter  # noqa: PLC0415
         from hcoverage._checkup.check_project import check_project  # noqa: PLC0415
 
@@ -49,14 +49,14 @@ def look_around(
 ) -> Checkup:
     """Look at the project in the current directory, and at the Pythons of this machine.
 
-    Changes nothing. What keeps a run from being set up is told in the findings, not raised.
+    It changes nothing. Reasons why a run cannot be set up become findings, not errors.
 
     Args:
-        coveragerc: The rcfile; without one, what coverage.py finds here.
-        data_dir: The data directory; without one, what a run would choose.
-        core: `auto`, `recorder` or `coverage`; None for what HCOVERAGE_CORE or the rcfile says.
+        coveragerc: The rcfile; by default the one that coverage.py finds here.
+        data_dir: The data directory; by default the one that a run would choose.
+        core: `auto`, `recorder` or `coverage`; None for the value of HCOVERAGE_CORE or the rcfile.
     """
-    # Imported here: most who import hcoverage, such as each merge, do not look around.
+    # Imported here: most importers of hcoverage, such as each merge, need no check-up.
     from hcoverage._checkup.interpreters import find_interpreters  # noqa: PLC0415
     from hcoverage._checkup.project import look_at_project  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What a check-up finds: one thing that was looked at or tried, and how it is."""
+"""A finding of the check-up: one thing that was looked at or tried, and its status."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hcoverage._errors import slug_of
 
 
 class Status(enum.StrEnum):
-    """How it is: as it should be, worth knowing, or in the way of measuring."""
+    """The status of a finding: fine, worth knowing, or preventing measuring."""
 
     OK = "ok"
     NOTE = "note"
@@ -21,12 +21,12 @@ class Finding:
     """One thing that was looked at or tried.
 
     Attributes:
-        subject: What it is about: the rcfile, an interpreter, an image.
-        check: What of it.
-        status: How it is.
+        subject: What was checked: the rcfile, an interpreter, an image.
+        check: Which property of it.
+        status: The result.
         detail: What was found.
-        fix: What to do, a command where there is one; every problem has it.
-        slug: The page in docs/messages that explains it; empty where all is as it should be.
+        fix: What to do, as a command if there is one; every problem has a fix.
+        slug: The page in docs/messages that explains it; empty if all is fine.
     """
 
     subject: str
@@ -38,11 +38,11 @@ class Finding:
 
 
 def problem_of(subject: str, check: str, error: Exception) -> Finding:
-    """Make a finding of an error; a message of ours ends in what to do, after a colon."""
+    """Turn an error into a finding; our own messages end with what to do, after a colon."""
     if isinstance(error, OSError) and error.filename is not None:
         fix = f"make {error.filename} accessible for you"
         return Finding(subject, check, Status.PROBLEM, str(error), fix, slug_of(error))
-    # An OSError with a number puts that before the message.
+    # An OSError with an errno puts it before the message.
     text = (isinstance(error, OSError) and error.strerror) or str(error)
     detail, _, fix = text.rpartition(": ")
     return Finding(subject, check, Status.PROBLEM, detail or text, fix, slug_of(error))

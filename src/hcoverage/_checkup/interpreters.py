@@ -1,7 +1,7 @@
 """Finds the Pythons that a test run may start, and asks each what it has.
 
-Only looks: a Python that is asked writes nothing and is not measured. What follows from the facts
-is `check_interpreter`'s business.
+It only looks: a Python that is asked writes nothing and is not measured. `check_interpreter` draws
+the conclusions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MOST: Final = 40
 _AT_ONCE: Final = 4
 _PATIENCE: Final = 30.0  # seconds
 
-# Any Python at all may run it.
+# Any version of Python may run this.
 _QUESTION: Final = """
 import json, sys
 facts = {"version": list(sys.version_info[:3]), "prefix": sys.prefix, "executable": sys.executable}
@@ -68,19 +68,19 @@ class Interpreter:
     """A Python on this machine.
 
     Attributes:
-        path: Where it is.
+        path: Its path.
         is_own: Whether it runs hcov.
-        is_target: Whether tests are to run in it: it runs hcov, or its environment is active.
-        error: Why it could not be asked; all that follows is empty then.
+        is_target: Whether tests will run in it: it runs hcov, or its environment is active.
+        error: Why it could not be asked; then all the following is empty.
         version: Its version.
         coverage: The version of coverage.py in it, or an empty string.
         coverage_error: Why coverage.py cannot be imported.
-        user_directory: The user's own site-packages, or an empty string where it has none.
-        site_directories: All that it reads `.pth` files from, the user's own last.
+        user_directory: The user's own site-packages, or an empty string if there is none.
+        site_directories: All directories that it reads `.pth` files from, the user's own last.
         writable_directory: The first of them that we can write to.
-        in_environment: Whether it is that of a virtual environment.
+        in_environment: Whether it belongs to a virtual environment.
         hooks: The hooks in those directories.
-        is_held: Whether a run that is going on holds our hook.
+        is_held: Whether a running session holds our hook.
     """
 
     path: str
@@ -99,7 +99,7 @@ class Interpreter:
 
     @property
     def name(self) -> str:
-        """What to call it: its version and place."""
+        """Its name in messages: version and path."""
         version = ".".join(map(str, self.version))
         return f"Python {version} ({self.path})" if version else self.path
 
@@ -111,7 +111,7 @@ def find_interpreters(environment: Mapping[str, str] = os.environ) -> list[Inter
         environment: Where PATH, VIRTUAL_ENV and CONDA_PREFIX are looked up.
 
     Returns:
-        Them, in this order, each once.
+        The Pythons in this order, each once.
     """
     active = [
         str(Path(environment[name]) / "bin" / "python")
@@ -125,7 +125,7 @@ def find_interpreters(environment: Mapping[str, str] = os.environ) -> list[Inter
         if isinstance(facts, str):
             if path in active:
                 found[path] = Interpreter(path, is_target=True, error=facts)
-            continue  # such as a shim of pyenv for a Python that is not chosen
+            continue  # such as pyenv's shim for a Python that is not selected
         key = (facts["prefix"], *facts["version"])
         own, target = path == sys.executable, path in (sys.executable, *active)
         if key not in found:
@@ -154,7 +154,7 @@ def _ask_all(paths: list[str], environment: Mapping[str, str]) -> list[dict[str,
 
 
 def _ask(path: str, environment: Mapping[str, str]) -> dict[str, Any] | str:
-    """Ask an interpreter; a string says why it does not answer."""
+    """Ask an interpreter for its facts; return a string that says why, if it does not answer."""
     try:
         done = subprocess.run(
             [path, "-B", "-c", _QUESTION],
@@ -189,7 +189,7 @@ def _interpreter(
             hooks += _hooks(directory)
             is_held |= hook.is_held(directory)
     return Interpreter(
-        # Not a shim that leads to it.
+        # Not the path of a shim that starts it.
         path=path if is_target else str(facts["executable"] or path),
         is_own=is_own,
         is_target=is_target,

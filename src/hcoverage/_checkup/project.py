@@ -1,6 +1,6 @@
-"""What a run in the current directory would find there: rcfile, data directory, room on the disk.
+"""Finds what a run in the current directory would find: rcfile, data directory, disk space.
 
-Only looks. What follows from the facts is `check_project`'s business.
+It only looks; `check_project` draws the conclusions.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ TEMPORARY: Final = "temporary"
 
 @dataclasses.dataclass(frozen=True)
 class RcfileFacts:
-    """The rcfile, or why there is none to be used.
+    """The rcfile, or why it cannot be used.
 
     Attributes:
-        path: Where it is; None where there is none, and the defaults are used.
-        rcfile: It, or the defaults; None where it cannot be read.
-        error: Why it cannot.
+        path: Its path; None if there is no rcfile, and the defaults are used.
+        rcfile: The rcfile, or the defaults; None if it cannot be read.
+        error: Why it cannot be read.
         choice: The core of a run with it.
-        core_error: Why there is none.
+        core_error: Why no core can be chosen.
         missing_sources: Entries of `source` that are no directory here.
     """
 
@@ -56,17 +56,17 @@ class DataDirectoryFacts:
     """The data directory as it is between runs.
 
     Attributes:
-        path: Where it is, or would be.
-        is_outside: Whether a run has one of its own instead, outside the project.
+        path: Its path, whether it exists or not.
+        is_outside: Whether a run uses a directory of its own instead, outside the project.
         exists: Whether anything is there.
         is_directory: Whether that is a directory.
         mode: Its permissions.
         is_ours: Whether we may change them.
         is_locked: Whether a run is measuring into it.
-        rcfile_mode: The permissions of the rcfile in it; None where there is none.
+        rcfile_mode: The permissions of the rcfile in it; None if there is none.
         left: How many files of an earlier run are in it.
-        set_aside: Where more data of earlier runs is.
-        problems: Notes of processes that could not be measured then.
+        set_aside: Directories with more data of earlier runs.
+        problems: Notes of processes that could not be measured in an earlier run.
     """
 
     path: Path
@@ -88,8 +88,8 @@ class Room:
 
     Attributes:
         path: The directory.
-        purpose: What for.
-        free: How many bytes are free for us.
+        purpose: Its purpose.
+        free: How many bytes we may still use.
         is_writable: Whether we can write there.
     """
 
@@ -101,16 +101,16 @@ class Room:
 
 @dataclasses.dataclass(frozen=True)
 class Project:
-    """What a run in a directory would find.
+    """The facts that a run in a directory would find.
 
     Attributes:
         directory: The directory.
         rcfile: The rcfile.
         data_directory: The data directory.
-        rooms: The places that it writes to.
+        rooms: The places that a run writes to.
         stray: Data files beside the merged one.
         interrupted_merge: The lock file of a merge that was killed; None where there is none.
-        variables: Variables that decide what is measured, and are set already.
+        variables: Variables that are set already and decide what is measured.
         is_in_run: Whether this process is part of a run.
     """
 
@@ -133,9 +133,9 @@ def look_at_project(
     """Look at what a run in the current directory would find.
 
     Args:
-        coveragerc: The rcfile; without one, what coverage.py finds here.
-        data_dir: The data directory; without one, what a run would choose.
-        core: The core that is asked for.
+        coveragerc: The rcfile; by default the one that coverage.py finds here.
+        data_dir: The data directory; by default the one that a run would choose.
+        core: The requested core.
         environment: The environment.
     """
     here = Path.cwd()
@@ -172,7 +172,7 @@ def _look_at_rcfile(
         rcfile = read_rcfile(path)
         path = rcfile.path
     except ImportError:
-        return RcfileFacts(path)  # without coverage.py, which is the interpreter's to tell
+        return RcfileFacts(path)  # without coverage.py, which the interpreter's check reports
     except (OSError, RcfileError) as error:
         return RcfileFacts(path, error=error)
     sources = (*(rcfile.settings.source or ()), *(rcfile.settings.source_dirs or ()))
@@ -209,7 +209,7 @@ def _look_at_data_directory(path: Path) -> DataDirectoryFacts:
 
 
 def _as_a_run_chooses(facts: DataDirectoryFacts, here: Path) -> DataDirectoryFacts:
-    """Tell what a run is about to use that is told of no data directory, see `_session`."""
+    """Return the data directory that a run chooses if none is given, see `_session`."""
     killed = private_directory.data_of_killed_sessions(here)
     is_left_over = facts.is_directory and _data_directory.is_only_left_over(facts.path)
     return dataclasses.replace(
@@ -220,7 +220,7 @@ def _as_a_run_chooses(facts: DataDirectoryFacts, here: Path) -> DataDirectoryFac
 
 
 def _is_locked(path: Path) -> bool:
-    """Return whether another process holds a file; asking for a share hinders nobody who waits."""
+    """Return whether another process has locked a file; our shared lock disturbs nobody."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

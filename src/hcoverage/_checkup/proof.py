@@ -1,7 +1,7 @@
-"""Proves that processes are measured: starts some, and looks whether their lines came back.
+"""Proves that processes are measured: starts some, and checks that their lines came back.
 
-In a session in a temporary directory, so that nothing of the user's project is touched; the hook is
-held for as long as in any run. Containers are `hdocker`'s to prove, in the same session.
+It does so in a session in a temporary directory, so that nothing in the user's project is touched;
+the hook is held as in any run. `hdocker` proves containers in the same session.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _PROBES: Final = "probes"
 
 _PROBE: Final = "print('up', flush=True)\ninput()\n"
 _RAN: Final = frozenset({1, 2})
-_RAN_IF_KILLED: Final = frozenset({1})  # it may not have come to the next
-_PATIENCE: Final = 5.0  # seconds, for coverage.py to save for the first time; or for a slow machine
+_RAN_IF_KILLED: Final = frozenset({1})  # it may not have reached the next line
+_PATIENCE: Final = 5.0  # seconds: for coverage.py's first save, and for a slow machine
 _INTERVAL: Final = 0.02
 _ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _NOT_MEASURED: Final = "not measured: "
@@ -61,7 +61,7 @@ class Way:
     """A way to start a Python, and to end it.
 
     Attributes:
-        check: What to call it.
+        check: Its name.
         options: Options of the interpreter.
         is_emptied: Whether its environment is empty.
         is_killed: Whether it is killed.
@@ -88,7 +88,7 @@ WAYS: Final = (
 
 @dataclasses.dataclass(frozen=True)
 class CameBack:
-    """What came back.
+    """The lines that came back.
 
     Attributes:
         lines: The lines that ran, by the name of the file.
@@ -99,7 +99,7 @@ class CameBack:
     recorded: frozenset[str]
 
     def tells(self, name: str, lines: frozenset[int]) -> str:
-        """Say which core brought a file's lines; nothing where they did not come back."""
+        """Return which core brought a file's lines; empty if they did not come back."""
         if not lines <= self.lines.get(name, frozenset()):
             return ""
         return "the recorder" if name in self.recorded else "coverage.py"
@@ -117,13 +117,13 @@ class _Started:
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """A session in which things are tried.
+    """A session for trying processes.
 
     Attributes:
         session: The session.
-        directory: Where the files are that are run for the proof; nothing else is measured.
-        container_directory: Where containers have to have them.
-        ways: In which ways each Python is tried.
+        directory: The directory of the probes, the only files that are measured.
+        container_directory: Where containers must have the probes.
+        ways: The ways in which each Python is tried.
     """
 
     session: Session
@@ -132,10 +132,10 @@ class Proof:
     ways: tuple[Way, ...] = WAYS
 
     def write_probe(self, name: str) -> Path:
-        """Write what a Python is to run, which says that it is up and ends with its input."""
+        """Write a probe: a program that reports its start, and ends when its input does."""
         probe = self.directory / name
         probe.write_text(_PROBE, encoding="utf-8")
-        probe.chmod(0o644)  # a container's user is another
+        probe.chmod(0o644)  # containers have other users
         return probe
 
     def try_interpreter(self, interpreter: Interpreter) -> list[Finding]:
@@ -151,7 +151,7 @@ class Proof:
         return found if interpreter.is_target else [_in_one(interpreter, found)]
 
     def collect(self) -> CameBack:
-        """Merge what has come back, and take it out of the session."""
+        """Merge the data that has come back, and remove it from the session."""
         data_file = self.directory.parent / ".coverage"
         paths = self.session.data_paths()
         rcfile = self.session.rcfile.path
@@ -173,9 +173,9 @@ class Proof:
         """Run a probe from start to end."""
         probe = self.write_probe(f"{WAYS.index(way)}.py")
         environment = {} if way.is_emptied else dict(self.session.environment)
-        # -B: nothing is to be left in the site-packages of others.
+        # -B: leave nothing in the site-packages of others.
         argv = (interpreter.path, "-B", *way.options, str(probe))
-        # A signal whose handler raises waits until there is somebody to end what is started here.
+        # Block signals: a handler that raises must wait until something will end this process.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         try:
             with _start(argv, environment, mask) as process, _killed_if_interrupted(process):
@@ -190,7 +190,7 @@ class Proof:
         return _Started(interpreter, way, probe, seen)
 
     def _wait_for_data(self, pid: int) -> None:
-        """Wait until a process has saved something; if it is not measured it never will."""
+        """Wait until a process has saved something, with a limit: it may not be measured."""
         end = time.monotonic() + _PATIENCE
         while time.monotonic() < end and pid not in pids_of(
             entry.name for entry in self.session.data_dir.iterdir()
@@ -198,7 +198,7 @@ class Proof:
             time.sleep(_INTERVAL)
 
     def _why(self, started: _Started) -> tuple[str, str]:
-        """Tell which door is shut, if any: by the process's own note, else by how it started."""
+        """Return why a process was not measured: by its own note, else by how it was started."""
         (pid,) = started.process.pids
         for note in self.session.problems():
             process, _, text = note.partition(": ")
@@ -219,7 +219,7 @@ def open_proof(facts: RcfileFacts) -> Iterator[Proof]:
         facts: The rcfile of the project.
 
     Raises:
-        HcoverageError, ImportError, OSError: As `open_session` does: no run would start.
+        HcoverageError, ImportError, OSError: Like `open_session`: no run would start, either.
     """
     with contextlib.ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="hcov-doctor-"))
@@ -232,7 +232,7 @@ def open_proof(facts: RcfileFacts) -> Iterator[Proof]:
         text = _RCFILE.format(directory=probes, container=_CONTAINER_DIRECTORY, branch=branch)
         place = directory / _data_directory.RCFILE_NAME
         place.write_text(text, encoding="utf-8")
-        # Not where COVERAGE_FILE says: a run may be at work for that.
+        # Not the file that COVERAGE_FILE names: a run may be writing it.
         rcfile = read_rcfile(place).changed(data_file=str(directory / ".coverage"))
         stack.enter_context(contextlib.chdir(directory))
         core = facts.choice.core if facts.choice else None
@@ -242,7 +242,7 @@ def open_proof(facts: RcfileFacts) -> Iterator[Proof]:
 def _start(
     argv: Sequence[str], environment: Mapping[str, str], mask: set[int | signal.Signals]
 ) -> subprocess.Popen[bytes]:
-    """Start a process, which has the signals that `mask` says; this one may have more blocked."""
+    """Start a process with the signal mask `mask`; this process may block more signals."""
 
     def unblock() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -261,7 +261,7 @@ def _start(
 def _killed_if_interrupted(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """Leave no process behind that would still write into the session's directory.
 
-    After a KeyboardInterrupt `Popen` itself waits for a quarter of a second, and then no longer.
+    After a KeyboardInterrupt, `Popen` itself waits only a quarter of a second.
     """
     try:
         yield
@@ -281,7 +281,7 @@ def _finding(started: _Started, measured: CameBack, detail: str, fix: str) -> Fi
 
 
 def _in_one(interpreter: Interpreter, found: Sequence[Finding]) -> Finding:
-    """Sum up for an interpreter that tests need not run in."""
+    """Sum up the findings for an interpreter that tests will not run in."""
     shut = [finding for finding in found if finding.status is not Status.OK]
     if not shut:
         return Finding(interpreter.name, "started", Status.OK, f"{found[0].detail}, in every way")

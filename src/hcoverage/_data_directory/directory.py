@@ -1,7 +1,7 @@
 """The data directory: the one place that processes and containers write into.
 
-World-writable, because a container's user is nobody in particular; so what lies in it is untrusted,
-and nothing that we execute or believe is kept there.
+It is world-writable, because a container may run as any user. So its files are untrusted, and
+nothing that we execute or rely on is kept there.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 RCFILE_NAME: Final = ".coveragerc"
 
 _MODE: Final = 0o777
-# What `_inside.autosave` was writing when its process was killed.
+# A file that `_inside.autosave` was writing when its process was killed.
 _UNFINISHED_PREFIX: Final = ".autosave."
 _PREVIOUS: Final = "previous"
 _RUN_PREFIX: Final = "run-"
 
 
 def make(directory: Path) -> None:
-    """Make the data directory, so that any user may write into it.
+    """Make the data directory, writable for every user.
 
     Args:
-        directory: The data directory; it may be there already.
+        directory: The data directory; it may exist already.
 
     Raises:
-        OSError: Something else has its place, or it cannot be made or opened up to others.
+            OSError: Something else has its name, or it cannot be made or opened to other users.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -70,10 +70,10 @@ def put_rcfile(directory: Path, text: str) -> None:
 
 
 def is_locked(directory: Path) -> bool:
-    """Return whether a run has a directory, such as the data directory, or may have it.
+    """Return whether a run uses a directory, such as the data directory, or may use it.
 
     Args:
-        directory: The directory; whoever has it has locked it (`locked`).
+        directory: The directory; a run that uses it has locked it (`locked`).
     """
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -82,7 +82,7 @@ def is_locked(directory: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        return True  # also where there are no locks: what may be somebody's is left alone
+        return True  # also without locks: a directory that may be in use is left alone
     finally:
         os.close(descriptor)
     return False
@@ -93,9 +93,9 @@ def locked(directory: Path) -> Iterator[None]:
     """Keep a second run out of the data directory for the length of a `with` block.
 
     Raises:
-        DataDirectoryBusyError: Another run has it.
+        DataDirectoryBusyError: Another run uses it.
     """
-    # The directory itself is locked: a lock file in it could be removed by any container.
+    # Lock the directory itself: any container could remove a lock file in it.
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
@@ -110,10 +110,10 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def set_previous_aside(directory: Path) -> Path | None:
-    """Move what an earlier run left out of the way: it is not this run's result.
+    """Move an earlier run's data files out of the way, since they are not this run's result.
 
     Returns:
-        Where they are now, or None where there were none.
+        The directory where they are now, or None if there were none.
 
     Raises:
         OSError: They cannot be moved.
@@ -130,19 +130,19 @@ def set_previous_aside(directory: Path) -> Path | None:
 
 
 def keep(files: Iterable[Path], place: Path) -> dict[Path, Path]:
-    """Move what was not merged from a data directory that will be removed to one that stays.
+    """Move unmerged files from a data directory that will be removed to one that stays.
 
-    What cannot be moved, as what a container's root wrote for nobody else to read, stays.
+    Files that cannot be moved stay, such as those that only a container's root may read.
 
     Args:
-        files: What is to be moved.
-        place: The other data directory; it is made only if it is needed.
+        files: The files to move.
+        place: The other data directory; it is made only if needed.
 
     Returns:
-        Where each was, and where it is now.
+        The new path of each moved file, by its old path.
     """
     moved: dict[Path, Path] = {}
-    # Another run's, which would merge what lies in it.
+    # Another run uses it, and would merge these files.
     is_others = is_locked(place)
     aside = None
     for file in files:
@@ -158,7 +158,7 @@ def keep(files: Iterable[Path], place: Path) -> dict[Path, Path]:
 
 
 def is_only_left_over(directory: Path) -> bool:
-    """Return whether a data directory holds what runs left, and nothing that somebody put there."""
+    """Return whether a data directory holds only what runs left, nothing that a user put there."""
     try:
         names = os.listdir(directory)  # noqa: PTH208
     except OSError:
@@ -174,7 +174,7 @@ def left_in(directory: Path) -> list[Path]:
 
 
 def set_aside_before(directory: Path) -> list[Path]:
-    """List where `set_previous_aside` put things that are still there, the oldest first."""
+    """List the directories with files that `set_previous_aside` moved, the oldest first."""
     parent = directory / _PREVIOUS
     if not parent.is_dir() or parent.is_symlink():
         return []
@@ -182,17 +182,17 @@ def set_aside_before(directory: Path) -> list[Path]:
 
 
 def discard(directory: Path) -> None:
-    """Remove the data directory if nothing is left in it but what we and the hook wrote."""
-    with contextlib.suppress(FileNotFoundError):  # what is measured may have removed it
+    """Remove the data directory, unless it holds more than what we and the hook wrote."""
+    with contextlib.suppress(FileNotFoundError):  # a measured program may have removed it
         (directory / RCFILE_NAME).unlink(missing_ok=True)
         clear(directory)
     with contextlib.suppress(OSError):
-        # Refused while anything is left, also what a container wrote a moment ago.
+        # Fails while anything is left, even a file that a container wrote just now.
         directory.rmdir()
 
 
 def clear(directory: Path) -> None:
-    """Remove what we and the hook wrote beside data, but for the rcfile."""
+    """Remove what we and the hook wrote, except data and the rcfile."""
     for note in notes(directory):
         note.unlink(missing_ok=True)
     for pattern in (f"{_UNFINISHED_PREFIX}*", f"*{CONTEXT_SUFFIX}"):
@@ -205,10 +205,10 @@ def clear(directory: Path) -> None:
 
 def _make_aside(directory: Path) -> Path:
     parent = directory / _PREVIOUS
-    if parent.is_symlink():  # a container's, to have things put elsewhere
+    if parent.is_symlink():  # a container made it, to redirect our files
         parent.unlink()
     parent.mkdir(exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=parent, prefix=_RUN_PREFIX))
-    # As open as where it comes from: what is in it may not be believed more than before.
+    # As open as the old directory: its files must not be trusted more than before.
     make(aside)
     return aside

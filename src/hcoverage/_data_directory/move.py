@@ -1,4 +1,4 @@
-"""Move a file, also to another file system, so that it is whole in one place at any moment."""
+"""Moves a file, even to another file system, so that one place has it whole at any moment."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 
 
 def move(source: Path, target: Path) -> None:
-    """Move what anybody may have written.
+    """Move a file that anybody may have written.
 
     Args:
         source: A file; on the same file system, anything.
-        target: Where it is to be; there must be nothing.
+        target: The new path; nothing may exist there.
 
     Raises:
-        UntrustedDataError: It is on another file system and no regular file, or too large.
-        OSError: It cannot be moved. In any case it is where it was.
+        UntrustedDataError: The target is on another file system, and the source is too large or
+            not a regular file.
+        OSError: The file cannot be moved. After any error it is still at its old path.
     """
     try:
         source.rename(target)
@@ -36,7 +37,7 @@ def move(source: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a regular file; no link is followed, and no more copied than can be right."""
+    """Copy a regular file; follow no link, and copy no more than a file of ours can have."""
     with open_regular(source) as file:
         descriptor, scratch = tempfile.mkstemp(dir=target.parent, prefix=".moving.")
         _write(file, descriptor, Path(scratch), target)

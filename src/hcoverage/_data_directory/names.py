@@ -1,6 +1,7 @@
-"""What the names of files in a data directory say: what they are, and whose.
+"""Reads the names of files in a data directory: the kind of each, and its process.
 
-coverage.py's are told in SUFFIX_PATTERN of coverage/sqldata.py, ours in `docs/recording-format.md`.
+coverage.py's names are defined by SUFFIX_PATTERN in coverage/sqldata.py, ours by
+`docs/recording-format.md`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ _COMPANIONS: Final = ("-journal", "-wal", "-shm")
 RECORDING_SUFFIX: Final = ".hcrec"
 CONTEXT_SUFFIX: Final = ".hctest"
 # `.coverage.{hostname}.pid{pid}.X{random}x`, see SUFFIX_PATTERN in coverage/sqldata.py; before
-# coverage.py 7.10 without the letters.
+# coverage.py 7.10 without `pid`, `X` and `x`.
 _DATA_FILE_NAME: Final = r".*\.(?P<host>[^./]+)\.(?:pid)?(?P<pid>\d{1,10})\.[^/]*"
 _RECORDING_NAME: Final = r"(?P<host>.+)\.(?P<pid>\d{1,10})\.[0-9a-f]{16}\.\d+\.hcrec.*"
-# Before the host's name in those of a container, which may have the host's own: one for each
-# container (`_inside.process`), or one for all where coverage.py is in the image (`IN_CONTAINER`).
+# A container may have the host's own name, so its files have a prefix before it: one for each
+# container (`_inside.process`), or one for all if coverage.py is in the image (`IN_CONTAINER`).
 IN_CONTAINER: Final = "in-container"
 _CONTAINER_PREFIX: Final = f"{_DATA_FILE_PREFIX}in-"
 _CONTAINER_IN_NAME: Final = (
@@ -33,26 +34,26 @@ _CONTAINER_IN_NAME: Final = (
 
 
 def data_files(directory: Path) -> list[Path]:
-    """List the data files in a directory, sorted; whatever else lies there is not looked at."""
-    # Names, not paths, are sorted and looked at: there may be ten thousand.
+    """List the data files in a directory, sorted; ignore all other files."""
+    # Names are sorted and filtered, not paths: there may be ten thousand.
     return [directory / name for name in sorted(os.listdir(directory)) if is_data_file_name(name)]  # noqa: PTH208
 
 
 def is_data_file_name(name: str) -> bool:
-    """Tell from its name whether coverage.py wrote a file, for one process."""
+    """Return whether coverage.py wrote a file for one process, by its name."""
     return name.startswith(_DATA_FILE_PREFIX) and not name.endswith(_COMPANIONS)
 
 
 def is_recording(file: Path) -> bool:
-    """Tell from its name whether the recorder wrote a file (`docs/recording-format.md`)."""
+    """Return whether the recorder wrote a file, by its name (`docs/recording-format.md`)."""
     return _is_recording_name(file.name)
 
 
 def process_of(name: str) -> tuple[str, int] | None:
-    """Tell from the name of a data file or recording the host and the id of its process.
+    """Return the host and the id of the process that wrote a data file or recording.
 
     Returns:
-        None where the name does not say.
+        None if the file's name does not have them.
     """
     found = RECORDING_SUFFIX in name and re.fullmatch(_RECORDING_NAME, name)
     found = found or re.fullmatch(_DATA_FILE_NAME, name)
@@ -67,7 +68,7 @@ def process_of(name: str) -> tuple[str, int] | None:
 
 
 def container_of(name: str) -> str:
-    """Tell from the name of a data file the host name of its container; empty if it is of none."""
+    """Return the host name of the container that wrote a data file, by its name; else empty."""
     found = _in_container(name)
     return str(found["host"]) if found else ""
 
@@ -78,7 +79,7 @@ def _in_container(name: str) -> re.Match[str] | None:
 
 
 def host_in_names(host: str) -> str:
-    """Spell a host as coverage.py does in the names of data files: without its dots."""
+    """Return a host name as coverage.py spells it in names of data files: without dots."""
     return host.replace(".", "_")
 
 
@@ -89,10 +90,10 @@ def recordings(directory: Path) -> list[Path]:
 
 
 def pids_of(file_names: Iterable[str]) -> frozenset[int]:
-    """Tell from the names of files which processes of this host wrote them.
+    """Return the ids of this host's processes that wrote some files, by the files' names.
 
     Recordings are `{host}.{pid}.…`, data files `.coverage.{host}.pid{pid}.…`, before coverage.py
-    7.10 without the letters, and notes `problem.{host}.{pid}.txt`
+    7.10 without `pid`, and notes `problem.{host}.{pid}.txt`
     and `itself.{host}.{pid}.txt`.
     """
     host = os.uname().nodename

@@ -1,1 +1,1 @@
-"""What a run is told: the rcfile, and the environment."""
+"""The settings of a run: the rcfile and the environment."""

@@ -35,10 +35,10 @@ skip_empty = True
 
 
 def default_rcfile_text(directory: Path) -> str:
-    """Write the settings that suit the project in a directory, where it has none of its own.
+    """Return settings that suit the project in a directory, if it has none of its own.
 
     Args:
-        directory: The project's root; whether it has `src`, packages, `tests` decides.
+        directory: The project's root. The settings depend on its `src`, packages and `tests`.
 
     Returns:
         The text of a `.coveragerc`, with comments for the person who will change it.
@@ -55,7 +55,7 @@ def default_rcfile_text(directory: Path) -> str:
 
 
 def _sources(directory: Path) -> list[str]:
-    """The directory that packages are below, else the packages, else the project as a whole."""
+    """Return the directory that holds the packages, else the packages, else the whole project."""
     if (directory / "src").is_dir():
         return ["src"]
     packages = (file.parent.name for file in directory.glob("*/__init__.py"))

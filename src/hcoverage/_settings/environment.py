@@ -1,10 +1,10 @@
-"""The environment: by which variables a process finds out that it is measured, and how."""
+"""The environment variables by which a process learns that it is measured, and how."""
 
 from __future__ import annotations
 
 import os
 
-# Podman's hook loads this, and podman waits for it: `typing` takes as long as all else.
+# Podman waits for its hook, which loads this: `typing` would take as long as all the rest.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,13 +16,13 @@ DEFAULT_DATA_DIR: Final = "coverage_data"
 DATA_DIR_VARIABLE: Final = "HCOVERAGE_DATA_DIR"
 SESSION_VARIABLE: Final = "HCOVERAGE_SESSION"
 DATA_FILE_VARIABLE: Final = "COVERAGE_FILE"
-# Set to 0 by users, or by a run for its command, it has hdocker leave containers alone.
+# If users, or a run for its command, set this to 0, hdocker leaves containers alone.
 CONTAINERS_VARIABLE: Final = "HCOVERAGE_CONTAINERS"
-# What a process is started for, and the file in the data directory that tells what it is by then.
+# The context at a process's start, and the file in the data directory that has the current one.
 CONTEXT_VARIABLE: Final = "HCOVERAGE_CONTEXT"
 CONTEXT_FILE_VARIABLE: Final = "HCOVERAGE_CONTEXT_FILE"
 
-# Everything that decides what the hook, coverage.py and hdocker do in a process.
+# All variables that decide what the hook, coverage.py and hdocker do in a process.
 VARIABLES: Final = (
     "COVERAGE_PROCESS_START",
     "COVERAGE_PROCESS_CONFIG",
@@ -45,19 +45,19 @@ def session_environment(
 
     Args:
         inherited: The environment that the command would have had.
-        startup: The session's startup directory, first on PYTHONPATH for interpreters that have no
-            hook of ours.
+        startup: The session's startup directory. It comes first on PYTHONPATH, for interpreters
+            without our hook.
         data_dir: The data directory, absolute.
-        for_coverage: The variables by which coverage.py's own hook starts it too, where every
-            process is measured by it; none where the recorder does, in whose way it would be.
-        data_file: The COVERAGE_FILE of what the command itself measures or merges; None for none.
+        for_coverage: The variables that make coverage.py's own hook start it, too, if coverage.py
+            measures every process; none for the recorder, which that would disturb.
+        data_file: The COVERAGE_FILE for data that the command measures or merges itself, or None.
 
     Returns:
-        The environment. It says nowhere where our data is: a `coverage combine` that the command
-        runs for a purpose of its own would take it for an order to merge that.
+            The environment. It does not say where our data is: otherwise a `coverage combine` that
+            the command runs for its own purpose would merge it.
     """
     unmeasured = unmeasured_environment(inherited)
-    # Without the startup directory of a session around this one, whose code would be measured.
+    # Without an outer session's startup directory, whose code would be measured.
     python_path = [str(startup), *filter(None, [unmeasured.get("PYTHONPATH")])]
     own = {} if data_file is None else {DATA_FILE_VARIABLE: data_file}
     return {
@@ -71,7 +71,7 @@ def session_environment(
 
 
 def users_data_file(inherited: Mapping[str, str]) -> str | None:
-    """Return the data file that the user has named by COVERAGE_FILE; None where `inject` did.
+    """Return the data file that the user set as COVERAGE_FILE; None if `inject` set it.
 
     Args:
         inherited: Any environment, such as `os.environ`.
@@ -81,13 +81,13 @@ def users_data_file(inherited: Mapping[str, str]) -> str | None:
 
 
 def unmeasured_environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Take out of an environment what makes processes measure, or sends coverage.py elsewhere.
+    """Return an environment without the variables that start measuring or redirect coverage.py.
 
     Args:
         inherited: Any environment, such as `os.environ`.
 
     Returns:
-        The environment for a process that is not to be measured, a report for example.
+        The environment for a process that must not be measured, such as a report.
     """
     left_out = {*VARIABLES, CONTAINERS_VARIABLE}
     environment = {name: value for name, value in inherited.items() if name not in left_out}
@@ -97,6 +97,6 @@ def unmeasured_environment(inherited: Mapping[str, str]) -> dict[str, str]:
         environment["PYTHONPATH"] = os.pathsep.join(kept)
         if not kept:
             del environment["PYTHONPATH"]
-    # Empty, and not absent: else the hook would look for a session among the process's ancestors.
+    # Empty, not absent: otherwise the hook would look for a session among the process's ancestors.
     environment[SESSION_VARIABLE] = ""
     return environment

@@ -1,7 +1,7 @@
-"""The rcfile: which one counts, and what coverage.py makes of it.
+"""The rcfile: finds the one that counts, and reads it with coverage.py.
 
-What the settings mean is coverage.py's business; so are the forms they may be written in, and where
-it looks for them. What measured processes are given of them is `_session.guest_settings`'.
+coverage.py defines what the settings mean, their file formats, and where it looks for them.
+`_session.guest_settings` makes the settings for measured processes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _RCFILE_VARIABLE: Final = "COVERAGE_RCFILE"
 
 @dataclasses.dataclass(frozen=True)
 class Rcfile:
-    """A coverage.py configuration that was read, or coverage.py's defaults where there is none.
+    """A coverage.py configuration as read, or coverage.py's defaults if there is none.
 
     Attributes:
-        path: The absolute path it was read from; None where there is none.
-        settings: coverage.py's own reading of it.
-        core: The core that it asks for, under a section of our own; None where it does not.
-        is_named: Whether somebody named it. One that was found coverage.py finds again by itself,
-            and reads otherwise: a section `[run]` of a `tox.ini` counts only where it was named.
+        path: The absolute path of the file; None if there is none.
+        settings: The settings as coverage.py reads them.
+        core: The core that our own section asks for; None if it does not.
+        is_named: Whether somebody named the file. coverage.py reads a file differently if it
+            finds it by itself: `[run]` in a `tox.ini` counts only if the file was named.
     """
 
     path: Path | None
@@ -43,21 +43,21 @@ class Rcfile:
 
     @property
     def container_sides(self) -> tuple[str, ...]:
-        """The `[paths]` patterns that are mapped to the host: all but the first of each entry."""
+        """The `[paths]` patterns that map to the host: all but the first of each entry."""
         return tuple(side for sides in self.settings.paths.values() for side in sides[1:])
 
     @property
     def config_file(self) -> str | bool:
-        """What to give `coverage.Coverage` for it to read the same."""
+        """The argument `config_file` that makes `coverage.Coverage` read the same file."""
         return str(self.path) if self.is_named and self.path else True
 
     @property
     def options(self) -> list[str]:
-        """What to give the command `coverage` for it to read the same."""
+        """The options that make the command `coverage` read the same file."""
         return [f"--rcfile={self.path}"] if self.is_named and self.path else []
 
     def changed(self, **settings: Any) -> Rcfile:  # noqa: ANN401 - whatever coverage.py has
-        """Return it with other settings, by the names of coverage.py's attributes."""
+        """Return a copy with some settings changed, by coverage.py's attribute names."""
         changed = self.settings.copy()
         for name, value in settings.items():
             setattr(changed, name, value)
@@ -67,16 +67,16 @@ class Rcfile:
 def find_rcfile(directory: Path) -> Path | None:
     """Find the rcfile that coverage.py would use when started in a directory.
 
-    That is the one that COVERAGE_RCFILE names, else the first in the directory that has settings.
+    That is the file named by COVERAGE_RCFILE, else the first in the directory that has settings.
 
     Args:
-        directory: Where to look; parents are not searched, as coverage.py does not.
+        directory: Where to look; like coverage.py, this does not search parent directories.
 
     Returns:
-        Its path, or None where no file has coverage.py settings.
+        Its path, or None if no file has coverage.py settings.
 
     Raises:
-        NoRcfileError: The one that COVERAGE_RCFILE names is not there.
+        NoRcfileError: The file named by COVERAGE_RCFILE does not exist.
         RcfileError: A candidate cannot be parsed.
     """
     from coverage.config import CoverageConfig, config_files_to_try  # noqa: PLC0415
@@ -95,14 +95,14 @@ def read_rcfile(path: str | os.PathLike[str] | None = None) -> Rcfile:
     """Read an rcfile as coverage.py does.
 
     Args:
-        path: The rcfile, in any form that coverage.py reads; None for the one that it would find in
-            the current directory, else its defaults.
+        path: The rcfile, in any format that coverage.py reads; None for the one that it would find
+            in the current directory, else its defaults.
 
     Returns:
-        The rcfile, its path made absolute.
+            The rcfile, with its absolute path.
 
     Raises:
-        NoRcfileError: It is not there.
+            NoRcfileError: It does not exist.
         RcfileError: coverage.py cannot use it.
         OSError: It cannot be read.
     """
@@ -125,14 +125,14 @@ def read_rcfile(path: str | os.PathLike[str] | None = None) -> Rcfile:
 
 
 def as_rcfile(rcfile: str | os.PathLike[str] | Rcfile | None) -> Rcfile:
-    """Return an rcfile that may have been read already; as `read_rcfile` does where it was not."""
+    """Return an rcfile; read it with `read_rcfile` if it is given as a path."""
     return rcfile if isinstance(rcfile, Rcfile) else read_rcfile(rcfile)
 
 
 def _settings(config_file: str | bool) -> CoverageConfig:  # noqa: FBT001 - coverage.py's argument
-    # Imported late, so that `inject` can tell of a missing coverage.py in its own words. Not
-    # `coverage.Coverage(config_file=…)`: making one in a process that the hook measures ends the
-    # measuring of that process (`_prevent_sub_process_measurement`).
+    # Imported late, so that `inject` can report a missing coverage.py in its own words. Not
+    # `coverage.Coverage(config_file=…)`: in a process that the hook measures, that would stop
+    # the measuring (`_prevent_sub_process_measurement`).
     from coverage.config import read_coverage_config  # noqa: PLC0415
 
     return read_coverage_config(config_file=config_file, warn=_ignore)
@@ -140,14 +140,14 @@ def _settings(config_file: str | bool) -> CoverageConfig:  # noqa: FBT001 - cove
 
 @contextlib.contextmanager
 def explained(path: Path | None) -> Iterator[None]:
-    """Have whatever comes of what an rcfile says be an error of ours that names it.
+    """Turn all errors that an rcfile causes into one of ours that names it.
 
-    That is more than coverage.py's own errors: a value of a type that it does not expect comes out
-    as what Python says of it.
+    These are not only coverage.py's own errors: a value of an unexpected type makes Python raise
+    its own.
     """
     try:
         yield
-    except (OSError, ImportError):  # the system's and ours
+    except (OSError, ImportError):  # the system's errors and ours
         raise
     except Exception as error:
         raise RcfileError(f"coverage.py cannot use {path}: {error}") from error
@@ -161,12 +161,12 @@ def _no_rcfile_of_variable(path: Path) -> NoRcfileError:
 
 
 def _ignore(_message: str, /) -> None:
-    # What coverage.py warns of, it will warn of again when it reports.
+    # coverage.py will repeat its warnings when it reports.
     pass
 
 
 def _own_core(path: Path | None) -> str | None:
-    """Read the core from the section that coverage.py does not know, and so does not mind."""
+    """Read the core from our own section, which coverage.py ignores."""
     if path is None:
         return None
     text = path.read_text(encoding="utf-8-sig")  # as coverage.py reads it

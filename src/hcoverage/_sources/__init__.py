@@ -1,1 +1,1 @@
-"""Sources: which file here is the one that ran, is it the same, and does it count."""
+"""Sources: finds the file here that ran, compares it, and decides whether it counts."""

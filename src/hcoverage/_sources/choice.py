@@ -1,12 +1,12 @@
-"""What counts: the one place that chooses files by the rcfile, here, after the run.
+"""What counts: the one place that chooses files by the rcfile, on this machine, after the run.
 
-Measured processes write down more than is wanted. What of it goes into the result is coverage.py's
-own decision, made by its own code, as it would have been made in this directory: for recordings,
-with what they tell of the interpreter and the module; for coverage.py's data, by the path alone.
-And as coverage.py does at its end, the files of `source` are added that nothing ran.
+Measured processes record more than is wanted. coverage.py's own code decides which of it goes into
+the result, as it would in this directory: for recordings, by the interpreter and the module that
+they name; for coverage.py's data, by the path alone. And like coverage.py at its end, this adds the
+files of `source` that nothing ran.
 
-Left to others: reading recordings (``_read.recording_files``), telling whether a source is still
-what ran (``identity``), where a source is on this machine (``finder``), and whether what a
+Left to others: reading recordings (``_read.recording_files``), checking whether a source has
+changed (``identity``), finding a source on this machine (``finder``), and whether a file that a
 container names may be shown at all (``roots``).
 """
 
@@ -52,7 +52,7 @@ class Recorded(Protocol):
 
 _Recorded = TypeVar("_Recorded", bound=Recorded)
 
-# How many directories a package may be below another one.
+# The most directories that a package may be below another one.
 _DEEPEST = 16
 
 
@@ -67,7 +67,7 @@ class Choice:
     """
 
     def __init__(self, config: CoverageConfig) -> None:
-        # coverage.py remembers what relative names stood for; that may be another directory now.
+        # coverage.py remembers the directory of relative names, which may be another one now.
         set_relative_directory()
         self._config = config
         self._of_here = _in_or_out(config)
@@ -77,47 +77,47 @@ class Choice:
         """Return the choice of files for processes of an interpreter.
 
         coverage.py knows the standard library and the installed packages of the interpreter it runs
-        in. A recording may come from another one, so what that one has is added; of a container's
-        only what is here by other paths is the project's.
+        in. A recording may come from another one, so this adds the directories of that one. Of a
+        container's files, only those found here under other paths are the project's.
         """
         where: tuple[str, ...] = ()
         if is_here:
             where = (process.prefix, process.base_prefix, process.stdlib, process.python)
         if where not in self._of_interpreters:
             is_ours = where[:2] == (sys.prefix, sys.base_prefix)
-            # Making one takes longer than merging what a few processes ran.
+            # To make a chooser takes longer than to merge the data of a few processes.
             chooser = self._of_here if is_ours else _in_or_out(self._config)
             self._of_interpreters[where] = OfInterpreter(chooser, process if is_here else None)
         return self._of_interpreters[where]
 
     def wants(self, path: str) -> bool:
-        """Return whether a file counts of which nothing is known but its path here."""
+        """Return whether a file counts, if only its path here is known."""
         absolute = os.path.abspath(path)  # noqa: PTH100 - from here, where names are relative
         module = self._module_in_sources(absolute)
         return self._of_here.check_include_omit_etc(absolute, _frame_in(module)) is None
 
     def never_ran(self, ran: Iterable[str]) -> set[str]:
-        """Find the files that are to be in the result though nothing ran them.
+        """Find the files that belong in the result although nothing ran them.
 
         Args:
-            ran: The files that count, absolute. A package of `source_pkgs` is looked into only if
-                it was imported, as by coverage.py.
+            ran: The files that ran and count, absolute. As in coverage.py, a package of
+                `source_pkgs` is searched only if it was imported.
         """
         chooser = self._of_here
         ran = set(ran)
         directories = {*chooser.source_dirs, *self._package_directories(ran)}
         found: set[str] = set()
         for directory in sorted(directories):
-            # coverage.py's own: `find_possibly_unexecuted_files` asks `sys.modules` for packages.
+            # A private method: `find_possibly_unexecuted_files` looks up packages in `sys.modules`.
             found.update(path for path, _ in chooser._find_executable_files(directory))  # noqa: SLF001
         return found - ran
 
     def name_of(self, path: str) -> str:
-        """Return the name by which the result has a file: relative if the rcfile says so."""
+        """Return the name of a file in the result: relative if the rcfile says so."""
         return relative_filename(path) if self._config.relative_files else path
 
     def _package_directories(self, ran: Iterable[str]) -> Iterator[str]:
-        """Where packages of `source_pkgs` are that were imported; a module is its file."""
+        """Yield the places of imported `source_pkgs`: a package's directory, or a module's file."""
         packages = [package.replace(".", "/") for package in self._of_here.source_pkgs]
         for path in ran if packages else ():
             for package in packages:
@@ -127,7 +127,7 @@ class Choice:
                     yield directory
 
     def _module_in_sources(self, path: str) -> str | None:
-        """Name a file as the module of `source_pkgs` that it can be, if any."""
+        """Return the module of `source_pkgs` that a file can be, if any."""
         matcher = self._of_here.source_pkgs_match
         if matcher is None:
             return None
@@ -142,8 +142,8 @@ class OfInterpreter:
     """The choice of files for what the processes of one interpreter recorded.
 
     Args:
-        chooser: coverage.py's choice, its own from now on where the process is of another Python.
-        process: One of the processes; None where the chooser needs to know nothing of them.
+        chooser: coverage.py's choice. It is changed if the process is of another Python.
+        process: One of the processes; None if the chooser needs no change for them.
     """
 
     def __init__(self, chooser: InOrOut, process: ProcessIdentity | None) -> None:
@@ -156,7 +156,7 @@ class OfInterpreter:
             self._add_interpreter(process)
 
     def wanted(self, sources: Collection[_Recorded]) -> Iterator[_Recorded]:
-        """The sources of a recording that coverage.py would have measured."""
+        """Yield the sources of a recording that coverage.py would have measured."""
         if self._is_foreign:
             self._find_installed_sources(sources)
         known = self._known
@@ -178,7 +178,7 @@ class OfInterpreter:
             chooser.pylib_match = TreeMatcher({*chooser.pylib_paths, process.stdlib}, "pylib")
 
     def _find_installed_sources(self, sources: Iterable[Recorded]) -> None:
-        """Let through what `source_pkgs` names where it is installed over there."""
+        """Let through the packages of `source_pkgs` where the other Python has them installed."""
         chooser = self._in_or_out
         found = {
             canonical_path(source.path)
@@ -194,7 +194,7 @@ class OfInterpreter:
 
 
 def counted(paths: Iterable[str], config: CoverageConfig) -> set[str]:
-    """Return those of some files here that count, and may be reported on.
+    """Return which of the given files here count, and may be reported on.
 
     Args:
         paths: The files, absolute.
@@ -206,13 +206,13 @@ def counted(paths: Iterable[str], config: CoverageConfig) -> set[str]:
     ours = tuple(f"{directory}/" for directory in own_packages(config))
     others = {path for path in paths if not path.startswith(ours)}
     here = Path.cwd()
-    # The faster question first: most are installed, and coverage.py takes long to say so.
+    # The faster check first: most files are installed ones, and coverage.py is slow to say so.
     shown = others - outside(others, reportable(config, here), here)
     return set(filter(Choice(config).wants, shown)) if shown else shown
 
 
 def is_here(path: str) -> bool:
-    """Return whether a report finds the text of a source, which may be in a zip file."""
+    """Return whether a report can find the text of a source, which may be in a zip file."""
     try:
         return os.path.isfile(path) or zip_location(path) is not None  # noqa: PTH113
     except ValueError:  # a name that no file can have
@@ -220,9 +220,9 @@ def is_here(path: str) -> bool:
 
 
 def configured(config: CoverageConfig) -> CoverageConfig:
-    """Return settings as the plugins change them that only configure, as coverage.py does it.
+    """Return the settings after the plugins that only configure have changed them.
 
-    One that cannot be imported here, or fails, is coverage.py's to tell when it reports.
+    If a plugin cannot be imported here, or fails, coverage.py says so when it reports.
     """
     changed = config.copy()
     plugins = Plugins()
@@ -248,12 +248,12 @@ def _in_or_out(config: CoverageConfig) -> InOrOut:
 
 
 def _frame_in(module: str | None) -> FrameType:
-    """Return coverage.py the only thing that it asks of a frame to choose a file."""
+    """Return the only part of a frame that coverage.py looks at to choose a file."""
     return cast("FrameType", SimpleNamespace(f_globals={"__name__": module}))
 
 
 def installed_places(process: ProcessIdentity) -> set[str]:
-    """The directories of packages that are installed for the interpreter of a process."""
+    """Return the directories with packages installed for the interpreter of a process."""
     minor = ".".join(process.python.split(".")[:2])
     return {
         f"{prefix}/{directory}"

@@ -1,14 +1,13 @@
-"""Find where a source that ran elsewhere, in a container, is on this machine.
+"""Finds the file on this machine for a source that ran elsewhere, as in a container.
 
-A recording tells of each source its path there, its size and CRC-32; coverage.py's data tells its
-path and the lines that ran. The same file is somewhere in the project here, mostly with the end of
-its path in common: `/srv/code/shop/cart.py` is `shop/cart.py`. So each source that is found by its
-content says which directory there is which directory here (a *tree*), and the trees decide for what
-content does not tell: files that are alike, empty ones, and those that have changed.
+A recording has the path of each source there, its size and CRC-32; coverage.py's data has the path
+and the lines that ran. The same file is somewhere in the project here, usually with the same end of
+its path: `/srv/code/shop/cart.py` is `shop/cart.py`. So each source that is found by its content
+maps a directory there to a directory here (a *tree*). Where content cannot decide, the trees do:
+for files with the same text, for empty ones, and for those that have changed.
 
-Candidates are regular files below the project's roots and nothing else, whatever data says. What is
-measured, and what `[paths]` says, is decided by others (`_combine.recorded_data`,
-`_result.merged`).
+Only regular files below the project's roots are candidates, whatever the data says. Others decide
+what is measured and apply `[paths]` (`_combine.recorded_data`, `_result.merged`).
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
     from pathlib import Path
 
-# Bounds, as what is looked for comes from anybody.
-_MOST_SOURCES: Final = 20_000  # that are looked for
-_MOST_CANDIDATES: Final = 64  # for one of them; more say nothing
+# Bounds, since anybody may have written the data.
+_MOST_SOURCES: Final = 20_000  # that are searched for
+_MOST_CANDIDATES: Final = 64  # for one source; with more, none is likelier
 _LONGEST_PATH: Final = 4096  # PATH_MAX of Linux
 _DEEPEST: Final = 64  # directories
 _LARGEST_SOURCE: Final = 16 << 20  # bytes
 
-# Where no project's code is but what is installed.
+# Places with installed code only, never a project's.
 _OF_THE_SYSTEM: Final = (
     *("/bin/", "/etc/", "/lib/", "/lib64/", "/sbin/"),
     *("/usr/bin/", "/usr/lib/", "/usr/lib64/", "/usr/sbin/", "/usr/share/"),
@@ -45,13 +44,13 @@ _OF_THE_SYSTEM: Final = (
 
 @dataclasses.dataclass(frozen=True)
 class FoundTree:
-    """A directory of containers, or other machines, that was found to be one here.
+    """A directory of containers, or other machines, that has the sources of a directory here.
 
     Attributes:
         there: The directory there.
         here: The directory here.
-        sources: How many measured sources of it were found.
-        by_content: Whether the content of some was compared, not only names and lines.
+        sources: How many of its measured sources were found.
+        by_content: Whether some were found by content, and not only by names and lines.
     """
 
     there: str
@@ -65,7 +64,7 @@ class UnmappedSource:
     """A source that ran elsewhere and was not found here, or not for certain.
 
     Attributes:
-        path: Where it was.
+        path: Its path there.
         candidates: The files here that it may be.
     """
 
@@ -78,10 +77,10 @@ class Ran:
     """A source that ran elsewhere.
 
     Attributes:
-        path: Where it was.
-        size: Its size then, or None where that is not known.
+        path: Its path there.
+        size: Its size when it ran, or None if that is not known.
         checksum: Its CRC-32, or None.
-        lines: Where those are not known, a number whose bit *n* is set if line *n* ran.
+        lines: If size and checksum are not known, a number whose bit *n* is set if line *n* ran.
     """
 
     path: str
@@ -95,30 +94,30 @@ _Tree: TypeAlias = tuple[str, str]
 
 
 class SourceFinder:
-    """Finds sources, and remembers which trees they have shown.
+    """Finds sources, and remembers the trees that they prove.
 
     Args:
         roots: Real paths of the directories, and files, that are the project's.
-        foreign: Directories in which others than the project's owner write: no source is theirs.
+        foreign: Directories in which others than the project's owner write; they have no sources.
     """
 
     def __init__(self, roots: Iterable[Path], foreign: Iterable[Path] = ()) -> None:
         self._roots = sorted({str(root) for root in roots})
         self._foreign = tuple(foreign)
-        # How many sources have shown a tree, by their content and by the lines that ran.
+        # How many sources prove a tree, by their content and by the lines that ran.
         self._by_content: collections.Counter[_Tree] = collections.Counter()
         self._by_lines: collections.Counter[_Tree] = collections.Counter()
         self._found: dict[_Tree, set[str]] = {}
         self._not_found: dict[str, tuple[str, ...]] = {}
         self._empty: set[str] = set()
-        #: Sources that are installed where they ran; mostly they are others' than the project's.
+        #: Sources that are installed where they ran; most of them are not the project's.
         self.installed: set[str] = set()
         self._checksum_of = functools.cache(_checksum)
         self._lines_of = functools.cache(_lines)
 
     @property
     def trees(self) -> tuple[FoundTree, ...]:
-        """Which directories there are which here, those with most sources first."""
+        """Return which directory there is which one here, those with most sources first."""
         ordered = sorted(self._found.items(), key=lambda item: (-len(item[1]), item[0]))
         return tuple(
             FoundTree(there, here, len(paths), by_content=self._by_content[there, here] > 0)
@@ -127,9 +126,9 @@ class SourceFinder:
 
     @property
     def unmapped(self) -> tuple[UnmappedSource, ...]:
-        """The sources that could not be found, or not for certain, and may be the project's.
+        """Return the sources, perhaps the project's, that were not found, or not for certain.
 
-        What is installed, or of the system, is others', unless a file here may be it.
+        Installed sources, and those of the system, count only if a file here may be the same.
         """
         return tuple(
             UnmappedSource(path, candidates)
@@ -140,31 +139,31 @@ class SourceFinder:
 
     @property
     def not_found(self) -> AbstractSet[str]:
-        """All sources that could not be found, whosever they are."""
+        """Return all sources that could not be found, the project's or not."""
         return self._not_found.keys()
 
     def find_recorded(self, sources: Iterable[Ran]) -> dict[Ran, str]:
-        """Find sources whose content is known.
+        """Find sources by size and checksum.
 
         Args:
             sources: What ran, with size and checksum.
 
         Returns:
-            Where they are here. Where it is another file by now, its content is not what ran.
+            Their places here. The file there may have changed since it ran.
         """
         return self._find(sources, self.is_same, self._by_content)
 
     def find_measured(self, sources: Iterable[Ran]) -> tuple[dict[Ran, str], dict[Ran, str]]:
-        """Find sources of which no more is known than the lines that ran.
+        """Find sources by path and the lines that ran.
 
-        One that no recorded source has shown the place of is found only if all of its path below a
-        root is the end of the path it had, and all lines that ran are such as can run.
+        Without a tree from recorded sources, a file here is the source only if its whole path below
+        a root is the end of the source's path, and if it can run all lines that ran.
 
         Args:
             sources: What ran, with the lines.
 
         Returns:
-            Where they are here; and the place of those that cannot be what is there now.
+            Their places here; and the places of those that cannot be the file that is there now.
         """
         found = self._find(sources, self._has_lines, self._by_lines)
         fitting = {ran: here for ran, here in found.items() if self._can_run(ran, here)}
@@ -179,7 +178,7 @@ class SourceFinder:
         wanted = [ran for ran in sources if _is_sound(ran.path)][:_MOST_SOURCES]
         same = {ran: self._same(ran, is_same) for ran in wanted}
         for ran, places in same.items():
-            if ran.size or ran.lines:  # an empty file is like any other
+            if ran.size or ran.lines:  # an empty file is like any other empty one
                 votes.update({self._tree(ran.path, place) for place in places})
         shown: dict[str, list[str]] = {}
         for there, here in {*self._by_content, *self._by_lines}:
@@ -203,14 +202,14 @@ class SourceFinder:
         return found
 
     def _same(self, ran: Ran, is_same: Callable[[Ran, str], bool]) -> list[str]:
-        """The files here that may be a source, by name and content."""
+        """Return the files here that may be a source, by name and content."""
         places = self._files.get(posixpath.basename(ran.path), ())
         if len(places) > _MOST_CANDIDATES:
             return []
         return [place for place in places if is_same(ran, place)]
 
     def _best(self, ran: Ran, places: Sequence[str]) -> list[str]:
-        """Of files that are the same, those in the tree that most sources have shown."""
+        """Return those of several equal files that lie in the tree with most sources."""
         rank = {place: self._rank(ran, place) for place in places}
         best = max(rank.values(), default=(0,))
         return [place for place in places if rank[place] == best] if any(best[:2]) else []
@@ -220,7 +219,7 @@ class SourceFinder:
         return self._by_content[tree], self._by_lines[tree], len(ran.path) - len(tree[0])
 
     def _by_trees(self, ran: Ran, shown: Mapping[str, Iterable[str]]) -> list[str]:
-        """What is in the place of a source, in the trees that other sources have shown."""
+        """Return the files at a source's place in the trees that other sources prove."""
         places = []
         for there in _parents(ran.path):
             end = ran.path[len(there.rstrip("/")) :]
@@ -228,9 +227,9 @@ class SourceFinder:
         return places
 
     def _by_name(self, ran: Ran) -> list[str]:
-        """What is in the place of a recorded source if its path below a root says so.
+        """Return the files whose path below a root is the end of a recorded source's path.
 
-        One that is installed has to have all of its path below site-packages, and a package in it.
+        For an installed source, that must be its whole path below site-packages, with a package.
         """
         if ran.size is None:
             return []
@@ -240,12 +239,12 @@ class SourceFinder:
         return self._of_module(ran, places)
 
     def _of_same_name(self, ran: Ran) -> list[str]:
-        """What somebody may mean it to be who is asked, those with most of the path first."""
+        """Return candidates to suggest to a person, those with the longest common path first."""
         if self._is_installed(ran.path) or ran.path.startswith(_OF_THE_SYSTEM):
             return []
         name = posixpath.basename(ran.path)
         end = f"/{name}"
-        if name.startswith("__"):  # each package has some
+        if name.startswith("__"):  # each package has such files
             end = f"/{posixpath.basename(posixpath.dirname(ran.path))}{end}"
         places = [place for place in self._files.get(name, ()) if place.endswith(end)]
         if len(places) > _MOST_CANDIDATES:
@@ -255,7 +254,7 @@ class SourceFinder:
         return sorted(places, key=lambda place: (len(self._tree(ran.path, place)[0]), place))
 
     def _of_module(self, ran: Ran, places: Iterable[str]) -> list[str]:
-        """Those of some files that are the same module of the same package as an installed one."""
+        """Return the files that are the same module of the same package as an installed source."""
         _, found, module = ran.path.rpartition("-packages/")
         return [
             place for place in places if found and "/" in module and place.endswith(f"/{module}")
@@ -265,10 +264,10 @@ class SourceFinder:
         return path in self.installed or "/site-packages/" in path or "/dist-packages/" in path
 
     def is_same(self, ran: Ran, place: str) -> bool:
-        """Return whether a file here is, by its content, the source that ran."""
+        """Return whether a file here has the content of the source that ran."""
         if ran.size is None:
             return False
-        # Most files of a name are told apart by their size.
+        # The size alone separates most files with the same name.
         return _size(place) == ran.size and self._checksum_of(place) == ran.checksum
 
     def _has_lines(self, ran: Ran, place: str) -> bool:
@@ -283,7 +282,7 @@ class SourceFinder:
         return not ran.lines & ~self._lines_of(place) & ~1
 
     def _tree(self, path: str, place: str) -> _Tree:
-        """The longest end that two paths have in common, taken off both."""
+        """Return two paths without their longest common end."""
         root = self._root_of[place]
         there, here = posixpath.split(path)[0], os.path.split(place)[0]
         while here != root and there != "/":
@@ -295,12 +294,12 @@ class SourceFinder:
 
     @functools.cached_property
     def _root_of(self) -> dict[str, str]:
-        """The files of the project, and the outermost root that each is below."""
+        """The files of the project, each with the outermost root that it is below."""
         return dict(project_files(self._roots, self._foreign))
 
     @functools.cached_property
     def _files(self) -> dict[str, list[str]]:
-        """The files of the project by their names."""
+        """The files of the project, by name."""
         named: dict[str, list[str]] = {}
         for file in self._root_of:
             named.setdefault(os.path.basename(file), []).append(file)  # noqa: PTH119
@@ -308,7 +307,7 @@ class SourceFinder:
 
 
 def _is_import_root(directory: str) -> bool:
-    """Return whether a directory is none of a package, so that modules may be copied out of it."""
+    """Return whether a directory is not a package, so that modules may be copied out of it."""
     return not os.path.isfile(os.path.join(directory, "__init__.py"))  # noqa: PTH113, PTH118
 
 
@@ -340,7 +339,7 @@ def _checksum(place: str) -> int:
 
 
 def _lines(place: str) -> int:
-    """The lines of a source that can run: those with anything on them but a comment."""
+    """Return the lines of a source that can run: those with more than a comment."""
     lines = (line.strip() for line in _content(place).splitlines())
     digits = ["1" if line and not line.startswith(b"#") else "0" for line in lines]
     return int("".join([*reversed(digits), "0"]), 2)

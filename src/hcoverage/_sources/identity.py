@@ -1,9 +1,9 @@
-"""Tells whether a source on this machine is what it was when a process ran it.
+"""Checks whether a source on this machine has changed since a process ran it.
 
-A recording knows it by its size and CRC-32, or by its size and time where nobody had touched it
-since the session began. The session knows the CRC-32 of such a source of the project, so that one
-which has been written again with the same text is the same. What a recording names may be anything
-on this machine, so it is opened with care.
+A recording has the size and CRC-32 of each source, or its size and time if nobody had touched it
+since the session began. For such sources of the project the session keeps the CRC-32, so that one
+written again with the same text counts as unchanged. A recording may name any file on this machine,
+so files are opened with care.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 _LARGEST_SOURCE: Final = 64 << 20  # bytes
 
 Known: TypeAlias = tuple[int, int, int]
-"""The size of a source in bytes, when it was modified in nanoseconds, and its CRC-32."""
+"""The size of a source in bytes, its modification time in nanoseconds, and its CRC-32."""
 
 
 class Sources:
-    """The sources on this machine, compared with what they were when they ran."""
+    """The sources on this machine, compared with their state when they ran."""
 
     def __init__(self, known: Mapping[str, Known]) -> None:
         self._known = known
@@ -39,8 +39,8 @@ class Sources:
         self._current: dict[tuple[str, int | None, int | None, int | None], bool] = {}
 
     def is_current(self, source: SourceLines) -> bool:
-        """Return whether a source is what it was when it ran; also where it is no more."""
-        # There may be thousands of contexts, and in each a record of it.
+        """Return whether a source is unchanged since it ran; true if it no longer exists."""
+        # There may be thousands of contexts, each with a record of the source.
         ran = (source.path, source.size, source.checksum, source.modified)
         if ran not in self._current:
             self._current[ran] = self._is_current(source)
@@ -62,18 +62,18 @@ class Sources:
         return ran == (size, modified) and self._present(source.path) == (size, checksum)
 
     def statements(self, path: str) -> Mapping[int, int]:
-        """For the lines of statements of several lines, the first one's number."""
-        # Not in every release of coverage.py, and needed for branches only.
+        """Map each line of a multi-line statement to the statement's first line."""
+        # Imported here: not every release of coverage.py has it, and only branches need it.
         from coverage.sysmon import compute_multiline_map  # noqa: PLC0415
 
         if path not in self._statements:
-            # Not what would never end, as a FIFO or a device that a recording names.
+            # Not a FIFO or a device, which a recording may name: reading would never end.
             is_file = os.path.isfile(path)  # noqa: PTH113 - a name with NUL is no error here
             self._statements[path] = compute_multiline_map(path) if is_file else {}
         return self._statements[path]
 
     def definitions(self, path: str) -> Sequence[Definition]:
-        """The functions and classes in one line."""
+        """Return the functions and classes of a source that are in one line."""
         if path not in self._definitions:
             is_file = os.path.isfile(path)  # noqa: PTH113 - a name with NUL is no error here
             self._definitions[path] = definitions_in(path) if is_file else ()
@@ -81,7 +81,7 @@ class Sources:
 
 
 def known_now(paths: Iterable[str]) -> dict[str, Known]:
-    """Tell what sources are now, for those that will be written again with the same text.
+    """Return the present state of sources, in case they are written again with the same text.
 
     Args:
         paths: Absolute paths.
@@ -99,7 +99,7 @@ def known_now(paths: Iterable[str]) -> dict[str, Known]:
 
 
 def with_checksum(source: SourceLines) -> SourceLines:
-    """Return a source that is known by its time the checksum too, while it is what it was."""
+    """Return a source with its checksum, if it has only its time and is unchanged."""
     if source.checksum is not None or source.size is None or not _is_untouched(source):
         return source
     present = size_and_checksum(source.path)
@@ -107,7 +107,7 @@ def with_checksum(source: SourceLines) -> SourceLines:
 
 
 def _is_untouched(source: SourceLines) -> bool:
-    """Whether a source has the size and time that it had; also where it is no more."""
+    """Return whether a source has its old size and time; true if it no longer exists."""
     try:
         status = os.stat(source.path)  # noqa: PTH116 - may hold a NUL
     except (OSError, ValueError):
@@ -116,10 +116,10 @@ def _is_untouched(source: SourceLines) -> bool:
 
 
 def size_and_checksum(path: str) -> tuple[int, int] | None:
-    """Read what a recording names, which may be anything on this machine.
+    """Read a file that a recording names, which may be anything on this machine.
 
     Returns:
-        Its size in bytes and CRC-32; None if there is nothing that a source can be.
+        Its size in bytes and CRC-32; None if it cannot be a source.
     """
     try:
         with open_regular(path, _LARGEST_SOURCE, follow=True) as file:

@@ -1,7 +1,7 @@
-"""What to paste into the rcfile for sources of containers whose place here is not certain.
+"""Suggests `[paths]` entries for sources of containers whose place here is not certain.
 
-Written as the rcfile at hand is, so that it works as it is pasted. Which sources these are, and
-which files here they may be, is `finder`'s to say.
+The text has the rcfile's own syntax, so that it works when pasted. `finder` says which sources
+these are, and which files here they may be.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from hcoverage._sources.finder import UnmappedSource
 
 _NEW_RCFILE: Final = ".coveragerc"
-# Of files that are not coverage.py's alone; it takes these sections from its own as well.
+# For files that are not coverage.py's alone; its own files may have these sections, too.
 _HEADERS: Final = {".toml": "[tool.coverage.paths]", ".cfg": "[coverage:paths]"}
 _HEADERS_OF: Final = {"tox.ini": "[coverage:paths]"}
 _PLAIN_HEADER: Final = "[paths]"
-# `$` begins a variable, and a comma ends an item, for which there is no other way to be written.
+# `$` begins a variable. A comma ends an item, and cannot be escaped.
 _AS_ITEM: Final = str.maketrans({"$": "$$", ",": "?"})
 
-# A directory here, and the one that a container has.
+# A directory here, and the same one in a container.
 _Entry = tuple[str, str]
 
 
@@ -35,8 +35,8 @@ class PathsSuggestion:
     """Something to paste.
 
     Attributes:
-        text: What, in one or more lines; empty where there is nothing to suggest.
-        place: Where to, in words for a person.
+        text: The lines to paste; empty if there is nothing to suggest.
+        place: Where to paste them, in words for a person.
     """
 
     text: str = ""
@@ -51,7 +51,7 @@ def suggest_paths(unmapped: Iterable[UnmappedSource], rcfile: Rcfile) -> PathsSu
 
     Args:
         unmapped: The sources.
-        rcfile: Where the entries are to go.
+        rcfile: The rcfile for the entries.
     """
     entries = _without_those_below(
         {_entry(source.path, source.candidates[0]) for source in unmapped if source.candidates}
@@ -62,13 +62,13 @@ def suggest_paths(unmapped: Iterable[UnmappedSource], rcfile: Rcfile) -> PathsSu
     name = os.path.relpath(file) if file.is_relative_to(Path.cwd()) else str(file)
     lines = list(_lines(entries, rcfile, is_toml=file.suffix == ".toml"))
     header = _HEADERS_OF.get(file.name) or _HEADERS.get(file.suffix, _PLAIN_HEADER)
-    if rcfile.settings.paths:  # a file must not have a section twice
+    if rcfile.settings.paths:  # a file must not have the same section twice
         return PathsSuggestion("\n".join(lines), f"the section of paths in {name}")
     return PathsSuggestion("\n".join([header, *lines]), name)
 
 
 def _without_those_below(entries: set[_Entry]) -> list[_Entry]:
-    """Leave out what follows from another entry: a directory stands for all that is below it."""
+    """Leave out entries that follow from another one: a directory covers everything below it."""
     return sorted(
         (here, there)
         for here, there in entries
@@ -77,7 +77,7 @@ def _without_those_below(entries: set[_Entry]) -> list[_Entry]:
 
 
 def _entry(path: str, candidate: str) -> _Entry:
-    """Return the directories of two files, without the end that their paths have in common."""
+    """Return the directories of two files, without the common end of their paths."""
     there, here = Path(path).parent, Path(os.path.relpath(candidate)).parent
     while here.name and here.name == there.name:
         here, there = here.parent, there.parent

@@ -1,7 +1,7 @@
-"""Which files are the project's: those below its roots, but for environments, caches and copies.
+"""Lists the project's files: those below its roots, except environments, caches and copies.
 
-What they are looked up for is others' business: which of them a container ran (`finder`),
-and what their names end in there (`_session.guest_settings`).
+Its users: `finder`, to find which of them a container ran, and `_session.guest_settings`, for the
+ends of their paths in containers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-# What is more than any project has; a root may be somebody's home.
+# More than any project has; a root may be somebody's home.
 _MOST_FILES: Final = 200_000
 
 # Directories whose files are not the project's own.
@@ -30,10 +30,11 @@ def project_files(
 
     Args:
         roots: Real paths of the directories, and files, that are the project's.
-        foreign: Directories in which others than the project's owner write: no file is theirs.
+        foreign: Directories in which others than the project's owner write; they are left out.
 
     Yields:
-        Each file once, and the first root that it is below; of a root that is a file its directory.
+            Each file once, with the first root that it is below; if that root is a file, with the
+            file's directory.
     """
     shut = frozenset(os.path.realpath(path) for path in foreign)
     seen: set[str] = set()
@@ -47,7 +48,7 @@ def project_files(
 
 
 def _files_below(root: str, foreign: frozenset[str]) -> Iterator[str]:
-    """The regular files of a project, those nearest to its root first; no link is followed."""
+    """Yield the regular files of a project, those nearest to its root first; follow no link."""
     if os.path.isfile(root):  # noqa: PTH113 - a module that is one file
         yield root
     directories = collections.deque([root])
@@ -58,7 +59,7 @@ def _files_below(root: str, foreign: frozenset[str]) -> Iterator[str]:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError:
             continue
-        # A virtual environment; but a root is one because somebody named it.
+        # A virtual environment is skipped, unless somebody named it as a root.
         if directory != root and any(entry.name == _OF_AN_ENVIRONMENT for entry in found):
             continue
         for entry in found:

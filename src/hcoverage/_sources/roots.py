@@ -1,10 +1,10 @@
-"""Keep files out of reports that are not the project's, whatever data says was measured.
+"""Keeps files that are not the project's out of reports, whatever the data says.
 
-A report shows the text of each measured file. Who can write a data file, any container, could name
-`/etc/shadow` in it; so what is merged from places that others can write to is held to the places
-that the rcfile is about. A name under which nothing is here is let through: there is no text to
-show, and coverage.py's reports say that the source is missing. Neither is a file let through that
-data says a plugin has measured which is not here: no report could be made with it.
+A report shows the text of each measured file. Any container can write a data file, and could name
+`/etc/shadow` in it. So data from directories that others can write to is restricted to the places
+that the rcfile names. A path that does not exist here is let through: there is no text to show, and
+coverage.py's reports say that the source is missing. A file whose plugin is not here is kept out,
+too: no report could be made with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-# What coverage.py's patterns have: `*`, `**` and `?`.
+# The wildcards of coverage.py's patterns: `*`, `**` and `?`.
 _WILDCARD: Final = r"[*?]"
 _OWN_PACKAGES: Final = ("hcov", "hcoverage", "hdocker")
 
@@ -43,7 +43,7 @@ def roots(config: CoverageConfig, here: Path) -> tuple[Path, ...]:
     found.update(here / results[0] for results in config.paths.values() if results)
     found.update(here / directory for directory in getattr(config, "source_dirs", None) or ())
     for source in config.source or ():
-        # coverage.py takes what is no directory here for a package.
+        # coverage.py takes a source that is no directory here for a package.
         found.update([here / source] if (here / source).is_dir() else _package(source))
     for package in config.source_pkgs or ():
         found.update(_package(package))
@@ -53,8 +53,8 @@ def roots(config: CoverageConfig, here: Path) -> tuple[Path, ...]:
 def reportable(config: CoverageConfig, here: Path) -> tuple[Path, ...]:
     """List the places whose files may be reported on.
 
-    Those are the project's, and what `include` names outside of it: a directory, or by a pattern
-    that begins with `*` what is installed for this interpreter. Nobody keeps a secret there.
+    These are the project's files, and those outside that `include` names: a directory, or, for a
+    pattern that begins with `*`, this interpreter's installed packages, which hold no secrets.
 
     Args:
         config: The rcfile's settings.
@@ -71,9 +71,9 @@ def reportable(config: CoverageConfig, here: Path) -> tuple[Path, ...]:
 
 
 def own_packages(settings: CoverageConfig) -> tuple[str, ...]:
-    """Return where our own code is, as the plugin runs in pytest's process, between all tests.
+    """Return the directories of our own code, as the plugin runs in pytest's process, among tests.
 
-    Unless it is what is measured: by its name, or as the project that we are in.
+    They are left out if our code itself is measured: by its name, or as the current project.
     """
     root = Path(__file__).parents[2]
     is_here = root.is_relative_to(Path.cwd()) and "site-packages" not in root.parts
@@ -91,12 +91,12 @@ def outside(
 
     Args:
         paths: Measured files, under their names on this machine.
-        roots: What may be reported on.
-        here: What relative names start from.
+        roots: The places that may be reported on.
+        here: The directory of relative names.
         foreign: Directories that others can write to; nothing in them is the project's.
     """
     inside = [str(root) for root in roots]
-    # A project that others can write to as a whole is still a project.
+    # If others can write to a whole project, it still is one.
     shut = [str(Path(os.path.realpath(path))) for path in foreign]
     shut = [path for path in shut if not any(_is_in(root, path) for root in inside)]
     real = _RealDirectories()
@@ -104,15 +104,15 @@ def outside(
 
 
 def of_unknown_plugins(tracers: Mapping[str, str], config: CoverageConfig) -> dict[str, str]:
-    """Find the measured files whose plugin is none that coverage.py would report by.
+    """Find the measured files whose plugin coverage.py would not have when it reports.
 
     Args:
-        tracers: The plugin of each file that one has measured.
-        config: The rcfile's settings; its plugins are loaded if any file needs one, as coverage.py
-            does to report.
+        tracers: The plugin's name for each file that a plugin has measured.
+        config: The rcfile's settings. If any file needs a plugin, all plugins are loaded, as
+            coverage.py does to report.
 
     Returns:
-        The plugin that each of the files names.
+        These files, each with the plugin's name.
     """
     named = {path: plugin for path, plugin in tracers.items() if plugin}
     known = _file_tracers(config) if named else frozenset()
@@ -120,11 +120,11 @@ def of_unknown_plugins(tracers: Mapping[str, str], config: CoverageConfig) -> di
 
 
 def _file_tracers(config: CoverageConfig) -> frozenset[str]:
-    """The names by which data knows the plugins that the rcfile has."""
+    """Return the names that data files use for the rcfile's plugins."""
     from coverage.plugin_support import Plugins  # noqa: PLC0415 - where a file needs one
 
     plugins = Plugins()
-    # What an import raises is anything; coverage.py will raise it as well, and name it.
+    # An import may raise anything; coverage.py will raise it again, with the plugin's name.
     with contextlib.suppress(Exception), importing_from_here():
         plugins.load_from_config(config.plugins, config)
     return frozenset(plugin._coverage_plugin_name for plugin in plugins.file_tracers)  # noqa: SLF001
@@ -132,9 +132,9 @@ def _file_tracers(config: CoverageConfig) -> frozenset[str]:
 
 @contextlib.contextmanager
 def importing_from_here() -> Iterator[None]:
-    """Have plugins of the project be found for the length of a `with` block.
+    """Make the project's plugins importable for the length of a `with` block.
 
-    `python -m coverage` finds them, having the current directory on its path.
+    `python -m coverage` finds them because it has the current directory on its path.
     """
     here = str(Path.cwd())
     sys.path.append(here)
@@ -146,7 +146,7 @@ def importing_from_here() -> Iterator[None]:
 
 
 class _RealDirectories(dict[str, str]):
-    """The real paths of directories: files are many, directories few, and each takes a while."""
+    """A cache of directories' real paths: look-ups are slow, files many, directories few."""
 
     def __missing__(self, directory: str) -> str:
         self[directory] = real = os.path.realpath(directory)
@@ -165,7 +165,7 @@ def _may_be_shown(
 
 
 def _may_be_shown_elsewhere(place: str, path: str, roots: list[str], shut: list[str]) -> bool:
-    """Judge what is no plain file where its path says: it is linked, in an archive, or gone."""
+    """Judge a path that is no plain file: it is linked, in an archive, or gone."""
     try:
         real = os.path.realpath(_with_the_text(place))
         mode = Path(real).stat().st_mode
@@ -183,8 +183,8 @@ def _is_within(real: str, roots: list[str], shut: list[str]) -> bool:
 
 
 def _with_the_text(place: str) -> str:
-    """Return the file that holds a source: the archive, for one that was imported from there."""
-    # Imported here: without coverage.py hcov has to live long enough to say so.
+    """Return the file that holds a source: the archive, if it was imported from one."""
+    # Imported here: without coverage.py, hcov must get far enough to say so.
     from coverage.files import zip_location  # noqa: PLC0415
 
     zipped = None if os.path.lexists(place) else zip_location(place)
@@ -196,20 +196,20 @@ def _is_in(path: str, directory: str) -> bool:
 
 
 def _named_by(start: str, here: Path) -> Iterator[Path]:
-    """Where a pattern looks that begins so: its last directory without a wildcard."""
+    """Yield the directory of a pattern's beginning, up to the first wildcard."""
     directory = Path(os.path.realpath(here / start.rpartition("/")[0]))
     if directory != Path(directory.anchor):
         yield directory
 
 
 def _installed_places() -> Iterator[Path]:
-    """Where packages are installed for this interpreter."""
+    """Yield the directories with packages installed for this interpreter."""
     for scheme_path in ("purelib", "platlib"):
         yield Path(os.path.realpath(sysconfig.get_path(scheme_path)))
 
 
 def _package(name: str) -> Iterator[Path]:
-    """Where a package is installed, without importing it."""
+    """Yield the places of an installed package, without importing it."""
     top, *below = name.split(".")
     try:
         spec = importlib.util.find_spec(top)

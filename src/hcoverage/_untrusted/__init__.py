@@ -1,1 +1,1 @@
-"""Guards: how what anybody may have written is opened and read."""
+"""Guards: open and read files safely that anybody may have written."""

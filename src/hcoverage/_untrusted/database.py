@@ -1,9 +1,8 @@
-"""Open a data file that anybody may have written, so that nothing in it can do anything.
+"""Opens a data file that anybody may have written, so that its content can do no harm.
 
-The file is read whole into memory first: SQLite then acts on nothing beside it (journal, WAL, an
-attached file), and what is read is what was there at one moment. Its schema has to be coverage.py's
-own, word for word, before a row is read; and from then on the connection can do nothing but read
-those tables.
+The whole file is first read into memory: SQLite then touches no file beside it (journal, WAL, an
+attached file), and all rows are of one moment. Before a row is read, the schema must be
+coverage.py's own, word for word. From then on the connection can only read those tables.
 
 Left to others: what the rows mean (`_read.data_file_batch`).
 """
@@ -38,8 +37,8 @@ CREATE TABLE tracer ( file_id integer primary key, tracer text, \
 foreign key (file_id) references file (id) )
 """.splitlines()
 )
-# What we put beside them in a result (`_result.origin_data`), one row; coverage.py, which asks for
-# its tables by name, takes no notice. Nothing but `_result.origin_data` reads it.
+# Our own table in a result, of one row, which only `_result.origin_data` reads. coverage.py asks
+# for its tables by name, and ignores it.
 ORIGINS_TABLE: Final = "hcov_origins"
 CREATE_ORIGINS: Final = (
     f"CREATE TABLE {ORIGINS_TABLE} ( digest blob, processes text, origin text, data blob )"
@@ -52,14 +51,14 @@ _MAGIC: Final = b"SQLite format 3\0"
 _HEADER: Final = 100  # bytes
 _SIZE_MEANING_64_KIB: Final = 1
 
-# A report makes a list of all lines of a file, so a few bytes must not stand for millions of them.
+# A report lists all lines of a file, so a few bytes must not stand for millions of lines.
 MOST_LINES: Final = 1 << 20
 _MOST_CONTEXTS: Final = 250_000
 _MOST_FILES: Final = 250_000
 _LONGEST_NAME: Final = 64 << 10  # bytes
 
 _LIMITS: Final = {
-    # All arcs of a file and context may be asked for as one string.
+    # All arcs of a file and context may be read as one string.
     sqlite3.SQLITE_LIMIT_LENGTH: 256 << 20,
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: 16 << 10,
     sqlite3.SQLITE_LIMIT_COLUMN: 32,
@@ -75,7 +74,7 @@ _FUNCTIONS: Final = frozenset({"abs", "count", "max", "length", "nullif", "typeo
 _READABLE: Final = frozenset({"sqlite_master", "sqlite_schema", ORIGINS_TABLE}).union(
     table.split()[2] for table in _TABLES
 )
-# There may be many, and finding the odd ones is faster than judging each.
+# There may be many arcs; one search for odd ones is faster than a check of each.
 _ODD_ARCS: Final = f"""
 SELECT count(nullif(typeof(fromno) = 'integer' AND typeof(tono) = 'integer', 1)),
     max(max(abs(fromno), abs(tono)))
@@ -83,15 +82,15 @@ FROM arc
 WHERE typeof(fromno) != 'integer' OR typeof(tono) != 'integer'
     OR abs(fromno) > {MOST_LINES} OR abs(tono) > {MOST_LINES}
 """  # noqa: S608 - a number of our own
-# All of these but fractions, in half the time. Neither text nor NULL is between numbers.
+# Finds all of these except fractions, in half the time: text and NULL are not between numbers.
 _UNBOUNDED_ARCS: Final = f"""
 SELECT EXISTS (SELECT 1 FROM arc WHERE (fromno BETWEEN -{MOST_LINES} AND {MOST_LINES}
     AND tono BETWEEN -{MOST_LINES} AND {MOST_LINES}) IS NOT TRUE)
 """  # noqa: S608
-# Few data files have any, and the statements about them take longer to prepare than this one.
+# Few data files have rows there, and the queries on them take longer to prepare than this one.
 _HAS_RARE: Final = "SELECT EXISTS (SELECT 1 FROM arc), EXISTS (SELECT 1 FROM tracer)"
-# For each table, how many values of a wrong type are in it, and what must not be above a bound. One
-# statement for each, as preparing them takes longer than the rows of a small file.
+# For each table, the number of values of a wrong type, and the values that have a bound. One
+# query for each table, since for a small file preparing takes longer than the rows.
 _QUERIES: Final = (
     (
         "file",
@@ -120,10 +119,10 @@ _QUERIES: Final = (
 
 
 def load(database: sqlite3.Connection, content: bytes) -> dict[str, int]:
-    """Make a connection read a data file's content, and nothing but its tables.
+    """Load a data file's content into a connection that can read only its tables.
 
     Args:
-        database: A connection that `confined` made; what it held before is gone.
+        database: A connection that `confined` made; its previous content is dropped.
         content: The content of the file.
 
     Returns:
@@ -143,7 +142,7 @@ def load(database: sqlite3.Connection, content: bytes) -> dict[str, int]:
 
 
 def confined() -> sqlite3.Connection:
-    """Return a connection to nothing that can do nothing but read what is loaded, within limits."""
+    """Return a connection, to no file, that can only read what is loaded, within limits."""
     database = sqlite3.connect(":memory:")
     for limit, value in _LIMITS.items():
         database.setlimit(limit, value)
@@ -154,7 +153,7 @@ def confined() -> sqlite3.Connection:
 
 
 def refuse_other_formats(content: bytes) -> None:
-    """Refuse what is plainly no whole SQLite database.
+    """Refuse content that is plainly not a whole SQLite database.
 
     Raises:
         UntrustedDataError: It is not one.
@@ -175,7 +174,7 @@ def page_size(content: bytes) -> int:
 
 
 def empty_tables(database: sqlite3.Connection) -> frozenset[str]:
-    """Tell which of the tables `arc` and `tracer` hold nothing.
+    """Return which of the tables `arc` and `tracer` are empty.
 
     Raises:
         sqlite3.Error: They are damaged.
@@ -187,7 +186,7 @@ def empty_tables(database: sqlite3.Connection) -> frozenset[str]:
 
 
 def has_bounded_arcs(database: sqlite3.Connection) -> bool:
-    """Return whether all arcs are between numbers that lines can have, fractions among them.
+    """Return whether all arcs are within the bounds of line numbers; fractions pass, too.
 
     Raises:
         sqlite3.Error: They are damaged.
@@ -200,11 +199,11 @@ def refuse_excess(database: sqlite3.Connection, sound: Collection[str] = ()) -> 
     """Refuse a data file that claims more than any program can have run, or has odd values.
 
     Args:
-        database: What was loaded.
-        sound: The tables that are known to be right.
+        database: The loaded data file.
+        sound: The tables that need no check.
 
     Raises:
-        UntrustedDataError: It does.
+        UntrustedDataError: The data file is refused.
     """
     try:
         for table, query, bounds in _QUERIES:
@@ -225,7 +224,7 @@ def _refuse_other_schemas(database: sqlite3.Connection) -> dict[str, int]:
     rows: list[Any] = database.execute(query).fetchall()
     if {kind for kind, *_ in rows} - {"table", "index"}:
         raise UntrustedDataError(f"its database has triggers or views: {_NOT_OURS}")
-    # The indexes of `unique` have no text of their own.
+    # The indexes of `unique` have no SQL text.
     texts = _without_comments(frozenset(sql for _, sql, *_ in rows if sql))
     if "CREATE TABLE coverage_schema ( version integer )" not in texts:
         raise (UntrustedDataError if texts - _TABLES else CutShortError)(
@@ -242,7 +241,7 @@ def _refuse_other_schemas(database: sqlite3.Connection) -> dict[str, int]:
     return {name: page for *_, name, page in rows}
 
 
-# All files of one coverage.py have the same. Few are kept: who writes a file decides on their size.
+# All files of one coverage.py version have the same schema. Cache few: a forged one may be large.
 @functools.lru_cache(maxsize=2)
 def _without_comments(texts: frozenset[str]) -> frozenset[str]:
     return frozenset(re.sub(_SPACE, " ", re.sub(_COMMENT, "", text)) for text in texts)

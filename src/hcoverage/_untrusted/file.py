@@ -1,4 +1,4 @@
-"""Open or read a file that anybody may have put there: no link followed, no fifo waited for."""
+"""Opens and reads files that anybody may have made: follows no link, waits for no FIFO."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Far above what a process writes, and far below what would hurt. In bytes.
+# Bytes: far more than a process writes, far less than would hurt.
 LARGEST: Final = 1 << 30
 
 # O_NONBLOCK: a FIFO put here must not stop the merge until somebody writes to it.
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-# Device, inode, size and time of modification: another file, or one written to, has another.
+# Device, inode, size and modification time: these change if the file is replaced or written to.
 Stamp: TypeAlias = tuple[int, int, int, int]
 
 
 class UntrustedDataError(Exception):
-    """What lies there is not used; the message says why."""
+    """The file must not be used; the message says why."""
 
 
 class CutShortError(UntrustedDataError):
-    """It is the beginning of a file, as is left by a process that is ended while it writes."""
+    """The file has only its beginning: its process ended while it wrote."""
 
 
 def open_regular(
@@ -34,9 +34,9 @@ def open_regular(
     """Open a regular file for reading.
 
     Args:
-        path: The file. A link is refused, as is everything that is no regular file.
-        largest: How many bytes it may have; holes count as what they read as.
-        follow: Open what a link leads to, if that is a regular file.
+        path: The file. A link is refused, like everything that is not a regular file.
+        largest: The most bytes that it may have, including holes.
+        follow: Follow a link, if it leads to a regular file.
 
     Returns:
         The open file.
@@ -65,17 +65,17 @@ def read_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> tuple[
     """Read a whole file.
 
     Args:
-        path: The file. A link is refused, as is everything that is no regular file.
-        largest: How many bytes it may have.
+        path: The file. A link is refused, like everything that is not a regular file.
+        largest: The most bytes that it may have.
 
     Returns:
-        Its content, and which file it was.
+            Its content, and the stamp that identifies it.
 
     Raises:
         UntrustedDataError: It is not a regular file, or too large.
         OSError: It cannot be opened or read.
     """
-    # Without a file object around it: there may be ten thousand.
+    # Without a file object: there may be ten thousand files.
     descriptor = os.open(path, _FLAGS)
     try:
         status = os.fstat(descriptor)
@@ -91,12 +91,12 @@ def read_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> tuple[
 
 
 def stamp(status: os.stat_result) -> Stamp:
-    """Tell a file from another one of its name, and from itself after a change."""
+    """Return the stamp that differs for another file of the same name, and after a change."""
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _rest(descriptor: int, missing: int) -> Iterator[bytes]:
-    """Read on where the kernel gave less than was asked for, as it does over 2 GiB."""
+    """Read the rest where the kernel returned less than requested, as it does over 2 GiB."""
     while missing > 0:
         piece = os.read(descriptor, missing)
         if not piece:

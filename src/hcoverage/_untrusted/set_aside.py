@@ -1,4 +1,4 @@
-"""What is told of a file that was not merged: which, and why."""
+"""The record of a file that was not merged, and why."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class SetAside:
-    """A file that was not merged, or not all of it; it is where it was.
+    """A file that was not merged, or not wholly; it stays where it was.
 
     Attributes:
         path: The file.
         reason: Why, in words for a person.
-        is_cut_short: Whether its process was ended while it wrote it.
+        is_cut_short: Whether its process ended while it wrote the file.
     """
 
     path: Path

@@ -1,1 +1,1 @@
-"""Beside the run: which Pythons started, which of them left nothing, and why."""
+"""Runs beside the command: finds which Pythons started, which left no data, and why."""

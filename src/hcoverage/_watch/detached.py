@@ -1,9 +1,8 @@
-"""Watch which Pythons this process starts, from a process that is none of its children.
+"""Watches which Pythons this process starts, from a process that is not its child.
 
-For pytest: a thread in the process that runs the tests would be noticed, since Python warns of a
-fork where there are threads, and so would a child, which `os.wait()` waits for. It is a fork of
-this process while that has one thread, which takes a tenth of what another Python takes to start.
-What is looked at is `watch`'s.
+This is for pytest. The tests would notice a thread in their process, since Python warns when a
+process with threads forks, and a child, since `os.wait()` waits for it. While this process has one
+thread, it is forked, which takes a tenth of the start of another Python. `watch` does the watching.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from hcoverage._watch.watch import SeenPython
 
-# A child of a process that has ended, in a session of its own, which Ctrl-C does not reach.
+# Its parent ends at once, and it has a session of its own, so that Ctrl-C does not reach it.
 _PROGRAM: Final = """\
 import os, sys
 starter = os.getpid()
@@ -44,12 +43,12 @@ _ABOVE: Final = 100
 
 
 class DetachedWatch:
-    """A process that watches this one, until this one asks what it has seen, or ends.
+    """A process that watches this one, until this one asks for the result, or ends.
 
-    It watches already when it has been made. Without /proc there is none, and nothing is seen.
+    It is already watching when the constructor returns. Without /proc nothing is watched.
 
     Raises:
-        OSError: It cannot be started.
+        OSError: The process cannot be started.
     """
 
     def __init__(self) -> None:
@@ -85,10 +84,10 @@ class DetachedWatch:
         self.close()
 
     def seen(self) -> list[SeenPython]:
-        """Return the Pythons that were seen, this one among them, and end the watch."""
+        """End the watch; return the Pythons that were seen, including this one."""
         if self._answer is None:
             return []
-        # Not by closing it, which is no end of file while a fork of this process runs.
+        # Closing the pipe would not do: a running fork of this process keeps it open.
         with contextlib.suppress(BrokenPipeError):  # somebody has killed it
             os.write(self._ask, b"?")
         said = self._answer.read()
@@ -111,9 +110,9 @@ def _has_one_thread() -> bool:
 
 
 def _fork(question: int, answer: int) -> None:
-    """Watch in a fork of this process, which has nothing of it but the two descriptors."""
+    """Watch in a fork of this process that keeps only the two descriptors."""
     root = os.getpid()
-    # What comes meanwhile is for this process.
+    # Signals that arrive meanwhile are meant for this process.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         starter = os.fork()
@@ -135,14 +134,14 @@ def _become_the_watch(question: int, answer: int, root: int) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream, descriptor in enumerate((question, answer, nowhere)):
-            # Above the streams first: one of the three may have the number of another's place.
+            # First to high numbers: one descriptor may have another's final number.
             os.dup2(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _ABOVE + 3), _ABOVE + stream)
         for stream in range(3):
             os.dup2(_ABOVE + stream, stream)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         _serve(root, starter)
     finally:
-        # Nothing else of what this process was to do.
+        # The fork must do nothing else that this process would do.
         os._exit(1)
 
 
@@ -159,7 +158,7 @@ def _start_another(question: int, answer: int) -> None:
 
 
 def _serve(root: int, starter: int) -> None:
-    """Watch a process until it asks, or is gone; what the watching process runs."""
+    """Watch a process until it asks or is gone; the watching process runs this."""
     watch = PythonWatch(root, others=(starter, os.getpid()))
     question, answer = 0, 1
     pause = watch.look(root)

@@ -1,10 +1,10 @@
-"""Be told by the kernel that a Python starts, but not which: that is for `watch` to see.
+"""Learns from the kernel that a Python starts, but not which one: `watch` finds that.
 
-It is told twice: as the interpreter's file is opened, which is as early as can be, so that who is
-late on a busy machine finds the process still there; and as the directory of its encodings is
-listed, which each Python does once, whatever its options, when it has become a Python for good.
-Linux tells of both (inotify, which needs no rights), and keeps it for who asks late. Elsewhere
-nothing is told, nor of an interpreter that nobody knows of yet.
+There are two events. The interpreter's file is opened: that is as early as possible, so that even
+on a busy machine a late look finds the process. And the directory of its encodings is listed: each
+Python does that once, whatever its options, after `exec` is through. Linux reports both (inotify,
+which needs no rights), and queues them for a late reader. Other systems report nothing, and there
+are no events for interpreters that were not included yet.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 _IN_OPEN: Final = 0x20  # sys/inotify.h
 _LIBRARIES: Final = ("lib", "lib64")
-_EVENTS: Final = 1 << 16  # bytes to read at once; what is more is read next time
+_EVENTS: Final = 1 << 16  # bytes to read at once; the rest is read next time
 _NAME: Final = r"python([23]\.[0-9]+t?)d?"
 
 
 class PythonStarts:
-    """Knows whether a Python has started since it was asked last.
+    """Knows whether a Python has started since the last question.
 
-    At first of the interpreters on PATH and of the one that runs this; see `include`.
+    At first it knows the interpreters on PATH and the one that runs this; see `include`.
     """
 
     def __init__(self) -> None:
@@ -60,11 +60,11 @@ class PythonStarts:
 
     @property
     def descriptors(self) -> list[int]:
-        """What is readable when a Python has started: one file descriptor, or none."""
+        """The descriptor, or none, that becomes readable once a Python has started."""
         return [self._descriptor] if self._descriptor >= 0 else []
 
     def include(self, executable: str) -> None:
-        """Have the starts of an interpreter told as well.
+        """Watch for starts of another interpreter, too.
 
         Args:
             executable: Its file, links resolved.
@@ -80,15 +80,15 @@ class PythonStarts:
                 self._libc.inotify_add_watch(self._descriptor, os.fsencode(place), _IN_OPEN)
 
     def forget(self) -> bool:
-        """Wait for the next start, from now on; tell whether there was one."""
+        """Return whether a Python has started, and forget that start."""
         was_told = False
-        with contextlib.suppress(OSError):  # there was none, or no more
+        with contextlib.suppress(OSError):  # there was no event, or no further one
             while self._descriptor >= 0 and os.read(self._descriptor, _EVENTS):
                 was_told = True
         return was_told
 
     def close(self) -> None:
-        """Be told no more."""
+        """Stop watching for starts."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1

@@ -1,6 +1,6 @@
-"""Which of the Pythons that were started left no data, and the likely cause.
+"""Finds which of the started Pythons left no data, and the likely cause.
 
-Works on what `watch` saw and on the names of files that processes left; reads no data.
+It uses what `watch` saw and the names of the files that processes left; it reads no data.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from hcoverage._watch.watch import SeenPython
 
-# The oldest Python that the hook starts anything in.
+# The oldest Python in which the hook does anything.
 _OLDEST: Final = (3, 8)
 
-# Options that take the next word, where they do not have it in theirs.
+# Options whose value is the next word, unless it is in the same one.
 _WITH_VALUE: Final = "WX"
 _LONG_WITH_VALUE: Final = "--check-hash-based-pycs"
 _END_OF_OPTIONS: Final = "cm"
@@ -36,7 +36,7 @@ _INSTALL: Final = "{python} -m pip install hcoverage && {python} -m hcov inject"
 
 @dataclasses.dataclass(frozen=True)
 class Doors:
-    """How processes of a session get to know that they are measured.
+    """The ways by which processes of a session learn that they are measured.
 
     Attributes:
         startup: The session's startup directory.
@@ -48,10 +48,10 @@ class Doors:
 
 
 class Reason(enum.Enum):
-    """Why a Python left no data, as far as can be told from outside, and what to do about it.
+    """Why a Python left no data, as far as can be seen from outside, and what to do about it.
 
-    A remedy may have the interpreter in it, in the words of a shell. The page `not-measured` of the
-    messages lists them all.
+    A remedy may contain the interpreter's path, quoted for a shell. The message page `not-measured`
+    lists all reasons.
     """
 
     NO_SITE = ("-S keeps Python from reading any start-up hook", "start it without")
@@ -60,7 +60,7 @@ class Reason(enum.Enum):
         "it ran as another user, whose environment is not seen",
         "keep the environment, as `sudo --preserve-env=HCOVERAGE_SESSION,PYTHONPATH` does",
     )
-    # Else the hook would have been read.
+    # Otherwise Python would have read the hook.
     NO_USER_SITE = (
         "the hook is in the user's own site-packages, which -I and -s leave out",
         "use a virtual environment",
@@ -91,7 +91,7 @@ class Reason(enum.Enum):
         self._remedy = remedy
 
     def remedy(self, interpreter: str) -> str:
-        """Say what to do.
+        """Return what to do.
 
         Args:
             interpreter: The Python's path.
@@ -106,7 +106,7 @@ class Unmeasured:
     Attributes:
         pid: Its process id.
         argv: Its command line.
-        reason: Why, as far as can be told from outside.
+        reason: Why, as far as can be seen from outside.
         remedy: What to do.
     """
 
@@ -124,15 +124,15 @@ class Unmeasured:
 def find_unmeasured(
     seen: Iterable[SeenPython], file_names: Iterable[str], doors: Doors
 ) -> list[Unmeasured]:
-    """Find the Pythons that left nothing, neither data nor a note of what went wrong.
+    """Find the Pythons that left neither data nor a note of what went wrong.
 
     Args:
         seen: The Pythons that were started.
         file_names: The names of all files that were in the data directory.
-        doors: How they would have come to be measured.
+        doors: The ways by which they should have been measured.
 
     Returns:
-        Those that left nothing, but for those that somebody excluded on purpose or another session
+        These Pythons, except those that somebody excluded on purpose or that another session
         measures.
     """
     known = pids_of(file_names)
@@ -148,7 +148,7 @@ def find_unmeasured(
 
 
 def _is_of_session(python: SeenPython, doors: Doors) -> bool:
-    """Return whether it is the session's own, such as what stands in for `docker run`."""
+    """Return whether a Python is the session's own, such as the stand-in for `docker run`."""
     private = os.path.dirname(doors.startup)  # noqa: PTH120
     return any(word.startswith(f"{private}/") for word in python.argv[1:])
 
@@ -194,7 +194,7 @@ def _reason(python: SeenPython, doors: Doors) -> Reason:
 def _why_no_door_led_in(
     options: frozenset[str], environment: Mapping[str, str], doors: Doors
 ) -> Reason | None:
-    """Tell why a Python without the hook did not read the startup directory; None if it did."""
+    """Return why a Python without the hook did not read the startup directory; None if it did."""
     if SESSION_VARIABLE not in environment:
         return Reason.NO_VARIABLES
     if options & set("EI"):
@@ -205,7 +205,7 @@ def _why_no_door_led_in(
 
 
 def _version(executable: str) -> tuple[int, int] | None:
-    """Tell the version from the name of the interpreter."""
+    """Return the version that the interpreter's name has, if any."""
     match = re.match(r"python([23])\.?([0-9]*)", os.path.basename(executable))  # noqa: PTH119
     if match is None or not (match[2] or match[1] == "2"):
         return None
@@ -217,7 +217,7 @@ def _shares_site_packages(python: SeenPython, hook: Path) -> bool:
     version = _version(python.executable)
     if version is not None and "python{}.{}".format(*version) not in hook.parts:
         return False
-    # Of the directory, not of the interpreter: that is a link in a virtual environment.
+    # Resolve the directory, not the interpreter, which is a link in a virtual environment.
     prefix = Path(python.interpreter).parent.resolve().parent
     if any(hook.is_relative_to(prefix / libraries) for libraries in ("lib", "lib64", "local/lib")):
         return True

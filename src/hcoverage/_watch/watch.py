@@ -1,10 +1,9 @@
-"""Watch which Pythons a command starts, from outside, by looking into /proc.
+"""Watches which Pythons a command starts, from outside, by looking into /proc.
 
-What is seen is compared with what was measured by `unmeasured`. A look is due when a Python
-starts, which `python_starts` tells, and now and then, for those that it does not know. A process
-that ends before the look is not seen, nor one whose parent ended before the first look at it.
-Processes in containers are the engine's, not the command's, and not looked at. Without /proc
-nothing is seen.
+`unmeasured` compares the result with what was measured. A look is due when `python_starts` reports
+a start, and now and then, for interpreters that it does not know. A process is missed if it ends
+before the look, or if its parent ends before the first look at it. Processes in containers are the
+engine's, not the command's, and are ignored. Without /proc nothing is seen.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
 
-# In seconds; and in times of what a look takes of the processor, so that looking takes less than
-# 1 % of one, however many processes there are.
+# Time between looks: in seconds, and as a multiple of a look's processor time, so that looking
+# takes less than 1 % of one processor, however many processes there are.
 _INTERVAL: Final = 0.1
 _REST: Final = 150
-# Where `exec` is not through yet, or a start was told and is not there: a matter of microseconds,
-# or of the time that a busy machine takes to go on with it. Doubled each time, so often in a row.
+# Seconds to the next look, while an `exec` is not through or a reported start is not visible yet.
+# That takes microseconds, or longer on a busy machine: doubled each time, a few times in a row.
 _SOON: Final = 0.001
 _MOST_SOON: Final = 5
 
@@ -47,8 +46,8 @@ class SeenPython:
         argv: Its command line.
         executable: The file of the interpreter, links resolved.
         interpreter: The interpreter as it was started, in a virtual environment for example.
-        environment: What it was started with; None where that is not ours to see.
-        is_running: Whether it was there at the last look.
+        environment: Its environment at the start; None if we may not read it.
+        is_running: Whether it existed at the last look.
     """
 
     pids: tuple[int, ...]
@@ -61,13 +60,13 @@ class SeenPython:
 
 @dataclasses.dataclass(frozen=True)
 class _Status:
-    """What tells a process from another, and a program from the one it was before `exec`.
+    """The facts that identify a process, and its program before or after `exec`.
 
     Attributes:
         parent: Its parent's process id.
-        started: When it started; no other process has the id and this.
-        stack: Where its stack begins: anew and at random in each `exec`, the same in each fork. 0
-            where that is not ours to see.
+        started: When it started; together with the process id this is unique.
+        stack: Where its stack begins: each `exec` chooses a new random place, each fork keeps it.
+            0 if we may not read it.
     """
 
     parent: int
@@ -79,9 +78,8 @@ class PythonWatch:
     """Remembers the Pythons among the descendants of a process.
 
     Args:
-        running: The process, where it and its descendants run already; else it is started after
-            this.
-        others: Whom not to take for its descendants.
+        running: The process, if it and its descendants run already; else it is started later.
+        others: Processes that must not be taken for its descendants.
     """
 
     def __init__(self, running: int | None = None, others: Iterable[int] = ()) -> None:
@@ -91,7 +89,7 @@ class PythonWatch:
         self._soon = 0
         self._is_due = False
         self._starts = PythonStarts()
-        # By what forks have in common with the process that they are forks of.
+        # The key is what forks share with the process that they are forks of.
         self._seen: dict[object, SeenPython] = {}
         self._known: dict[int, _Status] = {}
 
@@ -108,16 +106,16 @@ class PythonWatch:
 
     @property
     def descriptors(self) -> list[int]:
-        """What is readable when to look at once, for who waits with `select`; may be empty."""
+        """The descriptors that become readable when a look is due, for `select`; may be empty."""
         return self._starts.descriptors
 
     def signal_with(self, signum: signal.Signals) -> None:
-        """Have the kernel send this process a signal when to look at once.
+        """Make the kernel send this process a signal when a look is due.
 
         Args:
-            signum: One that ends no process which does not wait for it, such as SIGCHLD.
+            signum: A signal that does not end processes by default, such as SIGCHLD.
         """
-        # Of FreeBSD there is inotify, and no such signal.
+        # FreeBSD has inotify, but no such signal.
         for descriptor in self._starts.descriptors if hasattr(fcntl, "F_SETSIG") else ():
             fcntl.fcntl(descriptor, fcntl.F_SETSIG, signum)
             fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
@@ -126,21 +124,21 @@ class PythonWatch:
 
     @property
     def root(self) -> int:
-        """The process that is watched with its descendants; 0 before the first look."""
+        """The process that is watched, with its descendants; 0 before the first look."""
         return self._root
 
     def look(self, root: int) -> float:
         """Look once.
 
         Args:
-            root: The process whose descendants, itself included, are watched; always the same.
+            root: The process to watch, with its descendants; always the same.
 
         Returns:
-            In how many seconds to look again, so that it costs next to nothing; sooner where there
-            is word of a start.
+                Seconds until the next look, so that looking costs next to nothing; look sooner if a
+                start is reported.
         """
         before = time.process_time()
-        was_told = self._starts.forget()  # first, for one that starts meanwhile
+        was_told = self._starts.forget()  # first: a Python may start during the look
         self._root = root
         seen = len(self._seen)
         self._find_descendants()
@@ -156,7 +154,7 @@ class PythonWatch:
         return max(_INTERVAL, _REST * (time.process_time() - before))
 
     def seen(self) -> list[SeenPython]:
-        """Return the Pythons that were seen so far, in the order they were."""
+        """Return the Pythons that were seen so far, in that order."""
         running = self._descendants.keys()
         return [
             dataclasses.replace(python, is_running=not running.isdisjoint(python.pids))
@@ -176,11 +174,11 @@ class PythonWatch:
         ]:
             descendants.update((pid, unknown.pop(pid)) for pid in found)
         self._descendants = descendants
-        # They are not asked again: nobody becomes a descendant who is none.
+        # They are not checked again: no other process becomes a descendant later.
         self._others.update(unknown)
 
     def _decide(self, pid: int, status: _Status) -> bool:
-        """Remember a process if it is a Python; False where it is just becoming another program."""
+        """Remember a process if it is a Python; return False if its `exec` is not through yet."""
         if self._known.get(pid) == status:
             return True
         python = _read(pid)
@@ -190,7 +188,7 @@ class PythonWatch:
         if after is not None and after.stack != status.stack:
             return False
         if python is None:
-            if status.stack:  # else nothing would tell that it becomes one
+            if status.stack:  # otherwise a later `exec` of a Python would go unnoticed
                 self._known[pid] = status
             return True
         if not python.argv:
@@ -214,10 +212,10 @@ def _present() -> set[int]:
 
 
 def _status(pid: int) -> _Status | None:
-    """Ask for a process; None for one that has ended, also if nobody has waited for it yet."""
+    """Read a process's status; return None if it has ended, even if nobody has waited for it."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - often
-            # The name of the program, in parentheses, may hold anything.
+            # The program's name, in parentheses, may contain anything.
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return None
@@ -227,18 +225,18 @@ def _status(pid: int) -> _Status | None:
 
 
 def _read(pid: int) -> SeenPython | None:
-    """Read what there is to know of a process; None if it is no Python, or in a container."""
+    """Read all facts of a process; return None if it is no Python, or in a container."""
     try:
         executable = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")  # noqa: PTH115 - often
     except OSError:
-        # Another user's: what is left is how it was called.
+        # Another user's process: only the name that it was called by is readable.
         executable = next(iter(_strings(pid, "cmdline")), "")
     if not re.fullmatch(_PYTHON, os.path.basename(executable)):  # noqa: PTH119 - often
         return None
     if _is_contained(pid):
         return None
     environment = dict(_pairs(_strings(pid, "environ"))) or _none_if_hidden(pid)
-    # The last: what still has it had all of the above.
+    # Read last: if it is still there, all of the above was complete.
     argv = tuple(_strings(pid, "cmdline"))
     return SeenPython(
         pids=(pid,),
@@ -269,7 +267,7 @@ def _none_if_hidden(pid: int) -> dict[str, str] | None:
 
 
 def _is_contained(pid: int) -> bool:
-    """Return whether a process has another id where it lives, as in a container."""
+    """Return whether a process has another id in its own namespace, as in a container."""
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
             ids = next((line.split()[1:] for line in file if line.startswith("NSpid:")), [])
@@ -281,7 +279,7 @@ def _is_contained(pid: int) -> bool:
 def _interpreter(
     pid: int, argv: tuple[str, ...], executable: str, environment: Mapping[str, str]
 ) -> str:
-    """Find the interpreter as it was called: a link in a virtual environment, where it is one."""
+    """Find the interpreter's path as it was called: perhaps a link in a virtual environment."""
     called = argv[0] if argv else ""
     if "/" not in called:
         called = shutil.which(called, path=environment.get("PATH", os.defpath)) or ""
@@ -289,6 +287,6 @@ def _interpreter(
         absolute = os.path.join(os.readlink(f"/proc/{pid}/cwd"), called)  # noqa: PTH115, PTH118
     except OSError:
         absolute = called
-    # A program may call itself anything.
+    # A program may give itself any name.
     same = called and os.path.realpath(absolute) == os.path.realpath(executable)
     return os.path.normpath(absolute) if same else executable
