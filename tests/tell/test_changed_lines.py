@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
+from click.testing import CliRunner, Result
+from coverage import Coverage
 
 import hcoverage
+from hcov._cli.main import main
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -54,7 +58,7 @@ def git(*arguments: str) -> None:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project on a branch that began at `main`."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".coveragerc").write_text("[run]\nparallel = True\nsource = .\n")
+    (tmp_path / ".coveragerc").write_text("[run]\nsource = .\n")
     (tmp_path / ".gitignore").write_text(".coverage\n")
     (tmp_path / "app.py").write_text(APP)
     git("init", "--quiet", "--initial-branch=main")
@@ -64,28 +68,38 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def hcov(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hcov", *arguments],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def measure() -> None:
+    """Have the data of a run of the project: whose it is makes no difference."""
+    coverage = Coverage()
+    coverage.start()
+    runpy.run_path("app.py")
+    coverage.stop()
+    coverage.save()
 
 
-def measure(**variables: str) -> str:
-    done = hcov("run", "-q", "--", sys.executable, "app.py", **variables)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+def report(*options: str, since: str = "main") -> Result:
+    return CliRunner().invoke(main, ["report", f"--since={since}", *options])
 
 
 def table(*options: str) -> dict[str, list[str]]:
     """Give the cells of each row, by its first one."""
-    done = hcov("report", "--since", "main", *options)
-    assert done.returncode == 0, done.stderr
+    done = report(*options)
+    assert done.exit_code == 0, done.output
     rows = (line.split(maxsplit=4) for line in done.stdout.splitlines()[2:])
     return {row[0]: row[1:] for row in rows}
+
+
+def summary_of_a_run(path: Path) -> str:
+    """Give what `hcov run` adds to the summary of a pull request."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hcov", "run", "-q", "--", sys.executable, "app.py"],
+        env={**os.environ, "GITHUB_STEP_SUMMARY": str(path), "GITHUB_BASE_REF": "main"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return path.read_text()
 
 
 @pytest.mark.parametrize("commit", [True, False])
@@ -105,7 +119,7 @@ def test_what_the_other_branch_has_changed_since_is_not_ours() -> None:
     git("commit", "--quiet", "--all", "--message=theirs")
     git("checkout", "--quiet", "branch")
     measure()
-    assert hcov("report", "--since", "main").stdout == "no statement has changed since main\n"
+    assert report().stdout == "no statement has changed since main\n"
 
 
 def test_a_renamed_file_has_only_its_new_lines() -> None:
@@ -129,8 +143,7 @@ def test_a_new_file_is_new_whatever_it_is_called(name: str, is_added: bool) -> N
     if is_added:
         git("add", "--all")
     measure()
-    shown = hcov("report", "--since", "main").stdout
-    assert f"{name}" in shown
+    assert name in report().stdout
     assert table()["TOTAL"] == ["3", "3", "0%"]
 
 
@@ -141,29 +154,29 @@ def test_a_deleted_file_is_no_part() -> None:
     git("branch", "--force", "main")
     git("rm", "--quiet", "gone.py")
     measure()
-    assert hcov("report", "--since", "main").stdout == "no statement has changed since main\n"
+    assert report().stdout == "no statement has changed since main\n"
 
 
 @pytest.mark.parametrize(("percent", "status"), [("60", 0), ("60.1", 2), ("0", 0), ("100", 2)])
 def test_too_little_is_status_2(percent: str, status: int) -> None:
     Path("app.py").write_text(CHANGED)
     measure()
-    done = hcov("report", "--since", "main", "--fail-under-changed", percent)
-    assert done.returncode == status
+    done = report("--fail-under-changed", percent)
+    assert done.exit_code == status
     assert ("Coverage failure" in done.stdout) == bool(status)
 
 
 def test_nothing_that_has_changed_is_enough() -> None:
     measure()
-    done = hcov("report", "--since", "main", "--fail-under-changed", "100")
-    assert done.returncode == 0
+    done = report("--fail-under-changed", "100")
+    assert done.exit_code == 0
 
 
 @pytest.mark.parametrize("revision", ["nowhere", "--output=x"])
 def test_a_revision_that_is_not_known_is_told(revision: str) -> None:
     measure()
-    done = hcov("report", f"--since={revision}")
-    assert done.returncode == 1
+    done = report(since=revision)
+    assert done.exit_code == 1
     assert "[revision]" in done.stderr
     assert not Path("x").exists()
 
@@ -181,17 +194,14 @@ def test_the_configuration_of_git_changes_nothing() -> None:
 def test_the_summary_of_a_pull_request_has_it(tmp_path: Path) -> None:
     git("update-ref", "refs/remotes/origin/main", "main")
     Path("app.py").write_text(CHANGED)
-    summary = tmp_path.parent / f"{tmp_path.name}.md"
-    measure(GITHUB_STEP_SUMMARY=str(summary), GITHUB_BASE_REF="main")
-    text = summary.read_text()
+    text = summary_of_a_run(tmp_path.parent / f"{tmp_path.name}.md")
     assert "### Changed lines: 60 %, of 5 statements" in text
     assert "| app.py | 5 | 2 | 60% | 4, 12 |" in text
 
 
 def test_the_summary_tells_where_the_base_is_not_there(tmp_path: Path) -> None:
-    summary = tmp_path.parent / f"{tmp_path.name}.md"
-    measure(GITHUB_STEP_SUMMARY=str(summary), GITHUB_BASE_REF="main")
-    assert "Of the changed lines nothing is known" in summary.read_text()
+    summary = summary_of_a_run(tmp_path.parent / f"{tmp_path.name}.md")
+    assert "Of the changed lines nothing is known" in summary
 
 
 def test_a_source_that_was_edited_after_it_was_measured_is_told() -> None:
@@ -199,5 +209,5 @@ def test_a_source_that_was_edited_after_it_was_measured_is_told() -> None:
     measure()
     later = Path(".coverage").stat().st_mtime + 10
     os.utime("app.py", (later, later))
-    assert "app.py was written to after it was measured" in hcov("report", "--since=main").stdout
+    assert "app.py was written to after it was measured" in report().stdout
     assert hcoverage.changed_lines(Path.cwd(), "main")
