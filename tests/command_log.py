@@ -80,6 +80,11 @@ def note_commands() -> None:
     subprocess.Popen = _Noted  # type: ignore[misc]
 
 
+def note_command(argv: object, status: int, streams: tuple[object, object]) -> None:
+    """Note what another process started for this one, and what it came to."""
+    _commands.append(_Command(argv, _text(Path.cwd()), status, streams))
+
+
 def forget_commands() -> None:
     """Begin anew, for another test."""
     _commands.clear()

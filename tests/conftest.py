@@ -33,6 +33,7 @@ from tests.command_log import (
     told_commands,
     told_data_directories,
 )
+from tests.hcov_forks import forks_ended
 
 import hcoverage
 
@@ -430,6 +431,12 @@ def _usual_signals() -> None:
     for signum in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, lambda *_: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forks_ended() -> Iterator[None]:
+    with forks_ended():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from tests.hcov_forks import hcov
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +105,8 @@ class Report:
 def doctor(
     python: Path | str, *arguments: str, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
+    if python == sys.executable:
+        return hcov("doctor", *arguments, env=env)
     return subprocess.run(
         [python, "-m", "hcov", "doctor", *arguments],
         capture_output=True,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
+from tests.hcov_forks import hcov
 
 import hcoverage
 import hdocker
@@ -44,12 +45,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     project.mkdir()
     monkeypatch.chdir(project)
     return project
-
-
-def hcov(*arguments: str, python: Path | str = sys.executable) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [python, "-m", "hcov", *arguments], capture_output=True, text=True, check=False
-    )
 
 
 @pytest.fixture
@@ -156,7 +151,8 @@ class TestInjectAndRemove:
     def test_a_foreign_hook_is_told_not_removed(self, fresh_venv: Venv) -> None:
         hook = fresh_venv.site_packages / "coverage.pth"
         hook.write_text("# mine\n")
-        done = hcov("remove", python=fresh_venv.python)
+        command = [fresh_venv.python, "-m", "hcov", "remove"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0
         assert "hcov: warning:" in done.stderr
         assert hook.read_text() == "# mine\n"

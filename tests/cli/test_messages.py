@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from tests.hcov_forks import hcov
 
 import hcoverage
 
@@ -104,14 +105,11 @@ def test_all_are_in_the_index() -> None:
 
 
 @pytest.mark.usefixtures("clean_environment")
-def test_hcov_shows_it_at_the_end_of_the_first_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "hcov", "combine"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_hcov_shows_it_at_the_end_of_the_first_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = hcov("combine")
     assert done.returncode == 1
     assert done.stderr.splitlines()[0].startswith("hcov: error: ")
     assert done.stderr.splitlines()[0].endswith(" [no-data]")
@@ -135,15 +133,10 @@ def test_hcov_shows_it_at_the_end_of_the_first_line(tmp_path: Path) -> None:
     ],
 )
 def test_so_does_what_is_wrong_with_a_command_line(
-    tmp_path: Path, arguments: list[str], slug: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], slug: str
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "hcov", *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    monkeypatch.chdir(tmp_path)
+    done = hcov(*arguments)
     assert done.returncode != 0
     (line,) = [line for line in done.stderr.splitlines() if "rror: " in line]
     assert line.endswith(f" [{slug}]")
@@ -151,8 +144,7 @@ def test_so_does_what_is_wrong_with_a_command_line(
 
 @pytest.mark.usefixtures("clean_environment")
 def test_help_is_no_error() -> None:
-    asked = [sys.executable, "-m", "hcov", "docker"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    done = hcov("docker")
     assert "Usage: " in done.stdout + done.stderr
     assert "[usage]" not in done.stdout + done.stderr
 

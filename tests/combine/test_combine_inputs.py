@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests import hcov_forks
 
 import hcoverage
 from hcoverage._combine import archives
@@ -243,13 +244,7 @@ def test_the_command_tells_of_a_bad_archive_and_exits_with_3(tmp_path: Path) -> 
 
 
 def hcov(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hcov", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=hcoverage.unmeasured_environment(os.environ),
-    )
+    return hcov_forks.hcov(*arguments, env=hcoverage.unmeasured_environment(os.environ))
 
 
 def test_a_url_without_the_extra_names_what_to_install() -> None:

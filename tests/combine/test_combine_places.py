@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests import hcov_forks
 
 import hcoverage
 
@@ -424,10 +425,4 @@ def test_recordings_show_where_data_of_coverage_belongs(project: Path, place: Pa
 
 
 def hcov(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hcov", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=hcoverage.unmeasured_environment(os.environ),
-    )
+    return hcov_forks.hcov(*arguments, env=hcoverage.unmeasured_environment(os.environ))

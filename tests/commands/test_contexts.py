@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests import hcov_forks
 
 import hcoverage
 from hcov._commands.contexts import next_phase
@@ -59,7 +61,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def hcov(*arguments: str, status: int = 0) -> str:
     """Run hcov beside the run, and give all that it says."""
-    done = subprocess.run([*HCOV, *arguments], capture_output=True, text=True, check=False)
+    done = hcov_forks.hcov(*arguments)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -161,28 +163,36 @@ def test_a_phase_without_a_name_has_the_next_number(name: str, following: str) -
     assert next_phase(name) == following
 
 
-@pytest.mark.parametrize("command", [("context", "name"), ("mark",), ("mark", "name")])
 class TestWhereNobodyFollows:
-    def test_no_run_is_told(self, command: tuple[str, ...]) -> None:
-        said = hcov(*command, status=1)
-        assert "no run is in progress in this directory: start it with `hcov run --context" in said
+    """Whichever of the commands is given, and all in one run: none of them changes anything."""
 
-    def test_a_run_that_follows_nothing_is_told(self, command: tuple[str, ...]) -> None:
-        with served():
+    COMMANDS: Final = (("context", "name"), ("mark",), ("mark", "name"))
+
+    def test_no_run_is_told(self) -> None:
+        for command in self.COMMANDS:
             said = hcov(*command, status=1)
-        assert "the run that is in progress follows no context: start it with" in said
+            assert "no run is in progress in this directory: start it with `hcov run --con" in said
 
-    def test_so_it_is_from_inside(self, command: tuple[str, ...]) -> None:
-        said = hcov("run", "-q", "--", *HCOV, *command, status=1)
-        assert "the run that this process is in follows no context: start it with" in said
+    def test_a_run_that_follows_nothing_is_told(self) -> None:
+        with served():
+            for command in self.COMMANDS:
+                said = hcov(*command, status=1)
+                assert "the run that is in progress follows no context: start it with" in said
 
-    def test_two_runs_are_not_told_apart(self, command: tuple[str, ...]) -> None:
+    def test_so_it_is_from_inside(self) -> None:
+        each = "; ".join(shlex.join([*HCOV, *command]) for command in self.COMMANDS)
+        said = hcov("run", "-q", "--", "sh", "-c", each, status=1)
+        told = "the run that this process is in follows no context: start it with"
+        assert said.count(told) == len(self.COMMANDS)
+
+    def test_two_runs_are_not_told_apart(self) -> None:
         with contextlib.ExitStack() as stack:
             for name in ("one", "two"):
                 os.environ["COVERAGE_FILE"] = name
                 stack.enter_context(served("--context", name))
-            said = hcov(*command, status=1)
-        assert "2 runs, or processes of one, name what they do" in said
+            for command in self.COMMANDS:
+                said = hcov(*command, status=1)
+                assert "2 runs, or processes of one, name what they do" in said
 
 
 def test_what_a_with_block_leaves_is_an_error_of_nobody_where_the_run_has_ended(

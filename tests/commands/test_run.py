@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.hcov_forks import hcov
 
 import hcoverage
 
@@ -49,12 +50,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "program.py").write_text(PROGRAM)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def hcov(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        [*HCOV, *arguments], capture_output=True, text=True, check=False, **options
-    )
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -231,7 +226,10 @@ class TestTheCommandNeverNotices:
 
     def test_its_output_and_input_are_its_own(self) -> None:
         code = "import sys; print(sys.stdin.read(), end=''); print('err', file=sys.stderr)"
-        done = hcov("run", "-q", "--", sys.executable, "-c", code, input="one\ntwo\n")
+        command = [*HCOV, "run", "-q", "--", sys.executable, "-c", code]
+        done = subprocess.run(
+            command, input="one\ntwo\n", capture_output=True, text=True, check=False
+        )
         assert (done.stdout, done.stderr) == ("one\ntwo\n", "err\n")
 
     @pytest.mark.thorough

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests.hcov_forks import hcov
 
 import hcoverage
 
@@ -56,10 +57,6 @@ def _file_systems(
     with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
         monkeypatch.setenv("TMPDIR", directory)
         yield
-
-
-def hcov(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*HCOV, *arguments], capture_output=True, text=True, check=False)
 
 
 def measured(data_file: str | Path = ".coverage") -> dict[str, list[int]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests.hcov_forks import hcov
 
 import hcoverage
 import hdocker
@@ -62,11 +63,6 @@ def data_file(host: str, pid: int, lines: Collection[int], *, context: str = "")
     data.add_lines({str(Path("program.py").absolute()): lines})
     data.close(force=True)
     return path
-
-
-def hcov(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hcov", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def lines_by_origin() -> dict[str, set[int]]:

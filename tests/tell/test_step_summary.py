@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from tests.hcov_forks import hcov
 from tests.watch.test_unmeasured import STARTS
 
 import hcoverage
@@ -41,11 +42,6 @@ def summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     summary.write_text("of an earlier command\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     return summary
-
-
-def hcov(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hcov", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def run(*options: str, program: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from tests.hcov_forks import hcov
 
 import hcoverage
 from hcoverage._watch.unmeasured import Reason, interpreter_options
@@ -62,13 +63,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*command: str, core: str = "auto") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [PYTHON, "-m", "hcov", "run", f"--core={core}", "--", *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    return hcov("run", f"--core={core}", "--", *command)
 
 
 def told(done: subprocess.CompletedProcess[str]) -> list[str]:
