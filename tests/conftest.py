@@ -33,7 +33,7 @@ from tests.command_log import (
     told_commands,
     told_data_directories,
 )
-from tests.hcov_forks import forks_ended
+from tests.forks import forks_ended
 
 import hcoverage
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from tests.forks import forked
 
 import hcoverage
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 pytestmark = pytest.mark.xdist_group("affected")  # the project is measured once for all edits
@@ -353,7 +353,7 @@ FEW: Final = {
         *(f"tests/test_outside.py::test_service_{each}" for each in ("first", "second")),
     },
 }
-PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+PYTEST: Final = ("pytest", "-q", "-p", "no:cacheprovider")
 WAYS: Final = {"one process": (), "two workers": ("-n2", "--dist=load")}
 FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
@@ -370,14 +370,7 @@ def run(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     # A run of its own, whatever is around the tests.
     del environment[hcoverage.SESSION_VARIABLE]
-    return subprocess.run(
-        [*PYTEST, *options],
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return forked(*PYTEST, *options, env=environment, directory=directory)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from tests.hcov_forks import hcov
+from tests.forks import hcov
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
-from tests.hcov_forks import hcov
+from tests.forks import hcov
 
 import hcoverage
 import hdocker
@@ -151,7 +151,7 @@ class TestInjectAndRemove:
     def test_a_foreign_hook_is_told_not_removed(self, fresh_venv: Venv) -> None:
         hook = fresh_venv.site_packages / "coverage.pth"
         hook.write_text("# mine\n")
-        command = [fresh_venv.python, "-m", "hcov", "remove"]
+        command = [str(fresh_venv.python), "-m", "hcov", "remove"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0
         assert "hcov: warning:" in done.stderr

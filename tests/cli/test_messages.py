@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.hcov_forks import hcov
+from tests.forks import hcov
 
 import hcoverage
 

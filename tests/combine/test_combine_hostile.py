@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from coverage import CoverageData
 from hypothesis import HealthCheck, given, settings, strategies as st
-from tests import hcov_forks
+from tests import forks
 from tests.inside.recorder.test_recordings_merge import arcs_record, segment
 
 import hcoverage
@@ -523,7 +523,7 @@ def test_control_characters_in_names_are_harmless_where_they_are_printed(data: P
 
 
 def hcov(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return hcov_forks.hcov(*arguments, env=hcoverage.unmeasured_environment(os.environ))
+    return forks.hcov(*arguments, env=hcoverage.unmeasured_environment(os.environ))
 
 
 # Fuzzing; `dev/fuzz` goes on for longer ----------------------------------------------------------

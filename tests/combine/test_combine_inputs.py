@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
-from tests import hcov_forks
+from tests import forks
 
 import hcoverage
 from hcoverage._combine import archives
@@ -244,7 +244,7 @@ def test_the_command_tells_of_a_bad_archive_and_exits_with_3(tmp_path: Path) -> 
 
 
 def hcov(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return hcov_forks.hcov(*arguments, env=hcoverage.unmeasured_environment(os.environ))
+    return forks.hcov(*arguments, env=hcoverage.unmeasured_environment(os.environ))
 
 
 def test_a_url_without_the_extra_names_what_to_install() -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
-from tests import hcov_forks
+from tests import forks
 
 import hcoverage
 
@@ -425,4 +425,4 @@ def test_recordings_show_where_data_of_coverage_belongs(project: Path, place: Pa
 
 
 def hcov(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return hcov_forks.hcov(*arguments, env=hcoverage.unmeasured_environment(os.environ))
+    return forks.hcov(*arguments, env=hcoverage.unmeasured_environment(os.environ))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
-from tests import hcov_forks
+from tests import forks
 
 import hcoverage
 from hcov._commands.contexts import next_phase
@@ -61,7 +61,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def hcov(*arguments: str, status: int = 0) -> str:
     """Run hcov beside the run, and give all that it says."""
-    done = hcov_forks.hcov(*arguments)
+    done = forks.hcov(*arguments)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 

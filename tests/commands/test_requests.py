@@ -140,7 +140,7 @@ def told() -> str:
 
 
 def ask(port: int, name: str, baggage: str) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("GET", f"/{name}", headers={"Baggage": baggage} if baggage else {})
     answer = connection.getresponse().read()
     connection.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.hcov_forks import hcov
+from tests.forks import hcov
 
 import hcoverage
 

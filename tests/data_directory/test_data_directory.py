@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
-from tests.hcov_forks import hcov
+from tests.forks import hcov
 
 import hcoverage
 

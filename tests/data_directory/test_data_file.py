@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
 from coverage import CoverageData
+from tests.forks import forked
 
-HCOV: Final = (sys.executable, "-m", "hcov")
-PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+PYTEST: Final = ("pytest", "-q", "-p", "no:cacheprovider")
 RCFILE: Final = "[run]\nparallel = True\ndata_file = {}\n"
 PROGRAM: Final = """\
 import subprocess, sys
@@ -23,9 +22,9 @@ if __name__ == "__main__":
     test()
 """
 WAYS: Final = {
-    "hcov run": (*HCOV, "run", "--", sys.executable, "test_it.py"),
+    "hcov run": ("hcov", "run", "--", sys.executable, "test_it.py"),
     "hcov run, coverage core": (
-        *(*HCOV, "run", "--core=coverage", "--"),
+        *("hcov", "run", "--core=coverage", "--"),
         *(sys.executable, "test_it.py"),
     ),
     "pytest --hcov": (*PYTEST, "--hcov"),
@@ -50,7 +49,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_directory_that_is_not_there_is_made(project: Path, way: str, data_file: str) -> None:
     name = data_file.format(here=project)
     (project / ".coveragerc").write_text(RCFILE.format(name))
-    done = subprocess.run(WAYS[way], capture_output=True, text=True, check=False)
+    done = forked(*WAYS[way])
     assert done.returncode == 0, done.stdout + done.stderr
     data = CoverageData(str(project / name))
     data.read()
@@ -62,8 +61,7 @@ def test_combine_makes_it_too(project: Path) -> None:
     data = CoverageData(str(project / ".coverage.h.pid1.Xa"))
     data.add_lines({str(project / "child.py"): [1]})
     data.close(force=True)
-    command = [*HCOV, "combine", "--data-file", "build/cov/.coverage"]
-    subprocess.run(command, check=True, capture_output=True)
+    forked("hcov", "combine", "--data-file", "build/cov/.coverage").check_returncode()
     assert (project / "build/cov/.coverage").is_file()
 
 
@@ -76,7 +74,7 @@ def test_what_cannot_be_written_is_told_before_a_test_runs(
     (project / "file").touch()
     (project / "directory").mkdir()
     before = sorted(project.rglob("*"))
-    done = subprocess.run(WAYS[way], capture_output=True, text=True, check=False)
+    done = forked(*WAYS[way])
     assert done.returncode == (125 if "hcov run" in way else 4)
     assert f"cannot write the result, {project / data_file}" in done.stderr
     assert "data_file" in done.stderr

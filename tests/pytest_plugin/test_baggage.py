@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests.forks import forked
 from tests.wsgi_server import SERVE
 
 from hcov._pytest.baggage import with_member
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
-PYTEST: Final = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--hcov-report=")
+PYTEST: Final = ("pytest", "-p", "no:cacheprovider", "--hcov-report=")
 CONTEXTS: Final = (*PYTEST, "--hcov", "--hcov-context=test")
 # Each test waits until another process's test is in the same function of the service.
 SERVICE: Final = f"""\
@@ -113,9 +114,9 @@ def of_word(word: str, *clients: str) -> set[str]:
     return {f"test_{word}.py::test_it[{client}]" for client in clients}
 
 
-def run(*command: str, status: int = 0) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
+def run(*command: str) -> str:
+    done = forked(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
@@ -142,7 +143,7 @@ def test_so_it_is_one_after_the_other_and_by_the_configuration_file(around: Sequ
     Path("pytest.ini").write_text(
         "[pytest]\nhcov = true\nhcov_context = test\nhcov_baggage = true\n"
     )
-    run(*((sys.executable, "-m", *around) if around else ()), *PYTEST)
+    run(*((*around, sys.executable, "-m") if around else ()), *PYTEST)
     one, two = of_word("one", "by_urllib"), of_word("two", "by_urllib")
     assert contexts([ONE, OTHER, BOTH]) == [one, two, one | two]
 
@@ -156,12 +157,12 @@ def test_what_sends_is_as_it_was_when_the_run_is_over() -> None:
     Path("conftest.py").write_text("")
     program = (
         "import http.client, sys, pytest\n"
-        f"status = pytest.main({[*CONTEXTS[3:], '--hcov-baggage']!r})\n"
+        f"status = pytest.main({[*CONTEXTS[1:], '--hcov-baggage']!r})\n"
         "assert not hasattr(http.client.HTTPConnection.putheader, '__wrapped__')\n"
         "assert not [each for each in sys.meta_path if 'hcov' in type(each).__module__]\n"
         "sys.exit(status)\n"
     )
-    run(sys.executable, "-c", program)
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.any_python

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Final
 
 import pytest
 from coverage import CoverageData
+from tests.forks import forked
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
-PYTEST: Final = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--hcov-report=")
+PYTEST: Final = ("pytest", "-p", "no:cacheprovider", "--hcov-report=")
 CONTEXTS: Final = (*PYTEST, "--hcov", "--hcov-context=test")
 WITHOUT: Final = re.compile(r"^hcov: (\d+ process\w*) ran without a test's context, ", re.MULTILINE)
 LIB: Final = """\
@@ -102,7 +102,7 @@ def let_the_service_save(core: str) -> None:
 
 
 def run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -137,7 +137,7 @@ class TestWhoRanIt:
         """Tests that take turns at the service are told apart, though nothing calls into it."""
         let_the_service_save(core)
         outer = [word.format(core=core) for word in around]
-        before = [sys.executable, "-m", *outer] if outer else []
+        before = [*outer, sys.executable, "-m"] if outer else []
         out = run(*before, *CONTEXTS, f"--hcov-core={core}")
         assert not WITHOUT.search(out)
         assert contexts(2) == of_tests("first", "third", "subprocess")
@@ -230,7 +230,7 @@ class TestToldWhereItCannot:
         self, core: str, around: tuple[str, ...]
     ) -> None:
         Path("test_empty.py").write_text(self.EMPTY)
-        outer = (sys.executable, "-m", *around) if around else ()
+        outer = (*around, sys.executable, "-m") if around else ()
         out = run(*outer, *CONTEXTS, f"--hcov-core={core}")
         (told,) = WITHOUT.findall(out)
         assert told == "1 process"
@@ -252,14 +252,14 @@ class TestRefused:
             command.append("--hcov-context=function")
         else:
             Path("pytest.ini").write_text("[pytest]\nhcov_context = function\n")
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = forked(*command)
         assert done.returncode == pytest.ExitCode.USAGE_ERROR
         assert "'function'" in done.stderr
 
     def test_an_rcfile_with_a_dynamic_context_of_its_own(self) -> None:
         with Path(".coveragerc").open("a") as rcfile:
             rcfile.write("dynamic_context = test_function\n")
-        done = subprocess.run(CONTEXTS, capture_output=True, text=True, check=False)
+        done = forked(*CONTEXTS)
         assert done.returncode == pytest.ExitCode.USAGE_ERROR
         assert "dynamic_context, which attributes otherwise: remove it" in done.stderr
 
@@ -328,6 +328,6 @@ def test_containers_that_a_test_starts_and_one_that_runs_already(
 def test_asked_for_without_measuring_it_says_that_it_does_nothing(given: tuple[str, ...]) -> None:
     Path("test_one.py").write_text("def test():\n    pass\n")
     command = [*PYTEST, "-q", "--hcov-context=test", *given, "test_one.py"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked(*command)
     assert done.returncode == 0, done.stdout
     assert ("does nothing without --hcov [usage]" in done.stdout) == (not given)

@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 from coverage import CoverageData
+from tests.forks import forked
 
 from hcov._pytest import options
 from hcov._tell import formats
@@ -19,8 +20,8 @@ from hcoverage import Core
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
-PYTEST: Final = (sys.executable, "-m", "pytest")
-HCOV_RUN: Final = (sys.executable, "-m", "hcov", "run", "--")
+PYTEST: Final = ("-m", "pytest")
+HCOV_RUN: Final = ("hcov", "run", "--", sys.executable, "-m")
 LIB: Final = """\
 def in_this_process():
     return 1
@@ -88,15 +89,24 @@ def write_project(directory: Path) -> None:
 
 
 def run(*command: str, status: int = 0) -> str:
-    """Run a command to its end, and give what it wrote to stdout; its status is checked."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    """Run pytest or hcov to its end, and give what it wrote to stdout; its status is checked."""
+    return _out(forked(*command), status)
+
+
+def run_python(*words: str, status: int = 0) -> str:
+    """As `run`, from the interpreter's start on."""
+    command = [sys.executable, *words]
+    return _out(subprocess.run(command, capture_output=True, text=True, check=False), status)
+
+
+def _out(done: subprocess.CompletedProcess[str], status: int) -> str:
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout
 
 
 def refused(*options: str) -> str:
     """Run pytest with options that it refuses before any test, and give what it says."""
-    done = subprocess.run([*PYTEST, *options], capture_output=True, text=True, check=False)
+    done = forked("pytest", *options)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
     assert "passed" not in done.stdout
     return done.stderr
@@ -127,7 +137,7 @@ def of_hcov_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[int]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HCOVERAGE_SESSION", "")
         patch.chdir(directory)
-        run(*HCOV_RUN, *PYTEST)
+        run(*HCOV_RUN, "pytest")
         lines = measured()
     assert lines["lib.py"] == [1, 2, 3, 4, 5, 7, 8]
     return lines
@@ -143,7 +153,7 @@ class TestAsleep:
             "    assert ours == {'hcov', p, f'{p}.options', f'{p}.plugin'}\n"
             "    assert not {'click', 'coverage'} & set(sys.modules)\n"
         )
-        run(*PYTEST, "-p", "no:pytest_cov", "--hcov-report=html")
+        run_python(*PYTEST, "-p", "no:pytest_cov", "--hcov-report=html")
         assert not Path(".coverage").exists()
 
     def test_its_choices_are_those_that_there_are(self) -> None:
@@ -152,12 +162,12 @@ class TestAsleep:
 
     @pytest.mark.parametrize("showing", ["--collect-only", "--fixtures", "--help", "--version"])
     def test_showing_something_measures_nothing(self, showing: str) -> None:
-        assert "hcov: " not in run(*PYTEST, "--hcov", showing)
+        assert "hcov: " not in run("pytest", "--hcov", showing)
         assert not Path(".coverage").exists()
 
     def test_no_hcov_has_the_last_word(self) -> None:
         Path("pytest.ini").write_text("[pytest]\naddopts = --hcov\n")
-        assert "hcov: " not in run(*PYTEST, "--no-hcov")
+        assert "hcov: " not in run("pytest", "--no-hcov")
 
 
 class TestWholeRun:
@@ -186,12 +196,12 @@ class TestWholeRun:
         if "--forked" in options:
             Path("forked.py").write_text(FORKED_WITH_PYTEST_9_2)
             options += ("-p", "forked")
-        run(*PYTEST, "--hcov", *options)
+        run_python(*PYTEST, "--hcov", *options)
         lines = measured()
         assert {name: lines[name] for name in expected} == expected
 
     def test_reports_in_the_summary_of_the_terminal(self) -> None:
-        out = run(*PYTEST, "--hcov")
+        out = run("pytest", "--hcov")
         before, report = out.split("= hcov =")
         assert "hcov: merged: 2 " in report
         assert "TOTAL " in report
@@ -206,7 +216,7 @@ class TestWholeRun:
             "    print(sorted(name for name in os.environ if name.startswith(('HCOV', 'COV'))))\n"
             "    print(os.environ.get('PYTHONPATH'))\n"
         )
-        out = run(*PYTEST, "--hcov", "-p", "no:cacheprovider")
+        out = run("pytest", "--hcov", "-p", "no:cacheprovider")
         before = sorted(name for name in os.environ if name.startswith(("HCOV", "COV")))
         assert out.splitlines()[-2:] == [str(before), str(os.environ.get("PYTHONPATH"))]
         left = {path.name for path in project.iterdir()} - {"__pycache__"}
@@ -222,7 +232,7 @@ class TestWholeRun:
             "os.rename('.coverage', 'first')\n"
             "pytest.main(['--hcov'])\n"
         )
-        run(sys.executable, "both.py")
+        run_python("both.py")
         second = measured()
         Path("first").rename(".coverage")
         first = measured()
@@ -241,7 +251,7 @@ class TestWholeRun:
             "    signal.pause()\n"
         )
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        out = run(*PYTEST, "--hcov", status=pytest.ExitCode.INTERRUPTED)
+        out = run_python(*PYTEST, "--hcov", status=pytest.ExitCode.INTERRUPTED)
         assert "TOTAL " in out
         assert 2 in measured()["lib.py"]
 
@@ -255,12 +265,12 @@ class TestAnotherDirectory:
         Path("test_lib.py").write_text(REMOVES_THE_CURRENT_DIRECTORY)
 
     def test_the_report_is_of_the_project(self) -> None:
-        out = run(*PYTEST, "--hcov")
+        out = run("pytest", "--hcov")
         assert re.search(r"^lib\.py +8 +1 +88%", out, re.MULTILINE)
         assert measured()["lib.py"] == [1, 2, 3, 4, 5, 7, 8]
 
     def test_beside_pytest_cov_too(self) -> None:
-        run(*PYTEST, "--cov=lib", "--hcov")
+        run("pytest", "--cov=lib", "--hcov")
         assert measured() == {"lib.py": [1, 2, 3, 4, 5, 7, 8]}
 
 
@@ -269,35 +279,35 @@ class TestAnotherDirectory:
 class TestStatus:
     @pytest.mark.parametrize(("percent", "status"), [("50", 0), ("99.5", 1)])
     def test_too_little_coverage_fails_the_run(self, percent: str, status: int) -> None:
-        out = run(*PYTEST, "--hcov", f"--hcov-fail-under={percent}", status=status)
+        out = run("pytest", "--hcov", f"--hcov-fail-under={percent}", status=status)
         assert ("fail-under" in out) == bool(status)
 
     def test_the_rcfiles_threshold_counts(self) -> None:
         with Path(".coveragerc").open("a") as rcfile:
             rcfile.write("[report]\nfail_under = 100\n")
-        run(*PYTEST, "--hcov", status=1)
+        run("pytest", "--hcov", status=1)
 
     @pytest.mark.parametrize(("choice", "status"), [("no_such", 5), ("test_no_such.py", 4)])
     def test_pytests_own_status_comes_first(self, choice: str, status: int) -> None:
         option = [choice] if choice.endswith(".py") else ["-k", choice]
-        run(*PYTEST, "--hcov", "--hcov-fail-under=100", *option, status=status)
+        run("pytest", "--hcov", "--hcov-fail-under=100", *option, status=status)
 
     def test_nothing_to_report_fails_the_run(self) -> None:
         Path("empty").mkdir()
         Path(".coveragerc").write_text("[run]\nparallel = True\nsource = empty\n")
-        assert "No data to report" in run(*PYTEST, "--hcov", status=1)
+        assert "No data to report" in run("pytest", "--hcov", status=1)
 
 
 @pytest.mark.thorough
 @pytest.mark.any_python
 class TestOptions:
     def test_reports_are_those_asked_for(self) -> None:
-        out = run(*PYTEST, "--hcov", "--hcov-report=json", "--hcov-report=lcov")
+        out = run("pytest", "--hcov", "--hcov-report=json", "--hcov-report=lcov")
         assert "TOTAL" not in out
         assert {Path("coverage.json"), Path("coverage.lcov")} <= set(Path().iterdir())
 
     def test_no_report_leaves_the_data(self) -> None:
-        out = run(*PYTEST, "--hcov", "--hcov-report=")
+        out = run("pytest", "--hcov", "--hcov-report=")
         assert "TOTAL" not in out
         assert 4 in measured()["lib.py"]
 
@@ -319,7 +329,7 @@ class TestOptions:
             "def test_directory():\n"
             "    assert os.environ['HCOVERAGE_DATA_DIR'].endswith('/elsewhere')\n"
         )
-        out = run(*PYTEST, status=1)
+        out = run("pytest", status=1)
         assert "core: coverage, since it was asked for" in out
         assert "less than fail-under=99" in out
         assert Path("coverage.json").exists()
@@ -329,7 +339,7 @@ class TestOptions:
         Path("pyproject.toml").write_text(
             "[tool.pytest.ini_options]\nhcov = true\nhcov_fail_under = 99\nhcov_report = 'json'\n"
         )
-        assert "TOTAL" in run(*PYTEST, "--hcov-fail-under=50", "--hcov-report=term")
+        assert "TOTAL" in run("pytest", "--hcov-fail-under=50", "--hcov-report=term")
         assert not Path("coverage.json").exists()
 
 
@@ -342,7 +352,7 @@ def test_an_older_pytest_loads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PYTHONPATH", older)
     Path("pytest.ini").write_text("[pytest]\nhcov = true\nhcov_fail_under = 100.0\n")
     Path("test_none.py").write_text("def test_none():\n    pass\ndef not_run():\n    pass\n")
-    command = [*PYTEST, "-p", "no:cacheprovider", "test_none.py"]
+    command = [sys.executable, *PYTEST, "-p", "no:cacheprovider", "test_none.py"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "pytest-8.3.5" in done.stdout, done.stderr
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
@@ -384,8 +394,7 @@ class TestRefused:
         assert "coverage.py cannot use" in refused("--hcov")
 
     def test_a_process_that_coverage_measures_already(self) -> None:
-        command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "--hcov"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = forked("coverage", "run", "-m", "pytest", "--hcov")
         assert done.returncode == pytest.ExitCode.USAGE_ERROR
         assert "run `pytest --hcov` without `coverage run`" in done.stderr
 
@@ -396,7 +405,7 @@ class TestRefused:
 @pytest.mark.thorough
 class TestInside:
     def test_in_a_session_it_takes_part_and_says_so(self, expected: dict[str, list[int]]) -> None:
-        out = run(*HCOV_RUN, *PYTEST, "--hcov")
+        out = run(*HCOV_RUN, "pytest", "--hcov")
         assert out.count("hcov: ") == 1
         assert "hcov: a session is around this run" in out
         assert measured() == expected
@@ -413,7 +422,7 @@ class TestInside:
             "def test_later():\n"
             "    assert lib.in_this_process() == 1\n"
         )
-        out = run(*PYTEST, "--hcov", "-p", "no:randomly")
+        out = run("pytest", "--hcov", "-p", "no:randomly")
         assert out.count("hcov: merged: ") == 1
         assert 2 in measured()["lib.py"]
 
@@ -427,7 +436,7 @@ class TestInside:
             f"    pytester.makepyfile(test_inner={inner!r})\n"
             "    pytester.runpytest_subprocess().assert_outcomes(passed=1)\n"
         )
-        run(*PYTEST, "--hcov")
+        run("pytest", "--hcov")
         assert measured()["lib.py"] == [1, 3, 4, 5, 7, 8]
 
 
@@ -435,7 +444,7 @@ class TestInside:
 class TestBesidePytestCov:
     """The same command twice, with the plugin and without: pytest-cov's report has more."""
 
-    COMMAND: Final = (*PYTEST, "--cov=lib", "--cov-report=term", "--cov-fail-under=85")
+    COMMAND: Final = ("pytest", "--cov=lib", "--cov-report=term", "--cov-fail-under=85")
 
     @pytest.fixture(params=["auto", "coverage"])
     def core(self, request: pytest.FixtureRequest) -> str:
@@ -450,12 +459,11 @@ class TestBesidePytestCov:
         assert "Required test coverage of 85% reached. Total coverage: 87.50%" in out
         assert measured() == {"lib.py": [1, 2, 3, 4, 5, 7, 8]}
 
-    def test_the_data_is_said_to_go_into_its_data(self) -> None:
+    def test_the_data_is_said_to_go_into_its_data_and_none_of_ours_is_left(
+        self, project: Path
+    ) -> None:
         out = run(*self.COMMAND, "--hcov")
         assert re.search(r"^hcov: merged: 1 .*, into pytest-cov's data$", out, re.MULTILINE)
-
-    def test_no_data_of_ours_is_left_beside_its_own(self, project: Path) -> None:
-        run(*self.COMMAND, "--hcov")
         left = {path.name for path in project.glob(".*cov*")}
         assert left == {".coverage", ".coveragerc"}
 
@@ -468,7 +476,7 @@ class TestBesidePytestCov:
         data.close(force=True)
 
     def test_a_run_without_subprocesses_is_its_own_alone(self) -> None:
-        out = run(*PYTEST, "--cov=lib", "--hcov", "-k", "this_process")
+        out = run("pytest", "--cov=lib", "--hcov", "-k", "this_process")
         assert "hcov" not in out.partition("collected")[2]
         assert measured() == {"lib.py": [1, 2, 3, 5, 7]}
 
@@ -484,7 +492,7 @@ class TestBesidePytestCov:
         Path("test_lib.py").write_text(
             f"import pytest, lib\n{decorator}\ndef test(run_lib{argument}):\n    run_lib()\n"
         )
-        out = run(*PYTEST, "--cov=lib", "--hcov", core, *distributed)
+        out = run("pytest", "--cov=lib", "--hcov", core, *distributed)
         assert "not measured" not in out
         assert measured() == {"lib.py": [1, 3, 5, 7]}
 
@@ -520,7 +528,7 @@ class TestImportedBefore:
         if way == "addopts":
             Path("pytest.ini").write_text("[pytest]\naddopts = -p lib\n")
         monkeypatch.setenv("PYTHONPATH", ".")
-        said = run(*PYTEST, "--hcov", f"--hcov-core={core}", *options, "-k", "this_process")
+        said = run("pytest", "--hcov", f"--hcov-core={core}", *options, "-k", "this_process")
         assert f"{self.TOLD}, so what that import ran is missing: `hcov run -- pytest`" in said
 
     @pytest.mark.parametrize(
@@ -537,10 +545,10 @@ class TestImportedBefore:
         self, options: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PYTHONPATH", ".")
-        assert "not measured" not in run(*PYTEST, "--hcov", *options)
+        assert "not measured" not in run("pytest", "--hcov", *options)
 
     def test_what_it_tells_to_type_has_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PYTHONPATH", ".")
-        said = run(*HCOV_RUN, *PYTEST, "-p", "lib", "-q")
+        said = run(*HCOV_RUN, "pytest", "-p", "lib", "-q")
         assert "not measured" not in said
         assert 1 in measured()["lib.py"]

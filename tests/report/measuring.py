@@ -21,6 +21,8 @@ from importlib import metadata
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.forks import forked
+
 import hcoverage
 
 if TYPE_CHECKING:
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from tests.report.layouts import Layout
     from tests.report.rcfiles import Rcfile
 
-# The machine may be busy.
-_RUN_LIMIT: Final = 120.0  # seconds
 _INSTALLED: Final = (
     "click",
     "coverage",
@@ -97,9 +97,10 @@ def coverage_init(registry, options):
 """
 # What an editable install leaves in site-packages, of a project that differs from test to test.
 _EDITABLE: Final = "import os, sys; sys.path += filter(None, [os.environ.get('MATRIX_EDITABLE')])\n"
-# All of coverage.py's reports in one process, which is quicker.
+# All of coverage.py's reports in one process, `matrix_reports`, which is quicker.
 _REPORTS: Final = """\
 import contextlib, glob, io, json, os, sys
+sys.path += filter(None, [os.environ.get('MATRIX_EDITABLE')])
 from coverage.cmdline import main
 from coverage.config import read_coverage_config
 def run(*arguments):
@@ -193,6 +194,7 @@ class Environment:
         shutil.copytree(str(own.locate_file(dist_info)), site_packages / dist_info)
         (site_packages / "matrix_plugin.py").write_text(_PLUGIN)
         (site_packages / "matrix_tracer.py").write_text(_TRACER)
+        (site_packages / "matrix_reports.py").write_text(_REPORTS)
         (site_packages / "zz_editable.pth").write_text(_EDITABLE)
         for layout in filter(lambda layout: layout.installed, layouts):
             for name, text in layout.files.items():
@@ -251,7 +253,6 @@ class Project:
             capture_output=True,
             text=True,
             check=False,
-            timeout=_RUN_LIMIT,
         )
 
     def listed(self) -> frozenset[str]:
@@ -339,7 +340,13 @@ def _reported(
     new: frozenset[str],
     *arguments: str,
 ) -> Result:
-    reported = project.run(project.python.python, "-c", _REPORTS, *arguments)
+    reported = forked(
+        "matrix_reports",
+        *arguments,
+        env=project.variables,
+        directory=project.directory,
+        python=project.python.python,
+    )
     assert reported.returncode == 0, reported.stderr
     here = str(project.directory)
     reports = json.loads(reported.stdout)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.hcov_forks import hcov
+from tests.forks import hcov
 from tests.watch.test_unmeasured import STARTS
 
 import hcoverage

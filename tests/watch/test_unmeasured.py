@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from tests.hcov_forks import hcov
+from tests.forks import hcov
 
 import hcoverage
 from hcoverage._watch.unmeasured import Reason, interpreter_options
