@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -67,23 +67,31 @@ class PreparedImage:
 
 
 @dataclass(frozen=True)
-class _Notes:
-    """What is told of an image at the end of the run."""
+class Notes:
+    """What is told of an image at the end of the run.
+
+    Attributes:
+        data_dir: The data directory.
+        image: The image, as the user names it.
+    """
 
     data_dir: Path
     image: str
 
     def add(self, text: str) -> None:
-        (self.data_dir / self._name()).write_text(self._text(text), "utf-8")
+        """Tell something."""
+        name, told = self._note(text)
+        (self.data_dir / name).write_text(told, "utf-8")
 
     def add_if_it_runs(self, text: str, python: Interpreter, startup: Path) -> None:
-        add_note_for(python.version, startup, self._name(f".{python.name}"), self._text(text))
+        """Have a Python of the image tell something, when it runs."""
+        add_note_for(python.version, startup, *self._note(text))
 
-    def _name(self, end: str = "") -> str:
-        return "problem.image-{}{}.txt".format(re.sub(r"[^\w.-]", "_", self.image)[:200], end)
-
-    def _text(self, text: str) -> str:
-        return f"image {self.image}: {text}"
+    def _note(self, text: str) -> tuple[str, str]:
+        told = f"image {self.image}: {text}"
+        # Nothing of the image's name is in it: two may be alike when they are spelled as a file's
+        # name, and one may end as a process's note does (`alpine:3.10`).
+        return f"problem.image-{zlib.crc32(told.encode()):x}.txt", told
 
 
 def prepare(
@@ -133,7 +141,7 @@ def prepare(
             look = Look(engine, image, startup, STARTUP_PLACE, data_dir, volumes)
             look.carry()
             pythons = look.find_pythons(config)
-            notes = _Notes(data_dir, image)
+            notes = Notes(data_dir, image)
             since = recorder_since(session)
             _serve(look, pythons.interpreters, since, notes, fetch_all=fetch_all)
             _remember(made, pythons, [volumes.startup, volumes.data] if volumes else [])
@@ -171,7 +179,7 @@ def _serve(
     look: Look,
     interpreters: Sequence[Interpreter],
     since: tuple[int, int] | None,
-    notes: _Notes,
+    notes: Notes,
     *,
     fetch_all: bool,
 ) -> None:
@@ -192,7 +200,7 @@ def _serve(
         look.compile_again([*served.values()])
 
 
-def _add_coverage(startup: Path, python: Interpreter, notes: _Notes, *, may_fetch: bool) -> bool:
+def _add_coverage(startup: Path, python: Interpreter, notes: Notes, *, may_fetch: bool) -> bool:
     if python.version < _OLDEST:
         notes.add(f"{python.path} is too old to be measured: 3.8 is the oldest")
         return False
