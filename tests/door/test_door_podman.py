@@ -26,7 +26,9 @@ import hdocker
 from hdocker._door.podman import podman_measured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    RunPast = Callable[[str], list[str]]
 
 pytestmark = [
     pytest.mark.engine,
@@ -279,3 +281,133 @@ def test_the_users_configuration_is_in_force(ways: Ways, tmp_path: Path) -> None
         merged["engine"].pop(settings_of_services, None)
     assert merged["engine"].pop("hooks_dir")[:-1] == expected["engine"].pop("hooks_dir")
     assert merged == expected
+
+
+# What no hook is asked about, of `$NAME` for what goes past it.
+PAST: Final = {
+    "--hooks-dir": "$PODMAN --hooks-dir $PWD run --rm --name $NAME-{} $BARE true",
+    "another configuration": "CONTAINERS_CONF=$CONF $PODMAN run --rm --name $NAME-{} $BARE true",
+    "a cleared environment": """env -i PATH=$PATH CONTAINERS_CONF=$CONF \\
+        CONTAINERS_STORAGE_CONF=$CONTAINERS_STORAGE_CONF \\
+        $PODMAN run --rm --name $NAME-{} $BARE true""",
+}
+NOT_PAST: Final = """
+HCOVERAGE_CONTAINERS=0 $PODMAN run --rm $BARE true
+$PODMAN run --rm --env HCOVERAGE_SESSION= $BARE true
+$PODMAN create --name $NAME-never $BARE true >/dev/null
+$PODMAN run -d --init --name $NAME-new $BARE sleep 600 >/dev/null
+$PODMAN exec $NAME-new true
+"""
+BUILT: Final = """\
+FROM {image} AS stage
+COPY word /word
+RUN python3 -c 'print("ran")'
+FROM {image}
+COPY --from=stage word /word
+RUN ["python3", "-c", "print('ran')"]
+RUN pip --version || true
+"""
+
+
+@pytest.fixture
+def run_past(
+    image: str,
+    image_without_python: str,
+    podman: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[RunPast]:
+    """Run a script in a session, and give what is told of podman at its end."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HCOVERAGE_SHARED_ENGINE")
+    Path(".coveragerc").write_text("[run]\nsource = .\n")
+    name = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
+    with subprocess.Popen(
+        ["docker", "save", image_without_python], stdout=subprocess.PIPE
+    ) as saved:
+        subprocess.run(["podman", "load", "--quiet"], stdin=saved.stdout, check=True)
+    told = {
+        "PODMAN": shutil.which(podman) or "",
+        "NAME": name,
+        "CONF": os.environ["CONTAINERS_CONF"],
+        "BARE": f"localhost/{image_without_python}",
+        "IMAGE": image,
+    }
+    for variable, value in told.items():
+        monkeypatch.setenv(variable, value)
+    Path("word").write_text(name)
+    Path("Dockerfile").write_text(BUILT.format(image=image))
+
+    def run_past(script: str) -> list[str]:
+        with hcoverage.open_session() as session:
+            with hdocker.containers_measured(session.environment) as environment:
+                command = ["sh", "-ec", script]
+                subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+            # Docker's engine has others' containers, too.
+            return [each for each in session.problems() if "podman" in each or "build" in each]
+
+    yield run_past
+    clean = "$PODMAN rm --force --time 0 $($PODMAN ps --all --quiet); $PODMAN rmi --force $NAME"
+    subprocess.run(["sh", "-c", clean], check=False, capture_output=True)
+
+
+def test_what_goes_past_the_hook_is_told(run_past: RunPast) -> None:
+    before = "$PODMAN run -d --init --name $NAME-old $BARE sleep 600 >/dev/null"
+    subprocess.run(["sh", "-c", before], check=True)
+    past = [script.format(number) for number, script in enumerate(PAST.values())]
+    executed, started = sorted(
+        run_past("\n".join([NOT_PAST, *past, "$PODMAN exec $NAME-old true"]))
+    )
+    name, bare = os.environ["NAME"], os.environ["BARE"]
+    assert started.startswith(f"{len(PAST)} containers were started by podman past")
+    assert all(f"{name}-{number} ({bare})" in started for number in range(len(PAST)))
+    assert executed.startswith("1 command was executed by podman in containers from before the run")
+    assert f"in {name}-old ({bare})" in executed
+
+
+def test_a_container_of_no_image_is_told(run_past: RunPast) -> None:
+    script = (
+        "mkdir root; docker export $(docker create --name $NAME $BARE_OF_DOCKER) | tar -x -C root"
+    )
+    (told,) = run_past(
+        f"BARE_OF_DOCKER=${{BARE#localhost/}}; {script}; docker rm $NAME\n"
+        "$PODMAN run --rm --rootfs $PWD/root true"
+    )
+    assert told.startswith("1 container was started by podman without an image (--rootfs)")
+
+
+def test_a_step_of_podmans_build_that_ran_python_is_told(run_past: RunPast) -> None:
+    build = "$PODMAN build --quiet --tag $NAME ."
+    (told,) = run_past(build)
+    assert told.startswith("2 steps of builds ran Python")
+    assert """`RUN python3 -c 'print("ran")'`""" in told
+    assert not run_past(build)  # all of it is in the cache
+    told = "".join(run_past(f"{build} --no-cache; $PODMAN rmi --force $NAME"))
+    assert "1 image was built by podman and removed in this run" in told
+
+
+def test_what_goes_past_the_door_to_a_service_is_told(
+    service: str, run_past: RunPast, monkeypatch: pytest.MonkeyPatch
+) -> None:  # `service` is of the configuration
+    monkeypatch.setenv("URL", service)
+    before = (
+        "$PODMAN run -d --init --name $NAME-old $BARE sleep 600 >/dev/null\n"
+        "$PODMAN create --name $NAME-start $BARE true >/dev/null"
+    )
+    subprocess.run(["sh", "-c", before], check=True)
+    through = "$PODMAN --remote run --rm $BARE true; $PODMAN --remote exec $NAME-old true\n"
+    past = (
+        "$PODMAN --url $URL run --rm --name $NAME-url $BARE true\n"
+        "$PODMAN --url $URL exec $NAME-old true\n"
+        "$PODMAN --url $URL start --attach $NAME-start\n"
+    )
+    executed, created, started = sorted(
+        each for each in run_past(through + past) if "past hcoverage's door" in each
+    )
+    name = os.environ["NAME"]
+    assert executed.startswith("1 command was executed past")
+    assert f"in {name}-old" in executed
+    assert created.startswith("1 container was created past")
+    assert f"{name}-url" in created
+    assert started.startswith("1 older container was started past")
+    assert all("without --url" in each for each in (created, executed, started))

@@ -682,6 +682,20 @@ def test_what_the_engine_has_forgotten_at_the_end_is_told(own_door: Door) -> Non
     assert problem.startswith("500 containers were created past hcoverage's door")
 
 
+def test_what_an_engine_does_after_it_was_started_again_is_told(own_door: Door) -> None:
+    for life in range(3):
+        for number in range(100):
+            own_door.engine.telling.put(event("create", f"past{life}-{number}"))
+        own_door.engine.telling.join()  # it is asked again, whether there is a proxy or not
+        said(own_door.path, GET)
+        own_door.engine.end()
+        own_door.engine.telling.put("")  # of what it was it remembers nothing
+        own_door.engine = Engine(own_door.engine.path)
+    own_door.undo.close()
+    (problem,) = own_door.session.problems()
+    assert problem.startswith("300 containers were created past hcoverage's door")
+
+
 def event(action: str, identity: str, **attributes: str) -> str:
     known = {"name": f"name-{identity}", "image": "an-image", **attributes}
     return json.dumps({"Action": action, "Actor": {"ID": identity, "Attributes": known}})

@@ -198,19 +198,27 @@ def asked(
     Raises:
         OSError: It does not answer.
     """
-    lines = [f"{method} {question} HTTP/1.0", "Host: docker"]
-    if body is not None:
-        lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"]
+    request = request_for(method, question, body, kind=kind)
     connection = connect(engine)
     try:
         connection.settimeout(patience)
         # It may refuse before it has heard all, and says why.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall("\r\n".join([*lines, "\r\n"]).encode() + (body or b""))
+            connection.sendall(request)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def request_for(
+    method: str, question: str, body: bytes | None = None, *, kind: str = _JSON
+) -> bytes:
+    """Give what an engine is asked by, as `call` does."""
+    lines = [f"{method} {question} HTTP/1.0", "Host: docker"]
+    if body is not None:
+        lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*lines, "\r\n"]).encode() + (body or b"")
 
 
 def _status(head: bytes) -> int:

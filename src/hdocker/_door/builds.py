@@ -15,7 +15,7 @@ from hdocker._door.build_steps import Steps, starts_python
 from hdocker._door.told import first_of, several
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from hdocker._door.door import Door
 
@@ -69,12 +69,16 @@ class Build:
         with contextlib.suppress(OSError):
             found = ask_for_object(self._door.engine, f"/images/{quote(image)}/history") or []
         made = [str(one["CreatedBy"]) for one in found if one["Created"] >= int(self._began)]
-        steps = (f"RUN {_AROUND.sub('', text)}" for text in reversed(made))
-        return [step for step in steps if starts_python(step)]
+        return [step for step in map(step_of, reversed(made)) if starts_python(step)]
 
     def _note(self, steps: list[str]) -> None:
         for step in steps:
             _write(self._door, step=step)
+
+
+def step_of(text: str) -> str:
+    """Give the instruction of a step as a Dockerfile has it, by what an image's history says."""
+    return f"RUN {_AROUND.sub('', text)}"
 
 
 def is_build(path: str) -> bool:
@@ -89,6 +93,19 @@ def times_of_builds(door: Door) -> list[tuple[float, float]]:
         if "began" in each:
             ends[each["began"]] = each.get("ended", math.inf)
     return list(ends.items())
+
+
+def add_steps(door: Door, steps: Iterable[str]) -> None:
+    """Write down steps that started a Python, but for those that are known.
+
+    Args:
+        door: The door.
+        steps: Steps of builds; some may have come through it.
+    """
+    known = [str(each["step"]) for each in _written(door) if "step" in each]
+    for step in steps:
+        if starts_python(step) and step not in known:
+            _write(door, step=step)
 
 
 def tell_steps(door: Door) -> None:

@@ -57,7 +57,7 @@ class Door(NamedTuple):
 
     @property
     def executed(self) -> Path:
-        """The file that has the ids of what clients had executed through the door."""
+        """The file that has what clients had executed through the door: its id, and where."""
         return self.private / "executed-commands"
 
     @property

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
-from hdocker._door.api import ask, asked
+from hdocker._door.api import ask, asked, request_for
 from hdocker._inject.added import OWN_LABEL
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ START: Final = "start"
 OF_SERVICE: Final = "com.docker.swarm.service.id"
 # What follows it is the command.
 EXECUTE: Final = "exec_create"
-_FILTERS: Final = quote(json.dumps({"type": ["container"], "event": [CREATE, START, EXECUTE]}))
+# The same of podman, which tells neither the command nor its id.
+_EXECUTE_BY_PODMAN: Final = "exec"
+_EVENTS: Final = [CREATE, START, EXECUTE, _EXECUTE_BY_PODMAN]
+_FILTERS: Final = quote(json.dumps({"type": ["container"], "event": _EVENTS}))
 _NANO: Final = 1e9
 
 
@@ -43,8 +47,8 @@ class Event:
         name: Its name.
         image: Its image, as it was named.
         at: When it was, in seconds since the epoch.
-        execution: The id of what was executed.
-        command: Its words.
+        execution: The id of what was executed; empty where the engine does not tell.
+        command: Its words, likewise.
         is_of_service: Whether the engine made the container by itself, for a service of a swarm.
     """
 
@@ -58,12 +62,32 @@ class Event:
     is_of_service: bool = False
 
 
+class Copied(NamedTuple):
+    """What an engine tells.
+
+    Attributes:
+        source: The descriptor that it tells it by.
+        target: That of the file that it belongs into.
+        engine: The path of the engine's socket.
+        request: What it is asked, also if it was started again.
+    """
+
+    source: int
+    target: int
+    engine: str
+    request: bytes
+
+    def __str__(self) -> str:
+        """Give it as `launcher` takes it."""
+        return f"{self.source}:{self.target}:{os.fsencode(self.engine).hex()}:{self.request.hex()}"
+
+
 def _file_of(door: Door, engine: str) -> Path:
     return door.private / f"events-{zlib.crc32(engine.encode()):x}"
 
 
 @contextlib.contextmanager
-def written_down(door: Door, engines: list[str], began: float) -> Iterator[dict[int, int]]:
+def written_down(door: Door, engines: list[str], began: float) -> Iterator[list[Copied]]:
     """Have it that engines tell what they do, until the end of a `with` block.
 
     Args:
@@ -72,16 +96,18 @@ def written_down(door: Door, engines: list[str], began: float) -> Iterator[dict[
         began: From when on, in seconds since the epoch.
 
     Yields:
-        The descriptors that they tell it by, and those of the files that it belongs into.
+        What is to be copied.
     """
     with contextlib.ExitStack() as undo:
-        copies = {}
+        copied = []
         for engine in engines:
             with contextlib.suppress(OSError):
                 file = undo.enter_context(_file_of(door, engine).open("ab"))
                 question = f"/events?since={began:.9f}&filters={_FILTERS}"
-                copies[undo.enter_context(asked(engine, "GET", question)).fileno()] = file.fileno()
-        yield copies
+                source = undo.enter_context(asked(engine, "GET", question))
+                request = request_for("GET", question)
+                copied.append(Copied(source.fileno(), file.fileno(), engine, request))
+        yield copied
 
 
 def events_of(door: Door, engine: str, began: float, ended: float) -> list[Event]:
@@ -111,7 +137,7 @@ def _event(line: bytes) -> Event | None:
     if OWN_LABEL in attributes:
         return None
     return Event(
-        what,
+        EXECUTE if what == _EXECUTE_BY_PODMAN else what,
         str(actor.get("ID")),
         str(attributes.get("name", "")),
         str(attributes.get("image", "")),

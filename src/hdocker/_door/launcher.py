@@ -3,30 +3,35 @@
 Run as a program by `opening`, beside the measured command, in a session of its own: what a terminal
 sends is not for it. Until a client comes it has loaded next to nothing. The child does the work;
 should it end before the run does, what its clients lost is told, and the next one gets a new child.
-Throughout it writes down what engines say of their containers, which is read at the end (`past`).
+Throughout it writes down what engines say of their containers, which is read at the end (`past`),
+and asks again one that was started again.
 """
 
 import os
 import select
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
 _SOME: "Final" = 1 << 16  # bytes
+# In seconds: between one try to ask an engine again and the next; doubled each time.
+_SOON: "Final" = 0.05
+_SELDOM: "Final" = 5.0
 
 
 def main() -> None:
     """Wait for clients until the run ends.
 
     The arguments are the descriptors of the listening socket and of a pipe that can be read when
-    the run ends, those of what is to be copied (`FROM:TO`, by commas), the directory of the
-    package, and what `Door.of_words` takes.
+    the run ends, what is to be copied (`FROM:TO:SOCKET:REQUEST`, by commas, the last two in
+    hexadecimal digits), the directory of the package, and what `Door.of_words` takes.
     """
     listener, ending, copied, package, *words = sys.argv[1:]
-    pairs = (pair.split(":") for pair in copied.split(",") if pair)
-    waiting = _Waiting(int(ending), {int(source): int(target) for source, target in pairs})
+    sources = [_Source(*each.split(":")) for each in copied.split(",") if each]
+    waiting = _Waiting(int(ending), sources)
     while waiting.wait_for(int(listener)):
         gone, going = os.pipe()
         child = os.fork()
@@ -46,12 +51,70 @@ def main() -> None:
         _remove_socket(int(listener))
 
 
+class _Source:
+    """What an engine says, and the file that it is copied to."""
+
+    def __init__(self, source: str, target: str, path: str, request: str) -> None:
+        self.descriptor = int(source)
+        self.due = 0.0
+        self._target = int(target)
+        self._path = bytes.fromhex(path)
+        self._request = bytes.fromhex(request)
+        self._rest = _SOON
+
+    def copy(self) -> None:
+        """Copy what has come; where the engine has gone, it is asked again later."""
+        try:
+            some = os.read(self.descriptor, _SOME)
+        except OSError:
+            some = b""
+        if not some:
+            os.close(self.descriptor)
+            self._wait()
+            return
+        self._rest = _SOON
+        self._write(some)
+
+    def ask_again(self) -> None:
+        """Ask the engine, if it is there again."""
+        from socket import AF_UNIX, socket
+
+        connection = socket(AF_UNIX)
+        connection.settimeout(1)
+        try:
+            connection.connect(self._path)
+            connection.sendall(self._request)
+        except OSError:
+            connection.close()
+            self._wait()
+            return
+        self.descriptor = connection.detach()
+        self._write(b"\n")  # what was cut off is not to become one line with what comes next
+
+    def close(self) -> None:
+        """Copy no more."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        os.close(self._target)
+
+    def _write(self, some: bytes) -> None:
+        try:  # noqa: SIM105 - imports are few
+            os.write(self._target, some)
+        except OSError:
+            pass  # there is no room
+
+    def _wait(self) -> None:
+        self.descriptor = -1
+        self.due = time.monotonic() + self._rest
+        self._rest = min(2 * self._rest, _SELDOM)
+
+
 class _Waiting:
     """Waits for what happens, and copies meanwhile what comes."""
 
-    def __init__(self, ending: int, copies: "dict[int, int]") -> None:
+    def __init__(self, ending: int, sources: "list[_Source]") -> None:
         self._ending = ending
-        self._copies = copies
+        self._sources = sources
 
     def wait_for(self, descriptor: int) -> bool:
         """Wait until something can be read; tell whether that was so before the run has ended."""
@@ -63,32 +126,31 @@ class _Waiting:
                 return False
             if descriptor in ready:
                 return True
+            self._ask_again()
 
     def _poll(self, descriptors: "list[int]", patience: "int | None" = None) -> "list[int]":
         waiting = select.poll()
-        for each in (*descriptors, *self._copies):
-            waiting.register(each, select.POLLIN)
+        sources = {each.descriptor: each for each in self._sources if each.descriptor >= 0}
+        for descriptor in (*descriptors, *sources):
+            waiting.register(descriptor, select.POLLIN)
+        lost = [each.due for each in self._sources if each.descriptor < 0]
+        if lost and patience is None:
+            patience = max(1, int(1000 * (min(lost) - time.monotonic())))
         ready = [each for each, _ in waiting.poll(patience)]
-        for source in self._copies.keys() & ready:
-            self._copy(source)
+        for descriptor in sources.keys() & ready:
+            sources[descriptor].copy()
         return ready
+
+    def _ask_again(self) -> None:
+        for source in self._sources:
+            if source.descriptor < 0 and source.due <= time.monotonic():
+                source.ask_again()
 
     def close(self) -> None:
         """Copy no more."""
-        for source, target in self._copies.items():
-            os.close(source)
-            os.close(target)
-        self._copies = {}
-
-    def _copy(self, source: int) -> None:
-        try:
-            some = os.read(source, _SOME)
-            os.write(self._copies[source], some)
-        except OSError:  # the engine has gone, or there is no room
-            some = b""
-        if not some:
-            os.close(source)
-            os.close(self._copies.pop(source))
+        for source in self._sources:
+            source.close()
+        self._sources = []
 
 
 def _remove_socket(listener: int) -> None:

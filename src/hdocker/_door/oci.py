@@ -74,11 +74,13 @@ def _measured(container: dict[str, Any], run: _Run) -> dict[str, Any] | None:
     process = container.get("process") or {}
     settings = [str(each).partition("=") for each in process.get("env") or ()]
     variables: dict[str, str | None] = {name: value for name, _, value in settings}
-    caller = caller_of(os.getppid(), int(run.owner), run.session, run.data_dir)
-    if caller.wants_none or variables.get(SESSION_VARIABLE) == "":
-        return None
     image = _image_of(str((container.get("root") or {}).get("path", "")))
     if image is None or image.name.startswith(PAUSE):
+        return None
+    with open(created_in(run.private), "a") as created:  # so that no one tells that it came past
+        created.write(f"{image.container}\n")
+    caller = caller_of(os.getppid(), int(run.owner), run.session, run.data_dir)
+    if caller.wants_none or variables.get(SESSION_VARIABLE) == "":
         return None
     mounts = container.get("mounts") or []
     if _has_it_already(image, mounts, run):
@@ -94,8 +96,6 @@ def _measured(container: dict[str, Any], run: _Run) -> dict[str, Any] | None:
         note_image_in(run.data_dir, host, name)
     wanted = added.variables_for(name, variables, run.session, caller.told)
     environment = [*({**variables, **wanted}).items()]
-    with open(created_in(run.private), "a") as created:  # so that no door tells that it came past
-        created.write(f"{image.container}\n")
     return {
         **container,
         "mounts": [*mounts, *(_mount(*mount) for mount in beside)],

@@ -24,7 +24,8 @@ from hdocker._door.engine_address import (
     socket_of,
 )
 from hdocker._door.engine_socket import engine_socket
-from hdocker._door.podman import podman_measured
+from hdocker._door.podman import podman_in, podman_measured
+from hdocker._door.podman_storage import marks_of
 from hdocker._inject.added import write_settings
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ _BY_DOCKER_HOST: Final = (
     "address in its code"
 )
 _BY_CONTAINER_HOST: Final = (
-    "podman comes through the door if it goes by CONTAINER_HOST or containers.conf, without --url, "
-    "--connection or an address of its own"
+    "podman comes through the door if it goes by CONTAINER_HOST or containers.conf as the run has "
+    "them, without --url, --connection or --hooks-dir"
 )
 _BY_REQUEST: Final = (
     "DOCKER_HOST names another machine, which tests may find their containers' ports by, so no "
@@ -73,9 +74,11 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
     known = {"path": here, "data_dir": environment[DATA_DIR_VARIABLE]}
     write_settings(environment[SESSION_VARIABLE], known)
     is_shared = environment.get(_SHARED_ENGINE_VARIABLE) == "1"
+    services: list[str] = []
     with contextlib.ExitStack() as undo:
 
         def podman_door(service: str, podman: str) -> str:
+            services.append(service)
             door = _door(service, environment, podman)
             undo.enter_context(_brought_home(door, "podman-door"))
             engines = [] if is_shared else [service]
@@ -83,16 +86,38 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
 
         led = podman_measured(environment, podman_door)
         engine = undo.enter_context(engine_socket(environment, client))
-        if not engine:
-            yield led
-            return
-        door = _door(engine, environment, client)
-        undo.enter_context(_brought_home(door, "door"))
-        leads = _leads(environment)
-        engines = [] if is_shared else [engine, *other_sockets(environment, engine)]
-        advice = _BY_DOCKER_HOST if leads else _BY_REQUEST
-        address = undo.enter_context(_served(door, "door", engines, advice))
-        yield _led(led, address) if leads else led
+        if engine:
+            door = _door(engine, environment, client)
+            undo.enter_context(_brought_home(door, "door"))
+            leads = _leads(environment)
+            engines = [] if is_shared else [engine, *other_sockets(environment, engine)]
+            advice = _BY_DOCKER_HOST if leads else _BY_REQUEST
+            address = undo.enter_context(_served(door, "door", engines, advice))
+            led = _led(led, address) if leads else led
+        if not is_shared:
+            # A service tells of what is not its own as well.
+            tells_containers = not services
+            undo.enter_context(_podman_followed(environment, tells_containers=tells_containers))
+        yield led
+
+
+@contextlib.contextmanager
+def _podman_followed(environment: Mapping[str, str], *, tells_containers: bool) -> Iterator[None]:
+    """Have told at the end of a `with` block what podman did that no hook saw.
+
+    Args:
+        environment: That of who calls podman, without the session's configuration.
+        tells_containers: Whether containers are to be told, and not builds alone.
+    """
+    podman = podman_in(environment)
+    before = marks_of(environment) if podman else {}
+    began = time.time()
+    yield
+    if podman and marks_of(environment) != before:
+        from hdocker._door.podman_past import tell_what_podman_did  # noqa: PLC0415 - few need it
+
+        door = _door("", environment, podman)
+        tell_what_podman_did(door, environment, began, tells_containers=tells_containers)
 
 
 def _door(engine: str, environment: Mapping[str, str], client: str) -> Door:
@@ -163,10 +188,9 @@ def _served(door: Door, name: str, engines: list[str], advice: str) -> Iterator[
     with listening_at(directory, _NAME, mode, engine.st_gid) as listening:
         address = f"unix://{listening.getsockname()}"
         with contextlib.ExitStack() as undo:
-            with written_down(door, engines, began) as copies:
-                pairs = ",".join(f"{source}:{target}" for source, target in copies.items())
-                words = [pairs, package, *door.words]
-                inherited = [*copies, *copies.values()]
+            with written_down(door, engines, began) as copied:
+                words = [",".join(map(str, copied)), package, *door.words]
+                inherited = [each for one in copied for each in (one.source, one.target)]
                 behind = program_behind(
                     listening, _LAUNCHER, words, environment, inherited=inherited
                 )

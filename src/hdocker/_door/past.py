@@ -7,6 +7,7 @@ through the door. It cannot be led there, but the engine knows of its containers
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -21,7 +22,7 @@ from hdocker._door.told import Told, first_of, several
 from hdocker._inject.added import OWN_LABEL, SESSION_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from hdocker._door.door import Door
 
@@ -80,13 +81,10 @@ def tell_what_went_past(run: Run, engines: Iterable[str]) -> None:
     started = _by_container(events, START)
     past = [each for identity, each in started.items() if identity not in seen]
     _tell(run, past, "older container was started", "older containers were started")
-    executed = ids_in(run.door.executed)
     past = [
         each
-        for each in events
-        if each.what == EXECUTE
-        and each.execution not in executed
-        and each.container not in new
+        for each in _not_asked_for(run.door, events)
+        if each.container not in new
         and each.at < prepared.get(each.container, each.at + 1)
         and not _is_its_own(engine_of[each], each)
     ]
@@ -95,6 +93,29 @@ def tell_what_went_past(run: Run, engines: Iterable[str]) -> None:
 
 def _by_container(events: Iterable[Event], what: str) -> dict[str, Event]:
     return {each.container: each for each in events if each.what == what}
+
+
+def _not_asked_for(door: Door, events: Iterable[Event]) -> Iterator[Event]:
+    """Give what was executed that no client has asked for through the door."""
+    asked = []
+    with contextlib.suppress(OSError):
+        asked = [line.split(" ", 1) for line in door.executed.read_text("utf-8").splitlines()]
+    ids = {identity for identity, _ in asked}
+    left = Counter(container for _, container in asked)
+    for each in events:
+        if each.what != EXECUTE or each.execution in ids:
+            continue
+        if not each.execution:
+            # Podman does not tell which it was.
+            named = (one for one in left if left[one] and _names_it(one, each))
+            if container := next(named, ""):
+                left[container] -= 1
+                continue
+        yield each
+
+
+def _names_it(word: str, event: Event) -> bool:
+    return word == event.name or event.container.startswith(word)
 
 
 def _listed(engine: str, began: float) -> dict[str, Event]:

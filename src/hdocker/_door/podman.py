@@ -53,10 +53,9 @@ def podman_measured(
     Raises:
         OSError: What podman reads cannot be written.
     """
-    found = shutil.which("podman", path=environment.get("PATH"))
-    if not found or not sys.executable:
+    client = podman_in(environment)
+    if not client or not sys.executable:
         return dict(environment)
-    client = os.path.abspath(found)  # noqa: PTH100
     try:
         settings = _users_settings(environment)
     except (OSError, ValueError):
@@ -72,6 +71,12 @@ def podman_measured(
     configuration = directory / "containers.conf"
     configuration.write_text(_rendered(settings), encoding="utf-8")
     return {**environment, **led, _VARIABLE: str(configuration)}
+
+
+def podman_in(environment: Mapping[str, str]) -> str:
+    """Give the path of podman; nothing where there is none."""
+    found = shutil.which("podman", path=environment.get("PATH"))
+    return os.path.abspath(found) if found else ""  # noqa: PTH100
 
 
 def _led(

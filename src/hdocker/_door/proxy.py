@@ -242,13 +242,15 @@ class _Proxy:
             mark_used(self.door)
         self._write(self.door.created, _identity_in(answer))
 
-    def remember_execution(self, answer: bytes) -> None:
+    def remember_execution(self, container: str, answer: bytes) -> None:
         """Remember what is to be executed in a container.
 
         Args:
+            container: Its id or name.
             answer: What the engine says of it, by JSON.
         """
-        self._write(self.door.executed, _identity_in(answer))
+        identity = _identity_in(answer)
+        self._write(self.door.executed, f"{identity} {container}" if identity else "")
 
     def build_of(self, request: Request, client: int) -> Build | None:
         """Give the build that a client asks for; None where it is something else.
@@ -264,7 +266,7 @@ class _Proxy:
         return Build(door, request.target, is_wanted=not caller.wants_none)
 
     def _write(self, file: Path, identity: str) -> None:
-        """Add an id to a file of them."""
+        """Add an id to a file of them, with what else is known."""
         if identity:
             with self._writing, contextlib.suppress(OSError), file.open("a") as ids:
                 ids.write(f"{identity}\n")
@@ -434,7 +436,7 @@ class _Connection:
             if action is None:
                 self._proxy.remember(content, answer.content)
             else:
-                self._proxy.remember_execution(answer.content)
+                self._proxy.remember_execution(action.container, answer.content)
         self._answers.send(answer.raw)
         if request.ends_connection or not answer.leaves_connection:
             self._engine.shutdown(socket.SHUT_WR)
