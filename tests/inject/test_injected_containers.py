@@ -77,6 +77,8 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hcovera
 
 
 PLAIN: Final = ("docker", "run", "--rm")
+# Nobody knew of it, and it reads no PYTHONPATH.
+MAKES_VENV: Final = "python3 -m venv --without-pip /tmp/v && /tmp/v/bin/python -I app.py"
 
 
 @pytest.mark.parametrize("init", [(), ("--init",)], ids=["PID 1", "an init process"])
@@ -127,6 +129,7 @@ def test_a_shell_around_it_stops_as_it_would(
         pytest.param(["--entrypoint", "python3", "IMAGE", "-E", "app.py"], id="python -E"),
         pytest.param(["IMAGE", "env", "-i", "/venv/bin/python", "app.py"], id="env -i"),
         pytest.param(["IMAGE", "python-of-venv", "-I", "app.py"], id="a virtual environment"),
+        pytest.param(["IMAGE", "sh", "-c", MAKES_VENV], id="a virtual environment that it makes"),
         pytest.param(["IMAGE", "sh", "-c", "python3 app.py; true"], id="a shell"),
         pytest.param(["-e", "PYTHONPATH=/nowhere", "IMAGE"], id="another PYTHONPATH"),
     ],
@@ -191,12 +194,23 @@ def test_what_docker_exec_starts(
     assert measured(session) == RAN
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["/usr/bin/python3", "app.py"], id="itself"),
+        # It has a `sitecustomize` in its library.
+        pytest.param(
+            ["sh", "-c", MAKES_VENV.replace("python3", "/usr/bin/python3")],
+            id="a virtual environment that it makes",
+        ),
+    ],
+)
 def test_the_other_python_of_an_image_is_measured_by_coverage(
-    session: hcoverage.Session, image: str, container_name: str
+    session: hcoverage.Session, image: str, container_name: str, words: list[str]
 ) -> None:
-    words = [image, "/usr/bin/python3", "app.py"]
-    ours = ended(hdocker.get_docker_base_cmd(image=image), container_name, words)
-    assert ours == ended(PLAIN, container_name, words) == Ended(0, OWN + "up\n", "")
+    ours = ended(hdocker.get_docker_base_cmd(image=image), container_name, [image, *words])
+    assert ours == ended(PLAIN, container_name, [image, *words])
+    assert (ours.status, ours.stderr) == (0, "")
     assert list(session.data_dir.glob(".coverage.*"))
     assert measured(session) == RAN
 

@@ -50,6 +50,7 @@ class Interpreter:
         soabi: What it calls the compiled modules that it can load.
         libc: `glibc` or `musl`.
         is_default: Whether it is the one that the image's command or `python3` is in it.
+        library: The directory of its standard library; empty where nothing can be added to it.
     """
 
     path: str
@@ -57,6 +58,7 @@ class Interpreter:
     soabi: str
     libc: str
     is_default: bool = False
+    library: str = ""
 
     @property
     def name(self) -> str:
@@ -212,7 +214,10 @@ def _plausible_interpreters(answers: object, own: object) -> tuple[Interpreter, 
                 "soabi": str(soabi),
                 "libc": "glibc" | "musl" as libc,
             } if _is_plain_path(path) and re.fullmatch(_SOABI, soabi):
-                found.append(Interpreter(path, (major, minor), soabi, libc, path == own))
+                said = answer.get("library")
+                library = str(said) if _is_plain_path(said) else ""
+                version = (major, minor)
+                found.append(Interpreter(path, version, soabi, libc, path == own, library))
     return tuple(found)
 
 

@@ -1,10 +1,11 @@
 """Injection: what a container of any image is given so that its Pythons measure themselves.
 
-The image stays as it is. A container gets a startup directory, read-only at a fixed place, and two
-doors to it: PYTHONPATH, joined to the image's own, and, since `-I`, `-E` and a cleared environment
-shut that one, a `.pth` file mounted into each directory that a Python of the image reads such files
-from. Which those are, and what is in the startup directory, is `_prepared_image`'s business; the
-data directory is mounted inside the startup directory's place, where no application looks.
+The image stays as it is. A container gets a startup directory, read-only at a fixed place, and
+three doors to it: PYTHONPATH, joined to the image's own, and, since `-I`, `-E` and a cleared
+environment shut that one, what `start_files` has, mounted into each directory that a Python of the
+image reads `.pth` files from, and into its standard library. Which those are, and what is in the
+startup directory, is `prepared_image`'s business; the data directory is mounted inside the startup
+directory's place, where no application looks.
 """
 
 from __future__ import annotations
@@ -28,33 +29,13 @@ from hdocker._errors import (
     ImageNameError,
 )
 from hdocker._inject.added import Added, mount_option, variables_of_call
-from hdocker._inject.prepared_image import DATA_PLACE, STARTUP_PLACE, PreparedImage, prepare
+from hdocker._inject.prepared_image import DATA_PLACE, PreparedImage, prepare
+from hdocker._inject.start_files import PACKAGE, PACKAGE_NAME, PTH, PTH_NAME, STARTUP_PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _DATA_LINK: Final = "data"
-_PTH_NAME: Final = "hcoverage_injected.pth"
-
-# One line, read at each start. A session is asked for by the variable or, where the environment was
-# cleared, by the file being there at all; an empty variable says no. Where PYTHONPATH was read,
-# `sitecustomize` is the door.
-_START: Final = f"""
-import sys
-sys.path.insert(0, {STARTUP_PLACE!r})
-try:
-    import _hcoverage_process
-    _hcoverage_process.start()
-except Exception:
-    pass
-finally:
-    sys.path.remove({STARTUP_PLACE!r})
-"""
-_PTH: Final = (
-    "# Mounted by hcoverage for this container alone.\n"
-    f"import os, sys; os.getenv({SESSION_VARIABLE!r}, {STARTUP_PLACE!r}) == {STARTUP_PLACE!r}"
-    f" and {STARTUP_PLACE!r} not in sys.path[:1] and exec({_START!r}, {{}})\n"
-)
 
 
 @dataclass(frozen=True)
@@ -238,10 +219,14 @@ def prepared_image(
 
 
 def _injection(prepared: PreparedImage, startup: Path, data_dir: Path) -> Injection:
-    pth = prepared.startup.with_name(_PTH_NAME)
+    pth = prepared.startup.with_name(PTH_NAME)
     if not pth.exists():
-        _write(pth, _PTH)
-    doors = tuple(Mount(pth, f"{place}/{_PTH_NAME}") for place in prepared.site_directories)
+        _write(pth, PTH)
+    doors = [Mount(pth, f"{place}/{PTH_NAME}") for place in prepared.site_directories]
+    if not prepared.volumes:  # only files are copied into a container
+        package = startup / PACKAGE
+        libraries = {each.library for each in prepared.interpreters if each.library}
+        doors += [Mount(package, f"{place}/{PACKAGE_NAME}") for place in sorted(libraries)]
     path = [STARTUP_PLACE, *filter(None, [prepared.python_path])]
     return Injection(
         (

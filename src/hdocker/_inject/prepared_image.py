@@ -30,6 +30,7 @@ from hdocker._inject.added import PLACE
 from hdocker._inject.coverage_bundle import coverage_bundle
 from hdocker._inject.image_pythons import Interpreter, Look
 from hdocker._inject.places import STARTUP, startup_of
+from hdocker._inject.start_files import STARTUP_PLACE, write_package
 from hdocker._inject.volumes import Volumes
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from hdocker._engine.engine import Engine
     from hdocker._inject.image_pythons import ImagePythons
 
-STARTUP_PLACE: Final = PLACE
 _DATA_NAME: Final = "data"
 DATA_PLACE: Final = f"{PLACE}/{_DATA_NAME}"
 
@@ -170,6 +170,7 @@ def _copy_startup(session: Path, directory: Path) -> Path:
         data_dir=DATA_PLACE,
         rcfile=f"{DATA_PLACE}/{RCFILE_NAME}",
     )
+    write_package(startup)
     # In a directory that containers may only read, the engine could not make it.
     (startup / _DATA_NAME).mkdir()
     return startup

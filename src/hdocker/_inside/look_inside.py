@@ -26,7 +26,8 @@ _MOST_DIRECTORIES = 500_000
 _PREPARE = """
 import compileall, glob, importlib.util, json, os, py_compile, sys, sysconfig
 startup = sys.argv[1]
-for file in glob.glob(os.path.join(startup, "*.py")):
+files = glob.glob(os.path.join(startup, "*.py")) + glob.glob(os.path.join(startup, "*/__init__.py"))
+for file in files:
     try:
         py_compile.compile(file, importlib.util.cache_from_source(file), doraise=True, optimize=2)
     except (OSError, py_compile.PyCompileError):
@@ -38,7 +39,10 @@ try:
     glibc = os.confstr("CS_GNU_LIBC_VERSION")
 except (OSError, ValueError):
     glibc = None
+standard = sysconfig.get_path("stdlib")
 print(json.dumps({
+    # A package there comes before a module.
+    "library": "" if glob.glob(standard + "/sitecustomize/__init__.*") else standard,
     "version": sys.version_info[:2],
     "soabi": sysconfig.get_config_var("SOABI") or "",
     "libc": "glibc" if glibc else "musl",
