@@ -644,6 +644,14 @@ def ended(door: Door) -> bool:
         return all(select.select([each], [], [], 60)[0] for each in descriptors)
 
 
+def test_a_builder_in_a_container_of_its_own_is_told(door: Door) -> None:
+    body = json.dumps({"Cmd": ["buildctl", "dial-stdio"], "AttachStdin": True}).encode()
+    asked = request("POST", "/v1.41/containers/buildx_buildkit_own0/exec", body)
+    assert body[:100] in said(door.path, asked).replace(b"\\", b"")
+    (problem,) = door.session.problems()
+    assert problem.startswith("buildx_buildkit_own0 is a builder in a container of its own")
+
+
 # What is told at the end -------------------------------------------------------------------------
 
 

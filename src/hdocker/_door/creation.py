@@ -255,6 +255,10 @@ class LibpodCreation:
         return _written({**model, "labels": {**self.labels, **labels}} if labels else model)
 
 
+# See `Dial` in driver/docker-container/driver.go of buildx.
+_TO_BUILDER: Final = ["buildctl", "dial-stdio"]
+
+
 class Execution:
     """A command in a container, as both of the APIs describe it."""
 
@@ -271,6 +275,12 @@ class Execution:
     def variables(self) -> dict[str, str | None]:
         """The variables for it; None for one that is taken away."""
         return dict(map(_variable, self._settings))
+
+    @property
+    def is_of_builder(self) -> bool:
+        """Whether a client comes by it to a builder in a container, as buildx does."""
+        words = self._model.get("Cmd")
+        return isinstance(words, list) and words[:2] == _TO_BUILDER
 
     def changed(self, variables: Mapping[str, str]) -> bytes:
         """Give the body with other values of variables."""

@@ -67,6 +67,10 @@ _SHOWS_LABELS: Final = re.compile(r"/(containers/(json|[^/]+/json)|events)$")
 # What compose asks before it does anything.
 _LISTS: Final = re.compile(r"/containers/json$")
 _AHEAD: Final = "it came before earlier requests of its connection were answered"
+_IS_BUILDER: Final = (
+    "is a builder in a container of its own (docker buildx create), and what a build runs cannot "
+    "be measured: whether its steps ran Python is not known"
+)
 _TOO_LARGE: Final = "its request is too large"
 _GO_ON: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -208,6 +212,9 @@ class _Proxy:
         door = self.door
         caller = caller_of(client, door.owner, door.session, door.data_dir)
         if self.has_ended or caller.wants_none:
+            return None
+        if asked.is_of_builder:
+            door.note(f"{action.container} {_IS_BUILDER}")
             return None
         variables = self._earlier.variables_for(action, asked.variables, caller)
         return Change(asked.changed(variables)) if variables else None
