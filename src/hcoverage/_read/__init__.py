@@ -1,1 +1,1 @@
-"""From bytes to facts: reads recordings and data files, also in worker processes."""
+"""Turns bytes into facts: reads recordings and data files, also in worker processes."""

@@ -1,7 +1,7 @@
-"""Have files read in batches: here, or where there is enough to do by processes on all CPUs.
+"""Reads files in batches: in this process, or, if there is enough work, in processes on all CPUs.
 
-Starting and serving those is left to ``worker_pool``, which is loaded only then: with what it needs
-it takes as long as merging a few files.
+``worker_pool`` starts these and talks to them. It is imported only then: with its own imports, that
+takes as long as merging a few files.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _BATCHES_PER_WORKER: Final = 2
-# Of executors that do not tell how many workers they have.
+# For executors that do not tell how many workers they have.
 _BATCHES: Final = 32
 
 
 @contextlib.contextmanager
 def default_executor(work: int, least: int) -> Iterator[WorkerPool | None]:
-    """Return a pool as large as the machine, or none where the work is not worth one.
+    """Yield a pool with a worker for each CPU, or None if the work is not worth one.
 
     Args:
-        work: How much there is to do.
-        least: From how much on processes are faster than doing it here.
+        work: The amount of work.
+        least: The amount from which on a pool is faster than this process alone.
     """
     workers = _cpus()
     if work < least or workers == 1 or not sys.executable:
@@ -49,16 +49,16 @@ def run_batches(
     executor: Executor | None,
     lost: Callable[[_Item], None],
 ) -> Iterator[_Result]:
-    """Call a function over all items in batches, and give the results as they come in order.
+    """Call a function for all items in batches, and yield the results in order.
 
     Args:
-        function: Takes a batch, that is neighbouring items.
-        items: What there is.
-        executor: Who calls; None for doing it here and at once.
-        lost: Told of an item that ended the process that it was handled in.
+        function: Takes a batch, which is a run of neighbouring items.
+        items: The items.
+        executor: Makes the calls; None to call in this process.
+        lost: Called with each item that ended its worker process.
 
     Raises:
-        Exception: Whatever an executor of the caller's fails with.
+        Exception: Any error of the caller's own executor.
     """
     if executor is None:
         if items:
@@ -90,7 +90,7 @@ def _one_by_one(
     executor: Executor,
     lost: Callable[[_Item], None],
 ) -> Iterator[_Result]:
-    """Find which items end a process, so that they do not cost the others."""
+    """Find the items that end a process, so that the other items are not lost with them."""
     from hcoverage._read.worker_pool import WorkerDiedError  # noqa: PLC0415 - as above
 
     for item in batch:

@@ -1,13 +1,12 @@
-"""Tells arcs from what code with branches did, on Python 3.12 and 3.13.
+"""Finds the arcs of code with branches, recorded on Python 3.12 and 3.13.
 
-A recording has marks there, by places in the bytecode: where lines started, and which jumps,
-branches, returns and exceptions there were. An arc is what coverage.py's C tracer makes of it when
-one line starts after another in a frame. The Python that reads may be another than the one that
-ran. Which events are there, and which are not because others tell the same, is decided in
-``_inside.recorder_flow``; here is only what follows from them.
+For such code a recording has marks, by places in the bytecode: where lines started, and which
+jumps, branches, returns and exceptions happened. coverage.py's C tracer makes an arc whenever one
+line starts after another in a frame. The reading Python may be another one than the recorded
+Python. ``_inside.recorder_flow`` decides which events are recorded, and which are left out because
+others imply them; this module only draws the conclusions.
 
-What comes from a recording was written by anybody, so each walk ends, and what makes no sense leads
-to no arc.
+Anybody may have written a recording. So each walk ends, and marks that make no sense give no arc.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ if TYPE_CHECKING:
 Arc = tuple[int, int]
 
 _OUTSIDE: Final = -1
-# What has no line between two that have: a compiler makes some ten in a row.
+# Bound on instructions without a line in a row: a compiler makes about ten.
 _LONGEST_WALK: Final = 256  # instructions
 _REMEMBERED: Final = 1 << 12
 
 
 def opcodes_of(python: str) -> Opcodes | None:
-    """Return the opcodes of a version of Python, such as ``3.13.0``, whose branches are so told."""
+    """Return the opcodes of a Python version, such as ``3.13.0``, if it records branches so."""
     numbers = python.split(".")[:2]
     if len(numbers) == 2 and all(number.isdecimal() for number in numbers):  # noqa: PLR2004
         return OPCODES.get((int(numbers[0]), int(numbers[1])))
@@ -48,11 +47,11 @@ def opcodes_of(python: str) -> Opcodes | None:
 
 
 def lines_that_ran(codes: Iterable[BranchingCode], opcodes: Opcodes) -> Iterator[int]:
-    """Return the lines of code of which no record of lines tells them.
+    """Yield the executed lines of code objects that have no record of lines.
 
     Args:
-        codes: What code objects did.
-        opcodes: Those of the Python that ran.
+        codes: The marks of code objects.
+        opcodes: The opcodes of the Python that ran.
     """
     for each in codes:
         if each.tells_lines:
@@ -67,11 +66,11 @@ def lines_that_ran(codes: Iterable[BranchingCode], opcodes: Opcodes) -> Iterator
 def arcs_of_code(
     codes: Iterable[BranchingCode], exceptions: Iterable[tuple[int, int]], opcodes: Opcodes
 ) -> frozenset[Arc]:
-    """Return the arcs that a code object took, as the marks in its bytecode tell.
+    """Return the arcs that a code object took, by the marks in its bytecode.
 
     Args:
-        codes: What it did, as several processes tell.
-        exceptions: Where there were exceptions in it, and where those were handled.
+        codes: Its marks from several processes.
+        exceptions: The places of exceptions in it, and the places of their handlers.
         opcodes: The opcodes of the Python that ran.
     """
     handlers: dict[int, set[int]] = {}
@@ -84,7 +83,7 @@ def arcs_of_code(
 
 
 def _by_places(code: BranchingCode, opcodes: Opcodes) -> BranchingCode:
-    """Return code what its slots tell, by places in the bytecode."""
+    """Return a code object with its slots turned into places in the bytecode."""
     if not code.slots:
         return code
     count = len(code.content) // 2
@@ -133,13 +132,13 @@ def arcs_after_definitions(
 ) -> Iterator[Arc]:
     """Return the arcs from functions and classes in one line to what follows them.
 
-    In code without branches nothing else leads there. In other code the bytecode tells it.
+    In code without branches only definitions lead there. In other code the bytecode shows it.
 
     Args:
-        definitions: Those in the source.
+        definitions: The definitions in the source.
         ran: The lines that ran.
-        codes: The code with branches of the same source.
-        opcodes: Those of the Python that ran.
+        codes: The code objects with branches of the same source.
+        opcodes: The opcodes of the Python that ran.
     """
     candidates = [each for each in definitions if each.line in ran and each.following in ran]
     if not candidates:
@@ -159,7 +158,7 @@ def arcs_after_definitions(
 def _made_in(
     content: bytes, line_table: bytes, first: int, opcodes: Opcodes
 ) -> tuple[frozenset[int], frozenset[int | None]]:
-    """In which lines of code with branches functions are made, and all that it has."""
+    """Return the lines of a code object with branches that make functions, and all its lines."""
     if not has_branches(opcodes, content):
         return frozenset(), frozenset()
     lines = _lines_by_place(line_table, first, len(content) // 2)
@@ -172,7 +171,7 @@ def _made_in(
 
 
 def _together(codes: Iterable[BranchingCode]) -> Iterator[BranchingCode]:
-    """Return what was marked for one code object by several processes, as marked by one."""
+    """Join the marks of several processes for the same code object."""
     found: dict[tuple[int, int, bytes], BranchingCode] = {}
     for code in codes:
         key = (code.first, code.name, code.content)
@@ -223,9 +222,9 @@ class _Arcs:
         self._found: set[Arc] = set()
 
     def find(self) -> set[Arc]:
-        """Return them."""
+        """Return the arcs."""
         if has_branches(self._opcodes, self._code.content):
-            # Elsewhere no line has more than one that may follow it, but for its own end.
+            # In other code a line has one possible successor at most, beside the code's end.
             self._find_by_starts()
         self._find_by_branches()
         self._find_by_ends()
@@ -236,7 +235,7 @@ class _Arcs:
         return self._found
 
     def _find_by_starts(self) -> None:
-        """Lines that started and are entered from one line only."""
+        """Add arcs to lines that started and can be entered from one line only."""
         for place in self._code.started:
             line = self._lines[place]
             sources = self._flow.sources(place)
@@ -246,7 +245,7 @@ class _Arcs:
                     self._found.add((source, line))
 
     def _find_by_branches(self) -> None:
-        """Branches and jumps."""
+        """Add the arcs of branches, jumps and returns."""
         flow, opcodes = self._flow, self._opcodes
         for place in self._code.ran_on:
             if flow.operations[place] in opcodes.branches:
@@ -258,31 +257,31 @@ class _Arcs:
                 self._leave(place, flow.targets[place])
 
     def _find_by_ends(self) -> None:
-        """Instructions that ran and went on into another line."""
-        # At the start of a line, 3.13 tells that, and not the instruction as well.
+        """Add the arcs of instructions that ran and went on into another line."""
+        # At the start of a line 3.13 reports the line, and not the instruction as well.
         for place in self._untold & (self._code.left | self._code.started):
             jump = self._flow.targets.get(place)
             self._leave(place, self._flow.following(place) if jump is None else jump)
 
     def _is_before_start(self, place: int) -> bool:
-        """Whether something happened before the first line of the code could start."""
+        """Return whether a place comes before the start of the code's first line."""
         return self._flow.operations[place] == self._opcodes.resume and not (
             self._code.content[2 * place + 1] & 3
         )
 
     def _leave(self, place: int, target: int) -> None:
-        """Follow what was left, if that had a line, or is entered from only one."""
+        """Follow execution from a place that has a line, or that only one line leads to."""
         line = self._lines[place]
         if line is None:
             sources = self._flow.sources(place)
             if len(sources) != 1:
-                return  # From each of them, this was walked through.
+                return  # The walks from these lines came through here.
             (line,) = sources
         if line >= 0:
             self._walk(line, target)
 
     def _walk(self, line: int, target: int) -> None:
-        """Find the lines that start after a line, through what has no line."""
+        """Find the lines that start after a line, through instructions without a line."""
         flow, opcodes = self._flow, self._opcodes
         left = [target]
         steps = 0
@@ -307,7 +306,7 @@ class _Arcs:
             left.extend(self._after(place, operation))
 
     def _after(self, place: int, operation: int) -> Iterator[int]:
-        """Where execution goes on after something that has no line."""
+        """Yield where execution goes on after an instruction without a line."""
         flow, opcodes = self._flow, self._opcodes
         if operation in opcodes.returns:
             if place in self._code.left:

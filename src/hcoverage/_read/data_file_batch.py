@@ -1,11 +1,10 @@
-"""Read coverage.py's data files and merge what they hold, straight from their tables.
+"""Reads coverage.py's data files and merges their content, straight from their tables.
 
-A batch of files becomes one `Batch`; this is what runs in worker processes, so nothing here needs
-coverage.py's own code. Each file is read whole into memory first: what is merged is what was
-there at one moment, and SQLite never acts on anything beside it. A file is in it wholly or not at
-all.
+A batch of files becomes one `Batch`. This runs in worker processes, so nothing here needs
+coverage.py's own code. Each file is first read whole into memory, so that all of its rows are of
+one moment, and SQLite touches no file beside it. A batch contains a file wholly or not at all.
 
-Left to others: which files (`_combine`), what of it goes into the result and under which names
+Left to others: which files to read (`_combine`), and what goes into the result under which names
 (`_result.merged`).
 """
 
@@ -38,19 +37,19 @@ if TYPE_CHECKING:
 
     from hcoverage._read.origins import Origins
 
-# Where the table `meta` and its index are: pages, counted from 1.
+# The pages of the table `meta` and its index, counted from 1.
 _META_PAGES: Final = {"meta": 3, "sqlite_autoindex_meta_1": 4}
-_WHOLE: Final = b"whole:"  # before digests of all of a file, so that none is that of a part
+_WHOLE: Final = b"whole:"  # the prefix of whole files' digests, so that none equals a partial one
 
 # One string per file and context: a row of Python objects per arc would take three times as long.
-# Multiplied and not shifted, since fractions, which coverage.py does not write, then have a point.
+# Multiplied, not shifted, so that fractions, which coverage.py does not write, show as a point.
 _ARCS: Final = (
     f"SELECT file_id, context_id, group_concat(fromno * {1 << ARC_BITS} + tono) FROM arc "  # noqa: S608
     "GROUP BY file_id, context_id"
 )
 _TRACERS: Final = "SELECT file_id, tracer FROM tracer ORDER BY file_id"
 
-# Of a file and a context, the arcs as `_ARCS` has them.
+# The numbers of a file and a context, and their arcs as `_ARCS` joins them.
 _ArcRow: TypeAlias = tuple[int, int, str | None]
 
 
@@ -59,14 +58,14 @@ class ReadFile:
     """A data file that was read.
 
     Attributes:
-        path: Where it is.
-        kind: What it has.
-        digest: The same for files of the same data, as processes that do the same write them.
-        stamp: Which file it was.
-        has_tracers: Whether plugins are named in it.
+        path: Its path.
+        kind: The kind of its data.
+        digest: Equal for files with the same data, such as those of processes that do the same.
+        stamp: Identifies the version of the file that was read.
+        has_tracers: Whether it names plugins.
         origin: The origin of the process that wrote it.
         contexts: The contexts in which something ran.
-        has_origins: Whether it is told in it which origin ran what (`_result.origin_data`).
+        has_origins: Whether it tells which origin ran what (`_result.origin_data`).
     """
 
     path: str
@@ -81,12 +80,12 @@ class ReadFile:
 
 @dataclasses.dataclass
 class Batch:
-    """What came of reading some data files.
+    """The outcome of reading some data files.
 
     Attributes:
-        parts: What they hold, by kind.
-        files: Those that were read.
-        refused: Those that could not be.
+        parts: Their content, by kind.
+        files: The files that were read.
+        refused: The files that could not be read.
     """
 
     parts: dict[Kind, Part] = dataclasses.field(default_factory=dict)
@@ -94,7 +93,7 @@ class Batch:
     refused: list[SetAside] = dataclasses.field(default_factory=list)
 
     def add(self, other: Batch) -> None:
-        """Add what came of other files."""
+        """Add the outcome of other files."""
         for kind, part in other.parts.items():
             if kind in self.parts:
                 self.parts[kind].add(part)
@@ -105,15 +104,15 @@ class Batch:
 
 
 def read_batch(paths: Sequence[str], origins: Origins | None = None) -> Batch:
-    """Read data files and merge what they hold.
+    """Read data files and merge their content.
 
     Args:
         paths: The data files, absolute.
-        origins: Tells their origins, which are put before their contexts; None for contexts as they
-            are.
+        origins: Finds their origins, which become prefixes of their contexts; None to leave
+            contexts as they are.
 
     Returns:
-        What they hold, and which could not be read.
+        Their content, and which files could not be read.
     """
     batch = Batch()
     seen: dict[tuple[str, bytes], ReadFile] = {}
@@ -146,17 +145,17 @@ def read_batch(paths: Sequence[str], origins: Origins | None = None) -> Batch:
 
 
 def digest_of_data(content: bytes, origins_page: int = 0) -> bytes:
-    """Digest all of a data file but who wrote it and when, and the origins.
+    """Digest a data file without its origins, and without who wrote it and when.
 
-    That is in the pages of the table `meta`, where coverage.py made the file (`_META_PAGES`), and
-    in the counters of changes in the header. All else being the same, so are the other tables.
+    The latter is in the pages of the table `meta`, if coverage.py made the file (`_META_PAGES`),
+    and in the change counters of the header. If all the rest is equal, so are the other tables.
 
     Args:
         content: The content of the file.
-        origins_page: Where origins begin, which are at its end; 0 where there are none.
+        origins_page: The page where the origins begin, at the end of the file; 0 if it has none.
     """
     page = page_size(content)
-    counted = 32 if origins_page else 28  # of origins there are more pages or fewer
+    counted = 32 if origins_page else 28  # the page count differs with the origins
     last = (origins_page - 1) * page if origins_page else None
     digest = hashlib.sha256(content[:24])  # in hardware, in half the time of BLAKE2
     for start, end in ((counted, 92), (96, 2 * page), (4 * page, last)):
@@ -165,14 +164,14 @@ def digest_of_data(content: bytes, origins_page: int = 0) -> bytes:
 
 
 def part_of(content: bytes, path: str) -> Part:
-    """Read what a data file holds.
+    """Return the data of a data file.
 
     Args:
-        content: Its content.
-        path: What to call it.
+        content: The file's bytes.
+        path: Its name in messages.
 
     Raises:
-        UntrustedDataError: It is none, or it is damaged.
+        UntrustedDataError: It is not a data file, or it is damaged.
     """
     with contextlib.closing(_DataFileReader()) as reader:
         parts: dict[Kind, Part] = {}
@@ -181,10 +180,10 @@ def part_of(content: bytes, path: str) -> Part:
 
 
 def tracers_in(path: str) -> list[tuple[str, str]]:
-    """Read which plugin handles each measured file, an empty string where none does.
+    """Read which plugin handles each measured file; an empty string if none does.
 
     Raises:
-        UntrustedDataError, OSError: It cannot be read any more.
+        UntrustedDataError, OSError: The data file can no longer be read.
     """
     content, _ = read_regular(path)
     part = part_of(content, path)
@@ -192,7 +191,7 @@ def tracers_in(path: str) -> list[tuple[str, str]]:
 
 
 def reason(error: Exception) -> str:
-    """Say in words for a person why a file cannot be merged."""
+    """Say, for a person, why a file cannot be merged."""
     if isinstance(error, PermissionError):
         return "it cannot be read: take it over with `sudo chown`, then combine again"
     if isinstance(error, OSError):
@@ -202,7 +201,7 @@ def reason(error: Exception) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Tables:
-    """The rows of a data file, before they are added to anything."""
+    """The rows of a data file, before they are merged."""
 
     files: list[tuple[int, str]]
     contexts: list[tuple[int, str]]
@@ -212,11 +211,11 @@ class _Tables:
 
 
 class _DataFileReader:
-    """Reads data files one after the other, remembering what they have in common.
+    """Reads data files one after the other, and reuses what they have in common.
 
     Attributes:
-        meta_is_apart: Whether in the last file nothing but `meta` is in `_META_PAGES`.
-        origins_page: Where origins begin in the last file; 0 if it has none.
+        meta_is_apart: Whether `_META_PAGES` of the last file hold nothing but `meta`.
+        origins_page: The page where origins begin in the last file; 0 if it has none.
     """
 
     def __init__(self) -> None:
@@ -243,7 +242,7 @@ class _DataFileReader:
         for row, (file_id, name) in enumerate(tables.files):
             names[file_id] = name
             part.paths.setdefault(name, (path, row))
-        # One string object for each name, however many files have it: this goes between processes.
+        # One string object for each name in all files, since this is sent between processes.
         same = part.contexts.setdefault
         contexts = {}
         for context_id, context in tables.contexts:
@@ -269,7 +268,7 @@ class _DataFileReader:
             self.meta_is_apart = places.items() >= _META_PAGES.items()
             self.origins_page = places.get(ORIGINS_TABLE, 0)
             return _Tables(
-                # In the order that coverage.py's own statement gives.
+                # In the order of coverage.py's own query.
                 files=self._rows("SELECT file.id, file.path FROM file"),
                 contexts=self._rows("SELECT id, context FROM context"),
                 lines=self._rows("SELECT file_id, context_id, numbits FROM line_bits"),
@@ -289,7 +288,7 @@ class _DataFileReader:
         return empty | {"arc"} if is_whole and has_bounded_arcs(self._database) else empty
 
     def _renew(self) -> None:
-        """Start anew, after a file that may have left anything behind."""
+        """Open a fresh connection, after a file that may have left anything behind."""
         self._database.close()
         self._database = confined()
 
@@ -307,7 +306,7 @@ class _DataFileReader:
             if text is None or file_id not in names or context_id not in contexts:
                 continue
             key = (names[file_id], contexts[context_id])
-            # Processes of one program mostly run the same.
+            # Processes of one program mostly run the same arcs.
             if self._last_arcs.get(key) == text:
                 continue
             self._last_arcs[key] = text
@@ -329,7 +328,7 @@ def _add_lines(
         try:
             key = (names[file_id], contexts[context_id])
         except KeyError:
-            continue  # of no file; coverage.py leaves them out, too
+            continue  # without a file; coverage.py leaves them out, too
         merged[key] = get(key, 0) | number(numbits, "little")
 
 

@@ -1,6 +1,6 @@
-"""Finds functions and classes in one line, of which coverage.py counts two exits.
+"""Finds functions and classes in one line, for which coverage.py counts two exits.
 
-``def f(): return 1`` goes on to what follows it, and has an end of its own.
+``def f(): return 1`` goes on to the next statement, and its body has an exit of its own.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Definition:
     Attributes:
         line: That line.
         following: The line of the statement that follows in the same body.
-        first: The first line of it, with its decorators.
-        last: The last line of it: a line can go on in others.
+        first: Its first line, including decorators.
+        last: Its last line: a line can be continued.
     """
 
     line: int
@@ -34,10 +34,10 @@ class Definition:
 
 
 def definitions_in(path: str) -> Sequence[Definition]:
-    """Return those that something follows.
+    """Return the one-line definitions that a statement follows.
 
     Args:
-        path: A source; of one that cannot be read or is no Python, there are none.
+        path: A source; if it cannot be read or is no Python, the result is empty.
     """
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - a str for thousands
@@ -50,7 +50,7 @@ def definitions_in(path: str) -> Sequence[Definition]:
 
 def _definitions(tree: ast.Module, lines: list[bytes]) -> Iterator[Definition]:
     for node in ast.walk(tree):
-        # In all other bodies there are branches, and the bytecode tells it.
+        # All other bodies have branches, and there the bytecode shows it.
         if isinstance(node, (ast.Module, *_DEFINITIONS)):
             for statement, following in zip(node.body, node.body[1:], strict=False):
                 if isinstance(statement, _DEFINITIONS) and _is_in_one_line(statement, lines):

@@ -1,8 +1,8 @@
-"""CPython's line tables: which line each instruction of a code object belongs to.
+"""Reads CPython's line tables: which line each instruction of a code object belongs to.
 
-As `code.co_lines` tells it, for the tables of Python 3.11 and later, whatever Python reads them.
-The format is told in CPython's ``Objects/locations.md``. Tables come from recordings, which anybody
-may have written, so they are not given to CPython itself, which believes them.
+The result is that of `code.co_lines`, for tables of Python 3.11 and later, whatever Python reads
+them. CPython's ``Objects/locations.md`` describes the format. Tables come from recordings, which
+anybody may have written, so they are not given to CPython itself, which does not check them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LONGEST_NUMBER: Final = 6  # of six bits each, more than CPython's own 32 bits
 
 
 def lines_of_instructions(table: bytes, first: int, count: int) -> tuple[int | None, ...]:
-    """Tell the line of each code unit, which has two bytes.
+    """Return the line of each code unit, which has two bytes.
 
     Args:
         table: The code object's ``co_linetable``.
@@ -27,11 +27,11 @@ def lines_of_instructions(table: bytes, first: int, count: int) -> tuple[int | N
         count: How many code units it has.
 
     Returns:
-        Line numbers, and None for what has no line, also where the table is too short: a table can
-        be made by hand, and CPython takes what it gets.
+        Line numbers; None for units without a line, or beyond the end of the table, since programs
+        can make code objects with any table.
 
     Raises:
-        ValueError: It is no such table.
+            ValueError: It is no such table.
     """
     lines: list[int | None] = []
     line = first
@@ -51,7 +51,7 @@ def lines_of_instructions(table: bytes, first: int, count: int) -> tuple[int | N
 
 
 def _signed_number(entry: bytes) -> int:
-    """The first number of an entry: groups of six bits, least first; the lowest bit is the sign."""
+    """Return an entry's first number: six-bit groups, least first; the lowest bit is the sign."""
     number = 0
     for place, byte in enumerate(entry[1 : 1 + _LONGEST_NUMBER]):
         number |= (byte & 0x3F) << 6 * place

@@ -1,11 +1,11 @@
-"""Origins: who ran a line, as people ask for it: the command itself, its subprocesses, an image.
+"""Origins: who ran a line, in a person's terms: the command itself, its subprocesses, an image.
 
-Processes of one origin are told and merged together, so that ten thousand of them cost no more than
-one. Here is decided which one a process belongs to, from what it or the name of its data file says.
-While data is merged, an origin travels with each context, in a *label*.
+Processes of one origin are reported and merged together, so that ten thousand of them cost no more
+than one. This module decides the origin of a process, by its recording or the name of its data
+file. While data is merged, each context carries its origin, in a *label*.
 
-Runs in worker processes, so nothing here needs coverage.py's own code. Left to others: what each
-origin ran, and keeping it (`_result.origin_data`).
+It runs in worker processes, so nothing here needs coverage.py's own code. `_result.origin_data`
+keeps what each origin ran.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 MAIN: Final = "main"
 SUBPROCESSES: Final = "subprocesses"
-# Of this machine, where it is not known which of them is the command's.
+# For processes of this machine, if the command's own process is not known.
 PROCESSES: Final = "processes"
 
 _SEPARATOR: Final = "\x1f"
 _IMAGE: Final = "image "
 _CONTAINER: Final = "container "
 _HOST: Final = "host "
-# The name of a container that was not given one: the start of its id.
+# The host name of a container without a given one: the start of its id.
 _CONTAINER_NAME: Final = r"[0-9a-f]{12}"
 LONGEST: Final = 200  # characters; a container says what it likes
 _PIDS: Final = 1 << 22  # Linux's /proc/sys/kernel/pid_max is at most this
@@ -43,14 +43,14 @@ _ORDER: Final = (MAIN, SUBPROCESSES, PROCESSES, _IMAGE, _CONTAINER, _HOST)
 
 @dataclasses.dataclass(frozen=True)
 class Origins:
-    """What tells the origin of a process.
+    """Finds the origin of a process.
 
     Attributes:
-        host: The name of this machine, as coverage.py writes it into names; empty where nothing is
-            to be told.
+        host: The name of this machine, as coverage.py writes it into names; empty if origins are
+            not wanted.
         is_container: Whether this machine is a container itself.
         main: The process id of the command's first Python here; None if that is not known.
-        of_hosts: The origins of other hosts, where something tells them.
+        of_hosts: The known origins of other hosts.
     """
 
     host: str
@@ -59,12 +59,12 @@ class Origins:
     of_hosts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def of_process(self, process: ProcessIdentity) -> str:
-        """Return the origin of a process that recorded."""
+        """Return the origin of a recorded process."""
         if process.image:
             return _named(_IMAGE, process.image)
         host = host_in_names(process.host)
         if host == self.host and (self.is_container or not process.container):
-            # A fork goes on marking in what it has of its parent, so the two cannot be told apart.
+            # A fork goes on marking in its parent's mapping, so the two cannot be told apart.
             return self._of_pid(process.root_pid or process.pid)
         return self._of_host(host, is_container=bool(process.container))
 
@@ -80,13 +80,13 @@ class Origins:
         if host == self.host:
             return self._of_pid(pid)
         container = container_of(name)
-        # Where the file alone tells nothing of the image, others of the same name may have.
+        # If the file alone does not name the image, other files of the same host may.
         if not container or host in self.of_hosts:
             return self._of_host(host)
         return self._of_host(container, is_container=True)
 
     def with_hosts(self, of_hosts: Mapping[str, str]) -> Origins:
-        """Return the same, knowing the origins of more hosts."""
+        """Return a copy that knows the origins of more hosts."""
         return dataclasses.replace(self, of_hosts={**self.of_hosts, **of_hosts})
 
     def _of_pid(self, pid: int) -> str:
@@ -102,18 +102,18 @@ class Origins:
         return _named(_CONTAINER if is_container else _HOST, host)
 
 
-# Of data that is somebody's, and there is nothing to tell whose.
+# For data whose origin cannot be known.
 NOT_KNOWN: Final = Origins("")
 
 
 def origins_here(files: Iterable[Path], command: int | None, images: Mapping[str, str]) -> Origins:
-    """Say what tells the origins of the processes that left some files.
+    """Return the origins of the processes that wrote some files.
 
     Args:
         files: Their data files and recordings.
-        command: The process id of the command that was run; None if there is no such command. The
-            first Python is that process or, where it is none, as `make`, the one that was started
-            next: process ids are given in turn.
+        command: The process id of the command; None if there is no such command. The first Python
+            is that process or, if the command is no Python, as `make`, the one started next:
+            process ids are assigned in turn.
         images: The images of containers, by their hosts.
     """
     host = host_in_names(os.uname().nodename)
@@ -142,22 +142,22 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def label(origin: str, context: str) -> str:
-    """Put an origin before a context."""
+    """Return the label of an origin and a context."""
     return f"{origin}{_SEPARATOR}{context}"
 
 
 def origin_of(labelled: str) -> str:
-    """Return the origin of what `label` made, empty if it is not known."""
+    """Return the origin in a label; empty if it is not known."""
     return labelled.partition(_SEPARATOR)[0]
 
 
 def context_of(labelled: str) -> str:
-    """Return the context of what `label` made."""
+    """Return the context in a label."""
     return labelled.partition(_SEPARATOR)[2]
 
 
 def place_of(origin: str) -> str:
-    """Say where processes of an origin ran, as `of image shop:1`; empty if that is this machine."""
+    """Return where processes of an origin ran, such as `of image shop:1`; empty if here."""
     kind, _, name = origin.partition(" ")
     if not name:
         return ""

@@ -1,6 +1,6 @@
-"""What data files hold, in numbers: a bit for each line, one integer for each arc.
+"""The content of data files in numbers: a bit for each line, one integer for each arc.
 
-Reading and writing it, and what it means, are left to others (`data_file_batch`, `_result.merged`).
+Others read, write and interpret it (`data_file_batch`, `_result.merged`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-# An arc is one integer, so that a set of them is small; see `arc_of`.
+# An arc is one integer, so that sets of arcs are small; see `arc_of`.
 ARC_BITS: Final = 32
 _MOST_LINES: Final = 1 << (ARC_BITS - 1)
 
@@ -21,7 +21,7 @@ Key: TypeAlias = tuple[str, str]
 
 
 class Kind(enum.Enum):
-    """What a data file has measured."""
+    """The kind of data in a data file."""
 
     LINES = "line data"
     ARCS = "branch data"
@@ -30,16 +30,16 @@ class Kind(enum.Enum):
 
 @dataclasses.dataclass
 class Part:
-    """What data files of one kind hold together, under the names they have there.
+    """The joined content of data files of one kind, under the paths and contexts that these have.
 
     Attributes:
-        paths: The measured files; for each, where coverage.py would meet it first, as names can
-            mean something else after others.
-        contexts: The contexts, here and below with the origin before them (`origins.label`) where
-            several are merged.
-        lines: By path and context, a number whose bit *n* is set where line *n* ran.
-        arcs: By path and context, arcs as `arc_of` reads them.
-        tracers: The plugin that handles a path, where one does.
+        paths: The measured files. For each, the place where coverage.py would meet it first, since
+            the order of paths can change how they are mapped.
+        contexts: The contexts, here and below as labels (`origins.label`) if several origins are
+            merged.
+        lines: By path and context, a number whose bit *n* is set if line *n* ran.
+        arcs: By path and context, arcs encoded as for `arc_of`.
+        tracers: The plugin of each path that has one.
     """
 
     paths: dict[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
@@ -50,13 +50,13 @@ class Part:
 
     @property
     def kind(self) -> Kind:
-        """What it has."""
+        """The kind of its data."""
         if self.lines:
             return Kind.LINES
         return Kind.ARCS if self.arcs else Kind.NOTHING
 
     def add(self, other: Part) -> None:
-        """Add what another part holds; it is of no use afterwards."""
+        """Add another part, which must not be used afterwards."""
         for path, place in other.paths.items():
             self.paths[path] = min(place, self.paths.get(path, place))
         self.contexts.update(other.contexts)
@@ -69,7 +69,7 @@ class Part:
             self.tracers.setdefault(path, tracer)
 
     def lines_of(self, paths: Collection[str]) -> dict[str, int]:
-        """The lines of some measured files that ran in any context, as `lines` has them."""
+        """Return the lines of some files that ran in any context, in the form of `lines`."""
         found = dict.fromkeys(paths, 0)
         for (path, _), numbers in self.lines.items():
             if path in found:
@@ -80,7 +80,7 @@ class Part:
         return found
 
     def without(self, paths: Collection[str]) -> Part:
-        """What is left without some measured files."""
+        """Return the part without some measured files."""
         return Part(
             paths={path: place for path, place in self.paths.items() if path not in paths},
             contexts=self.contexts,
@@ -90,9 +90,9 @@ class Part:
         )
 
     def with_contexts(self, name_of: Callable[[str], str]) -> Part:
-        """Return what it holds under other names than its contexts, which may be fewer.
+        """Return the part with other names of contexts; several may get the same name.
 
-        Sets of arcs, which may be large, are the same ones where nothing is added to them.
+        Sets of arcs may be large, so those to which nothing is added are shared, not copied.
         """
         names = {old: name_of(old) for old in self.contexts}
         made = Part(self.paths, {name: name for name in names.values()}, tracers=self.tracers)
@@ -106,18 +106,18 @@ class Part:
 
 
 def arc_of(number: int) -> tuple[int, int]:
-    """Read an arc that was made one integer: the lines it goes from and to."""
+    """Decode an arc from one integer: the lines it goes from and to."""
     tono = (number + _MOST_LINES) % (1 << ARC_BITS) - _MOST_LINES
     return (number - tono) >> ARC_BITS, tono
 
 
 def number_of(arc: tuple[int, int]) -> int:
-    """Make an arc one integer, see `arc_of`."""
+    """Encode an arc as one integer, see `arc_of`."""
     return arc[0] * (1 << ARC_BITS) + arc[1]
 
 
 def bits_of(numbers: Collection[int]) -> int:
-    """Return a number whose bit *n* is set for each *n* of some."""
+    """Return a number whose bit *n* is set for each given *n*."""
     content = bytearray(max(numbers, default=0) // 8 + 1)
     for number in numbers:
         content[number >> 3] |= 1 << (number & 7)

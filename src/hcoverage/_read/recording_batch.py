@@ -1,11 +1,11 @@
-"""Merge recordings, as fast as their bytes can be read: a bitwise OR over the maps of lines.
+"""Merges recordings as fast as their bytes can be read: a bitwise OR over the maps of lines.
 
-Processes of one program record the same sources. So for each source, as one interpreter and one
-context ran it, the maps of all processes become one number, and what coverage.py has to decide of
-a source is decided once. This is what runs in worker processes.
+Processes of one program record the same sources. So for each source, interpreter and context, the
+maps of all processes become one number, and coverage.py's decision about a source is made once.
+This runs in worker processes.
 
-What is not exactly as the recorder writes it is left to `recording_format`, which knows how to
-read what is damaged; the rest of what a recording means is said there, too.
+Whatever is not exactly as the recorder writes it is left to `recording_format`, which can read
+damaged files and defines all the rest of the format.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ if TYPE_CHECKING:
 
 _NAMES: Final = struct.Struct("<II")
 _NAMES_AT: Final = 44
-# One for all: it goes between processes, with each segment.
+# One object for all: it is sent between processes with each segment.
 _NO_CONTEXT: Final = frozenset({""})
 
-# A record up to its marks: what it is of, but not what ran.
+# A record up to its marks: it names the source, but not what ran.
 _Head: TypeAlias = bytes
 
-# A mark as a digit: the bytes of a map of lines are the binary number that has a bit for each.
+# Turns marks into digits: so a map of lines becomes a binary number with a bit for each line.
 _TO_DIGITS: Final = bytes(b"01"[byte == MARK] for byte in range(256))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Section:
-    """What ran in contexts that are not told apart, mostly in one, as one segment tells it."""
+    """What ran, in one segment, in one context, or in several that cannot be separated."""
 
     contexts: tuple[str, ...]
     lines: list[tuple[_Head, int]]
@@ -72,17 +72,17 @@ class _Section:
 
     @classmethod
     def of(cls, contexts: tuple[str, ...]) -> _Section:
-        """Return one of which nothing is told yet."""
+        """Return an empty section."""
         return cls(contexts, [], [], [])
 
     def is_used(self) -> bool:
-        """Whether something ran: room may have been made and not used."""
+        """Return whether something ran: reserved room may be unused."""
         marked = any(marks for _, marks in (*self.lines, *self.seen))
         return marked or any(entries for _, entries in self.arcs)
 
 
-# The origin, and what decides, beside a source itself, how coverage.py would have measured it.
-# Processes that have the same differ in nothing else than who they are.
+# The origin, and all that decides, beside a source itself, how coverage.py would have measured it.
+# Processes with the same key differ only in their identity.
 GroupKey: TypeAlias = tuple[str, ...]
 
 
@@ -91,14 +91,14 @@ class ReadSegment:
     """A segment that was read.
 
     Attributes:
-        file: Where it is.
+        file: Its path.
         key: The group it belongs to.
-        process: Who wrote it.
+        process: The process that wrote it.
         number: Its number among the segments of the process.
         loss: What could not be recorded, if anything.
         damage: What is wrong with it, in words.
-        contexts: The dynamic contexts in which it ran something, with an empty one for none.
-        has_together: Whether it ran something for several that it did not tell apart.
+        contexts: The dynamic contexts in which something ran; an empty text stands for none.
+        has_together: Whether something ran for several contexts that were not separated.
     """
 
     file: str
@@ -116,9 +116,9 @@ class RanSource:
     """A source, and what ran of it in each context.
 
     Attributes:
-        source: The source, and nothing that ran.
-        lines: By contexts, a number whose bit *n* is set where line *n* ran.
-        more: By contexts, what else is told of it.
+        source: The source, without anything that ran.
+        lines: By contexts, a number whose bit *n* is set if line *n* ran.
+        more: By contexts, everything else.
     """
 
     source: SourceLines
@@ -127,12 +127,12 @@ class RanSource:
 
     @classmethod
     def of(cls, source: SourceLines) -> RanSource:
-        """Return what ran of a source in one context."""
+        """Convert what ran of a source in one context."""
         return cls(source, more={source.context: source})
 
     @property
     def path(self) -> str:
-        """Where the source is."""
+        """The path of the source."""
         return self.source.path
 
     @property
@@ -143,16 +143,16 @@ class RanSource:
 
 @dataclasses.dataclass
 class Recorded:
-    """What some recordings hold together.
+    """The joined content of some recordings.
 
     Attributes:
         processes: One process of each group.
-        lines: For each group, the head of a record and a context, its marks as one number.
-        arcs: For each group, the head of a record and a context, the entries.
-        others: For each group, the sources of what was read with more care.
-        segments: Those that were read.
-        unreadable: Those that could not be, and why.
-        empty: Those whose processes were killed before they had anything to record.
+        lines: By group, head of a record and context, the marks as one number.
+        arcs: By group, head of a record and context, the entries.
+        others: By group, the sources that `recording_format` read.
+        segments: The segments that were read.
+        unreadable: The files that could not be read, and why.
+        empty: The files whose processes were killed before they had anything to record.
     """
 
     processes: dict[GroupKey, ProcessIdentity] = dataclasses.field(default_factory=dict)
@@ -166,7 +166,7 @@ class Recorded:
     empty: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, other: Recorded) -> None:
-        """Add what other recordings hold; `other` is of no use afterwards."""
+        """Add the content of other recordings; `other` must not be used afterwards."""
         for key, process in other.processes.items():
             self.processes.setdefault(key, process)
         for key, maps in other.lines.items():
@@ -188,7 +188,7 @@ class Recorded:
         self.empty += other.empty
 
     def sources(self, key: GroupKey) -> Iterator[RanSource]:
-        """The sources of a group, each once for each head it has."""
+        """Yield the sources of a group, each once for each of its heads."""
         for head, by_context in self.lines.get(key, {}).items():
             yield _with_marks(head, by_context)
         for head, in_contexts in self.arcs.get(key, {}).items():
@@ -198,7 +198,7 @@ class Recorded:
             yield RanSource.of(source)
 
 
-# The name of a host, and the id of a container on it or an empty string.
+# The name of a host, and the id of a container on it, or an empty string.
 Machine: TypeAlias = tuple[str, str]
 
 
@@ -213,15 +213,15 @@ def read_batch(
     here: Machine | None = None,
     origins: Origins | None = None,
 ) -> Recorded:
-    """Read recordings and merge what they hold.
+    """Read recordings and merge their content.
 
     Args:
         files: Segments.
         here: The machine whose processes are kept apart from those of all others.
-        origins: Tells the origin of a process; None where that does not matter.
+        origins: Finds the origin of a process; None if origins do not matter.
 
     Returns:
-        What they hold.
+        Their content.
     """
     reader = _SegmentReader(here=here, origins=origins)
     for file in files:
@@ -238,13 +238,13 @@ def read_batch(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Layout:
-    """How the records of a segment follow one another, and that they are of lines.
+    """The sequence of records in a segment that has records of lines only.
 
     Attributes:
         heads: The heads of the records.
         counts: How many marks each has.
-        form: Takes a segment apart, into heads and marks in turn.
-        ones: A number that has the lowest bit set of each byte of all marks.
+        form: Splits a segment into heads and marks in turn.
+        ones: A number with the lowest bit of each byte of all marks set.
     """
 
     heads: tuple[_Head, ...]
@@ -254,7 +254,7 @@ class _Layout:
 
     @classmethod
     def of(cls, records: Iterable[tuple[_Head, int, int]]) -> _Layout:
-        """Return the layout of records, of which the head, the length and the count are known."""
+        """Return the layout of records with known heads, lengths and counts."""
         heads, lengths, counts = zip(*records, strict=True)
         fields = (
             f"{len(head)}s{count}s{length - len(head) - count}x"
@@ -264,7 +264,7 @@ class _Layout:
         return cls(heads, counts, struct.Struct("<" + "".join(fields)), ones)
 
     def marks_in(self, content: bytes, position: int) -> int | None:
-        """Return all marks of a segment as one number; None if it has not just this layout."""
+        """Return all marks of a segment as one number; None if its layout is another one."""
         end = position + self.form.size
         if end > len(content):
             return None
@@ -272,11 +272,11 @@ class _Layout:
         if parts[::2] != self.heads or not _is_zero(content, end):
             return None
         marks = int.from_bytes(b"".join(parts[1::2]), "little")
-        # All bytes at once: each is a mark or zero.
+        # Checks all bytes at once: each is a mark or zero.
         return marks if (marks & self.ones) * MARK == marks else None
 
     def split(self, marks: int) -> Iterator[tuple[_Head, int]]:
-        """Return the marks of each record."""
+        """Yield the marks of each record."""
         content = marks.to_bytes(sum(self.counts), "little")
         position = 0
         for head, count in zip(self.heads, self.counts, strict=True):
@@ -285,25 +285,24 @@ class _Layout:
 
 
 class _Damaged(Exception):  # noqa: N818 - it never leaves this module
-    """A segment is not wholly as the recorder writes it."""
+    """A segment differs from what the recorder writes."""
 
 
 class _SegmentReader:
-    """Reads segments one after the other, remembering what was found right."""
+    """Reads segments one after the other, and remembers what has been checked."""
 
     def __init__(self, *, here: Machine | None, origins: Origins | None) -> None:
         self.found = Recorded()
         self._here = here
         self._origins = origins
-        # The heads whose checksum is right, and what they say: the record's length, how many
-        # bytes of marks or entries it has, and where these are marks, a number that has the lowest
-        # bit of each byte set.
+        # Heads with a right checksum, and their content: the record's length, how many bytes of
+        # marks or entries it has, and for marks, a number with the lowest bit of each byte set.
         self._heads: dict[_Head, tuple[int, int, int]] = {}
         self._names: dict[_Head, int] = {}
         self._ones: dict[int, int] = {}
         self._entries: set[bytes] = set()
-        # Processes of one program mostly have one layout; by the first record, the last that it
-        # began, or None if that was the first one. And what segments of a layout have together.
+        # Processes of one program mostly have one layout. By first record: the last layout that
+        # began with it, or None after the first one. And the joined marks of each layout.
         self._layouts: dict[bytes, _Layout | None] = {}
         self._together: dict[tuple[GroupKey, _Layout], int] = {}
 
@@ -337,13 +336,13 @@ class _SegmentReader:
         self.found.segments.append(read)
 
     def finish(self) -> None:
-        """Put what was read into `found`."""
+        """Move everything that was read into `found`."""
         for (key, layout), marks in self._together.items():
             self._add_lines(key, "", layout.split(marks))
         self._together.clear()
 
     def _read_as_before(self, key: GroupKey, content: bytes, position: int) -> bool:
-        """Read a segment whose layout is that of the last one that began like it."""
+        """Read a segment with the layout of the last one that had the same first record."""
         layout = self._layouts.get(content[position : position + RECORD_FIXED])
         marks = layout.marks_in(content, position) if layout is not None else None
         if layout is None or marks is None:
@@ -352,7 +351,7 @@ class _SegmentReader:
         return True
 
     def _remember(self, beginning: bytes, lines: list[tuple[_Head, int]]) -> None:
-        """Remember the layout of a segment, if it is not the only one that begins so."""
+        """Remember the layout of a segment, if an earlier one had the same first record."""
         if beginning not in self._layouts:
             self._layouts[beginning] = None
             return
@@ -386,12 +385,12 @@ class _SegmentReader:
     def _read_record(
         self, content: bytes, position: int, sections: list[_Section]
     ) -> tuple[int, _Head]:
-        """Read a record into the last section, or begin one.
+        """Read a record into the last section, or begin a new one.
 
         Returns:
             Its length, which is 0 at the end of the records, and its head.
         """
-        # Where the marks are; what is wrong with these numbers shows in the checksum.
+        # Finds the marks; errors in these numbers show in the checksum.
         path, module = _NAMES.unpack_from(content, position + _NAMES_AT)
         start = position + RECORD_FIXED + path + module
         if content.startswith((b"CODE", b"BRCH"), position):
@@ -403,7 +402,7 @@ class _SegmentReader:
         length, count, ones = facts
         if ones:
             marks = int.from_bytes(content[start : start + count], "little")
-            # All bytes at once: each is a mark or zero.
+            # Checks all bytes at once: each is a mark or zero.
             if (marks & ones) * MARK != marks:
                 raise _Damaged
             sections[-1].lines.append((head, marks))
@@ -416,7 +415,7 @@ class _SegmentReader:
     def _read_seen(
         self, content: bytes, position: int, codes: Mapping[tuple[int, int], _Head]
     ) -> tuple[int, tuple[_Head, int]]:
-        """Read what a context saw of code: the record's length, the code's, and the marks."""
+        """Read a context's marks of code: the record's length, the code's head, the marks."""
         seen = read_seen(content, position)
         if seen is None or position + seen.length > len(content):
             raise _Damaged
@@ -434,7 +433,7 @@ class _SegmentReader:
         return length, (head, marks)
 
     def _check(self, head: _Head, content: bytes, position: int) -> tuple[int, int, int] | None:
-        """Check the head of a record, and remember it; None at the end of the records."""
+        """Check the head of a record and remember it; return None at the end of the records."""
         if not any(head[:4]):
             return None
         length = checked_length(content, position)
@@ -468,7 +467,7 @@ class _SegmentReader:
                 merged.setdefault(head, {}).setdefault(context, set()).update(entries)
 
     def _split(self, body: bytes) -> list[bytes]:
-        """Split what an arcs record has into its entries, each of them whole."""
+        """Split an arcs record into its entries, all of them whole."""
         entries = []
         position, end, known = 0, len(body) - 4, self._entries
         while position <= end and body[position]:
@@ -505,10 +504,10 @@ class _SegmentReader:
 
 
 def _contexts(sections: list[_Section]) -> tuple[frozenset[str], bool]:
-    """Tell in which contexts something ran; no sections are those of a layout, with no context.
+    """Return the contexts in which something ran; without sections, just the empty one.
 
     Returns:
-        The contexts, and whether something ran for several that have a name.
+        The contexts, and whether something ran for several named ones together.
     """
     told = [each for each in sections if each.lines or each.seen or each.arcs]
     found = frozenset(context for each in told for context in each.contexts)
@@ -521,17 +520,17 @@ def _contexts(sections: list[_Section]) -> tuple[frozenset[str], bool]:
 
 
 def _is_zero(content: bytes, position: int) -> bool:
-    """Return whether there is nothing but zeros from a position on, which is not past the end."""
+    """Return whether all bytes from a position on are zero; the position is within the content."""
     return position <= len(content) and content[position:] == bytes(len(content) - position)
 
 
 def _source(head: _Head) -> SourceLines:
-    """Read the head of a record: a source of which nothing ran."""
+    """Read the head of a record: a source without anything that ran."""
     return parse_record(head, 0, len(head), [])
 
 
 def _with_marks(head: _Head, by_context: Mapping[str, int]) -> RanSource:
-    """Read the marks of a record; most contexts have the same ones as others."""
+    """Read the marks of a record; most contexts share theirs with others."""
     source = _source(head)
     if head.startswith(b"LINE"):
         first = int.from_bytes(head[12:16], "little")
@@ -542,7 +541,7 @@ def _with_marks(head: _Head, by_context: Mapping[str, int]) -> RanSource:
 
 
 def _bits(marks: int, first: int) -> int:
-    """Return a number whose bit *n* is set where line *n* is marked."""
+    """Return a number whose bit *n* is set if line *n* is marked."""
     length = (marks.bit_length() + 7) // 8
     if not length or first + length > MOST_LINES:
         return 0

@@ -1,8 +1,8 @@
-"""Finds what the recorder left in a data directory, and reads it.
+"""Finds and reads the recorder's files in a data directory.
 
 Left to others: what the bytes mean (``recording_format``), merging thousands of recordings fast
-(``recording_batch``), which sources of them are wanted (``_sources.choice``), moving paths and
-merging into ``.coverage`` (``combine``), and telling people.
+(``recording_batch``), which sources count (``_sources.choice``), mapping paths and merging into
+``.coverage`` (``combine``), and all output.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LostProcess:
     """A process that could record nothing at all.
 
     Attributes:
-        file: The empty file that tells it.
+        file: The empty file that shows it.
         host: The name of its host or container.
         pid: Its process id there.
         error: The ``errno`` of the failure.
@@ -53,7 +53,7 @@ class Recording:
     """What the recorder wrote for one process.
 
     Attributes:
-        process: Who ran.
+        process: The process.
         segments: The files, by number.
     """
 
@@ -62,11 +62,11 @@ class Recording:
 
     @property
     def sources(self) -> Iterator[SourceLines]:
-        """What ran, from all segments."""
+        """Yield what ran, from all segments."""
         return (source for segment in self.segments for source in segment.sources)
 
     def by_context(self) -> list[Recording]:
-        """Return what ran in each context as a recording of its own, so that it has one context."""
+        """Split a recording into one for each context."""
         sources: dict[str, list[SourceLines]] = {}
         for source in self.sources:
             sources.setdefault(source.context, []).append(source)
@@ -80,10 +80,10 @@ class Recording:
 
 @dataclass(frozen=True)
 class DataDirectory:
-    """Everything the recorder left in a data directory.
+    """All of the recorder's files in a data directory.
 
     Attributes:
-        recordings: One for each process, in the order they started.
+        recordings: One for each process, by start time.
         lost: Processes that could record nothing.
         unreadable: Files that look like recordings and cannot be read.
     """
@@ -94,10 +94,10 @@ class DataDirectory:
 
 
 def read_files(files: Iterable[Path]) -> DataDirectory:
-    """Read recordings, at any time, also while they are being written.
+    """Read recordings at any time, even while they are being written.
 
     Args:
-        files: The recorder's files; others are not looked at.
+        files: The recorder's files; other files are ignored.
     """
     segments = []
     lost = []
@@ -119,7 +119,7 @@ def read_segment(file: str | os.PathLike[str]) -> Segment:
     """Read one file of a recording.
 
     Args:
-        file: The file; a link or anything but a regular file is refused.
+        file: The file. A link, or anything but a regular file, is refused.
 
     Raises:
         OSError: The file cannot be opened or read.

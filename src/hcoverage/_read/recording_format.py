@@ -1,11 +1,11 @@
-"""What the bytes of a recording mean, as told in ``docs/recording-format.md``.
+"""Decodes the bytes of a recording, as ``docs/recording-format.md`` describes them.
 
-A file of the recorder's may be half written, cut off, damaged or made to do harm, so nothing in it
-is believed before it is checked, and what is wrong with it is told beside what could be read. All
-here is pure: bytes go in, and what they say comes out.
+A recording may be half written, cut off, damaged or made to do harm. So everything in it is checked
+before it is used, and all damage is reported beside what could be read. The functions here are
+pure: they take bytes and return facts.
 
 Left to others: writing recordings (``_inside.recorder_writer``), finding and opening files
-(``recording_files``), merging many of them fast (``recording_batch``), and what of it is wanted
+(``recording_files``), merging many of them fast (``recording_batch``), and choosing what counts
 (``_sources.choice``).
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MAGIC: Final = b"\x89HCOV\r\n\x1a"
 FORMAT_VERSION: Final = 5
-# Since the first of these, kinds of records were added, and nothing else.
+# Since the first of these versions, only new kinds of records were added.
 READABLE_VERSIONS: Final = (3, 4, 5)
 MARK: Final = 0xA5
 RECORD_FIXED: Final = 52  # bytes, before the names
@@ -61,14 +61,14 @@ _SOURCE_READ: Final = 2
 _ALIGNMENT: Final = 8
 _LONGEST_NUMBER: Final = 20
 
-# Far above what the recorder writes, and far below what would hurt the reader.
+# Far more than the recorder writes, and far less than would hurt the reader.
 LARGEST_SEGMENT: Final = 64 << 20  # bytes
-MOST_RECORDS: Final = 20_000  # of a segment
-SEEN_FOR_ONE: Final = 10  # as many of what a context saw are read as quickly as one other
+MOST_RECORDS: Final = 20_000  # in a segment
+SEEN_FOR_ONE: Final = 10  # this many records of a context's marks read as fast as one other
 _LONGEST_METADATA: Final = 4 << 20
 _LONGEST_NAME: Final = 64 << 10
-_LONGEST_CONTEXT: Final = 16 << 10  # two of them, joined, are within the bounds of data files
-_MOST_CONTEXTS: Final = 1000  # that are not told apart
+_LONGEST_CONTEXT: Final = 16 << 10  # two of them, joined, fit into the bounds of data files
+_MOST_CONTEXTS: Final = 1000  # that are not separated
 _AND: Final = "\n"
 _MOST_RESUMPTIONS: Final = 1000
 MOST_LINES: Final = 1 << 20
@@ -79,7 +79,7 @@ _MARK_TO_TRUE: Final = bytes(byte == MARK for byte in range(256))
 
 
 class RecordingError(Exception):
-    """A file is no recording, or so damaged that nothing in it can be used."""
+    """A file is not a recording, or so damaged that nothing in it can be used."""
 
 
 class NothingRecordedError(RecordingError):
@@ -101,14 +101,14 @@ class Loss:
 
 @dataclass(frozen=True)
 class Trail:
-    """A branch that was taken, and the lines that it leads to before the next one.
+    """A branch that was taken, and the lines that it leads to before the next branch.
 
-    Which of them makes the arc depends on where statements begin, which the source tells.
+    Which of these lines makes the arc depends on where statements begin, which the source shows.
 
     Attributes:
         line: The line of the branch.
-        destination: The line of the instruction it went to, or None.
-        leaves: The target of the arc that leaves the code object, if the trail ends with that.
+        destination: The line of the instruction that it went to, or None.
+        leaves: The target of the arc that leaves the code object, if the trail ends with one.
         lines: The lines on the way.
     """
 
@@ -118,10 +118,10 @@ class Trail:
     lines: tuple[int, ...]
 
     def arc(self, statements: Mapping[int, int]) -> tuple[int, int] | None:
-        """The arc that coverage.py makes of it.
+        """Return the arc that coverage.py makes of it.
 
         Args:
-            statements: For the lines of statements of several lines, the first one's number.
+            statements: Maps each line of a multi-line statement to its first line.
         """
         line = statements.get(self.line, self.line)
         for target in self.lines:
@@ -141,9 +141,9 @@ class Raised:
 
     Attributes:
         first: The first line of the code object.
-        name: The checksum of what is told of it, by which it is known among others.
-        place: Where it came from, in code units.
-        handler: Where it was handled, or -1 where it left the code.
+        name: The checksum of the code object's description, which identifies it.
+        place: Where the exception came from, in code units.
+        handler: Where it was handled, or -1 if it left the code.
     """
 
     first: int
@@ -153,13 +153,13 @@ class Raised:
 
 
 class Seen(NamedTuple):
-    """What is before the marks in a record of what a context saw of code.
+    """The head, before the marks, of a record with a context's marks of a code object.
 
     Attributes:
         length: The length of the record, in bytes.
-        place: Where in the segment the code's own record is.
-        name: The checksum of what that tells of the code.
-        marks: How many marks there are.
+        place: The position in the segment of the code's own record.
+        name: The checksum of the code's description there.
+        marks: The number of marks.
     """
 
     length: int
@@ -170,21 +170,21 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class BranchingCode:
-    """What a code object with branches did, by the places in its bytecode.
+    """What ran of a code object with branches, by places in its bytecode.
 
     Attributes:
         first: Its first line.
-        name: The checksum of what is told of it.
-        by_instruction: Whether `started` tells each instruction, and not where lines start.
-        tells_lines: Whether it also tells which lines ran, so that nothing else does.
+        name: The checksum of its description.
+        by_instruction: Whether `started` has every instruction, not only the starts of lines.
+        tells_lines: Whether it is also the only record of the lines that ran.
         content: Its bytecode.
         line_table: Its line table.
         exception_table: Its exception table.
         started: Where lines started, in code units.
         left: Jumps, returns and instructions that ran, and branches that jumped.
         ran_on: Branches that did not jump.
-        slots: Of all that can be marked in it (`recorder_flow.Flow.slots`), what was, where it is
-            told so, and not by the three above.
+        slots: The marked ones of all its slots (`recorder_flow.Flow.slots`), if it was recorded by
+            slots, and not by the three above.
     """
 
     first: int
@@ -200,7 +200,7 @@ class BranchingCode:
     slots: frozenset[int] = frozenset()
 
     def with_marks_of(self, other: BranchingCode) -> BranchingCode:
-        """Return what it did together with what it did elsewhere."""
+        """Return it with the marks of another record of the same code added."""
         return replace(
             self,
             started=self.started | other.started,
@@ -217,15 +217,15 @@ class SourceLines:
     Attributes:
         path: The real absolute path, where the process ran.
         module: The name of the module, or an empty string.
-        size: The size of the source when it first ran, or None when it was not there.
-        checksum: Its CRC-32, or None where its size and time are enough to know it again.
+        size: The size of the source when it first ran, or None if it did not exist.
+        checksum: Its CRC-32, or None if its size and time are enough to recognise it.
         modified: Its modification time in nanoseconds since the epoch, or None.
         lines: The numbers of the lines that ran.
-        arcs: Pairs of lines that ran one after the other, where branches are recorded.
+        arcs: Pairs of lines that ran one after the other, if branches are recorded.
         trails: Branches that were taken.
-        branching: What code with branches did, where Python tells no arcs (3.12 and 3.13).
+        branching: Code with branches, for Pythons that report no arcs (3.12 and 3.13).
         raised: Exceptions in such code.
-        context: What ran meanwhile, such as a test, or an empty string.
+        context: The dynamic context, such as a test, or an empty string.
     """
 
     path: str
@@ -241,13 +241,13 @@ class SourceLines:
     context: str = ""
 
 
-# What an arcs record has.
+# An entry of an arcs record.
 Entry: TypeAlias = Trail | Raised | tuple[int, int]
 
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """Who ran.
+    """The process that wrote a recording.
 
     Attributes:
         token: 16 hexadecimal digits that no other process has.
@@ -255,14 +255,14 @@ class ProcessIdentity:
         pid: The process id, as the process saw it.
         parent_pid: The id of its parent when recording started.
         started: When recording started, in nanoseconds since the epoch.
-        forked_from: The token of the process this one is a fork of, or an empty string. Lines in
-            files that the parent had met before the fork are in the parent's recording.
+        forked_from: The token of the process that this one is a fork of, or an empty string. Lines
+            of files that the parent had met before the fork are in the parent's recording.
         root_pid: The id of the process that began the chain of forks that led to this one, or 0.
         container: The id of the container, or an empty string.
         image: The name of the container's image, or an empty string.
         context: coverage.py's static context, or an empty string.
         branch: Whether arcs are recorded.
-        core: ``coverage`` where coverage.py's tracer saw what ran, or an empty string.
+        core: ``coverage`` if coverage.py's tracer measured the process, else an empty string.
         python: The version of Python, such as ``3.13.0``.
         implementation: The cache tag, such as ``cpython-313``.
         executable: The interpreter.
@@ -300,8 +300,8 @@ class Segment:
     """One file of a recording.
 
     Attributes:
-        file: Where it is.
-        process: Who wrote it.
+        file: Its path.
+        process: The process that wrote it.
         part: Its number among the segments of the process, from 1.
         sources: What ran; one source file may be in several entries.
         loss: What could not be recorded, if anything.
@@ -317,24 +317,24 @@ class Segment:
 
     @classmethod
     def of(cls, process: ProcessIdentity, sources: Iterable[SourceLines]) -> Segment:
-        """Return what was in several files, as if it had been in one."""
+        """Join several parts of a process's data into one segment."""
         return cls(Path(), process, 1, tuple(sources), None, ())
 
 
 def context_of(name: str) -> str:
-    """Return the context that a recording names, whatever it holds, as one that a data file can."""
+    """Return the context that a recording names, made fit for a data file."""
     return printable(name[:_LONGEST_CONTEXT])[:_LONGEST_CONTEXT]
 
 
 def contexts_of(name: str) -> tuple[str, ...]:
-    """Return the contexts that a recording names at once: of which of them it was is not known."""
+    """Return the contexts that a recording names together, without knowing which one ran."""
     names = name[:_LONGEST_NAME].split(_AND)[:_MOST_CONTEXTS]
     return tuple(dict.fromkeys(map(context_of, names)))
 
 
 def in_context(process: ProcessIdentity, context: str) -> ProcessIdentity:
-    """Return a process the context of what it ran meanwhile, beside the static one that it has."""
-    both = "|".join(filter(None, (process.context, context)))  # as coverage.py's collector does it
+    """Return a process with a dynamic context added to its static one."""
+    both = "|".join(filter(None, (process.context, context)))  # like coverage.py's collector
     return replace(process, context=both)
 
 
@@ -355,11 +355,11 @@ def parse_header(content: bytes) -> tuple[ProcessIdentity, int, int, int]:
     """Read the header.
 
     Returns:
-        The process, the number of the segment, its size, and where the first record is.
+        The process, the number of the segment, its size, and the position of the first record.
     """
     if content[: len(MAGIC)] != MAGIC:
         # The recorder writes the first four bytes last. A process that is killed before that leaves
-        # a file without a byte, of zeros, or with a part of the header; and never a record.
+        # an empty file, zeros, or a part of the header; and never a record.
         if not content[:4].strip(b"\0") and not _KINDS.search(content):
             raise NothingRecordedError("empty")
         raise RecordingError("not a recording")
@@ -426,12 +426,12 @@ def _parse_fact(entry: bytes) -> tuple[str, str]:
 
 
 def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator[SourceLines]:
-    """Read the records one after the other, and go on after a damaged one where that can be done.
+    """Read the records one after the other; go on after a damaged one, if possible.
 
     Args:
         content: The segment.
-        position: Where its first record is.
-        damage: What is wrong is added here.
+        position: The position of its first record.
+        damage: Damage is added here.
     """
     resumptions = records = 0
     contexts = _NO_CONTEXT
@@ -453,7 +453,7 @@ def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator
             continue
         if content.count(0, position) == len(content) - position:
             return
-        contexts = _NO_CONTEXT  # they may be what is damaged
+        contexts = _NO_CONTEXT  # they may be damaged themselves
         if resumptions == 0:
             damage.append(f"unfinished or damaged at byte {position}")
         resumptions += 1
@@ -466,7 +466,7 @@ def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator
 def _parse_any(
     content: bytes, position: int, length: int, codes: dict[int, SourceLines], damage: list[str]
 ) -> Iterator[SourceLines]:
-    """Read a record, and keep that of code for those which are beside it."""
+    """Read a record; keep one of a code object for the records that refer to it."""
     kind = content[position : position + 4]
     seen = read_seen(content, position) if kind == _SEEN_KIND else None
     if seen is not None:
@@ -479,13 +479,13 @@ def _parse_any(
 
 
 def _next_kind(content: bytes, position: int) -> int | None:
-    """Where what may be the next record begins."""
+    """Return where the next possible record begins."""
     starts = (match.start() for match in _KINDS.finditer(content, position))
     return next((start for start in starts if start % _ALIGNMENT == 0), None)
 
 
 def checked_length(content: bytes, position: int) -> int | None:
-    """The length of the record at a position, or None if there is no whole record's beginning."""
+    """Return the length of the record at a position, or None if no whole record begins there."""
     kind = content[position : position + 4]
     if kind == _SEEN_KIND:
         seen = read_seen(content, position)
@@ -510,14 +510,14 @@ def checked_length(content: bytes, position: int) -> int | None:
 
 
 def read_seen(content: bytes, position: int) -> Seen | None:
-    """Read what is before the marks in a record of what a context saw of code.
+    """Read the head of a record with a context's marks of a code object.
 
     Args:
         content: The segment.
-        position: Where the record is.
+        position: The position of the record.
 
     Returns:
-        None if it is not whole, but for its marks.
+        None if anything but the marks is not whole.
     """
     start = position + SEEN_FIXED
     if start > len(content):
@@ -537,14 +537,14 @@ def _parse_seen(
     codes: Mapping[int, SourceLines],
     damage: list[str],
 ) -> Iterator[SourceLines]:
-    """Read what a context saw of code.
+    """Read a context's marks of a code object.
 
     Args:
         content: The segment.
-        position: Where the record is.
-        seen: What is before its marks.
-        codes: The records of code that were read before, by their places.
-        damage: What is wrong is added here.
+        position: The position of the record.
+        seen: The head of the record.
+        codes: The records of code that were read before, by position.
+        damage: Damage is added here.
     """
     source = codes.get(seen.place)
     if source is None or not source.branching or source.branching[0].name != seen.name:
@@ -557,12 +557,12 @@ def _parse_seen(
 
 
 def with_slots(source: SourceLines, marks: bytes, damage: list[str]) -> SourceLines:
-    """Return the source of a record of code what a context saw of that.
+    """Return the source of a code object with a context's marks added.
 
     Args:
-        source: The source, of which nothing ran.
-        marks: Those of its slots.
-        damage: What is wrong is added here.
+        source: The source, without anything that ran.
+        marks: The marks of its slots.
+        damage: Damage is added here.
     """
     unreadable = len(marks) - marks.count(0) - marks.count(MARK)
     if unreadable:
@@ -612,7 +612,7 @@ def parse_record(content: bytes, position: int, length: int, damage: list[str]) 
 
 
 class _Entries(TypedDict):
-    """What arcs records have, as `SourceLines` has it."""
+    """The content of arcs records, in the form of `SourceLines`."""
 
     arcs: frozenset[tuple[int, int]]
     trails: frozenset[Trail]
@@ -629,7 +629,7 @@ def _by_kind(entries: Iterable[Entry]) -> _Entries:
 
 
 def with_entries(source: SourceLines, entries: Iterable[Entry]) -> SourceLines:
-    """Return a source the entries of its arcs records."""
+    """Return a source with the entries of its arcs records added."""
     return replace(source, **_by_kind(entries))
 
 
@@ -645,16 +645,16 @@ def _parse_marks(marks: bytes, first: int, path: str, damage: list[str]) -> froz
 
 
 def code_length(content: bytes, start: int) -> int:
-    """How many bytes of a record of a code object are between its names and its marks."""
+    """Return how many bytes a code object's record has between its names and its marks."""
     return _CODE_FIXED + _integer(content, start, 4) + 4 * _integer(content, start + 4, 4)
 
 
 def more_length(content: bytes, position: int, start: int) -> int:
-    """How many bytes of a record are between its names and its marks or entries.
+    """Return how many bytes a record has between its names and its marks or entries.
 
     Args:
-        content: What it is in.
-        position: Where it begins.
+        content: The segment.
+        position: Where the record begins.
         start: Where its names end.
     """
     kind = content[position : position + 4]
@@ -668,14 +668,14 @@ def more_length(content: bytes, position: int, start: int) -> int:
 def _parse_code(
     content: bytes, first: int, count: int, path: str, damage: list[str]
 ) -> frozenset[int]:
-    """Tell the lines of the instructions that ran.
+    """Return the lines of the instructions that ran.
 
     Args:
-        content: What follows the names: numbers, offsets, the line table, marks.
+        content: The bytes after the names: numbers, offsets, the line table, marks.
         first: The first line of the code object.
         count: How many bytes its instructions have.
         path: Its source.
-        damage: What is wrong is added here.
+        damage: Damage is added here.
     """
     start = code_length(content, 0)
     table_start = start - _integer(content, 0, 4)
@@ -703,14 +703,14 @@ def _parse_code(
 def _parse_branching(
     content: bytes, first: int, count: int, path: str, damage: list[str]
 ) -> Iterator[BranchingCode]:
-    """Read what a code object with branches did.
+    """Read a code object with branches.
 
     Args:
-        content: What follows the names: flags, three lengths, what they are of, marks.
+        content: The bytes after the names: flags, three lengths, the parts of these lengths, marks.
         first: The first line of the code object.
         count: How many bytes of marks it has.
         path: Its source.
-        damage: What is wrong is added here.
+        damage: Damage is added here.
     """
     flags, *lengths = (_integer(content, at, 4) for at in range(0, _BRANCHES_FIXED, 4))
     start = _BRANCHES_FIXED + sum(lengths)
@@ -743,7 +743,7 @@ def _parse_branching(
 
 
 def parse_entries(body: bytes, path: str, damage: list[str]) -> Iterator[Entry]:
-    """Read entries up to the first that is not whole, or is of no line that can be."""
+    """Read entries up to the first that is not whole, or whose line is impossible."""
     position = 0
     while position + 4 <= len(body) and any(body[position : position + 4]):
         kind, count = body[position], body[position + 1]

@@ -1,4 +1,4 @@
-"""What a process of a `worker_pool` runs: it imports nothing that only the pool itself needs."""
+"""The program of a worker of `worker_pool`: it imports nothing that only the pool itself needs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 def serve() -> None:
     """Answer calls until there are no more."""
-    # Ctrl-C reaches the whole process group; the one who asked decides what becomes of the work.
+    # Ctrl-C reaches the whole process group; the pool's process decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Nothing that is made here is a cycle, and there is much of it.
+    # There are many objects here, and none is part of a cycle.
     gc.disable()
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     while True:
         try:
             fn, args, kwargs = pickle.load(requests)  # noqa: S301 - from our own parent
         except EOFError:
-            os._exit(0)  # everything is flushed, and taking large results apart takes time
+            os._exit(0)  # everything is flushed, and freeing large results takes time
         _reply(replies, fn, args, kwargs)
 
 

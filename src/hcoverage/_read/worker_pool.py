@@ -1,8 +1,8 @@
-"""Call functions on all CPUs, in processes that nothing around us measures.
+"""Calls functions on all CPUs, in worker processes that are never measured.
 
-Not `concurrent.futures.ProcessPoolExecutor`: forked, its workers would be forks of a program with
-threads, and measured as it is; spawned, they would run the caller's main module again, which a
-script without a guard does not survive. These are Pythons of their own that only serve.
+This is not `concurrent.futures.ProcessPoolExecutor`: forked workers would be forks of a program
+with threads, and measured like it; spawned ones would run the caller's main module again, which
+breaks a script without a guard. Our workers are separate Pythons that only serve calls.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ serve()
 
 
 class WorkerDiedError(BrokenExecutor):
-    """The process that served a call is gone; the pool starts another for the next one."""
+    """The worker of a call is gone; the pool starts another one for the next call."""
 
 
 class WorkerPool(Executor):
     """An executor over processes of this interpreter.
 
     Args:
-        workers: How many processes; they are started at once, so that they are ready early.
+        workers: How many processes to start; they start at once, to be ready early.
     """
 
     def __init__(self, workers: int) -> None:
@@ -57,11 +57,11 @@ class WorkerPool(Executor):
         *args: Any,  # noqa: ANN401 - whatever the function takes
         **kwargs: Any,  # noqa: ANN401
     ) -> Future[_Result]:
-        """Have a worker call a function that it can import, with arguments that can be pickled."""
+        """Let a worker call a function that it can import, with arguments that can be pickled."""
         return self._threads.submit(self._call, fn, args, kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
-        """End the workers, after what they are doing."""
+        """End the workers after their current calls."""
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
         for _ in range(self.workers if wait else 0):
             self._idle.get().end()
@@ -77,7 +77,7 @@ class WorkerPool(Executor):
             self._idle.put(_Worker())
             raise WorkerDiedError(f"a worker process ended with {worker.status}") from error
         except BaseException:
-            # What was half sent or half received would be taken for the next call's.
+            # Half-sent or half-received bytes would be taken for the next call's.
             worker.end()
             self._idle.put(_Worker())
             raise
@@ -113,6 +113,6 @@ class _Worker:
     def end(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                with contextlib.suppress(OSError):  # it may be gone already
+                with contextlib.suppress(OSError):  # the worker may be gone already
                     pipe.close()
         self._process.wait()
