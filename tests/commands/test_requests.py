@@ -274,6 +274,18 @@ def test_what_cannot_be_told_apart_is_of_all_that_run_and_that_is_told() -> None
     assert "hcov: 1 process answered requests of several tests at once" in told()
 
 
+@pytest.mark.parametrize(("test", "is_told"), [("start", False), ("one", True)])
+def test_what_the_coverage_core_cannot_tell_apart_is_told(test: str, *, is_told: bool) -> None:
+    write_service("threads")
+    Path("service.py").write_text(THREADS.replace("Barrier(3)", "Barrier(1)"))
+    with served("--core", "coverage", "--context", "start") as port:
+        assert ask(port, "one", f"hcoverage.context={test}") == b"(1)"
+    assert {context for found in contexts_of("handlers.py").values() for context in found} == {
+        "start"
+    }
+    assert ("hcov: 1 process answered requests of other tests" in told()) == is_told
+
+
 @needs_recorder
 def test_without_a_header_all_is_as_it_was() -> None:
     write_service("threads")

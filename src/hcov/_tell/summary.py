@@ -77,6 +77,12 @@ def tell_unattributed(result: hcoverage.CombineResult, *, asked_for: bool) -> No
             f"all of these: {_first(found.together)}"
         )
         tell(with_slug(f"{_processes(found.together)} {text}", Page.NOT_TOLD_APART))
+    if found.mixed:
+        text = (
+            "answered requests of other tests than the one that what it ran counts for, as "
+            f"coverage.py's core cannot tell requests apart: {_first(found.mixed)}"
+        )
+        tell(with_slug(f"{_processes(found.mixed)} {text}", Page.NOT_TOLD_APART))
 
 
 def _processes(found: Sequence[str]) -> str:

@@ -161,6 +161,7 @@ def _is_blind(result: CombineResult, pids: set[int], static: str) -> bool:
     return bool(
         result.unmapped
         or result.other_versions
+        or result.attribution.mixed
         or (result.saved and result.attribution.without_context)
         or any(
             process.contexts and process.contexts <= nobody and process.pid not in pids

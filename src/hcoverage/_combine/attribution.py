@@ -31,6 +31,7 @@ def attribution(
     files: Iterable[ReadFile],
     settings: CoverageConfig,
     command: int | None,
+    asked_for_others: Iterable[tuple[str, int]] = (),
 ) -> Attribution:
     """Find out which processes ran something in a dynamic context.
 
@@ -39,6 +40,8 @@ def attribution(
         files: The data files of processes that coverage.py measured.
         settings: The rcfile's settings. If they define dynamic contexts, the result is empty.
         command: The process id of the command, which needs no context; None if it is not known.
+        asked_for_others: Host and id of each process that coverage.py measured and that noted a
+            request for another test than its context.
     """
     if settings.dynamic_context not in (None, "none"):
         return NOBODY
@@ -61,12 +64,13 @@ def attribution(
     without = [who for who, found in contexts.items() if found and found <= static]
 
     def in_words(who: tuple[str, int]) -> str:
-        return _in_words(who[1], places[who], commands.get(who, ""))
+        return _in_words(who[1], places.get(who, ""), commands.get(who, ""))
 
     return Attribution(
         with_context=sum(not found <= static for found in contexts.values()),
         without_context=tuple(in_words(who) for who in without if who != (here, command)),
         together=tuple(map(in_words, sorted(together))),
+        mixed=tuple(in_words((host_in_names(host), pid)) for host, pid in asked_for_others),
     )
 
 

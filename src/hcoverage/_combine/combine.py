@@ -131,7 +131,11 @@ def combine(
             not_here=completed.not_here,
             other_versions=(*selection.recorded.other_versions, *selection.other_versions),
             attribution=attribution(
-                selection.recorded.processes, selection.files, found.settings, command
+                selection.recorded.processes,
+                selection.files,
+                found.settings,
+                command,
+                found.asked_for_others,
             ),
             saved=tuple(file.origin for file in selection.files if file.origin),
             paths_suggestion=suggest_paths(found.finder.unmapped, found.rcfile),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._data_directory.names import data_files, is_recording, recordings
-from hcoverage._data_directory.notes import image_notes, source_notes
+from hcoverage._data_directory.notes import asked_for_others, image_notes, source_notes
 from hcoverage._errors import CombineError, RcfileError
 from hcoverage._read.batches import default_executor, run_batches
 from hcoverage._read.data_file_batch import Batch, read_batch
@@ -64,6 +64,8 @@ class Found:
         choice: Decides by the rcfile what counts.
         finder: Finds the sources of containers on this machine.
         identities: The identities of sources that coverage.py measured in containers, by path.
+        asked_for_others: Host and id of each process that coverage.py measured and that noted a
+            request for another test than its context.
     """
 
     batch: Batch
@@ -74,6 +76,7 @@ class Found:
     choice: Choice
     finder: SourceFinder
     identities: Mapping[str, Collection[tuple[int, int]]]
+    asked_for_others: Collection[tuple[str, int]] = ()
 
     @property
     def settings(self) -> CoverageConfig:
@@ -135,10 +138,14 @@ def gather(
         reading = dataclasses.replace(reading, origins=origins)
         batch = _read_data_files(sources, listed, target.path, reading)
     identities: dict[str, set[tuple[int, int]]] = {}
+    mixed: list[tuple[str, int]] = []
     for directory in filter(Path.is_dir, sources):
         for path, told in source_notes(directory).items():
             identities.setdefault(path, set()).update(told)
-    return Found(batch, recorded, recorded_part, origins, rcfile, choice, finder, identities)
+        mixed += asked_for_others(directory)
+    return Found(
+        batch, recorded, recorded_part, origins, rcfile, choice, finder, identities, tuple(mixed)
+    )
 
 
 @dataclasses.dataclass(frozen=True)

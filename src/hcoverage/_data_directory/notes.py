@@ -22,16 +22,18 @@ _SOURCES_BYTES: Final = 4 << 20
 _PROBLEM_PREFIX: Final = "problem."
 # For processes that had coverage.py measure them, such as `coverage run`.
 _ITSELF_NOTE: Final = r"itself\.(?P<host>.+)\.(?P<pid>\d{1,10})\.txt"
+# Of processes that coverage.py measured, and that were asked for other tests than they counted for.
+_REQUESTS_NOTE: Final = r"requests\.(?P<host>.+)\.(?P<pid>\d{1,10})\.txt"
 _PROBLEM_BYTES: Final = 2000
 # For a process that could not be measured. Problems of images and commands name their subject.
 _NOTE_OF_PROCESS: Final = r"problem\.(?P<host>[^/]+)\.(?P<pid>\d{1,10})\.txt"
 # The prefixes of all notes but problems: most files are no notes, and this skips them quickly.
-_PREFIXES: Final = ("image.", "sources.", "itself.")
+_PREFIXES: Final = ("image.", "sources.", "itself.", "requests.")
 
 
 def is_note(name: str) -> bool:
     """Return whether a file is a note, by its name."""
-    patterns = (_IMAGE_NOTE, _SOURCES_NOTE, _ITSELF_NOTE)
+    patterns = (_IMAGE_NOTE, _SOURCES_NOTE, _ITSELF_NOTE, _REQUESTS_NOTE)
     return name.startswith(_PROBLEM_PREFIX) or any(_is(each, name) for each in patterns)
 
 
@@ -51,6 +53,12 @@ def measured_themselves(directory: Path) -> list[int]:
     names = (re.fullmatch(_ITSELF_NOTE, note.name) for note in _notes(directory, _ITSELF_NOTE))
     host = os.uname().nodename
     return [int(name["pid"]) for name in names if name and name["host"] == host]
+
+
+def asked_for_others(directory: Path) -> list[tuple[str, int]]:
+    """List the processes that were asked for other tests than they counted for: host and id."""
+    names = (re.fullmatch(_REQUESTS_NOTE, note.name) for note in _notes(directory, _REQUESTS_NOTE))
+    return [(name["host"], int(name["pid"])) for name in names if name]
 
 
 def source_notes(directory: Path) -> dict[str, set[tuple[int, int]]]:
@@ -88,6 +96,7 @@ def notes(directory: Path) -> list[Path]:
         *_notes(directory, _IMAGE_NOTE),
         *_notes(directory, _SOURCES_NOTE),
         *_notes(directory, _ITSELF_NOTE),
+        *_notes(directory, _REQUESTS_NOTE),
     ]
 
 

@@ -43,6 +43,8 @@ PARTS: "dict[str, bytes]" = {}
 
 _started = False
 recorder: "Any" = None
+# Where coverage.py measures with contexts of ours.
+_coverage_requests: "Any" = None
 
 
 def start() -> None:
@@ -101,7 +103,7 @@ def requests() -> "Any":
         contexts = recorder_contexts().current
         if contexts is not None:
             return _load_beside("_hcoverage_recorder_requests").of_process(recorder, contexts)
-    return None
+    return _coverage_requests
 
 
 def _load_beside(name: str) -> "Any":
@@ -154,7 +156,10 @@ def _start_coverage() -> None:
         import _hcoverage_coverage_contexts  # type: ignore[import-not-found]
 
         autosave = getattr(coverage.process_startup, "hcoverage_autosave", None)
-        _hcoverage_coverage_contexts.follow(measuring, *_find_context(), autosave)
+        reader, text = _find_context()
+        if _hcoverage_coverage_contexts.follow(measuring, reader, text, autosave):
+            global _coverage_requests  # noqa: PLW0603 - one process, one measuring
+            _coverage_requests = _hcoverage_coverage_contexts.Requests(DATA_DIR, reader, text)
 
 
 def _tell_image(coverage: "Any", container: str) -> None:

@@ -62,11 +62,13 @@ class Attribution:
         without_context: A description of each process that did not.
         together: A description of each that ran something for several contexts without separating
             them.
+        mixed: A description of each that answered requests for other tests than its context.
     """
 
     with_context: int = 0
     without_context: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
+    mixed: tuple[str, ...] = ()
 
 
 NOBODY: Final = Attribution()
