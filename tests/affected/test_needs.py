@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from hcoverage._affected.blocks import shape_of
+from hcoverage._affected.changes import changes
 from hcoverage._affected.facts import NO_TEST, EarlierRun, FileFacts, KnownTest, ProjectState
 from hcoverage._affected.needs import Needs, needs
 
@@ -403,3 +404,78 @@ def test_what_is_not_measured_may_keep_for_those_that_may_have_run_it(path: str)
     run = dataclasses.replace(RUN, state=ProjectState(ENVIRONMENT, before), ran=ran)
     now = {**before, "make.py": facts(make.replace("return 1", "return 2"))}
     assert names(needs(run, ProjectState(ENVIRONMENT, now), ())) == expected
+
+
+BRANCHY: Final = """\
+def choose(n):
+    total = 0
+    if n > 1:
+        total = (
+            n
+        )
+    else:
+        for each in [n]:
+            total += each
+    try:
+        return 1 / total
+    except ZeroDivisionError:
+        pass
+    return total
+"""
+# What three tests ran of it; the third one in another process.
+CHOSEN: Final = {
+    FIRST: {2, 3, 4, 5, 10, 11},
+    SECOND: {2, 3, 8, 9, 10, 11, 12, 13, 14},
+    THIRD: {2, 3, 4, 5, 10, 11},
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("n > 1", "n > 2", {FIRST, SECOND, THIRD}),
+        ("            n\n", "            -n\n", {FIRST, THIRD}),
+        ("[n]", "[n, n]", {SECOND, THIRD}),
+        (
+            "total += each",
+            "pass",
+            {FIRST, SECOND, THIRD},
+        ),  # no variable of its own any more, it may be
+        ("total += each", "total -= each", {SECOND, THIRD}),
+        ("total += each", "total += (each := 1)", {SECOND, THIRD}),
+        ("total += each", "total += (n := 1)", {FIRST, SECOND, THIRD}),
+        ("total += each", "total += each; n", {FIRST, SECOND, THIRD}),
+        ("ZeroDivisionError", "ValueError", {SECOND, THIRD}),
+        ("        pass\n", "        raise\n", {FIRST, SECOND, THIRD}),
+        ("    return total\n", "    return None\n", {SECOND, THIRD}),
+        ("    total = 0\n", "", {FIRST, SECOND, THIRD}),
+        ("    total = 0\n", "    total = 1\n", {FIRST, SECOND, THIRD}),
+    ],
+)
+def test_who_ran_no_changed_part_of_a_function_is_not_concerned(
+    old: str, new: str, expected: set[str]
+) -> None:
+    assert branchy(old, new) == expected
+    # Commented and moved, it is the same; and the lines of another change are not those that ran.
+    assert branchy(old, new, also=True) == {FIRST, SECOND, THIRD}
+
+
+def branchy(old: str, new: str, *, also: bool = False) -> set[str]:
+    assert old in BRANCHY
+    before = {**FILES, "branchy.py": facts(BRANCHY)}
+    after = {**FILES, "branchy.py": facts("# moved\n\n" + BRANCHY.replace(old, new))}
+    ran = {name: sum(1 << line for line in lines) for name, lines in CHOSEN.items()}
+    state = ProjectState(ENVIRONMENT, before)
+    run = dataclasses.replace(RUN, state=state, ran={"branchy.py": {NO_TEST: 1 << 1, **ran}})
+    if also:
+        return names(needs(run, state, (), changes(before, after)))
+    return names(needs(run, ProjectState(ENVIRONMENT, after), ()))
+
+
+def test_a_part_that_nobody_is_known_to_have_run_is_of_the_function() -> None:
+    before = {**FILES, "branchy.py": facts(BRANCHY)}
+    after = {**FILES, "branchy.py": facts(BRANCHY.replace("total += each", "total -= each"))}
+    run = dataclasses.replace(
+        RUN, state=ProjectState(ENVIRONMENT, before), ran={"branchy.py": {FIRST: 1 << 2 | 1 << 3}}
+    )
+    assert names(needs(run, ProjectState(ENVIRONMENT, after), ())) == {FIRST}

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +22,7 @@ from hcoverage._affected.state_kept import (
     made_and_changed,
     mutates_self,
 )
+from hcoverage._affected.statements import Body, digest_of, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,6 +47,7 @@ class Block:
         keeps_in_self: Whether it changes the object that it is a method of.
         keeps_for_itself: Whether it can leave something that only itself finds, in a closure.
         made: The names of what it calls to change what that gives, an object that may be shared.
+        body: It, split up further; None where that is not known.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Block:
     keeps_in_self: bool = False
     keeps_for_itself: bool = False
     made: tuple[str, ...] = ()
+    body: Body | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,17 +169,19 @@ def _block(name: str, function: _Function, module_names: frozenset[str], known: 
     body = [] if _is_overload(function) else _behind_docstring(function)
     first = min((_first_line(node) for node in body), default=0)
     last = (function.end_lineno or 0) if body else -1
+    parts = split(body)
     return Block(
         name,
         first,
         last,
-        _digest(*body),
+        digest_of(parts.skeleton, *(part.digest for part in parts.parts)),
         tuple(sorted(_read_in(body, known))),
         tuple(sorted(_called_in(body, known))),
         keeps_state(function, module_names),
         mutates_self(function),
         keeps_for_itself(function),
         tuple(sorted(made_and_changed(function))),
+        parts,
     )
 
 
@@ -214,8 +218,7 @@ def _own_nodes(nodes: list[Any]) -> Iterator[ast.AST]:
 
 
 def _digest(*nodes: ast.AST) -> str:
-    text = "\n".join(map(ast.dump, nodes))
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+    return digest_of(*map(ast.dump, nodes))
 
 
 def _read_in(nodes: list[Any], known: _Known = _NOTHING_KNOWN) -> set[str]:

@@ -6,6 +6,8 @@ import dataclasses
 import enum
 from typing import TYPE_CHECKING
 
+from hcoverage._affected.statements import changed_parts
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -32,11 +34,14 @@ class Change:
         path: The file.
         kind: What has become of it.
         block: The function whose body it is, of `BODY`.
+        parts: The first and the last line of each part of it that has changed, as they were before;
+            nothing where it is not known that all else is the same.
     """
 
     path: str
     kind: Kind = dataclasses.field(compare=False)
     block: str = ""
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 def changes(before: Mapping[str, FileFacts], after: Mapping[str, FileFacts]) -> list[Change]:
@@ -68,7 +73,8 @@ def _in_file(path: str, before: FileFacts, after: FileFacts) -> Iterator[Change]
     yield Change(path, Kind.TEXT)
     for was, now in zip(old.blocks, new.blocks, strict=True):
         if was.digest != now.digest:
-            yield Change(path, Kind.BODY, was.name)
+            parts = changed_parts(was.body, now.body) if was.body and now.body else ()
+            yield Change(path, Kind.BODY, was.name, parts)
 
 
 def _outline(shape: Shape) -> tuple[str, list[str]]:

@@ -67,7 +67,9 @@ def needs(
     if run.doubt:
         deciding.everything.append(run.doubt)
     deciding.compare_environments()
-    found = dict.fromkeys([*changes(run.state.files, now.files), *also])
+    # The lines of other changes are not those that ran.
+    others = (dataclasses.replace(change, parts=()) for change in also)
+    found = dict.fromkeys([*changes(run.state.files, now.files), *others])
     for change in found:
         deciding.heed(change)
     if found:
@@ -215,13 +217,12 @@ class _Deciding:
             if block is None:
                 self.everything.append(f"{path}: {change.block} is new")
             else:
-                self._heed_body(path, block)
+                self._heed_body(path, block, change.parts)
 
-    def _heed_body(self, path: str, block: Block) -> None:
+    def _heed_body(self, path: str, block: Block, parts: Collection[tuple[int, int]]) -> None:
         if block.last < block.first:
             return
-        lines = _mask(block)
-        who = {name for name, ran in self._run.ran[path].items() if ran & lines}
+        who = self._who_ran_parts(path, block, parts)
         what = f"{path}: {block.name}()"
         if NO_TEST in who:
             self.everything.append(f"{what} has changed, and ran outside of any test")
@@ -238,6 +239,26 @@ class _Deciding:
             else:
                 told = f"it has a fixture in common with one that ran {what}"
                 self._need_who_shares_with(who, told)
+
+    def _who_ran_parts(
+        self, path: str, block: Block, parts: Collection[tuple[int, int]]
+    ) -> set[str]:
+        """Give who ran some parts of a function, or may have.
+
+        A process that pytest has not in it may take a while to see that the test is another one,
+        and meanwhile has its lines for the one before; so who used one counts with the function.
+        """
+        lines = _mask(block)
+        ran = {name: found for name, found in self._run.ran[path].items() if found & lines}
+        if not parts:
+            return set(ran)
+        who = {name for name in ran if name == NO_TEST or name in self._outside}
+        for first, last in parts:
+            of_part = {name for name, found in ran.items() if found & _lines(first, last)}
+            if not of_part:  # nobody ran it, or Python tells of no line of it
+                return set(ran)
+            who |= of_part
+        return who
 
     def _keepers(self, place: Place, who: set[str]) -> Iterator[Keeper]:
         """Give what keeps something and may have called a function, in one of some tests."""
@@ -324,7 +345,11 @@ def _went_outside(test: KnownTest, tests: Mapping[str, KnownTest]) -> bool:
 
 
 def _mask(block: Block) -> int:
-    return (1 << block.last + 1) - (1 << block.first) if block.first <= block.last else 0
+    return _lines(block.first, block.last) if block.first <= block.last else 0
+
+
+def _lines(first: int, last: int) -> int:
+    return (1 << last + 1) - (1 << first)
 
 
 def _lines_of_blocks(shape: Shape) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage._affected.blocks import Block, Shape
 from hcoverage._affected.facts import EarlierRun, FileFacts, KnownTest, ProjectState
+from hcoverage._affected.statements import Body, Part
 from hcoverage._atomic_write import write_atomically
 from hcoverage._errors import HcoverageError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DIRECTORY: Final = ".hcov_cache"
-_VERSION: Final = 3
+_VERSION: Final = 4
 _SUFFIX: Final = ".tests"
 _LARGEST: Final = 1 << 30  # bytes, unpacked
 
@@ -152,9 +153,11 @@ def _shape(content: Any) -> Shape:  # noqa: ANN401 - JSON
 
 
 def _block(content: Any) -> Block:  # noqa: ANN401 - JSON
-    name, first, last, digest, names, calls, keeps, in_self, for_itself, made = content
+    name, first, last, digest, names, calls, keeps, in_self, for_itself, made, body = content
     keeping = (keeps, in_self, for_itself, tuple(made))
-    return Block(name, first, last, digest, tuple(names), tuple(calls), *keeping)
+    skeleton, parts = body
+    split = Body(skeleton, tuple(Part(*part) for part in parts))
+    return Block(name, first, last, digest, tuple(names), tuple(calls), *keeping, split)
 
 
 def _packed_run(known: KnownRun, shapes: dict[str, Any]) -> dict[str, Any]:
