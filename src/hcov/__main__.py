@@ -1,4 +1,4 @@
-"""`python -m hcov`, for where the `hcov` script is not on PATH."""
+"""`python -m hcov`, in case the `hcov` script is not on PATH."""
 
 from hcov._cli.main import main
 

@@ -1,9 +1,9 @@
-"""Containers: images with measuring baked in, and `docker run` commands that bring the data home.
+"""Containers: images with coverage baked in, and `docker run` commands that bring the data home.
 
-Knows nothing of pytest or of reports (`hcov`); leaves processes and data to `hcoverage`, and
+It knows nothing of pytest or of reports (`hcov`). It leaves processes and data to `hcoverage`, and
 building and running to the engine (docker or podman).
 
-PYTEST_DONT_REWRITE: pytest has our plugin, and would warn where we are imported before it.
+PYTEST_DONT_REWRITE: pytest loads our plugin, and would warn if this was imported before.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ __all__ = [
     "try_image",
 ]
 
-# As in hcoverage: PEP 562, and a test holds this and what mypy reads above alike.
+# As in hcoverage: PEP 562; a test compares this with the imports above, which mypy reads.
 _NAMES: Final = {
     "hcoverage": ("CONTAINERS_VARIABLE",),
     "hdocker._bake.build": ("build_container_image",),
@@ -115,7 +115,7 @@ if not TYPE_CHECKING:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(_HOMES[name]), name)
-        globals()[name] = value  # the next time it is there
+        globals()[name] = value  # found at once the next time
         return value
 
     def __dir__() -> list[str]:

@@ -1,7 +1,7 @@
-"""The check-up of containers: is there an engine, is an image there, does its coverage come home.
+"""The check-up of containers: whether there is an engine, an image, and coverage from containers.
 
 Looking changes nothing and starts nothing. Trying starts one container of each image, without a
-network, in the session of a proof (`hcoverage.open_proof`); it is removed when it ends.
+network, in the session of a proof (`hcoverage.open_proof`); the container is removed at its end.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _MOST_PYTHONS: Final = 10  # as in _inside.try_pythons
 def look_at_engines(
     chosen: str = "docker", *, use_sudo: bool = False, is_needed: bool = False
 ) -> Iterator[Finding]:
-    """Look whether there are engines, and whether they answer.
+    """Check whether there are engines, and whether they answer.
 
     Args:
-        chosen: The engine that images are tried with.
-        use_sudo: Whether it is run through `sudo`.
-        is_needed: Whether it is a problem if it is not there.
+        chosen: The engine to try images with.
+        use_sudo: Whether to run it through `sudo`.
+        is_needed: Whether a missing engine is a problem.
     """
     for name in CLIENTS:
         if name == chosen or shutil.which(name):
@@ -63,7 +63,7 @@ def _look_at_engine(engine: Engine, *, is_needed: bool) -> Iterator[Finding]:
         version = engine.run(*engine.facts.version).strip()
     except EngineError as error:
         finding = problem_of("containers", engine.name, error)
-        # Whoever says where the engine is wants one; else there may be no containers to measure.
+        # A user who sets the engine's address wants one; others may have no containers to measure.
         if is_needed or os.environ.get(engine.facts.host_variable):
             yield finding
         elif isinstance(error, EngineNotFoundError):
@@ -76,7 +76,7 @@ def _look_at_engine(engine: Engine, *, is_needed: bool) -> Iterator[Finding]:
 
 
 def _look_at_files(engine: Engine) -> Iterator[Finding]:
-    """Look whether the engine sees this machine's files, where it tells."""
+    """Check whether the engine sees this machine's files, if it tells."""
     check = f"{engine.name}, files"
     with tempfile.TemporaryDirectory(prefix="hcov-doctor-") as scratch:
         try:
@@ -90,7 +90,7 @@ def _look_at_files(engine: Engine) -> Iterator[Finding]:
 
 
 def look_at_image(image: str, engine: str = "docker", *, use_sudo: bool = False) -> Finding:
-    """Look whether an image is here."""
+    """Check whether an image is here."""
     program = Engine(engine, use_sudo)
     subject = f"image {image}"
     try:
@@ -109,13 +109,13 @@ def look_at_image(image: str, engine: str = "docker", *, use_sudo: bool = False)
 def try_image(
     image: str, proof: Proof, engine: str = "docker", *, use_sudo: bool = False
 ) -> list[Finding]:
-    """Start a container of an image, and see which of its Pythons are measured.
+    """Start a container of an image, and check which of its Pythons are measured.
 
     Args:
-        image: The image; it has to be here.
+        image: The image, which must be here.
         proof: The proof.
         engine: `docker` or `podman`.
-        use_sudo: Whether it is run through `sudo`.
+        use_sudo: Whether to run the engine through `sudo`.
     """
     subject = f"image {image}"
     if os.environ.get(CONTAINERS_VARIABLE) == "0":
@@ -153,7 +153,7 @@ def try_image(
 
 
 def _try_pythons(image: str, proof: Proof, engine: Engine) -> list[dict[str, str]]:
-    """Run the image's Pythons in a container; give which there are."""
+    """Run the image's Pythons in a container, and return them."""
     session = Path(proof.session.environment[SESSION_VARIABLE])
     prepared = prepared_image(image, engine, session, proof.session.data_dir, fetch_all=True)
     able = [python.path for python in prepared.interpreters if python.version >= _OLDEST]
@@ -175,7 +175,7 @@ def _try_pythons(image: str, proof: Proof, engine: Engine) -> list[dict[str, str
 
 
 def _parse(said: str) -> list[dict[str, str]]:
-    """Read what a container says, as far as it is what was asked for."""
+    """Parse a container's output, as far as it is a valid answer."""
     try:
         answer: Any = json.loads(said.strip().rpartition("\n")[2])
     except ValueError:
@@ -189,7 +189,7 @@ def _parse(said: str) -> list[dict[str, str]]:
 
 
 def _came_back(number: int, proof: Proof, measured: CameBack) -> tuple[list[str], str]:
-    """Tell in which ways a Python was not measured, and by which core it was."""
+    """Return the ways in which a Python was not measured, and the core that measured it."""
     shut, core = [], ""
     for index, way in enumerate(proof.ways):
         told = measured.tells(f"{number}-{index}.py", way.lines)
@@ -217,7 +217,7 @@ def _finding(
 
 @contextlib.contextmanager
 def _as_part_of(environment: Mapping[str, str]) -> Iterator[None]:
-    """Be part of a session for the length of a `with` block, as tests under `hcov run` are."""
+    """Join a session for the length of a `with` block, like tests under `hcov run`."""
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update(environment)

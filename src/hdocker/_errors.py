@@ -1,4 +1,4 @@
-"""The errors and the warning that hdocker raises itself; every message says what to do about it."""
+"""The errors and warnings that hdocker raises itself; every message says what to do."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ class EngineError(HcoverageError):
 
 
 class EngineNotFoundError(EngineError):
-    """There is no such program on PATH."""
+    """The engine's client is not on PATH."""
 
 
 class EngineUnreachableError(EngineError):
-    """The program is there, but no engine answers it."""
+    """The client is there, but no engine answers it."""
 
 
 class EnginePermissionError(EngineError):
-    """There is an engine, but this user may not talk to it."""
+    """An engine runs, but this user may not talk to it."""
 
 
 class DataDirectoryError(EngineError):
-    """Containers could not write into the data directory, or not read the rcfile in it."""
+    """Containers could not write into the data directory, or could not read the rcfile in it."""
 
 
 class DockerfileError(EngineError):
-    """The Dockerfile cannot be built from, seen before anything is built."""
+    """The Dockerfile cannot be used; this is found before anything is built."""
 
 
 class BuildContextError(EngineError, NotADirectoryError):
-    """The build context, which COPY takes its files from, is no directory."""
+    """The build context, from which COPY takes its files, is not a directory."""
 
 
 class ImageNameError(EngineError):
-    """The image name is none that a registry or an engine would take."""
+    """No registry or engine would accept the image name."""
 
 
 class MeasureError(EngineError, ValueError):
-    """Whether to measure is said in another word than `always` and `auto`."""
+    """The value of `measure` is neither `always` nor `auto`."""
 
 
 class BuildOptionError(EngineError, ValueError):
-    """An option of the build would have another image built than the one that is measured."""
+    """An option would make the engine build another image than the measured one."""
 
 
 class CommandError(EngineError):
-    """The engine was asked for something, and refused or failed.
+    """A command of the engine was refused or failed.
 
     Attributes:
         argv: The command.
         returncode: Its exit status.
-        output: What it wrote.
+        output: Its output.
     """
 
     def __init__(self, message: str, argv: Sequence[str], returncode: int, output: str) -> None:
@@ -67,18 +67,18 @@ class CommandError(EngineError):
         self.output = output
 
     def __reduce__(self) -> tuple[type[CommandError], tuple[str, tuple[str, ...], int, str]]:
-        # As an exception it would be made again of its message alone, where a worker raised it.
+        # By default pickle would remake the exception, from a worker, with its message alone.
         return type(self), (str(self), self.argv, self.returncode, self.output)
 
     @classmethod
     def of(cls, argv: Sequence[str], returncode: int, output: str) -> CommandError:
-        """Make the error whose message is the command and what it wrote."""
+        """Make an error whose message has the command and its output."""
         message = f"`{shlex.join(argv)}` ended with exit status {returncode}:\n{output.strip()}"
         return cls(message, argv, returncode, output)
 
 
 class BuildError(CommandError):
-    """An image could not be built; nothing of the attempt is left behind."""
+    """An image could not be built; the attempt leaves nothing behind."""
 
 
 class NoPythonError(BuildError):
@@ -86,7 +86,7 @@ class NoPythonError(BuildError):
 
 
 class BundleError(EngineError):
-    """coverage.py could not be had for a Python of an image."""
+    """coverage.py could not be obtained for a Python of an image."""
 
 
 class PathMappingWarning(HcoverageWarning):
@@ -94,4 +94,4 @@ class PathMappingWarning(HcoverageWarning):
 
 
 class NoPythonWarning(HcoverageWarning):
-    """The image has no Python that coverage.py could run in; it is built as it is."""
+    """The image has no Python that coverage.py could run in; it is built without coverage."""

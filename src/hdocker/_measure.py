@@ -1,7 +1,7 @@
-"""Whether a call is to measure: always, or only where a run is being measured.
+"""Decides whether a call measures: always, or only while a run is being measured.
 
-Scripts that run a tool in a container are called in production as well as by tests. There they want
-nothing of measuring; whether this is such a call is told by the environment.
+Scripts that run a tool in a container are called by tests and in production, where they must not
+measure. The environment shows which of the two a call is.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from hdocker._errors import MeasureError
 
 Measure: TypeAlias = Literal["always", "auto"]
 
-# The default for call sites that nobody edits.
+# The default for calls that nobody edits.
 MEASURE_VARIABLE: Final = "HCOVERAGE_MEASURE"
 _CHOICES: Final = ("always", "auto")
 
 
 def is_automatic(measure: str | None) -> bool:
-    """Return whether a call measures only where a run is being measured.
+    """Return whether a call measures only while a run is being measured.
 
     Args:
-        measure: `always` or `auto`; None for what HCOVERAGE_MEASURE says, else `always`.
+        measure: `always` or `auto`; None for the value of HCOVERAGE_MEASURE, else `always`.
 
     Raises:
-        MeasureError: It is neither.
+        MeasureError: The value is neither.
     """
     chosen = measure or os.environ.get(MEASURE_VARIABLE) or "always"
     if chosen not in _CHOICES:
@@ -36,7 +36,7 @@ def is_automatic(measure: str | None) -> bool:
 
 
 def is_measured(measure: str | None) -> bool:
-    """Return whether a call is to measure; arguments and errors are those of `is_automatic`."""
+    """Return whether a call measures; arguments and errors are those of `is_automatic`."""
     return not is_automatic(measure) or _is_in_measured_run()
 
 

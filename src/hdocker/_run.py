@@ -1,9 +1,9 @@
 """The start of a `docker run` command whose container brings its coverage data home.
 
-Everything here is checked on the host, so that a test fails at once and with the command that fixes
-it. The engine is asked only whether it sees the data directory (`_visibility`), and about an image
-that measuring is injected into (`_injection`); where none answers, the command that is to be run
-will tell. What the container then does is the image's business.
+Everything is checked on the host first, so that a test fails at once, with the command that fixes
+it. The engine is asked only whether it sees the data directory (`visibility`), and about an image
+that measuring is injected into (`injection`). If no engine answers, the `docker run` command itself
+will say so. What the container then does depends on the image.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from hcoverage import Rcfile
     from hdocker._measure import Measure
 
-# This process's own user: a word for it, and what people write in a shell.
+# This process's own user: our word for it, and what people write in a shell.
 _OWN_USER: Final = ("own", "$(id -u):$(id -g)")
 
 _WARN_AT_CALLER: Final = 4
@@ -58,36 +58,36 @@ def get_docker_base_cmd(
 ) -> list[str]:
     """Build the start of a `docker run` command; append the image and the container's command.
 
-    The container is removed when it ends and writes its coverage data into the data directory. An
-    init process is PID 1 in it: as PID 1 itself, coverage.py's handler of SIGTERM would save and
-    then not die, so that `docker stop` takes its whole 10 s.
+    The container writes its coverage data into the data directory and is removed when it ends. An
+    init process is its PID 1: as PID 1, a process with coverage.py's SIGTERM handler would save but
+    not end, so that `docker stop` would take its whole 10 s.
 
     Args:
         use_sudo: Run the engine's client through `sudo`.
         engine: `docker` or `podman`.
         user: The user in the container, `name`, `uid` or `uid:gid`; the image's own by default.
-            With `own`, which may be written `$(id -u):$(id -g)` as well, what the container writes
-            is this process's own here.
-        data_dir: The data directory on the host. By default the one of the run that this process
-            is part of (`hcov run`, `hcoverage.inject`), else `coverage_data` in the current
+            With `own`, or `$(id -u):$(id -g)`, this process's user owns the files that the
+            container writes.
+        data_dir: The data directory on the host. By default that of the run that this process is
+            part of (`hcov run`, `hcoverage.inject`), else `coverage_data` in the current
             directory.
         options: Further options of `docker run`.
-        image: The image that will be appended. Where this process is part of `hcov run`, its
-            containers are measured though nothing is baked into it.
-        measure: `always`, or `auto` for scripts that are called in production as well: where no run
-            is being measured (no `hcov run` or `pytest --hcov` around this, no
+        image: The image that will be appended. If this process is part of `hcov run`, its
+            containers are measured without anything baked into it.
+        measure: `always`, or `auto` for scripts that are also called in production: if no run is
+            being measured (no `hcov run` or `pytest --hcov` around this, no
             COVERAGE_PROCESS_START), the command is a plain `docker run --rm`, and nothing is
-            checked. By default what HCOVERAGE_MEASURE says, else `always`.
+            checked. By default the value of HCOVERAGE_MEASURE, else `always`.
 
     Returns:
-        The command as argv tokens, for `subprocess.run` or `shlex.join`. Where no value has a
-        space, or another character that a shell minds, they may be joined by spaces as well.
+        The command as argv tokens, for `subprocess.run` or `shlex.join`. If no value
+        has a space or another special character of the shell, they may be joined by spaces.
 
     Raises:
-        MeasureError: `measure` or HCOVERAGE_MEASURE is another word.
+        MeasureError: `measure` or HCOVERAGE_MEASURE has another value.
         EngineNotFoundError: The engine's client is not on PATH.
-        DataDirectoryError: The data directory or the rcfile in it is missing, has not the mode that
-            the container's user needs, or is not seen by the engine.
+        DataDirectoryError: The data directory or the rcfile in it is missing, lacks the mode that
+            the container's user needs, or is not visible to the engine.
         RcfileError: The rcfile in the data directory cannot be used.
         ImageNameError: There is no such image.
         EngineError: The engine cannot be asked about the image.
@@ -105,11 +105,11 @@ def get_docker_base_cmd(
 
 
 def _resolved(user: str | int | None, program: Engine) -> str | int | None:
-    """Name this process's own user as a container has to; any other as it is."""
+    """Return this process's own user as the container needs it; any other user unchanged."""
     if user not in _OWN_USER:
         return user
-    if not program.use_sudo:  # its engine is root's
-        with contextlib.suppress(EngineError):  # none answers: the command itself will tell
+    if not program.use_sudo:  # through sudo the engine is root's
+        with contextlib.suppress(EngineError):  # no engine answers: the command itself will say so
             return program.own_user()
     return f"{os.getuid()}:{os.getgid()}"
 
@@ -121,15 +121,15 @@ def _measuring_options(
     options: Sequence[str],
     image: str | None,
 ) -> list[str]:
-    """Check all that a measured container needs, and give the options that it is measured by."""
+    """Check all that a measured container needs; return the options that measure it."""
     program.require_program()
     directory = _data_directory(data_dir)
     _check_data_directory(directory, user)
-    if not program.use_sudo:  # it may ask for a password, and has no engine but this machine's
+    if not program.use_sudo:  # sudo may ask for a password, and its engine is on this machine
         require_visible_once(program, directory)
     rcfile = _fitted_rcfile(directory)
     injection = inject_into(image, program, directory) if image else Injection()
-    # What is injected, and what ends a run, needs no mapping.
+    # Injected measuring needs no mapping; nor does the merge at the end of a run.
     if not (injection.mounts or os.path.isdir(os.environ.get(SESSION_VARIABLE, ""))):  # noqa: PTH112
         _warn_without_mapping(rcfile)
     return [
@@ -142,18 +142,19 @@ def _measuring_options(
 
 
 def _inherited(injection: Injection) -> list[str]:
-    """List the variables that the client had better take from its own environment.
+    """List the variables that the client should take from its own environment.
 
-    A test's name may hold anything, and a shell that the tokens are joined for would read it.
+    A test's name may contain anything, and if the tokens are joined for a shell, it would read it.
     """
     values = {name: injection.environment.get(name, "x") for name in PASSED_ON}
     return [name for name, value in values.items() if shlex.quote(value) != value]
 
 
 def _data_file_name(options: Sequence[str]) -> str:
-    """Return the name of data files; it says that a container wrote them where that matters.
+    """Return the name of data files; if needed, it says that a container wrote them.
 
-    With the host's network the host that they tell is this one. And what ends a run tells images.
+    With the host's network, the host name in them is this machine's. And at its end a run names
+    the images that ran something.
     """
     words = " ".join(options).replace("=", " ")
     shares = any(f"{option} host" in words for option in ("--network", "--net", "--uts"))
@@ -162,23 +163,23 @@ def _data_file_name(options: Sequence[str]) -> str:
 
 
 def _fitted_rcfile(data_dir: Path) -> Rcfile:
-    """Have the rcfile in the data directory be one for containers; it is a copy of the project's.
+    """Turn the rcfile in the data directory, a copy of the project's, into one for containers.
 
-    A `source` in that is about this machine; in a container it would leave out what is elsewhere.
+    Its `source` refers to this machine; in a container it would exclude code with other paths.
     """
     path = data_dir / RCFILE_NAME
     rcfile = read_rcfile(path)
     if not path.read_text(encoding="utf-8-sig").startswith(MADE_BY_US):
         text = container_rcfile_text(rcfile, data_dir.parent)
-        with contextlib.suppress(PermissionError):  # somebody else's; containers have it as it is
+        with contextlib.suppress(PermissionError):  # somebody else's: containers get it unchanged
             path.write_text(text, encoding="utf-8")
     return rcfile
 
 
 def injection_for(image: str, *, engine: str = "docker", use_sudo: bool = False) -> Injection:
-    """Return what a container of an image needs to be measured, for those who start it otherwise.
+    """Return the mounts and variables that measure a container, for callers who start it.
 
-    For an engine that no door leads to, or through `sudo`.
+    This is for an engine that no door leads to, or for `sudo`.
 
     Args:
         image: The image.
@@ -186,7 +187,7 @@ def injection_for(image: str, *, engine: str = "docker", use_sudo: bool = False)
         use_sudo: Run the engine's client through `sudo`.
 
     Returns:
-        The mounts and the variables; none where this process is not part of `hcov run`.
+        The mounts and the variables; none if this process is not part of `hcov run`.
 
     Raises:
         EngineError: As for `get_docker_base_cmd`.
@@ -198,13 +199,13 @@ def injection_for(image: str, *, engine: str = "docker", use_sudo: bool = False)
 
 def _data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
     chosen = data_dir or os.environ.get(DATA_DIR_VARIABLE) or DEFAULT_DATA_DIR
-    # Not resolved: where the engine is elsewhere (`-v` is a path of the engine's host), or the
-    # directory is a link to a mount, the path as given is the one that works.
+    # Not resolved: if the engine is elsewhere (`-v` has a path of the engine's host), or the
+    # directory is a link to a mount, only the path as given works.
     return Path(os.path.abspath(chosen))  # noqa: PTH100
 
 
 def _check_data_directory(directory: Path, user: str | int | None) -> None:
-    # The mount hides what the image has at this path, so what counts is the host's files and modes.
+    # The mount hides the image's files at this path, so the host's files and modes count.
     if ":" in str(directory):
         raise DataDirectoryError(
             f"`-v` cannot mount {directory}, because of the colon in its name: "

@@ -1,1 +1,1 @@
-"""What commands do, a file for each."""
+"""The work of the commands, one file for each."""

@@ -1,4 +1,4 @@
-"""Run the measured command as if hcov were not there: its own terminal, signals, exit status."""
+"""Runs the measured command as if hcov were not there: its own terminal, signals, exit status."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import hcoverage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-# As env(1), timeout(1) and `docker run` have them.
+# The same as for env(1), timeout(1) and `docker run`.
 CANNOT_EXECUTE: Final = 126
 NOT_FOUND: Final = 127
 _SIGNALLED: Final = 128
@@ -21,17 +21,17 @@ _SIGNALLED: Final = 128
 _PASSED_ON: Final = frozenset(
     {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
 )
-# What a terminal sends to its whole foreground process group, the command included.
+# Signals that a terminal sends to its whole foreground process group, including the command.
 _FROM_TERMINAL: Final = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 _STANDARD_INPUT: Final = 0
-_SI_KERNEL: Final = 0x80  # siginfo.h: nobody's kill(2)
+_SI_KERNEL: Final = 0x80  # siginfo.h: sent by the kernel, not by kill(2)
 
 
 class NotStartedError(hcoverage.HcoverageError):
     """The command could not be started.
 
     Attributes:
-        exit_status: 126 or 127, as a shell would have it.
+        exit_status: 126 or 127, as in a shell.
     """
 
     def __init__(self, message: str, exit_status: int) -> None:
@@ -47,22 +47,22 @@ def run_command(
     environment: Mapping[str, str],
     look: Callable[[int], float] | None = None,
 ) -> int:
-    """Run a command to its end, passing on the signals that this process gets meanwhile.
+    """Run a command to its end, and pass on the signals that this process gets meanwhile.
 
     Args:
         command: The argv.
         environment: Its whole environment.
-        look: Called with the command's process id as it starts, now and then, and before it is
-            known to have ended; gives in how many seconds it wants to be called again.
+        look: Called with the command's process id when it starts, now and then, and before its end
+            is known; returns after how many seconds to call it again.
 
     Returns:
-        Its exit status; 128 + N if signal N ended it, as shells say it.
+        Its exit status; 128 + N if signal N ended it, as in a shell.
 
     Raises:
-        NotStartedError: It cannot be started.
+        NotStartedError: The command cannot be started.
     """
     waited_for = _PASSED_ON | {signal.SIGCHLD}
-    # Blocked before the command starts: a signal that comes in between waits instead of ending us.
+    # Blocked before the command starts: a signal in between must wait, and not end this process.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
     try:
         process = _start(command, environment, before)
@@ -98,16 +98,16 @@ def _start(
 
 
 def _next_signal(waited_for: frozenset[signal.Signals], timeout: float | None) -> tuple[int, bool]:
-    """Wait for a signal; tell which, and whether the command got it from the terminal already.
+    """Wait for a signal; return it, and whether the terminal has sent it to the command, too.
 
     Args:
-        waited_for: Which signals.
-        timeout: For how many seconds; None for as long as it takes.
+        waited_for: The signals to wait for.
+        timeout: How many seconds to wait; None for no limit.
 
     Returns:
-        No signal, 0, when the time is over.
+        0 as the signal when the time is over.
     """
-    if sys.platform == "darwin":  # has no sigwaitinfo: assume that a terminal's signals are its own
+    if sys.platform == "darwin":  # has no sigwaitinfo: assume that the terminal sent such signals
         signum = int(signal.sigwait(waited_for))
         return signum, signum in _FROM_TERMINAL and os.isatty(_STANDARD_INPUT)
     if timeout is None:

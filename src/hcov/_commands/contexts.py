@@ -1,4 +1,4 @@
-"""`hcov context` and `hcov mark`: name what a run does from now on, and report what it did."""
+"""`hcov context` and `hcov mark`: set a run's context, and report what ran in the last one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from hcov._tell.messages import tell
 
 
 def mark(name: str | None, rcfile: hcoverage.Rcfile) -> int:
-    """End the phase that a run is in, begin the next, and report the one that ended.
+    """End a run's present phase, begin the next, and report the one that ended.
 
     Args:
-        name: The name of the next phase; None for the name of this one with the next number.
-        rcfile: What to report by.
+        name: The name of the next phase; None for the present name with the next number.
+        rcfile: The rcfile for the report.
 
     Returns:
         coverage.py's exit status.
 
     Raises:
-        ContextError: There is no run that follows a context.
+        ContextError: No run follows a context.
         NoDataError: Nothing has been recorded yet.
         OSError: The run's data directory cannot be read or written.
     """
@@ -33,7 +33,7 @@ def mark(name: str | None, rcfile: hcoverage.Rcfile) -> int:
 
 
 def next_phase(name: str) -> str:
-    """Return the name of the phase after one: `login` is followed by `login 2`, and that by 3."""
+    """Return the name of the phase after another: after `login` comes `login 2`, then `login 3`."""
     found = re.fullmatch(r"(.*?)(\d+)", name)
     if found:
         return f"{found[1]}{int(found[2]) + 1}"

@@ -1,4 +1,4 @@
-"""`hcov doctor`: the check-up as a person reads it, or as JSON."""
+"""`hcov doctor`: prints the check-up, for a person or as JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WIDEST: Final = 120
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What `hcov doctor` was asked for; see its help."""
+    """The options of `hcov doctor`; see its help."""
 
     rcfile: Path | None
     data_dir: Path | None
@@ -44,10 +44,10 @@ class Options:
 
 
 def doctor(images: tuple[str, ...], options: Options) -> int:
-    """Check everything that measuring needs, and print what was found.
+    """Check everything that measuring needs, and print the findings.
 
     Returns:
-        `PROBLEMS` if there is one, else 0.
+        `PROBLEMS` if there is a problem, else 0.
     """
     with _ended_in_order(), progress_bar("checking") as on_progress:
         findings = list(_findings(images, options, on_progress or _no_progress))
@@ -60,7 +60,7 @@ def doctor(images: tuple[str, ...], options: Options) -> int:
 
 @contextlib.contextmanager
 def _ended_in_order() -> Iterator[None]:
-    """Have SIGTERM, as of a time limit, end it as Ctrl-C does: nothing stays behind."""
+    """Let SIGTERM, as from a time limit, end the check-up like Ctrl-C: nothing stays behind."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -104,7 +104,7 @@ def _looks_at_containers(images: tuple[str, ...], options: Options) -> Iterator[
 
 
 def _by_subject(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """Bring together what is about the same thing, in the order that things came up."""
+    """Group findings by subject, in the order in which the subjects came up."""
     grouped: dict[str, list[Finding]] = {}
     for finding in findings:
         grouped.setdefault(finding.subject, []).append(finding)
@@ -137,7 +137,7 @@ def _print_finding(finding: Finding, width: int) -> None:
     for line in others:
         click.echo(f"{' ' * margin}{line}")
     if finding.fix:
-        # In one piece, to be copied.
+        # Unwrapped, so that it can be copied.
         click.echo(f"{' ' * margin}fix: {hcoverage.printable(finding.fix)}")
 
 

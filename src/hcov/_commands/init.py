@@ -1,4 +1,4 @@
-"""`hcov init`: a `.coveragerc` that fits the project it stands in."""
+"""`hcov init`: writes a `.coveragerc` that fits the project."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import hcoverage
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What runs leave in a project, as .gitignore has it.
+# Files that runs leave in a project, as patterns for .gitignore.
 IGNORED: Final = (".coverage", ".coverage.*", ".hcov-*", "coverage_data/", "htmlcov/")
 
 
 class RcfileExistsError(hcoverage.HcoverageError, FileExistsError):
-    """There is a `.coveragerc` already, which is not to be lost."""
+    """There is a `.coveragerc` already, which must not be overwritten."""
 
 
 def write_rcfile(directory: Path, *, force: bool = False) -> Path:

@@ -1,4 +1,4 @@
-"""`hcov run`: set up, run, merge, report, clean up; and what it tells about each."""
+"""`hcov run`: sets up, runs, merges, reports and cleans up, with the messages of each step."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ DATA_LOST: Final = 3
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What `hcov run` was asked for, see its help; and `pytest --hcov`.
+    """The options of `hcov run`, see its help, and of `pytest --hcov`.
 
     Attributes:
-        contexts: Whether what runs is to be attributed to tests.
-        context: What to name what runs at first, if anything names it.
+        contexts: Whether each test is a context.
+        context: The first context, if the run follows one.
         imported_before: Files of the modules that this process had imported before it was measured.
-        result_name: What to call the data file, where its path means nothing to anybody.
+        result_name: The name to show for the data file, if its path means nothing to a person.
         layout: The format of the printed report; None for the rcfile's own.
     """
 
@@ -65,10 +65,10 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Merged:
-    """What came of a session.
+    """The outcome of a session.
 
     Attributes:
-        result: What the combine did.
+        result: The result of combining.
         unmeasured: What ran and was not measured, in lines for a person.
     """
 
@@ -85,7 +85,7 @@ def run(command: Sequence[str], options: Options) -> int:
     Raises:
         HcoverageError, ImportError, OSError: Measuring cannot be set up; nothing has been run.
     """
-    # Imported here: pytest's plugin, which shares the rest of this, runs no command.
+    # Imported here: the pytest plugin, which shares the rest of this module, runs no command.
     from hcov._commands.child import NotStartedError, run_command  # noqa: PLC0415
 
     with hcoverage.open_session(options.rcfile, options.data_dir, options.core) as session:
@@ -103,7 +103,7 @@ def run(command: Sequence[str], options: Options) -> int:
 
 
 def combine(paths: Sequence[str | Path], *, rcfile: Path | None, **options: Any) -> int:  # noqa: ANN401
-    """Merge data files and recordings, and tell what came of it.
+    """Merge data files and recordings, and report the outcome.
 
     Returns:
         `DATA_LOST` if something was left out, else 0.
@@ -119,12 +119,12 @@ def combine(paths: Sequence[str | Path], *, rcfile: Path | None, **options: Any)
 
 
 def report_live(data_dir: Path | None, rcfile: hcoverage.Rcfile, context: str | None = None) -> int:
-    """Print the coverage so far of a run that is in progress, leaving all as it is.
+    """Print the coverage so far of a run in progress, without changing anything.
 
     Args:
-        data_dir: Its data directory; without one, those of all that are in progress here.
-        rcfile: What to report by.
-        context: Report what ran in this context alone.
+        data_dir: Its data directory; by default those of all runs in progress here.
+        rcfile: The rcfile for the report.
+        context: Report only what ran in this context.
 
     Returns:
         coverage.py's exit status.
@@ -147,8 +147,8 @@ def report_data(data_file: Path, rcfile: hcoverage.Rcfile, context: str | None =
 
     Args:
         data_file: The data file.
-        rcfile: What to report by.
-        context: Report what ran in this context alone; no total is too low then.
+        rcfile: The rcfile for the report.
+        context: Report only what ran in this context; then no total is too low.
 
     Returns:
         coverage.py's exit status.
@@ -168,15 +168,15 @@ def report_changed(
 
     Args:
         data_file: The merged data file.
-        rcfile: What to report by.
+        rcfile: The rcfile for the report.
         since: The revision.
-        fail_under: The part of the changed statements that is to have run, in percent.
+        fail_under: How many of the changed statements must have run, in percent.
 
     Returns:
-        `UNDER_THRESHOLD` if less did, else 0.
+        `UNDER_THRESHOLD` if fewer did, else 0.
 
     Raises:
-        RevisionError, HcoverageError: What has changed is not known, or the data cannot be read.
+        RevisionError, HcoverageError: The changes are not known, or the data cannot be read.
     """
     from hcov._tell.analysis import analysed  # noqa: PLC0415 - with most of coverage.py
     from hcov._tell.changed_lines import changed_coverage  # noqa: PLC0415
@@ -193,10 +193,10 @@ def report_changed(
 
 @contextlib.contextmanager
 def environment_of(session: hcoverage.Session, options: Options) -> Iterator[Mapping[str, str]]:
-    """Have what measures the containers of a session, in a `with` block.
+    """Measure the containers of a session, for the length of a `with` block.
 
     Yields:
-        The whole environment of what the session measures.
+        The whole environment of the session's processes.
     """
     with contextlib.ExitStack() as stack:
         environment = dict(session.environment)
@@ -215,13 +215,13 @@ def finish(
     command: int,
     seen: Iterable[hcoverage.SeenPython] = (),
 ) -> int:
-    """Merge and report what the command left.
+    """Merge and report the command's data.
 
     Args:
         session: The session.
-        options: What was asked for.
+        options: The options.
         command: The process id of the command.
-        seen: The Pythons that were seen to be started.
+        seen: The Pythons that were seen to start.
 
     Returns:
         hcov's own exit status: 0 if all went well, `UNDER_THRESHOLD`, or `DATA_LOST`.
@@ -248,7 +248,7 @@ def finish(
 
 
 def _record_tests(session: hcoverage.Session, merged: Merged) -> None:
-    """Keep what `hcov affected` needs, where tests were contexts."""
+    """Keep what `hcov affected` needs, if tests were contexts."""
     if not hcoverage.are_tests_noted(session):
         return
     try:
@@ -260,7 +260,7 @@ def _record_tests(session: hcoverage.Session, merged: Merged) -> None:
 def _report_all(
     data_file: Path, rcfile: hcoverage.Rcfile, options: Options, problems: Sequence[str]
 ) -> int:
-    """Print and write all that was asked for, of one analysis; give coverage.py's exit status."""
+    """Print and write all requested reports from one analysis; return coverage.py's exit status."""
     from hcov._tell.analysis import analysed  # noqa: PLC0415 - with most of coverage.py
 
     html = Path(rcfile.settings.html_dir) if "html" in options.reports else None
@@ -290,14 +290,14 @@ def merge(
     command: int,
     seen: Iterable[hcoverage.SeenPython] = (),
 ) -> Merged:
-    """Merge what the processes of a session left, and tell what came of it.
+    """Merge the data of a session's processes, and report the outcome.
 
     Args:
         session: The session.
         data_file: Where the result goes.
-        options: What was asked for.
+        options: The options.
         command: The process id of the command.
-        seen: The Pythons that were seen to be started.
+        seen: The Pythons that were seen to start.
 
     Raises:
         HcoverageError, OSError: As `hcoverage.combine` does.
@@ -324,12 +324,12 @@ def merge(
 
 
 def is_whole(result: hcoverage.CombineResult) -> bool:
-    """Return whether all that there was is in a result."""
+    """Return whether a result contains all data."""
     return not (result.set_aside or result.losses)
 
 
 def tell_start(session: hcoverage.Session, *, quiet: bool) -> None:
-    """Tell what a session found, and what it does without."""
+    """Print what a session found at its start, and what it lacks."""
     for previous in session.previous:
         text = (
             f"data of an earlier run was left unmerged; it is in {short(previous)}: "

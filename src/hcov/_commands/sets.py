@@ -1,4 +1,4 @@
-"""`hcov diff`, `hcov only`, `hcov common`: set algebra on results, told in statements."""
+"""`hcov diff`, `hcov only`, `hcov common`: set algebra on results, counted in statements."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Had:
     """What one side has of a file.
 
     Attributes:
-        lines: Statements, or where the source is not here the lines that ran.
+        lines: Statements, or, if the source is not here, the lines that ran.
         branches: Arcs that are one of several ways on.
     """
 
@@ -39,17 +39,17 @@ class _Had:
         return bool(self.lines or self.branches)
 
     def minus(self, other: _Had) -> _Had:
-        """Return what this has and another has not; of branches, those that no line tells."""
+        """Return what this has and another has not; without branches that the lines imply."""
         lines = self.lines - other.lines
         branches = self.branches - other.branches
         return _Had(lines, frozenset(arc for arc in branches if lines.isdisjoint(arc)))
 
     def common(self, other: _Had) -> _Had:
-        """Return what both have; of branches nothing beside the lines."""
+        """Return the lines that both have; branches are left out."""
         return _Had(self.lines & other.lines)
 
     def text(self, statements: frozenset[int]) -> str:
-        """Say it as coverage.py does: `3-7, 12`, where between 3 and 7 no other statement is."""
+        """Return it in coverage.py's form: `3-7, 12`, if all statements from 3 to 7 are in it."""
         from coverage.results import format_lines  # noqa: PLC0415 - as in `_tell.analysis`
 
         lines = format_lines(statements or self.lines, self.lines)
@@ -61,11 +61,11 @@ class _File:
     """A file of two results.
 
     Attributes:
-        name: What to call it.
-        ours: What the first has.
-        theirs: What the second has.
-        statements: Its statements; none where its source is not here.
-        has_changed: Whether its source has been written to since one of them was.
+        name: Its name in the output.
+        ours: What the first result has.
+        theirs: What the second result has.
+        statements: Its statements; none if its source is not here.
+        has_changed: Whether its source was written to after one of the results.
     """
 
     name: str
@@ -77,12 +77,12 @@ class _File:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the commands read, and write.
+    """Where the commands read and write.
 
     Attributes:
         rcfile: The rcfile.
-        data_file: The merged data file whose origins are meant.
-        output: Where the result goes as data; None for nowhere.
+        data_file: The merged data file with the origins.
+        output: The data file to write the result to, or None.
     """
 
     rcfile: hcoverage.Rcfile
@@ -91,13 +91,13 @@ class Place:
 
 
 def diff(first: str, second: str, place: Place, *, fail_on_loss: bool) -> int:
-    """Tell what one result has and another has not, and the other way round.
+    """Print what one result has and another has not, and the other way round.
 
     Returns:
-        `LOSS` where the second lost something and that is to fail, else 0.
+        `LOSS` if the second lost something and `fail_on_loss` is set, else 0.
 
     Raises:
-        HcoverageError, OSError: One of them cannot be read, or the output not be written.
+        HcoverageError, OSError: A result cannot be read, or the output cannot be written.
     """
     ours, theirs = _operand(first, place), _operand(second, place)
     _write(ours.minus(theirs), place)
@@ -113,15 +113,15 @@ def diff(first: str, second: str, place: Place, *, fail_on_loss: bool) -> int:
 
 
 def only(origin: str, place: Place) -> None:
-    """Tell what one origin ran and no other did.
+    """Print what one origin ran and no other did.
 
     Raises:
-        HcoverageError, OSError: It cannot be read, or the output not be written.
+        HcoverageError, OSError: The data cannot be read, or the output cannot be written.
     """
     origins = hcoverage.read_origins(place.data_file)
     name = origins.resolve(origin.removeprefix(_ORIGIN))
     mine, others = origins.ran(name), origins.ran_by_others(name)
-    # With the contexts that it ran in, which the merged data has.
+    # With its contexts, which only the merged data has.
     whole = hcoverage.read_measured(place.data_file, place.rcfile)
     _write(whole.common(mine.minus(others)), place)
     files = _compare(mine, others, place, [str(place.data_file)])
@@ -129,10 +129,10 @@ def only(origin: str, place: Place) -> None:
 
 
 def common(first: str, second: str, place: Place) -> None:
-    """Tell what two results have in common.
+    """Print what two results have in common.
 
     Raises:
-        HcoverageError, OSError: One of them cannot be read, or the output not be written.
+        HcoverageError, OSError: A result cannot be read, or the output cannot be written.
     """
     ours, theirs = _operand(first, place), _operand(second, place)
     _write(ours.common(theirs), place)
@@ -144,7 +144,7 @@ def common(first: str, second: str, place: Place) -> None:
 
 
 def _operand(name: str, place: Place) -> hcoverage.Measured:
-    """Return what is meant by an argument: a data file, or `origin:NAME` of the last run."""
+    """Return the data for an argument: a data file, or `origin:NAME` of the last run."""
     if name.startswith(_ORIGIN):
         return hcoverage.read_origins(place.data_file).ran(name.removeprefix(_ORIGIN))
     return hcoverage.read_measured(name, place.rcfile)
@@ -162,7 +162,7 @@ def _compare(
     place: Place,
     operands: Iterable[str],
 ) -> list[_File]:
-    """Count what both have of each file, by name."""
+    """Count what both results have of each file, sorted by name."""
     from hcov._tell.analysis import analysed  # noqa: PLC0415 - with most of coverage.py
 
     both = ours.union(theirs)
@@ -179,7 +179,7 @@ def _compare(
                 changed = _changed(file.measured, measured_at)
                 found.append(_File(file.name, mine, other, file.statements, changed))
     for path in both.files - known:
-        # Without its source nobody knows what a statement is; what is here is not to be reported.
+        # Without the source, statements are not known. If it is here, the file must stay hidden.
         if not Path(path).exists():
             mine, other = (side.lines(path) for side in had)
             found.append(_File(short(path), mine, other))
@@ -187,7 +187,7 @@ def _compare(
 
 
 class _Counted:
-    """One side, counted in statements and branches."""
+    """The statements and branches of one side, counted."""
 
     def __init__(self, measured: hcoverage.Measured) -> None:
         self._lines = measured.by_file()

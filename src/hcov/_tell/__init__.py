@@ -1,1 +1,1 @@
-"""What is told: messages, reports, tables, pages."""
+"""Output for people: messages, reports, tables, pages."""

@@ -1,11 +1,11 @@
-"""coverage.py's analysis of a merged data file, made once for all that is told of it.
+"""Runs coverage.py's analysis of a merged data file, once for all output about it.
 
-Each of coverage.py's reports analyses each file again, which is most of what it takes. Here the
-report, the tables, the summary and the pages share one analysis. Data has the lines that ran: of a
-statement of three lines often all three, and lines that the rcfile excludes. So what is told of
-lines is counted by this analysis, too, and for the files that the reports are about.
+Each of coverage.py's reports analyses every file again, which takes most of its time. Here the
+report, the tables, the summary and the pages share one analysis. The data has executed lines: often
+all three of a three-line statement, and lines that the rcfile excludes. So all output about lines
+is counted by this analysis, too, and for the same files as in the reports.
 
-It imports most of coverage.py, so it is itself imported late.
+It imports most of coverage.py, so it is imported late itself.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ if TYPE_CHECKING:
 
     import hcoverage
 
-_FAILED: Final = 1  # as coverage.py's command has it
+_FAILED: Final = 1  # like coverage.py's command
 
 
 @dataclass(frozen=True)
 class ReportedFile:
-    """A file that coverage.py's reports are about.
+    """A file in coverage.py's reports.
 
     Attributes:
         measured: Its path in the data.
-        name: What the reports call it.
+        name: Its name in the reports.
         page: Its page in coverage.py's HTML report.
-        statements: The lines that are the first of a statement, without the excluded ones.
+        statements: The first lines of statements, without the excluded ones.
         missing: Those of them that did not run.
     """
 
@@ -62,7 +62,7 @@ class ReportedFile:
     _reporter: FileReporter
 
     def statements_in(self, lines: Iterable[int]) -> frozenset[int]:
-        """Return the statements that some lines are of."""
+        """Return the statements that contain some lines."""
         return self.statements.intersection(self._reporter.translate_lines(lines))
 
     def branches_in(self, arcs: Iterable[tuple[int, int]]) -> frozenset[tuple[int, int]]:
@@ -75,7 +75,7 @@ class ReportedFile:
 
 @dataclass(frozen=True)
 class Said:
-    """What coverage.py said, making a report, and its exit status."""
+    """The output of coverage.py when it made a report, and its exit status."""
 
     text: str
     status: int
@@ -88,7 +88,7 @@ class Analysis:
         self._measuring = measuring
 
     def look_with(self, look: Callable[[ReportedFile], object]) -> None:
-        """Have something look at each file as it is analysed, which is when most of it is known."""
+        """Call a function with each file as it is analysed, which is when most is known of it."""
         self._measuring.look = look
 
     def report(
@@ -103,10 +103,10 @@ class Analysis:
             layout: `text`, `markdown` or `total`; None for the rcfile's own.
             fail_under: The total, in percent, under which the status is `UNDER_THRESHOLD`; None for
                 the rcfile's own.
-            context: What ran in this context alone.
+            context: Report only what ran in this context.
         """
         said = io.StringIO()
-        # A static context of the rcfile stands before it.
+        # The rcfile's static context may stand before it.
         contexts = None if context is None else [rf"(^|\|){re.escape(context)}$"]
         with self._reporting(said) as outcome:
             total = self._measuring.report(file=said, output_format=layout, contexts=contexts)
@@ -119,7 +119,7 @@ class Analysis:
         return Said(said.getvalue(), *outcome[-1:])
 
     def write(self, kind: str) -> Said:
-        """Write one of coverage.py's other reports, to where the rcfile or coverage.py says.
+        """Write one of coverage.py's other reports, to the rcfile's or coverage.py's default path.
 
         Args:
             kind: `html`, `xml`, `json` or `lcov`.
@@ -130,7 +130,7 @@ class Analysis:
         return Said(said.getvalue(), *outcome[-1:])
 
     def files(self) -> Iterator[ReportedFile]:
-        """Return the files that the reports are about, as they say, one after the other.
+        """Yield the files in the reports, as the reports count them.
 
         Files whose source is not here, or does not parse, are left out.
         """
@@ -144,17 +144,17 @@ class Analysis:
         except NoDataError:
             return
         except CoverageException:
-            # One that `ignore_errors` does not cover; the report itself has told it.
+            # An error that `ignore_errors` does not cover; the report itself has shown it.
             return
         finally:
             self._measuring.set_option("report:ignore_errors", before)
 
     @contextlib.contextmanager
     def _reporting(self, said: io.StringIO) -> Iterator[list[int]]:
-        """Have what goes wrong be said, and be the status, as the command `coverage` has it."""
+        """Turn errors into output and an exit status, like the command `coverage`."""
         outcome = [0]
         with warnings.catch_warnings(record=True) as warned:
-            # Inside pytest others may be errors, also those that the sources' own text gives.
+            # Inside pytest, warnings may be errors, even those about the sources' own text.
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", CoverageWarning)
             try:
@@ -175,7 +175,7 @@ class Analysis:
 
 
 class _AnalysingOnce(coverage.Coverage):
-    """Keeps what it found out of each file; a coverage.py that asks otherwise does without."""
+    """Caches the analysis of each file; if coverage.py calls it differently, there is no cache."""
 
     def __init__(self, **arguments: Any) -> None:  # noqa: ANN401 - coverage.py's
         super().__init__(**arguments)
@@ -184,7 +184,7 @@ class _AnalysingOnce(coverage.Coverage):
         self._known: dict[Any, AnalysisOfFile] = {}
 
     def _prepare_data_for_reporting(self) -> None:
-        """Close the data that coverage.py puts another in place of, where `[paths]` maps it."""
+        """Close the old data, which coverage.py replaces if `[paths]` maps it."""
         before = self.get_data()
         super()._prepare_data_for_reporting()
         if self.get_data() is not before:
@@ -202,14 +202,14 @@ class _AnalysingOnce(coverage.Coverage):
 
 @contextlib.contextmanager
 def analysed(data_file: Path, rcfile: hcoverage.Rcfile) -> Iterator[Analysis]:
-    """Have the analysis of a merged data file, and of nothing beside it.
+    """Provide the analysis of one merged data file, and of no file beside it.
 
     Args:
         data_file: The data file.
         rcfile: The rcfile, whose `[report]` settings count.
     """
     with tempfile.TemporaryDirectory(prefix="hcov-") as directory, _plugins_of_here(rcfile):
-        # A copy: what else lies beside the data file is not part of it.
+        # A copy: other files beside the data file do not belong to it.
         alone = Path(directory) / ".coverage"
         shutil.copyfile(data_file, alone)
         with _this_process_still_measured():
@@ -225,7 +225,7 @@ def analysed(data_file: Path, rcfile: hcoverage.Rcfile) -> Iterator[Analysis]:
 
 @contextlib.contextmanager
 def _plugins_of_here(rcfile: hcoverage.Rcfile) -> Iterator[None]:
-    """Have plugins of the project be found, as the command `coverage` finds them."""
+    """Make the project's plugins importable, as for the command `coverage`."""
     if not rcfile.settings.plugins:
         yield
         return
@@ -239,7 +239,7 @@ def _plugins_of_here(rcfile: hcoverage.Rcfile) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _this_process_still_measured() -> Iterator[None]:
-    """Keep coverage.py from ending the measuring of this process, where it does that."""
+    """Keep coverage.py from ending the measuring of this process."""
     started = getattr(coverage.process_startup, "coverage", None)
     saves = getattr(started, "_auto_save", None)
     try:

@@ -17,13 +17,13 @@ HEADINGS: Final = ("changed", "statements", "missed", "cover", "missing")
 
 @dataclasses.dataclass(frozen=True)
 class ChangedFile:
-    """A file of which lines have changed.
+    """A file with changed lines.
 
     Attributes:
-        name: What the reports call it.
-        statements: The statements of which a line has changed, by their first lines.
+        name: Its name in the reports.
+        statements: The statements with a changed line, by their first lines.
         missed: Those that nothing ran.
-        missing: The latter, as coverage.py's report has them: `3-7, 12`.
+        missing: The same in the form of coverage.py's report: `3-7, 12`.
         is_older: Whether the source was written to after it was measured.
     """
 
@@ -36,7 +36,7 @@ class ChangedFile:
 
 @dataclasses.dataclass(frozen=True)
 class ChangedLines:
-    """The coverage of what has changed since a revision.
+    """The coverage of all changes since a revision.
 
     Attributes:
         since: The revision.
@@ -58,7 +58,7 @@ class ChangedLines:
 
     @property
     def percent(self) -> float:
-        """How much of it ran, in percent; all of nothing."""
+        """How much of it ran, in percent; 100 if nothing has changed."""
         return _percent(self.statements, self.missed)
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -89,15 +89,15 @@ class ChangedLines:
 
 
 def changed_coverage(analysis: Analysis, data_file: Path, since: str) -> ChangedLines:
-    """Count what has changed since a revision, and what of it ran.
+    """Count the statements that have changed since a revision, and those of them that ran.
 
     Args:
         analysis: The analysis of a merged data file.
         data_file: That file.
-        since: A revision of git.
+        since: A git revision.
 
     Raises:
-        RevisionError: It is not known what has changed.
+        RevisionError: The changes cannot be found out.
     """
     from coverage.results import format_lines  # noqa: PLC0415 - most commands do not need it
 
@@ -125,6 +125,6 @@ def _row(
 
 
 def _percent(statements: int, missed: int) -> float:
-    """As coverage.py has it, it is 100 only if nothing is missed."""
+    """Return the percentage; as in coverage.py, it is 100 only if nothing is missed."""
     percent = 100 * (statements - missed) / statements if statements else 100.0
     return min(percent, 99.0) if missed and round(percent) == 100 else percent  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""What coverage.py's reports can be asked for, and the exit status of a total that is too low."""
+"""The names of coverage.py's reports, and the exit status for a total that is too low."""
 
 from __future__ import annotations
 

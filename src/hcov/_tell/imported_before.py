@@ -1,6 +1,6 @@
-"""What was imported before measuring began: the lines that its import ran are missing.
+"""Reports files that were imported before measuring began, so that their imports are missing.
 
-That is so inside of pytest, whose plugins are loaded before any of them can measure.
+This happens inside pytest, which loads all plugins before one of them can measure.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _SHOWN: Final = 3
 def tell_imported_before(
     files: Iterable[str], analysis: Analysis, rcfile: hcoverage.Rcfile
 ) -> None:
-    """Tell which files lack what their import ran, and how to have it.
+    """Print which files lack the lines that their import ran, and how to get them.
 
-    No other process had it, if the first statement is missing, which each import runs.
+    If a file's first statement is missing, which each import runs, no other process imported it.
 
     Args:
-        files: Those that were imported before.
-        analysis: What is reported.
-        rcfile: The rcfile, which says what counts.
+        files: The files that were imported before.
+        analysis: The analysis for the report.
+        rcfile: The rcfile, which decides what counts.
     """
     counted = hcoverage.counted(files, rcfile.settings)
     if not counted:

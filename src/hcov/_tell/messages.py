@@ -1,6 +1,6 @@
-"""Messages: hcov's own words go to stderr, under its name, so that stdout is the command's.
+"""Messages: hcov's own lines go to stderr, with its name, so that stdout belongs to the command.
 
-Inside pytest there is one place for all words, its terminal: `written_by` has them go there.
+Inside pytest all output goes to pytest's terminal: `written_by` redirects it there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WRITE: Final[contextvars.ContextVar[Callable[[str], object] | None]] = contextv
 
 
 def tell(message: str) -> None:
-    """Print a message for the person who runs hcov; names in it may come from anywhere."""
+    """Print a message for the user; names in it may come from anywhere."""
     lines = [hcoverage.printable(line) for line in message.split("\n")]
     text = "\n".join([f"hcov: {lines[0]}", *lines[1:]])
     write = _WRITE.get()
@@ -34,7 +34,7 @@ def tell(message: str) -> None:
 
 @contextlib.contextmanager
 def written_by(write: Callable[[str], object]) -> Iterator[None]:
-    """Have somebody else write messages and reports for the length of a `with` block."""
+    """Send messages and reports to a function for the length of a `with` block."""
     token = _WRITE.set(write)
     try:
         yield
@@ -43,14 +43,14 @@ def written_by(write: Callable[[str], object]) -> Iterator[None]:
 
 
 def writer() -> Callable[[str], object] | None:
-    """Return who writes messages and reports; None for stderr and stdout."""
+    """Return the function that writes messages and reports; None for stderr and stdout."""
     return _WRITE.get()
 
 
 def message_of(error: Exception) -> str:
-    """Return the error's text, its first line ending in the slug of the page that explains it.
+    """Return an error's text, with the slug of its page at the end of the first line.
 
-    Of an OSError raised with errno and message it is the message alone.
+    For an OSError raised with errno and message, the text is the message alone.
     """
     text, slug = str(error), hcoverage.slug_of(error)
     if slug == hcoverage.Page.MISSING_MODULE:

@@ -1,4 +1,4 @@
-"""What each origin of a result ran, counted in the statements of coverage.py's analysis."""
+"""Counts what each origin of a result ran, in statements of coverage.py's analysis."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class OriginsOfFile:
     """What each origin ran of a file.
 
     Attributes:
-        name: What coverage.py's reports call the file.
+        name: The file's name in coverage.py's reports.
         page: Its page in coverage.py's HTML report.
         lines: Its statements.
-        ran: The statements that each origin ran, for those that ran some.
+        ran: The statements that each origin ran, without origins that ran none.
     """
 
     name: str
@@ -47,11 +47,11 @@ class OriginsOfFile:
 
 
 class CountedOrigins:
-    """The origins of a merged data file, and what each ran of each file that reports are about.
+    """The origins of a merged data file, and what each ran of each file in the reports.
 
     Args:
         origins: The origins of the data file.
-        analysis: The analysis of it; best before anything else is made of that.
+        analysis: The analysis of it; best before anything else uses it.
     """
 
     def __init__(self, origins: hcoverage.OriginData, analysis: Analysis) -> None:
@@ -62,7 +62,7 @@ class CountedOrigins:
         analysis.look_with(self._count)
 
     def files(self) -> list[OriginsOfFile]:
-        """Return what each origin ran of each file, as coverage.py's reports are sorted."""
+        """Return what each origin ran of each file, in the order of coverage.py's reports."""
         reported = [file.measured for file in self._analysis.files()]
         return [self._counted[path] for path in reported]
 
@@ -74,11 +74,11 @@ class CountedOrigins:
 
 
 def counted_origins(data_file: Path, analysis: Analysis) -> CountedOrigins | None:
-    """Have the origins of a data file counted as it is analysed; None where it does not tell them.
+    """Count the origins of a data file as it is analysed; return None if it has none.
 
     Args:
         data_file: The merged data file.
-        analysis: The analysis of it, before anything is made of that.
+        analysis: The analysis of it, before anything else uses it.
     """
     try:
         return CountedOrigins(hcoverage.read_origins(data_file), analysis)

@@ -1,4 +1,4 @@
-"""The table of origins: how much each ran, and how much of it no other did."""
+"""The table of origins: how much each ran, and how much only it ran."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST_NAME: Final = 48
 
 
 def table(origins: hcoverage.OriginData, files: Sequence[OriginsOfFile]) -> list[str]:
-    """Lay out a table of origins: what each ran, and what of it nobody else did."""
+    """Return the lines of a table of origins: what each ran, and what only it ran."""
     cells = rows(origins, files)
     shown = [HEADINGS, *cells[:_SHOWN]]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]

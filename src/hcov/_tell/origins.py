@@ -1,4 +1,4 @@
-"""Tells who ran what: a table, and a page beside coverage.py's own."""
+"""Reports who ran what: prints a table, and writes a page beside coverage.py's own."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 def report_origins(
     counted: CountedOrigins | None, *, page_directory: Path | None, quiet: bool
 ) -> None:
-    """Tell who ran what, where there is more than one origin, and write the page of it.
+    """Print who ran what, if there is more than one origin, and write the page about it.
 
     Args:
-        counted: The origins, counted; None where the data does not tell them.
-        page_directory: Where coverage.py's HTML report is; None for no page.
-        quiet: Tell nothing but problems.
+        counted: The origins, counted; None if the data has none.
+        page_directory: The directory of coverage.py's HTML report; None for no page.
+        quiet: Print only problems.
     """
     if page_directory is not None:
         from hcov._tell.origins_page import NAME  # noqa: PLC0415 - most runs write none
 
-        # That of an earlier run says nothing of this one, and may not be written anew.
+        # The page of an earlier run is outdated, and may not be overwritten below.
         with contextlib.suppress(OSError):
             (page_directory / NAME).unlink(missing_ok=True)
     if counted is None:

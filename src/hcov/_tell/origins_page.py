@@ -1,6 +1,6 @@
 """`origins.html`: who ran what, file by file, beside coverage.py's own pages and linked to them.
 
-One page without anything from elsewhere. What comes from data is escaped by the template engine.
+It is one page that loads nothing from elsewhere. The template engine escapes all data.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PIECE: Final = r"[^/:_.-]*[/:_.-]|[^/:_.-]+"
 
 @dataclass(frozen=True)
 class _Column:
-    """An origin: `image` and its name, or `main` without a kind."""
+    """An origin: for example the kind `image` and a name, or the name `main` without a kind."""
 
     kind: str
     name: str
@@ -47,7 +47,7 @@ class _Cell:
 
 @dataclass(frozen=True)
 class _Lines:
-    """The lines of a file that only one origin ran, each with a link to where they are shown."""
+    """The lines of a file that only one origin ran, with links to coverage.py's page."""
 
     origin: str
     ranges: Sequence[tuple[str, str]]
@@ -68,7 +68,7 @@ class _Row:
 
     @property
     def percent(self) -> str:
-        # As coverage.py has it, 100 % is all of them and 0 % none.
+        # As in coverage.py, only all statements are 100 %, and only none are 0 %.
         if self.covered in {0, self.statements}:
             return f"{self.fraction:.0%}"
         return f"{min(max(round(self.fraction * 100), 1), 99)}%"
@@ -82,7 +82,7 @@ def write_page(
     Args:
         origins: The origins.
         files: What each ran of each file.
-        directory: Where coverage.py's HTML report is.
+        directory: The directory of coverage.py's HTML report.
 
     Returns:
         The page.
@@ -108,7 +108,7 @@ def write_page(
         index=_INDEX if (directory / _INDEX).exists() else "",
     )
     path = directory / NAME
-    # A name may hold what is no character at all.
+    # A name may contain bytes that are no characters.
     path.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 
@@ -119,12 +119,12 @@ def _column(origin: str, processes: int) -> _Column:
 
 
 def _pieces(name: str) -> list[str]:
-    """Split a name where a line of it may end."""
+    """Split a name at the places where a line may break."""
     return re.findall(_PIECE, name)
 
 
 def _row(file: OriginsOfFile, names: Sequence[str], directory: Path) -> _Row:
-    # coverage.py has no page for what its settings skip.
+    # coverage.py has no page for files that its settings skip.
     page = _link(file.page) if (directory / file.page).is_file() else ""
     only = {name: file.only(name) for name in names}
     ran = {name: len(file.ran.get(name, ())) for name in names}
@@ -161,5 +161,5 @@ def _ranges(file: OriginsOfFile, lines: frozenset[int], page: str) -> Iterator[t
 
 
 def _link(page: str) -> str:
-    """Return a link to a file in the same directory, whatever its name looks like."""
+    """Return a link to a file in the same directory, quoted so that any name works."""
     return f"./{quote(page, errors='surrogateescape')}"

@@ -1,4 +1,4 @@
-"""A progress bar for what takes a while, where a person is watching; nothing anywhere else."""
+"""A progress bar for long work, if a person is watching; otherwise nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import hcoverage
 
-# Less is over before it is read. In seconds.
+# Seconds: shorter work is over before anybody could read the bar.
 _PATIENCE: Final = 1.0
 
 
@@ -23,10 +23,10 @@ def progress_bar(label: str) -> Iterator[hcoverage.OnProgress | None]:
     """Show progress on stderr for the length of a `with` block, once it has taken a second.
 
     Args:
-        label: What is being done.
+        label: The text before the bar.
 
     Returns:
-        What to give to `hcoverage.combine`, or None where stderr is no terminal.
+        The `on_progress` for `hcoverage.combine`, or None if stderr is not a terminal.
     """
     if not sys.stderr.isatty():
         yield None

@@ -23,15 +23,15 @@ def report(
     printed: bool = True,
     quiet: bool = False,
 ) -> int:
-    """Print coverage.py's report, and write the others that are asked for.
+    """Print coverage.py's report, and write the other requested ones.
 
     Args:
         analysis: The analysis of the merged data file.
         layout: Which of `formats.FORMATS` to print; None for the rcfile's own.
-        files: Which of `formats.FILE_REPORTS` to write, to where the rcfile or coverage.py says.
+        files: Which of `formats.FILE_REPORTS` to write, to the rcfile's or coverage.py's paths.
         fail_under: The total, in percent, under which the status is 2; None for the rcfile's own.
-        context: Print what ran in this context alone.
-        printed: Print the report; the status is the same without.
+        context: Print only what ran in this context.
+        printed: Print the report; the status does not depend on this.
         quiet: Print nothing at all.
 
     Returns:
@@ -42,7 +42,7 @@ def report(
         print_text(said.text)
     statuses = [said.status]
     for name in files:
-        # The threshold is for the printed report alone; each of the others would repeat it.
+        # Only the printed report checks the threshold; the others would repeat its message.
         said = analysis.write(name)
         if not quiet:
             print_text(said.text)
@@ -67,7 +67,7 @@ def print_text(text: str) -> None:
     if write is not None:
         write(text)
         return
-    # A name may hold what is no character at all.
+    # A name may contain bytes that are no characters.
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()

@@ -1,7 +1,7 @@
-"""The summary of a job on GitHub: Markdown, appended to the file that a step of it is given.
+"""The summary of a GitHub job: Markdown, appended to the file that GitHub gives to each step.
 
-The table of files is coverage.py's own. What else is shown comes from data that anybody may have
-written, so that nothing in it is Markdown, or HTML, to whoever renders the summary.
+The table of files is coverage.py's own. The rest comes from data that anybody may have written, so
+it is escaped: nothing in it is Markdown or HTML for the program that renders the summary.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from hcov._tell.origin_counts import CountedOrigins
 
 VARIABLE: Final = "GITHUB_STEP_SUMMARY"
-# The branch that a pull request is to go into.
+# The branch that a pull request targets.
 BASE_VARIABLE: Final = "GITHUB_BASE_REF"
 _SHOWN: Final = 50
-# Of 1 MiB that GitHub takes from a step; it shows nothing at all of more.
+# GitHub takes 1 MiB from a step, and shows nothing at all of a longer summary.
 _LONGEST_TABLE: Final = 500_000
 _MARKUP: Final = r"[\\`*_{}\[\]<>#|~&!@$]"
-# What coverage.py's table does not have of itself, and the name of a file may. Its newer versions
-# escape that; a backslash before theirs would undo it.
+# Characters that only file names can bring into coverage.py's table. Newer versions escape them; a
+# second backslash would undo that.
 _MARKUP_OF_NAMES: Final = r"(?P<escaped>\\[^\n])|[`\[\]<>&]"
 
 
@@ -44,7 +44,7 @@ def append_step_summary(
 
     Args:
         analysis: The analysis of the merged data file.
-        counted: The origins of it, counted; None where the data does not tell them.
+        counted: Its origins, counted; None if the data has none.
         problems: What is missing, in lines for a person.
         data_file: The data file.
     """
@@ -60,7 +60,7 @@ def append_step_summary(
     ]
     text = "\n\n".join(block for block in blocks if block)
     try:
-        # A blank line first: what is there may end in a paragraph, or a table.
+        # A blank line first: the file may end with a paragraph or a table.
         with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - a name, of any kind
             file.write(f"\n{text}\n")
     except OSError as error:
@@ -68,7 +68,7 @@ def append_step_summary(
 
 
 def escaped(text: str) -> str:
-    r"""Write text so that it is itself in Markdown, in a cell of a table too: `\|`, `\<`, `` \` ``.
+    r"""Escape text for Markdown, also in a table's cell: `\|`, `\<`, `` \` ``.
 
     Args:
         text: Text that may come from anywhere.
@@ -82,7 +82,7 @@ def _total(analysis: Analysis) -> str:
 
 
 def _changed(analysis: Analysis, data_file: Path) -> str:
-    """The coverage of what a pull request changes; nothing where there is none."""
+    """Return the coverage of a pull request's changes; empty if this is no pull request."""
     base = os.environ.get(BASE_VARIABLE)
     if not base:
         return ""

@@ -1,4 +1,4 @@
-"""What `hcov` tells of a combine: how much, who ran it, by which core, and what is missing."""
+"""Reports the outcome of combining: how much, who ran it, by which core, and what is missing."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def tell_result(
     core: hcoverage.CoreChoice | None = None,
     into: str | None = None,
 ) -> None:
-    """Tell what was merged, and which processes were measured by which core.
+    """Print what was merged, and which core measured which processes.
 
     Args:
-        result: What the combine did.
-        opening: What to call it: `merged`, `so far`.
-        core: The core of the run, to tell why it was chosen.
-        into: What to call the data file. [default: its path]
+        result: The result of combining.
+        opening: The first word of the message: `merged`, `so far`.
+        core: The core of the run, to say why it was chosen.
+        into: The name of the data file. [default: its path]
     """
     tell(f"{opening}: {_measured(result)}, into {into or short(result.data_file)}")
     for line in [*_recorded(result), *_saved(result), *_found(result)]:
@@ -41,7 +41,7 @@ def tell_result(
 
 
 def tell_what_is_missing(result: hcoverage.CombineResult) -> None:
-    """Tell what is not in the result, and what to do about it."""
+    """Print what is not in the result, and what to do about it."""
     for line in what_is_missing(result):
         tell(line)
     if result.paths_suggestion.text:
@@ -56,13 +56,13 @@ def what_is_missing(result: hcoverage.CombineResult) -> list[str]:
 
 
 def tell_unattributed(result: hcoverage.CombineResult, *, asked_for: bool) -> None:
-    """Tell which processes ran something and nothing of it for a test, where others did.
+    """Print which processes ran something, but nothing for a test, although others did.
 
-    And which ran something for several tests at once, so that all of these have it.
+    Also print which ran something for several tests at once, so that all of these get it.
 
     Args:
-        result: What the combine did.
-        asked_for: Whether contexts were asked for, so that there should have been others.
+        result: The result of combining.
+        asked_for: Whether contexts were requested, so that some processes should have them.
     """
     found = result.attribution
     if found.without_context and (asked_for or found.with_context):
@@ -100,8 +100,8 @@ def what_is_unmeasured(
     """Return what ran and was not measured, why, and what to do about it, in a few lines.
 
     Args:
-        problems: What processes and images told themselves.
-        unmeasured: Processes that were seen and left nothing; those alike are told in one line.
+        problems: The notes of processes and images themselves.
+        unmeasured: Processes that were seen and left nothing; equal ones share a line.
     """
     alike = collections.defaultdict(list)
     for process in unmeasured:
@@ -121,7 +121,7 @@ def short(path: str | Path) -> str:
 
 
 def first_of(paths: Sequence[str], most: int) -> str:
-    """Name the first of some paths, and tell how many more there are."""
+    """Return the first of some paths, and how many more there are."""
     shown = ", ".join(short(path) for path in paths[:most])
     return f"{shown} and {len(paths) - most} more" if paths[most:] else shown
 
@@ -165,7 +165,7 @@ def _not_here(paths: Sequence[str], what: str) -> str:
 
 
 def _tell_unmapped(result: hcoverage.CombineResult) -> None:
-    """Tell which sources of containers were not found here, and what to write into the rcfile."""
+    """Print which sources of containers were not found here, and what to write into the rcfile."""
     first, *others = [source for source in result.unmapped if source.candidates]
     places = " or ".join(short(place) for place in first.candidates[:_SHOWN])
     more = f" (and {_count(len(others), 'more source')})" if others else ""
@@ -178,7 +178,7 @@ def _tell_unmapped(result: hcoverage.CombineResult) -> None:
 
 
 def _changed(result: hcoverage.CombineResult) -> list[str]:
-    """The stale sources that ran here."""
+    """Return the stale sources that ran here."""
     elsewhere = {source.path for source in result.other_versions}
     return [source for source in result.stale if source not in elsewhere]
 
@@ -191,7 +191,7 @@ def _found(result: hcoverage.CombineResult) -> Iterator[str]:
 
 
 def _one_line(text: str) -> str:
-    """Keep a name that holds a newline from looking like a message of ours."""
+    """Escape newlines, so that no name can look like a message of ours."""
     return hcoverage.printable(text)
 
 

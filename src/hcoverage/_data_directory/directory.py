@@ -46,7 +46,7 @@ def make(directory: Path) -> None:
         directory: The data directory; it may exist already.
 
     Raises:
-            OSError: Something else has its name, or it cannot be made or opened to other users.
+        OSError: Something else has its name, or it cannot be made or opened to other users.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)

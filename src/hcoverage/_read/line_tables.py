@@ -31,7 +31,7 @@ def lines_of_instructions(table: bytes, first: int, count: int) -> tuple[int | N
         can make code objects with any table.
 
     Raises:
-            ValueError: It is no such table.
+        ValueError: It is no such table.
     """
     lines: list[int | None] = []
     line = first

@@ -53,8 +53,8 @@ def session_environment(
         data_file: The COVERAGE_FILE for data that the command measures or merges itself, or None.
 
     Returns:
-            The environment. It does not say where our data is: otherwise a `coverage combine` that
-            the command runs for its own purpose would merge it.
+        The environment. It does not say where our data is: otherwise a `coverage combine` that
+        the command runs for its own purpose would merge it.
     """
     unmeasured = unmeasured_environment(inherited)
     # Without an outer session's startup directory, whose code would be measured.

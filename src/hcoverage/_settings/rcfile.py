@@ -99,10 +99,10 @@ def read_rcfile(path: str | os.PathLike[str] | None = None) -> Rcfile:
             in the current directory, else its defaults.
 
     Returns:
-            The rcfile, with its absolute path.
+        The rcfile, with its absolute path.
 
     Raises:
-            NoRcfileError: It does not exist.
+        NoRcfileError: It does not exist.
         RcfileError: coverage.py cannot use it.
         OSError: It cannot be read.
     """

@@ -33,8 +33,8 @@ def project_files(
         foreign: Directories in which others than the project's owner write; they are left out.
 
     Yields:
-            Each file once, with the first root that it is below; if that root is a file, with the
-            file's directory.
+        Each file once, with the first root that it is below; if that root is a file, with the
+        file's directory.
     """
     shut = frozenset(os.path.realpath(path) for path in foreign)
     seen: set[str] = set()

@@ -69,7 +69,7 @@ def read_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> tuple[
         largest: The most bytes that it may have.
 
     Returns:
-            Its content, and the stamp that identifies it.
+        Its content, and the stamp that identifies it.
 
     Raises:
         UntrustedDataError: It is not a regular file, or too large.

@@ -134,8 +134,8 @@ class PythonWatch:
             root: The process to watch, with its descendants; always the same.
 
         Returns:
-                Seconds until the next look, so that looking costs next to nothing; look sooner if a
-                start is reported.
+            Seconds until the next look, so that looking costs next to nothing; look sooner if a
+            start is reported.
         """
         before = time.process_time()
         was_told = self._starts.forget()  # first: a Python may start during the look

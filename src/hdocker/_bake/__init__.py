@@ -1,1 +1,1 @@
-"""Images with measuring baked in when they are built."""
+"""Builds images with coverage baked in."""

@@ -1,8 +1,8 @@
 """Builds images with coverage baked in, and only when something changed.
 
-An image's tag tells its architecture and what went into it, so whether one is up to date takes no
-more than looking whether it is there. What is added to a Dockerfile is `_dockerfile`'s business,
-what counts as change in a build context `_context`'s.
+An image's tag has its architecture and a digest of its input, so an image is up to date if it
+exists. `dockerfile` defines what is added to a Dockerfile, `build_context` what counts as a change
+in a build context.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 _BASES_LABEL: Final = "hdocker.bases"
 _NAME_LABEL: Final = "hdocker.image"
-# Of an image as it is: the digest of what could not be built of it, for want of a Python.
+# On an image without coverage: the digest of the one that could not be built, for lack of a Python.
 _NO_PYTHON_LABEL: Final = "hdocker.no-python"
 _DIGEST_LENGTH: Final = 12
 
@@ -66,12 +66,12 @@ _NAME: Final = rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*(?::(?P<tag>\w[\w
 _NAME_LENGTH: Final = 255
 _TAG_LENGTH: Final = 128
 
-# Go's names of what Python's `platform.machine` tells.
+# Go's names for the values of Python's `platform.machine`.
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
-# What `find_python.sh` and `bake.py` begin their last words with.
+# `find_python.sh` and `bake.py` begin their last line with this.
 _REASON: Final = "hdocker: "
-# Builders name a failed command in full; ours is all of `find_python.sh` and `bake.py`.
+# Builders show a failed command in full; ours is all of `find_python.sh` and `bake.py`.
 _PROGRAM_BEGINS: Final = "/bin/sh -c umask 022"
 _PROGRAM_ENDS: Final = "main(["
 _SHOWN_WIDTH: Final = 200
@@ -84,14 +84,14 @@ class _Recipe:
 
     Attributes:
         text: The Dockerfile's text.
-        file: Where it is from, if it is a file.
+        file: The Dockerfile's path, if it is a file.
         context: The build context, if there is one.
         rcfile: The text of the rcfile.
         build_args: Values of ARGs.
         target: The stage to build.
         platform: The platform to build for.
         python: The image's Python to measure.
-        packages: What to install besides.
+        packages: Further packages to install.
         options: Further options of `docker build`.
         is_measured: Whether coverage is added.
     """
@@ -127,7 +127,7 @@ class _Recipe:
     def ignore_file(self) -> Path | None:
         return ignore_file_of(self.context, self.file) if self.context else None
 
-    @functools.cached_property  # it reads the whole context
+    @functools.cached_property  # computing it reads the whole context
     def digest(self) -> str:
         context = digest_of(self.context, self.ignore_file()) if self.context else ""
         inputs = [
@@ -163,55 +163,55 @@ def build_container_image(
 ) -> str:
     """Build an image with coverage baked in, unless an image of the same content is there already.
 
-    Entry point, command, user, working directory and shell stay as the Dockerfile has them.
+    Entry point, command, user, working directory and shell stay as in the Dockerfile.
 
     Args:
         image_name: The image's name, such as `shop` or `registry.example.com/team/shop:test`; a
-            tag becomes the start of the tag of what is built.
+            tag becomes the start of the built image's tag.
         dockerfile: The path of the Dockerfile; a `str` of more than one line is its text.
         force_rebuild: Build, even if an image of the same content is there.
         use_sudo: Run the engine's client through `sudo`.
         use_cache: Let the engine reuse layers of earlier builds.
         engine: `docker` or `podman`.
-        context: The build context; by default the directory of the Dockerfile, and nothing where
-            the Dockerfile is text.
-        rcfile: The rcfile; by default the one of the run that this process is part of (`hcov run`),
+        context: The build context; by default the directory of the Dockerfile, or none if the
+            Dockerfile is text.
+        rcfile: The rcfile; by default that of the run that this process is part of (`hcov run`),
             else the one that coverage.py would find in the current directory.
         build_args: Values of ARGs in the Dockerfile.
         target: The stage to build; the last by default.
         platform: The platform to build for, such as `linux/arm64`; the host's by default.
         python: The image's Python to measure, by name or path. By default the one that ENTRYPOINT
             or CMD lead to, else the first on PATH.
-        packages: What to install besides, such as the plugins that the rcfile names.
+        packages: Further packages to install, such as the plugins that the rcfile names.
         options: Further options of `docker build`. `--target`, `--platform` and `--build-arg` among
-            them count as the arguments do.
+            them have the same effect as the arguments.
         quiet: Do not show the build's output.
-        output: Where the build's output is shown as it comes; stderr by default.
-        measure: `always`, or `auto` for scripts that are called in production as well: where no run
-            is being measured (see `get_docker_base_cmd`) the image is built as the Dockerfile has
-            it; where one is, an image without Python is built so, too, with a warning. By default
-            what HCOVERAGE_MEASURE says, else `always`.
+        output: Where to show the build's output as it comes; stderr by default.
+        measure: `always`, or `auto` for scripts that are also called in production: if no run is
+            being measured (see `get_docker_base_cmd`), the image is built without coverage. So is
+            an image without Python during a run, with a warning. By default the value of
+            HCOVERAGE_MEASURE, else `always`.
 
     Returns:
-        The image's full name, whose tag ends in `architecture-digest`. What removes all that were
-        built under a name and are not in use is
+        The image's full name, whose tag ends in `architecture-digest`. To remove all unused images
+        that were built under a name, run
         `docker image prune --all --filter label=hdocker.image=NAME`.
 
     Raises:
-        ImageNameError: The name is none that an engine would take.
+        ImageNameError: No engine would accept the name.
         DockerfileError: The Dockerfile is missing, empty or without FROM, or there is no such
             target.
         OSError: The context or the rcfile is missing or cannot be read.
         RcfileError: The rcfile cannot be used.
-        EngineError: The engine's client is not on PATH, no engine answers it, or it lets us not in.
+        EngineError: The client is not on PATH, no engine answers it, or the engine denies access.
         NoPythonError: The image has no Python that coverage.py could run in, or not the `python`
             that was named.
         BuildError: The build failed otherwise.
-        BuildOptionError: One of the options would have another image built, or have it elsewhere.
-        MeasureError: `measure` or HCOVERAGE_MEASURE is another word.
+        BuildOptionError: An option would build another image, or put the result elsewhere.
+        MeasureError: `measure` or HCOVERAGE_MEASURE has another value.
 
     Warns:
-        NoPythonWarning: The image has no Python, and is built as it is.
+        NoPythonWarning: The image has no Python, and is built without coverage.
     """
     _check_name(image_name)
     measured = is_measured(measure)
@@ -233,7 +233,7 @@ def build_container_image(
     _check_contexts(asked.contexts, recipe.stages())
     shown = _Shown(None if quiet else output or sys.stderr)
     job = _Job(Engine(engine, use_sudo), image_name, shown, force_rebuild, use_cache)
-    # Where a Python was named there is one, or a mistake.
+    # If the caller names a Python, the image must have it.
     if measured and python is None and is_automatic(measure):
         return _built_or_plain(job, recipe)
     return _built(job, recipe)
@@ -241,12 +241,12 @@ def build_container_image(
 
 @dataclass(frozen=True)
 class _Job:
-    """How an image is built, whatever is in it.
+    """How an image is built, independent of its content.
 
     Attributes:
         program: The engine.
         image_name: The name that the caller gives the image.
-        shown: Where the build's output goes.
+        shown: Receives the build's output.
         force_rebuild: Build, even if an image of the same content is there.
         use_cache: Let the engine reuse layers of earlier builds.
     """
@@ -259,11 +259,11 @@ class _Job:
 
 
 def _built_or_plain(job: _Job, recipe: _Recipe) -> str:
-    """Build an image with coverage or, if it has no Python, as it is."""
+    """Build an image with coverage, or without if it has no Python."""
     plain = replace(recipe, rcfile="", is_measured=False)
     digest = recipe.digest
     name = _full_name(job.image_name, plain.platform, plain.digest)
-    # It was tried before; with nothing changed it would fail again.
+    # An earlier attempt failed; with the same input it would fail again.
     here = job.program.inspect_images(name)
     labels = here[name]["Config"].get("Labels") or {} if name in here else {}
     is_known = labels.get(_NO_PYTHON_LABEL) == digest and not job.force_rebuild
@@ -283,7 +283,7 @@ def _built_or_plain(job: _Job, recipe: _Recipe) -> str:
 
 
 def _built(job: _Job, recipe: _Recipe, labels: Mapping[str, str] | None = None) -> str:
-    """Build an image, unless one of the same content is there; give its full name."""
+    """Build an image, unless one of the same content is there; return its full name."""
     program = job.program
     full_name = _full_name(job.image_name, recipe.platform, recipe.digest)
     bases = bases_of(recipe.stages())
@@ -308,7 +308,7 @@ def _built(job: _Job, recipe: _Recipe, labels: Mapping[str, str] | None = None) 
 
 
 def _check_contexts(names: Sequence[str], stages: Sequence[Stage]) -> None:
-    """Refuse a build context that takes the place of an image or stage that a stage starts from."""
+    """Refuse a build context that replaces an image or stage from which a stage starts."""
     for name in names:
         if any(
             name.lower() in {stage.base.lower(), (stage.name or "").lower()} for stage in stages
@@ -394,7 +394,7 @@ def _same_bases(here: Mapping[str, Any], full_name: str, bases: Sequence[str]) -
 def _base_image(
     program: Engine, recipe: _Recipe, here: dict[str, dict[str, Any]], shown: _Shown
 ) -> BaseImage | None:
-    """Look up what the base image hands down, and get the image first where it is not here."""
+    """Return what the base image passes on; pull the image first if it is not here."""
     stages = recipe.stages()
     name = base_of(stages, find_stage(stages, recipe.target))
     if name == "scratch":
@@ -445,7 +445,7 @@ def _build(
                 program.stream(
                     "build",
                     *("--file", str(file)),
-                    # Else the classic builder leaves the container of a failed step behind.
+                    # Otherwise the classic builder leaves a failed step's container behind.
                     "--force-rm",
                     *(["--platform", recipe.platform] if recipe.platform else []),
                     *(["--target", recipe.target] if recipe.target else []),
@@ -462,11 +462,11 @@ def _build(
 
 @contextlib.contextmanager
 def _told_as_build_error(shown: _Shown) -> Iterator[None]:
-    """Turn the failure of a build into an error that names what failed, and shows it."""
+    """Turn the failure of a build into an error that names and shows the failed step."""
     try:
         yield
     except CommandError as error:
-        # Once: BuildKit says at the end again what the failing step said.
+        # Without duplicates: BuildKit repeats the failing step's output at the end.
         reasons = list(dict.fromkeys(filter(None, map(_our_reason, shown.lines))))
         kind = BuildError
         if any(reason.startswith("no Python") for reason in reasons):
@@ -504,7 +504,7 @@ def _begins_step(line: str) -> bool:
 
 
 def _shortened(line: str) -> str:
-    # Builders show a RUN in one line, and ours brings a program.
+    # Builders show a RUN in one line, and ours contains a whole program.
     return line if len(line) <= _SHOWN_WIDTH else f"{line[:_SHOWN_WIDTH].rstrip()} …\n"
 
 
@@ -513,7 +513,7 @@ def _dangling(program: Engine) -> set[str]:
 
 
 def _remove_unfinished(program: Engine, lines: Sequence[str], before: set[str]) -> None:
-    """Remove the nameless image that the classic builder leaves of a build that failed."""
+    """Remove the nameless image that the classic builder leaves after a failed build."""
     made = {
         line.split()[1] for line in lines if line.startswith(" ---> ") and len(line.split()) > 1
     }
@@ -524,7 +524,7 @@ def _remove_unfinished(program: Engine, lines: Sequence[str], before: set[str]) 
 
 
 def _remove_replaced(program: Engine, image: str) -> None:
-    """Remove the image whose name a new one took, unless something else still uses it."""
+    """Remove the image whose name a new one has taken, unless it is still in use."""
     found = program.inspect_images(image)
     if image in found and not found[image].get("RepoTags"):
         with contextlib.suppress(CommandError):
@@ -532,7 +532,7 @@ def _remove_replaced(program: Engine, image: str) -> None:
 
 
 class _Shown:
-    """What a build wrote: shown as it comes, kept for the error if it fails."""
+    """The output of a build: shown as it comes, and kept for the error if it fails."""
 
     def __init__(self, output: TextIO | None) -> None:
         self.lines: list[str] = []

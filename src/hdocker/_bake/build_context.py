@@ -1,7 +1,7 @@
-"""The build context: what of it a build can see, and a digest that changes when that does.
+"""The build context: which files a build can see, and a digest that changes with them.
 
-Follows `.dockerignore` as the engines do. Where in doubt a file counts as seen: that costs a build
-too many, the other way round would keep an image that is out of date.
+It follows `.dockerignore` like the engines. In doubt a file counts as seen: at worst that costs an
+unneeded build, while the reverse would keep an outdated image.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-# What measuring and testing leave in a project: they change with every run and are no part of what
-# an image is for. The engine gets them all the same.
+# Files that measuring and testing leave in a project: they change with every run and do not matter
+# to an image. The engine gets them all the same.
 _LEFT_BY_TESTS: Final = frozenset(
     {
         ".coverage",
@@ -31,21 +31,21 @@ _LEFT_BY_TESTS: Final = frozenset(
         "htmlcov",
     }
 )
-# What processes write, and what merging has beside its result.
+# Files that processes write, and those that merging has beside its result.
 _DATA_FILES: Final = (".coverage.*", ".hcov-*")
 _CHUNK: Final = 1 << 20
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """One line of a `.dockerignore`: path parts to match, and whether it takes back a match."""
+    """One line of a `.dockerignore`: path parts to match, and whether it undoes earlier matches."""
 
     parts: tuple[str, ...]
     keeps: bool
 
 
 def ignore_file_of(context: Path, dockerfile: Path | None) -> Path | None:
-    """Find the file that says what a build does not see.
+    """Find the file that lists what a build does not see.
 
     BuildKit looks beside the Dockerfile first; see
     https://docs.docker.com/build/concepts/context/#filename-and-location
@@ -58,7 +58,7 @@ def ignore_file_of(context: Path, dockerfile: Path | None) -> Path | None:
 
 
 def digest_of(context: Path, ignore_file: Path | None) -> str:
-    """Digest the names, modes and contents of all that a build sees of its context.
+    """Digest the names, modes and contents of all files that a build sees.
 
     Args:
         context: The directory.
@@ -78,7 +78,7 @@ def digest_of(context: Path, ignore_file: Path | None) -> str:
         if stat.S_ISLNK(status.st_mode):
             digest.update(os.fsencode(path.readlink()))
         elif stat.S_ISREG(status.st_mode):
-            # The size keeps the end of one file apart from the name of the next.
+            # The size separates the end of one file from the name of the next.
             digest.update(f"{status.st_size}\0".encode())
             _add_content(digest, path)
     return digest.hexdigest()
@@ -105,7 +105,7 @@ def _entries(
         ignored = _is_ignored(relative, rules)
         if not ignored:
             yield relative, entry.stat(follow_symlinks=False)
-        # A rule may take back what lies in an ignored directory.
+        # A rule may re-include a file of an ignored directory.
         if is_directory and (not ignored or any(rule.keeps for rule in rules)):
             yield from _entries(context, relative, rules)
 

@@ -1,8 +1,8 @@
-"""Options of `docker build` that callers hand on: what decides what is built is understood here.
+"""Parses those options of `docker build`, passed by callers, that decide what is built.
 
-Measuring is added to one stage for one platform, so an option that chooses another has to be known
-to us, or the image would be built without. Those that the engine's client alone understands, and
-that change which file, stage or platform is built or where the result goes, are refused.
+Measuring is added to one stage for one platform. So we must know an option that chooses another
+one, or the image would be built without coverage. Options are refused that only the engine's client
+understands and that change which file, stage or platform is built, or where the result goes.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ _REFUSED: Final = {
     "--all-platforms": _PLATFORM,
 }
 _UNDERSTOOD: Final = ("--target", "--platform", "--build-arg", "--build-context")
-# Behind switches of one letter, as in `-qf FILE`.
+# After one-letter switches, as in `-qf FILE`.
 _SHORT: Final = "-q*([fo])"
 _LONG_OF: Final = {"f": "--file", "o": "--output"}
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What options of `docker build` say.
+    """The parsed options of `docker build`.
 
     Attributes:
         target: The stage to build.
         platform: The platform to build for.
         build_args: Values of ARGs.
-        contexts: The names that `--build-context` gives another meaning.
-        others: The options that the client is given as they are.
+        contexts: The names that `--build-context` redefines.
+        others: The options that are passed to the client unchanged.
     """
 
     target: str | None
@@ -70,9 +70,9 @@ def read_options(
 
     Args:
         options: The options.
-        target: The stage to build that was asked for besides.
-        platform: The platform that was asked for besides.
-        build_args: Values of ARGs that were given besides; those among the options win.
+        target: The stage to build, from the caller's argument.
+        platform: The platform, from the caller's argument.
+        build_args: Values of ARGs, from the caller's argument; those in the options win.
 
     Raises:
         BuildOptionError: One of them is refused, lacks its value, or contradicts the others.
@@ -90,7 +90,7 @@ def read_options(
     args = dict(build_args)
     for item in found["--build-arg"]:
         name, equals, value = item.partition("=")
-        if equals or name in os.environ:  # as the client has it
+        if equals or name in os.environ:  # like the client
             args[name] = value if equals else os.environ[name]
     others += [f"--build-context={context}" for context in found["--build-context"]]
     return BuildOptions(
@@ -120,7 +120,7 @@ def _next(words: Iterator[str], name: str) -> str:
 
 
 def _agreed(name: str, given: str | None, found: Mapping[str, Sequence[str]]) -> str | None:
-    # The last one counts, as the client has it; an empty one is none.
+    # Like for the client, the last one counts, and an empty one counts as none.
     among = found[name][-1] or None if found[name] else None
     if given and among and given != among:
         raise BuildOptionError(f"`{name}` is both {given!r} and {among!r}: say one of them")

@@ -1,11 +1,11 @@
-"""Dockerfile text to Dockerfile text: adds coverage to the stage that is built.
+"""Adds coverage to the stage of a Dockerfile that is built: from text to text.
 
-Pure: no file and no engine is touched. What cannot be known from the text, the base image's user
-and command, is handed in as a `BaseImage`; what can only be known in the image, where its Python is
-and how that gets packages, is found out there, by `find_python.sh` and `bake.py`.
+It is pure: it touches no file and no engine. The base image's user and command, which the text does
+not have, are passed as a `BaseImage`. `find_python.sh` and `bake.py` find out the rest in the image
+itself: where its Python is, and how that installs packages.
 
-All that is added is in exec form, which the builders do not hand to the Dockerfile's SHELL, and
-without heredocs, which the classic builder does not know.
+All added instructions are in exec form, which builders do not pass to the Dockerfile's SHELL, and
+have no heredocs, which the classic builder does not know.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from dockerfile_parse import DockerfileParser
 
-# The text of the hook is hcoverage's, and no user has a need for it: not in its public names.
+# hcoverage defines the hook's text; its public names lack it, since no user needs it.
 from hcoverage import RCFILE_NAME, pth_text
 from hdocker._bake.place import CONTAINER_DATA_DIR
 from hdocker._errors import DockerfileError
@@ -36,9 +36,9 @@ _HEREDOC: Final = r"(\d*)<<(-?)([^<]+)"
 # `$name`, `${name}`, `${name:-default}` and `${name:+other}`, the forms that FROM takes.
 _VARIABLE: Final = r"\$(?:(\w+)|\{(\w+)(?:(:?[-+])([^}]*))?\})"
 
-# Programs that start others: the Python that these are written in is not the application's.
+# Programs that start others: their own Python is not the application's.
 _LAUNCHERS: Final = {"hatch", "honcho", "pdm", "pipenv", "poetry", "rye", "supervisord", "uv"}
-# Where no word of the command leads to a Python.
+# Tried if no word of the command leads to a Python.
 _LIKELY_PYTHONS: Final = (
     "${VIRTUAL_ENV:-/none}/bin/python",
     "${UV_PROJECT_ENVIRONMENT:-/none}/bin/python",
@@ -49,13 +49,13 @@ _LIKELY_PYTHONS: Final = (
 
 @dataclass(frozen=True)
 class BaseImage:
-    """What an image that a Dockerfile starts from hands down.
+    """What an image passes on to a Dockerfile that starts from it.
 
     Attributes:
         user: Its user; empty for root.
         entrypoint: Its entry point.
         command: Its command.
-        onbuild: The instructions that it runs at the start of a stage made from it.
+        onbuild: The instructions that it runs at the start of a stage based on it.
     """
 
     user: str = ""
@@ -81,7 +81,7 @@ class Stage:
     Attributes:
         base: The image or stage that it starts from, variables replaced.
         name: Its name, if it has one.
-        instructions: What comes after its FROM.
+        instructions: The instructions after its FROM.
         last_line: Where its last instruction ends, counted from 0.
     """
 
@@ -103,23 +103,23 @@ def add_coverage(
 ) -> str:
     """Add coverage to the text of a Dockerfile: coverage.py, the data directory, rcfile and hook.
 
-    Entry point, command, working directory, user and shell of the image stay what they are.
-    coverage.py is installed in the version that is installed here, if that supports the image's
-    Python, else in the newest that does.
+    Entry point, command, working directory, user and shell of the image stay the same. The
+    coverage.py version is the one installed here, if it supports the image's Python, else the
+    newest that does.
 
     Args:
         dockerfile: The text of the Dockerfile.
         rcfile: The text of the rcfile, in INI form.
-        base: What the image that the built stage comes from hands down. Needed where it has another
-            user than root, or a command of its own.
+        base: What the built stage's base image passes on. Needed if that has another user than
+            root, or a command of its own.
         target: The stage to build; the last by default.
         build_args: Values of ARGs that FROM may use.
         python: The image's Python to measure, by name or path. By default the one that ENTRYPOINT
             or CMD lead to, else the first on PATH.
-        packages: What to install besides, such as the plugins that the rcfile names.
+        packages: Further packages to install, such as the plugins that the rcfile names.
 
     Returns:
-        The text of a Dockerfile that every builder takes.
+        The text of a Dockerfile that every builder accepts.
 
     Raises:
         DockerfileError: The text is empty or has no FROM, or there is no such target.
@@ -145,8 +145,8 @@ def add_coverage(
     ]
     after = {stage.last_line: added}
     if user is not None and "$" in user.value and user.first_line >= 0:
-        # An ARG of this name may be gone or changed by the end of the stage, and the builder alone
-        # knows its value: kept in the image's environment it is still the same there.
+        # Only the builder knows the value of an ARG, and by the end of the stage it may be gone or
+        # changed. So the image's environment keeps the value.
         after[user.last_line] = [f"ENV HCOVERAGE_USER={user.value}", *after.get(user.last_line, [])]
     return _insert(dockerfile, after)
 
@@ -193,19 +193,19 @@ def find_stage(stages: Sequence[Stage], target: str | None) -> Stage:
 
 
 def base_of(stages: Sequence[Stage], stage: Stage) -> str:
-    """Name the image, not a stage, that a stage comes from in the end."""
+    """Return the image that a stage is based on, directly or through other stages."""
     parent = _parent(stages, stage)
     return stage.base if parent is None else base_of(stages, parent)
 
 
 def bases_of(stages: Sequence[Stage]) -> list[str]:
-    """Name every image that stages start from, sorted; `scratch` is none."""
+    """Return all images that stages start from, sorted, without `scratch`."""
     bases = {stage.base for stage in stages if _parent(stages, stage) is None}
     return sorted(bases - {"scratch"})
 
 
 def _instructions(dockerfile: str) -> list[Instruction]:
-    """Parse, over and over until no heredoc is left whose lines would pass for instructions."""
+    """Parse again and again, until no heredoc is left whose lines look like instructions."""
     lines = dockerfile.removeprefix("\ufeff").split("\n")
     _mend_continuations(lines, _escape_character(dockerfile))
     while True:
@@ -225,8 +225,8 @@ def _instructions(dockerfile: str) -> list[Instruction]:
 
 
 def _mend_continuations(lines: list[str], escape: str) -> None:
-    # Builders let an instruction go on after an empty line, and end it where the file ends;
-    # dockerfile-parse lets it go on after a comment only, and forgets it at the end.
+    # For builders an instruction goes on after an empty line, and ends with the file. For
+    # dockerfile-parse it goes on only after a comment, and is dropped at the end of the file.
     continued = None
     for number, line in enumerate(lines):
         if continued is not None and not line.strip():
@@ -238,7 +238,7 @@ def _mend_continuations(lines: list[str], escape: str) -> None:
 
 
 def _blank_heredocs(lines: list[str], instruction: Instruction) -> bool:
-    """Make comments of the lines that an instruction takes as heredocs; tell whether there were."""
+    """Turn the lines of an instruction's heredocs into comments; return whether there were any."""
     position = start = instruction.last_line + 1
     for strip_tabs, name in _heredocs(instruction):
         end = next(
@@ -251,7 +251,7 @@ def _blank_heredocs(lines: list[str], instruction: Instruction) -> bool:
             None,
         )
         if end is None:
-            break  # none after all, or one that the builder will complain of
+            break  # no heredoc after all, or one that the builder will reject
         position = end + 1
     body = range(start, position)
     changed = any(lines[number] != "#" for number in body)
@@ -278,12 +278,12 @@ def _shell_words(text: str, *, posix: bool = True) -> list[str]:
     lexer.commenters = ""
     try:
         return list(lexer)
-    except ValueError:  # a quote that is not closed
+    except ValueError:  # an unclosed quote
         return text.split()
 
 
 def _escape_character(dockerfile: str) -> str:
-    # Directives are comments before anything else, `# escape=` being one of them.
+    # Directives, such as `# escape=`, are comments before anything else.
     for line in dockerfile.removeprefix("\ufeff").split("\n"):
         key, equals, value = line.strip().removeprefix("#").partition("=")
         if not line.lstrip().startswith("#") or not equals:
@@ -335,7 +335,7 @@ def _stage(instructions: Sequence[Instruction], variables: Mapping[str, str]) ->
 
 
 def _parent(stages: Sequence[Stage], stage: Stage) -> Stage | None:
-    """Find the earlier stage that a stage starts from, if it is not an image."""
+    """Return the earlier stage that a stage starts from, or None if that is an image."""
     before = stages[: stages.index(stage)]
     for candidate in reversed(before):
         if candidate.name and candidate.name.lower() == stage.base.lower():
@@ -344,7 +344,7 @@ def _parent(stages: Sequence[Stage], stage: Stage) -> Stage | None:
 
 
 def _history(stages: Sequence[Stage], stage: Stage, base: BaseImage) -> list[Instruction]:
-    """List all that the builder runs for a stage, from the base image's ONBUILD on."""
+    """List all instructions that the builder runs for a stage, from the base image's ONBUILD on."""
     parent = _parent(stages, stage)
     if parent is None:
         triggers = list(base.onbuild)
@@ -394,22 +394,22 @@ def _is_launcher(word: str) -> bool:
 
 
 def _may_be_program(word: str) -> bool:
-    # Variables are replaced in the image; nothing else of the shell's is to be run there.
+    # Variables are replaced in the image; no other shell syntax may be run there.
     return not word.startswith("-") and not set(word) & set("`\"'\\()<>|&;")
 
 
 def _requirements() -> list[str]:
-    """Require coverage.py as it is here, wherever pip finds that it runs."""
+    """Return the requirements: coverage.py in our version, wherever that runs."""
     here = metadata.distribution("coverage")
     if "dev" in here.version or "+" in here.version:
-        return ["coverage", "pytest", "pytest-cov"]  # no index has such a version
+        return ["coverage", "pytest", "pytest-cov"]  # no package index has such a version
     clauses = [clause.strip() for clause in here.metadata["Requires-Python"].split(",")]
     versions = [clause.lstrip("<>=!~ ") for clause in clauses]
     supported = " and ".join(
         f"python_full_version {clause.removesuffix(version).strip()} '{version}'"
         for clause, version in zip(clauses, versions, strict=True)
     )
-    # Where the pin does not hold pip ignores it, and takes the newest that the second one allows.
+    # If the pin's marker does not hold, pip takes the newest version that the second one allows.
     return [f"coverage=={here.version}; {supported}", "coverage", "pytest", "pytest-cov"]
 
 
@@ -420,7 +420,7 @@ def _bake_instructions(
         f"{_source('bake.py')}main({[*requirements]!r}, {pth_text()!r}, {_CONTAINER_RCFILE!r})"
     )
     make = f"mkdir -p {CONTAINER_DATA_DIR} && chmod 777 {CONTAINER_DATA_DIR}"
-    # In one step: where a VOLUME covers it, the classic builder has forgotten it by the next.
+    # In one step: under a VOLUME, the classic builder drops the files after each step.
     write = f"printf '%s\\n' \"$@\" > {_CONTAINER_RCFILE} && chmod 644 {_CONTAINER_RCFILE}"
     head = ["/bin/sh", "-c", f"{make} && {write}", "rcfile"]
     return [
@@ -430,7 +430,7 @@ def _bake_instructions(
 
 
 def _run_with_text(head: Sequence[str], text: str, escape: str) -> str:
-    """Write a RUN with a text as its last arguments, a line each, so that a reader can read it."""
+    """Return a RUN with a text as its last arguments, one for each line, so that it is readable."""
     lines = text.removesuffix("\n").split("\n")
     arguments = [", ".join(map(json.dumps, head)), *map(json.dumps, lines)]
     separator = f", {escape}\n    "
@@ -443,14 +443,14 @@ def _run_program(script: str, program: str, words: Sequence[str], escape: str) -
 
 
 def _spread(text: str, escape: str) -> str:
-    """Write a JSON string over lines, ended by the Dockerfile's own continuation."""
+    """Spread a JSON string over lines, with the Dockerfile's own continuation character."""
     lines = (json.dumps(line)[1:-1] for line in text.split("\n"))
     return f'"{escape}\n' + f"\\n{escape}\n".join(lines) + '"'
 
 
 def _source(name: str) -> str:
     # Builders take a line that starts with `#` for a comment, even inside of a string, and older
-    # ones do not let an empty line be.
+    # builders do not accept an empty line.
     text = resources.files("hdocker").joinpath("_inside", name).read_text(encoding="utf-8")
     kept = (line for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#")
     return "\n".join(kept) + "\n"
@@ -468,7 +468,7 @@ def _insert(dockerfile: str, after: Mapping[int, Sequence[str]]) -> str:
     lines = dockerfile.split("\n")
     escape = _escape_character(dockerfile)
     for number in sorted(after, reverse=True):
-        # A continuation that the file ends in would swallow what comes next.
+        # A continuation at the end of the file would swallow the added lines.
         lines[number] = lines[number].rstrip().removesuffix(escape)
         lines[number + 1 : number + 1] = after[number]
     return "\n".join(lines)

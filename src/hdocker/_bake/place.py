@@ -1,4 +1,4 @@
-"""Where an image that measures has what it measures with."""
+"""The paths of the application and the data directory in a baked image."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The clients of engines, one table: what is particular to each is told here and nowhere else.
+"""The table of engine clients: the particulars of each are here and nowhere else.
 
-A new one gets its line here, and its name among the choices of `hcov docker`.
+A new client needs a line here, and its name among the choices of `hcov docker`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Client:
-    """What is particular to the command-line client of an engine.
+    """The particulars of an engine's command-line client.
 
     Attributes:
         name: Its command.
-        installing: How it is installed, in words for a person.
-        starting: How its engine is started, likewise.
-        version: What has it tell its engine's version.
+        installing: How to install it, in words for a person.
+        starting: How to start its engine, in words for a person.
+        version: The arguments that print its engine's version.
         host_variable: The variable that names another engine.
-        security: The template of `info` for how containers are kept apart, in JSON.
-        rootless: What has it tell whether its engine runs without root.
-        is_rootless: What is in the answer if so.
-        looks_at_mounts: Whether the engine says that a directory is not there before it looks for
-            the image, so that what it sees of this machine is found out without one.
+        security: The template of `info` for how containers are isolated, in JSON.
+        rootless: The arguments that print whether its engine runs without root.
+        is_rootless: The text in the answer if it does.
+        looks_at_mounts: Whether the engine reports a missing directory before it looks for the
+            image, so that no image is needed to check what it sees of this machine.
     """
 
     name: str

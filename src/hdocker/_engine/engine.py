@@ -1,7 +1,7 @@
 """The engine as a value: docker or podman, with sudo or without.
 
-Builds command lines, runs them, and turns what an engine says on stderr into an exception that says
-what to do. What is asked of the engine is the business of `_run` and `_build`.
+It builds command lines, runs them, and turns an engine's stderr into an exception that says what to
+do. Its callers decide what the engine is asked for.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Engine:
     Attributes:
         name: One of `CLIENTS`.
         use_sudo: Whether commands go through `sudo`.
-        client: Where the client is, if it is not to be looked up on PATH.
+        client: The path of the client, if it must not be looked up on PATH.
         client_options: The client's own options, which come before the subcommand.
     """
 
@@ -62,19 +62,19 @@ class Engine:
 
     @property
     def facts(self) -> Client:
-        """What is particular to its client."""
+        """The particulars of its client."""
         return CLIENTS[self.name]
 
     def argv(self, *arguments: str) -> list[str]:
-        """Build the command line that hands arguments to the engine."""
+        """Return the command line that passes arguments to the engine."""
         client = [self.client or self.name, *self.client_options]
         return [*(["sudo"] if self.use_sudo else []), *client, *arguments]
 
     def require_program(self) -> None:
-        """Check that the client is on PATH; whether an engine answers it takes a command to tell.
+        """Check that the client is on PATH; only a command can show whether an engine answers.
 
         Raises:
-            EngineNotFoundError: It is not, or `sudo` is asked for and not there.
+            EngineNotFoundError: The client, or a requested `sudo`, is not on PATH.
         """
         if not shutil.which(self.client or self.name):
             raise EngineNotFoundError(
@@ -89,16 +89,16 @@ class Engine:
         """Run a command to its end.
 
         Args:
-            arguments: What comes after `docker`.
+            arguments: The arguments after `docker`.
 
         Returns:
-            What it wrote to stdout.
+            Its stdout.
 
         Raises:
             EngineNotFoundError: The client is not on PATH.
             EngineUnreachableError: No engine answers.
-            EnginePermissionError: The engine does not let us in.
-            CommandError: Anything else that ends it with an exit status other than 0.
+            EnginePermissionError: The engine denies access.
+            CommandError: The command ended with another exit status than 0 for another reason.
         """
         self.require_program()
         argv = self.argv(*arguments)
@@ -115,14 +115,14 @@ class Engine:
         return done.stdout
 
     def stream(self, *arguments: str, show: Callable[[str], object]) -> str:
-        """Run a command to its end and show what it writes, line by line, as it comes.
+        """Run a command to its end, and show its output line by line as it comes.
 
         Args:
-            arguments: What comes after `docker`.
-            show: Called with each line of stdout and stderr, its line end included.
+            arguments: The arguments after `docker`.
+            show: Called with each line of stdout and stderr, including its line end.
 
         Returns:
-            All that it wrote.
+            All of its output.
 
         Raises:
             EngineError: As for `run`.
@@ -151,18 +151,18 @@ class Engine:
         return "".join(lines)
 
     def inspect_images(self, *names: str) -> dict[str, dict[str, Any]]:
-        """Look at images that are here, in one call where all of them are.
+        """Inspect local images; one call is enough if all of them are here.
 
         Returns:
-            What the engine knows of each, by the name asked for; images that are not here are
-            left out.
+            The engine's facts about each image, by the requested name; images that are not here
+            are left out.
 
         Raises:
             EngineError: The engine cannot be asked.
         """
         if not names:
             return {}
-        # A result does not tell which name it is for; only the order does, if all are here.
+        # A result has no requested name: only the order tells, and only if all images are here.
         try:
             return dict(zip(names, json.loads(self.run("image", "inspect", *names)), strict=True))
         except CommandError:
@@ -175,19 +175,19 @@ class Engine:
         return found
 
     def own_user(self) -> str:
-        """Return the `--user` of a container whose files are this process's own here.
+        """Return the `--user` of a container whose files will belong to this process's user.
 
         Raises:
             EngineError: The engine cannot be asked.
         """
-        # The root of an engine that runs without root is its user.
+        # In an engine without root, the container's root is the engine's own user.
         return "0:0" if os.getuid() and self._is_rootless() else f"{os.getuid()}:{os.getgid()}"
 
     def _is_rootless(self) -> bool:
         return self.facts.is_rootless in self.run(*self.facts.rootless)
 
     def error(self, argv: Sequence[str], returncode: int, output: str) -> EngineError:
-        """Make the error that fits what a failed command wrote."""
+        """Return the error that fits a failed command's output."""
         said = output.lower()
         if any(phrase in said for phrase in _NO_PERMISSION):
             return EnginePermissionError(
@@ -203,7 +203,7 @@ class Engine:
 
 
 def _unmeasured() -> dict[str, str]:
-    """Return the environment for containers of our own, which the doors leave alone."""
+    """Return the environment for our own containers, which the doors must leave alone."""
     return unmeasured_environment(os.environ)
 
 

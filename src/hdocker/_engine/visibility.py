@@ -1,7 +1,7 @@
-"""Whether an engine sees this machine's files: it may be on another one, or shut in.
+"""Checks whether an engine sees this machine's files: it may run elsewhere, or be confined.
 
-Found out by asking it for a container of an image that there is not: before an engine looks for the
-image, it looks for what is to be mounted. So no image is needed, and nothing is made.
+To find out, it asks for a container of an image that does not exist: an engine looks for the mounts
+before it looks for the image. So no image is needed, and nothing is created.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from hdocker._errors import CommandError, DataDirectoryError, EngineError
 if TYPE_CHECKING:
     from hdocker._engine.engine import Engine
 
-# `.invalid` is nobody's, by RFC 2606.
+# RFC 2606 reserves `.invalid`: no registry can have that name.
 _NO_IMAGE: Final = "hcoverage.invalid/none"
-# What docker 20.10 to 28 and Docker Desktop say of a path that is not there, or not shared.
+# What docker 20.10 to 28 and Docker Desktop say if a path is missing, or not shared.
 _NOT_SEEN: Final = ("invalid mount config", "mounts denied")
 _SELINUX: Final = Path("/sys/fs/selinux/enforce")
 
@@ -28,15 +28,15 @@ _SELINUX: Final = Path("/sys/fs/selinux/enforce")
 def require_visible(engine: Engine, data_dir: Path, *others: Path) -> None:
     """Check that an engine sees directories of this machine.
 
-    What podman sees is not found out: without an image it looks at nothing.
+    podman is not checked: without an image it does not look at mounts.
 
     Args:
         engine: The engine.
-        data_dir: The data directory. The engine may have another one by the same name.
-        others: Directories whose names are nowhere else.
+        data_dir: The data directory. The engine's host may have another one of the same name.
+        others: Directories with unique names.
 
     Raises:
-        DataDirectoryError: It does not see one of them.
+        DataDirectoryError: The engine does not see one of them.
     """
     if not engine.facts.looks_at_mounts:
         return
@@ -50,7 +50,7 @@ def require_visible(engine: Engine, data_dir: Path, *others: Path) -> None:
 
 
 def require_visible_once(engine: Engine, data_dir: Path) -> None:
-    """Check as `require_visible` does; what an engine has been seen to see is not asked again."""
+    """Check like `require_visible`, but only once for each engine and directory."""
     chosen = tuple(os.environ.get(name) for name in ("DOCKER_HOST", "DOCKER_CONTEXT"))
     _require_visible_once(engine, chosen, data_dir)
 
@@ -65,7 +65,7 @@ def _require_visible_once(
 
 
 def why_not_seen(engine: Engine) -> str:
-    """Tell what may keep an engine's containers from seeing files, and what to do about it."""
+    """Say why an engine's containers may not see files, and what to do about it."""
     address = _address(engine)
     kept_out = _security(engine)
     reasons = [f"it is at {address}"] if address else []
@@ -105,7 +105,7 @@ def _require(engine: Engine, path: Path, seen: Path) -> None:
                 f"{why_not_seen(engine)}. It said: {said.splitlines()[0]}"
             ) from error
     except (EngineError, OSError):
-        # It will be told by the command that needs the engine.
+        # The command that needs the engine will report that.
         pass
 
 

@@ -1,1 +1,1 @@
-"""What runs inside containers and builds, of whatever image: programs of their own."""
+"""Stand-alone programs that run inside containers and builds, of any image."""

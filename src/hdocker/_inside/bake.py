@@ -1,7 +1,7 @@
-"""What runs in an image's own Python while the image is built: installs coverage.py and the hook.
+"""Runs in an image's own Python while the image is built: installs coverage.py and the hook.
 
-`_dockerfile` renders this file's source into a RUN instruction, so it stands alone: the standard
-library only, nothing newer than Python 3.8, and no output of its own but for what went wrong.
+`dockerfile` puts this file's source into a RUN instruction, so it stands alone: the standard
+library only, nothing newer than Python 3.8, and no output except errors.
 """
 
 import os
@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
-# Settings of the image's own pip that would put the packages where its Python does not look, or
-# refuse to. PEP 668 images (Debian) want to be told that this is meant; older pips ignore it.
+# These override settings of the image's own pip that would install to where its Python does not
+# look, or refuse to install. PEP 668 images (Debian) need to be told; older pips ignore that.
 _PIP_SETTINGS = {
     "PIP_BREAK_SYSTEM_PACKAGES": "1",
     "UV_BREAK_SYSTEM_PACKAGES": "1",
@@ -26,7 +26,7 @@ _PIP_SETTINGS = {
 }
 _PIP_UNSET = ("PIP_PREFIX", "PIP_REQUIRE_HASHES", "PIP_ROOT", "PIP_TARGET")
 
-# `start` in the hook swallows what goes wrong, so a second start is made in the open.
+# The hook's `start` hides errors, so this starts measuring again, with errors shown.
 _FIRST_START = """
 import coverage, os
 if not coverage.Coverage.current():
@@ -38,12 +38,12 @@ if not coverage.Coverage.current():
 
 
 def main(requirements: "list[str]", hook: str, rcfile: str) -> None:
-    """Make this Python measure, and see that it does.
+    """Make this Python measure, and check that it does.
 
     Args:
-        requirements: What to install, as pip takes it.
+        requirements: The requirements for pip.
         hook: The text of the `.pth` file.
-        rcfile: The path that the image has its rcfile at.
+        rcfile: The path of the rcfile in the image.
     """
     with tempfile.TemporaryDirectory() as scratch:
         _install(requirements, scratch)
@@ -74,16 +74,16 @@ def _find_pip(environment: "dict[str, str]", scratch: str) -> "list[str] | None"
     own = [sys.executable, "-m", "pip"]
     if _works(own, environment):
         return own
-    # An environment made without pip, as uv makes them: another Python's pip, from 22.3 on, or uv.
+    # For an environment without pip, like those of uv: another Python's pip, from 22.3 on, or uv.
     for python in (shutil.which("python3"), shutil.which("python"), _base_python()):
         other = [python or "", "-m", "pip", "--python", sys.executable]
         if python and _works(other, environment):
             return other
     if shutil.which("uv"):
-        # uv's options come after its `install`, which the caller adds.
+        # By variable: uv's options must come after `install`, which the caller adds.
         environment["UV_PYTHON"] = sys.executable
         return ["uv", "pip"]
-    # Last, the pip that Python carries, unpacked for this once. Debian's Python has it taken out.
+    # Last: Python's bundled pip, unpacked for this once. Debian removes it.
     bundled = [sys.executable, "-m", "ensurepip", "--root", scratch]
     if not subprocess.run(bundled, capture_output=True, check=False).returncode:
         for found in Path(scratch).rglob("pip/__main__.py"):
@@ -103,20 +103,20 @@ def _works(pip: "list[str]", environment: "dict[str, str]") -> bool:
 
 
 def _write_hook(hook: str) -> None:
-    # pip knows best where this Python's packages belong: beside the coverage.py that it installed.
+    # First where pip put coverage.py: it knows best where this Python's packages belong.
     directories = [sysconfig.get_path("purelib"), *site.getsitepackages()]
     having = [Path(path) for path in directories if Path(path, "coverage").is_dir()]
     if not having:
         _fail(f"coverage.py was installed, but into none of {', '.join(directories)}")
     path = having[0] / "coverage.pth"
-    # The image may have one already; whether that works is seen next.
+    # The image may have a hook already; the check below shows whether it works.
     if not path.exists():
         path.write_text(hook, encoding="utf-8")
 
 
 def _start_once(rcfile: str, scratch: str) -> None:
     if not Path(rcfile).exists():
-        # A VOLUME over the data directory makes the classic builder forget what was written there.
+        # With a VOLUME over the data directory, the classic builder drops files written there.
         rcfile = f"{scratch}/.coveragerc"
         Path(rcfile).write_text("[run]\n", encoding="utf-8")
     environment = {
@@ -138,6 +138,6 @@ def _start_once(rcfile: str, scratch: str) -> None:
 
 def _fail(reason: str) -> NoReturn:
     sys.stdout.flush()
-    # Put together only now: a builder that shows this text must not seem to report a reason.
+    # Joined only here: a builder that echoes this source must not seem to report a reason.
     name = "hdocker"
     sys.exit(f"{name}: {reason}")

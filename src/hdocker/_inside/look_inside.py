@@ -1,7 +1,7 @@
-"""What runs in an image's own Python to find out which Pythons the image has, and to get ready.
+"""Runs in an image's own Python: finds the image's Pythons, and compiles the startup files.
 
-`_image_pythons` hands this file's source to a throw-away container, so it stands alone: the
-standard library only, nothing newer than Python 3.8, and on stdout the answer alone, as JSON in the
+`image_pythons` passes this file's source to a throw-away container, so it stands alone: the
+standard library only, nothing newer than Python 3.8, and only the answer on stdout, as JSON in the
 last line.
 """
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _NOT_FILES = ("/proc", "/sys", "/dev", "/run")
 _MOST_DIRECTORIES = 500_000
 
-# Each Python can compile for itself alone. The startup files are compiled without docstrings, which
-# every process would load.
+# A Python can compile only for itself. The startup files are compiled without docstrings, which
+# every process would have to load.
 _PREPARE = """
 import compileall, glob, importlib.util, json, os, py_compile, sys, sysconfig
 startup = sys.argv[1]
@@ -51,11 +51,11 @@ print(json.dumps({
 
 
 def main(startup: str, *interpreters: str) -> None:
-    """Tell what is here, and compile the startup directory for each Python.
+    """Print what is here, and compile the startup directory for each Python.
 
     Args:
         startup: Where the startup directory is mounted.
-        interpreters: The Pythons, where they are known; otherwise they are looked for.
+        interpreters: The Pythons, if they are known; otherwise this searches for them.
     """
     directories: set[str] = set()
     found = set(interpreters)
@@ -93,7 +93,7 @@ def _find(startup: str) -> "tuple[set[str], set[str]]":
 def _prepare(startup: str, interpreters: "Iterable[str]") -> "Iterator[dict[str, Any]]":
     for interpreter in interpreters:
         command = [interpreter, "-I", "-c", _PREPARE, startup]
-        # It is for another machine, or lacks a library.
+        # The interpreter is for another machine, or lacks a library.
         with contextlib.suppress(OSError, ValueError, subprocess.CalledProcessError):
             said = subprocess.check_output(
                 command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL

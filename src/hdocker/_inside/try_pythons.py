@@ -1,7 +1,7 @@
-"""What runs in an image's own Python to try whether the image's Pythons are measured.
+"""Runs in an image's own Python: tries whether the image's Pythons are measured.
 
-`_doctor` hands this file's source to a container, so it stands alone: the standard library only,
-nothing newer than Python 3.8, and on stdout the answer alone, as JSON in the last line.
+`_doctor` passes this file's source to a container, so it stands alone: the standard library only,
+nothing newer than Python 3.8, and only the answer on stdout, as JSON in the last line.
 """
 
 import contextlib
@@ -18,17 +18,17 @@ _PATIENCE = 30  # seconds
 
 
 def main(directory: str, *others: str) -> None:
-    """Run a file with each Python, in each way; `{number}-{way}.py` in a directory.
+    """Run the file `{number}-{way}.py` with each Python, in each way.
 
     Args:
-        directory: Where the files are.
-        others: Pythons that are known beside those on PATH.
+        directory: The directory of the files.
+        others: Known Pythons beside those on PATH.
     """
     tried = []
     for number, python in enumerate(_find(others)[:_MOST]):
         tried.append({"path": python, "version": _output([python, "-I", "-S", "-c", _VERSION])})
         probes = [str(Path(directory, f"{number}-{way}.py")) for way in range(4)]
-        # The ways of hcoverage's `_proof`, in its order.
+        # The ways of hcoverage's `proof`, in its order.
         _run([python, probes[0]])
         _run([python, "-I", probes[1]])
         _run([python, probes[2]], is_emptied=True)
@@ -41,7 +41,7 @@ def _find(others: "tuple[str, ...]") -> "list[str]":
     for entry in map(Path, os.environ.get("PATH", os.defpath).split(os.pathsep)):
         for path in sorted(entry.glob("python*")):
             if re.match(r"python(3(\.[0-9]+)?)?$", path.name) and os.access(path, os.X_OK):
-                # In a virtual environment a link is another Python than what it leads to.
+                # In a virtual environment, a link is another Python than its target.
                 is_own = (entry.parent / "pyvenv.cfg").exists()
                 found.setdefault(str(entry if is_own else path.resolve()), str(path))
     for path in map(Path, others):
@@ -50,7 +50,7 @@ def _find(others: "tuple[str, ...]") -> "list[str]":
 
 
 def _run(argv: "list[str]", *, is_emptied: bool = False, is_killed: bool = False) -> None:
-    # Nothing comes back where it fails, and that is told.
+    # If this fails, no lines come back, and that is reported.
     with (
         contextlib.suppress(OSError, subprocess.TimeoutExpired),
         subprocess.Popen(
@@ -62,8 +62,8 @@ def _run(argv: "list[str]", *, is_emptied: bool = False, is_killed: bool = False
         ) as process,
     ):
         if is_killed and process.stdout is not None and process.stdout.readline():
-            # coverage.py's data is saved for the first time after a tenth of a second, the
-            # recorder's at once; nothing here can see it.
+            # coverage.py's data is first saved after a tenth of a second, the recorder's at
+            # once; nothing here can see that.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(1)
             process.kill()
