@@ -461,4 +461,4 @@ def test_what_goes_past_the_door_is_told(
     command = [sys.executable, "-m", "hcov", "run", "--", "sh", "-c", script]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0
-    assert "past hcoverage's door to the engine" in done.stderr
+    assert "past hcoverage's proxy to the engine" in done.stderr

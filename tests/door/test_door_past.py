@@ -143,7 +143,7 @@ def script_of(way: str, name: str) -> str:
 
 
 def told(lines: list[str]) -> list[str]:
-    return [line for line in lines if "past hcoverage's door" in line]
+    return [line for line in lines if "past hcoverage's proxy" in line]
 
 
 @pytest.mark.parametrize("way", WAYS)

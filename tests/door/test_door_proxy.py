@@ -669,11 +669,11 @@ def test_what_went_past_the_door_is_told(own_door: Door) -> None:
     own_door.undo.close()
     executed, of_services, created, started = sorted(own_door.session.problems())
     assert of_services.startswith("1 container of a service was created by the engine itself")
-    assert executed.startswith("1 command was executed past hcoverage's door")
+    assert executed.startswith("1 command was executed past hcoverage's proxy")
     assert "in name-before (an-image)" in executed
-    assert created.startswith("1 container was created past hcoverage's door")
+    assert created.startswith("1 container was created past hcoverage's proxy")
     assert "name-past (an-image)" in created
-    assert started.startswith("1 older container was started past hcoverage's door")
+    assert started.startswith("1 older container was started past hcoverage's proxy")
     assert "name-before" in started
 
 
@@ -687,7 +687,7 @@ def test_what_the_engine_has_forgotten_at_the_end_is_told(own_door: Door) -> Non
     own_door.engine.telling.put("")
     own_door.undo.close()
     (problem,) = own_door.session.problems()
-    assert problem.startswith("500 containers were created past hcoverage's door")
+    assert problem.startswith("500 containers were created past hcoverage's proxy")
 
 
 def test_what_an_engine_does_after_it_was_started_again_is_told(own_door: Door) -> None:

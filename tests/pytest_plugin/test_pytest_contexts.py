@@ -261,7 +261,7 @@ class TestRefused:
             rcfile.write("dynamic_context = test_function\n")
         done = forked(*CONTEXTS)
         assert done.returncode == pytest.ExitCode.USAGE_ERROR
-        assert "dynamic_context, which attributes otherwise: remove it" in done.stderr
+        assert "dynamic_context, which sets other contexts: remove it" in done.stderr
 
 
 # In a container of an image that knows nothing of coverage.py; its clients write to its stdin.

@@ -529,7 +529,7 @@ class TestImportedBefore:
             Path("pytest.ini").write_text("[pytest]\naddopts = -p lib\n")
         monkeypatch.setenv("PYTHONPATH", ".")
         said = run("pytest", "--hcov", f"--hcov-core={core}", *options, "-k", "this_process")
-        assert f"{self.TOLD}, so what that import ran is missing: `hcov run -- pytest`" in said
+        assert f"{self.TOLD}, so the lines of that import are missing: measure with `hcov" in said
 
     @pytest.mark.parametrize(
         "options",

@@ -331,7 +331,7 @@ class TestBadInputs:
 
     def test_a_data_file_without_origins_says_who_writes_them(self) -> None:
         data_file(HERE, 7, [1]).rename(".coverage")
-        with pytest.raises(hcoverage.OriginsError, match=r"not known: .* `hcov combine`"):
+        with pytest.raises(hcoverage.OriginsError, match=r"who ran what: .* `hcov combine`"):
             hcoverage.read_origins(".coverage")
 
     @pytest.mark.parametrize("several", [False, True])
@@ -350,7 +350,7 @@ class TestBadInputs:
         data.read()
         write(data)
         data.close(force=True)
-        with pytest.raises(hcoverage.OriginsError, match="has been written to since"):
+        with pytest.raises(hcoverage.OriginsError, match="has changed since its origins"):
             hcoverage.read_origins(".coverage")
 
     @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def test_the_summary_of_a_pull_request_has_it(tmp_path: Path) -> None:
 
 def test_the_summary_tells_where_the_base_is_not_there(tmp_path: Path) -> None:
     summary = summary_of_a_run(tmp_path.parent / f"{tmp_path.name}.md")
-    assert "Of the changed lines nothing is known" in summary
+    assert "It is not known which lines have changed" in summary
 
 
 def test_a_source_that_was_edited_after_it_was_measured_is_told() -> None:

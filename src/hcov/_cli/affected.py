@@ -22,29 +22,29 @@ import hcoverage
 @click.option(
     "--since",
     metavar="REV",
-    help="Also the tests for what has changed since this revision of git, whatever was run since.",
+    help="Also print the tests for all changes since this git revision, even if they have passed.",
 )
-@click.option("--why", metavar="TEST", help="Say why this test is needed, or that it is not.")
+@click.option("--why", metavar="TEST", help="Print why this test is needed, or that it is not.")
 @click.pass_context
 def affected(
     ctx: click.Context, /, rcfile: Path | None, since: str | None, why: str | None
 ) -> None:
-    """Print the tests that a change needs, by what an earlier run tells of each.
+    """Print the tests that a change needs, from what an earlier run recorded.
 
     \b
     pytest --hcov --hcov-context=test    once, and whenever you like
     hcov affected                        after an edit
     hcov affected --why tests/test_cart.py::test_total
-    pytest --hcov-affected               runs just those
+    pytest --hcov-affected               runs only these tests
 
     A test is left out only if it passed, and nothing that it is known to depend on has changed
-    since: the functions that it ran, in whichever process or container, its own file, files that it
-    opened, fixtures, configuration, dependencies. Whatever is not known is a reason to run.
+    since: the functions that it ran in any process or container, its file, files that it opened,
+    fixtures, configuration, dependencies. Anything unknown is a reason to run it.
 
     \b
     Exit status:
-      0  told
-      1  with --why: there is no such test; or what has changed is not known
+      0  success
+      1  there is no such test (--why), or it is unknown what has changed
     """
     from hcov._commands import affected as command
 

@@ -12,20 +12,20 @@ import hcoverage
 # ruff: noqa: PLC0415
 
 
-@click.command(short_help="Name what a run does from now on.")
+@click.command(short_help="Name what a run executes from now on.")
 @click.argument("name")
 def context(name: str) -> None:
-    """Name what a run does from now on: coverage.py's context of what it executes.
+    """Name what a run executes from now on: set coverage.py's context.
 
     \b
     hcov run --context start -- ./serve      in one terminal
     hcov context login                       in another, or in a script
     hcov context checkout
 
-    All processes of the run follow, also those in containers and those that are running already.
-    It is for whatever is no test of pytest's: Playwright, Robot, Behave, a person who clicks. In
-    Python it is `hcoverage.context(NAME)`. Called in the run, or in the directory that it was
-    started in. An empty NAME is none.
+    The name holds for all processes of the run, also for those in containers and those that already
+    run. Use it for everything but pytest: Playwright, Robot, Behave, a person who clicks. Call it
+    inside the run, or in the directory in which the run was started. An empty NAME removes the
+    name. In Python: `hcoverage.context(NAME)`.
     """
     hcoverage.context(name)
 
@@ -40,15 +40,15 @@ def context(name: str) -> None:
 )
 @click.pass_context
 def mark(ctx: click.Context, /, name: str | None, rcfile: Path | None) -> None:
-    """End the phase that a run is in, print what ran in it, and begin the phase NAME.
+    """End the current phase of a run, report what ran in it, and begin the phase NAME.
 
     \b
     hcov run --context login -- ./serve      in one terminal
     hcov mark checkout                       in another: prints what the login ran
     hcov mark                                prints what the checkout ran
 
-    Nothing is restarted, and the run's own report at its end is of all phases. Without NAME the
-    next one has the name of this one with the next number.
+    Nothing is restarted, and the report at the end of the run covers all phases. Without NAME, the
+    next phase gets the name of this one with the next number.
     """
     from hcov._commands import contexts as command
 

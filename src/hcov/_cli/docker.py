@@ -16,8 +16,7 @@ engine_option = click.option(
 _measure_option = click.option(
     "--measure",
     type=click.Choice(("always", "auto")),
-    help="Whether to measure where no run is being measured. [default: HCOVERAGE_MEASURE, else "
-    "always]",
+    help="auto: measure only inside a measured run. [default: HCOVERAGE_MEASURE, else always]",
 )
 sudo_option = click.option("--sudo", "use_sudo", is_flag=True, help="Run the engine through sudo.")
 
@@ -43,15 +42,14 @@ def docker() -> None:
 @click.option(
     "--image",
     metavar="IMAGE",
-    help="The image that you will add: inside of `hcov run` it is measured though nothing is baked "
-    "into it.",
+    help="The image that you will run: inside `hcov run` it need not be built with coverage.",
 )
 @_measure_option
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="The data directory on the host. [default: that of the run this is part of]",
+    help="The data directory on the host. [default: that of the run, else coverage_data]",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def cmd(arguments: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401 - as click has them
@@ -60,7 +58,7 @@ def cmd(arguments: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401 - a
     \b
     $(hcov docker cmd) -p 8000:8000 shop:1
 
-    ARGUMENTS, such as the image and the container's command, are added at its end.
+    ARGUMENTS, such as the image and the container's command, are added at the end.
     """
     click.echo(shlex.join([*hdocker.get_docker_base_cmd(**options), *arguments]))
 
@@ -70,9 +68,25 @@ def cmd(arguments: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401 - a
 @sudo_option
 @click.option("--force-rebuild", is_flag=True, help="Build even if nothing has changed.")
 @click.option("--no-cache", is_flag=True, help="Do not reuse layers of earlier builds.")
-@click.option("--rcfile", type=click.Path(path_type=Path), metavar="FILE")
-@click.option("--context", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--build-arg", "build_args", multiple=True, metavar="NAME=VALUE")
+@click.option(
+    "--rcfile",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="coverage.py configuration. [default: the run's, else the one that coverage.py finds]",
+)
+@click.option(
+    "--context",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The build context. [default: the Dockerfile's directory]",
+)
+@click.option(
+    "--build-arg",
+    "build_args",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A build argument; may be given several times.",
+)
 @click.option("--target", metavar="STAGE", help="The stage to build. [default: the last]")
 @click.option("--platform", metavar="OS/ARCH", help="[default: the host's]")
 @click.option(
@@ -83,7 +97,7 @@ def cmd(arguments: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401 - a
     "packages",
     multiple=True,
     metavar="NAME",
-    help="What to install besides, such as plugins; may be given several times.",
+    help="A package to install in addition, such as a plugin; may be given several times.",
 )
 @_measure_option
 @click.option("-q", "--quiet", is_flag=True, help="Do not show the build's output.")
@@ -100,8 +114,8 @@ def build(
     \b
     image=$(hcov docker build shop Dockerfile)
 
-    Nothing is built where an image of the same content is there. OPTIONS go to the engine's build,
-    after `--`; --target, --platform and --build-arg among them count as they do before it.
+    Nothing is built if an image of the same content exists. OPTIONS after `--` go to the engine's
+    build; --target, --platform and --build-arg mean the same there as before `--`.
     """
     values = dict(_name_and_value(item) for item in build_args)
     image = hdocker.build_container_image(use_cache=not no_cache, build_args=values, **arguments)

@@ -50,7 +50,7 @@ _data_dir_of_run_option = click.option(
     type=_EXISTING,
     metavar="DIR",
     help="Where processes and containers write their data. "
-    "[default: coverage_data, if that is there; else a directory of the run's own, below TMPDIR]",
+    "[default: coverage_data if it exists, else a private directory below TMPDIR]",
 )
 
 _core_option = click.option(
@@ -106,9 +106,9 @@ def main() -> None:
     hcov doctor                    find out why something is not measured
     pytest --hcov                  what `hcov run -- pytest` does, from inside
 
-    The other commands are the same steps one by one, for CI scripts.
+    The other commands do single steps, for CI scripts, or answer questions about a result.
 
-    Completion in bash, and likewise in zsh and fish:
+    Completion in bash (in zsh and fish with their names):
 
     \b
     eval "$(_HCOV_COMPLETE=bash_source hcov)"
@@ -118,18 +118,18 @@ def main() -> None:
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @_rcfile_option
 @_data_dir_of_run_option
-@click.option("--append", is_flag=True, help="Add to what is in the data file already.")
+@click.option("--append", is_flag=True, help="Keep the contents of the data file, and add to them.")
 @click.option(
     "--fail-under",
     type=click.FloatRange(0, 100),
     metavar="PERCENT",
-    help="Exit with 2 if the total is less. [default: the rcfile's fail_under]",
+    help="Exit with 2 if the total is below. [default: the rcfile's fail_under]",
 )
 @click.option(
     "--format",
     "layout",
     type=click.Choice(FORMATS),
-    help="How coverage.py prints the report. [default: the rcfile's format, else text]",
+    help="The format of the printed report. [default: the rcfile's format, else text]",
 )
 @click.option(
     "--html",
@@ -144,13 +144,12 @@ def main() -> None:
     "--containers/--no-containers",
     default=True,
     envvar=hcoverage.CONTAINERS_VARIABLE,
-    help="Whether what runs in containers is measured. [default: yes, unless "
-    f"{hcoverage.CONTAINERS_VARIABLE}=0]",
+    help=f"Measure containers, or not. [default: yes, unless {hcoverage.CONTAINERS_VARIABLE}=0]",
 )
 @click.option(
     "--context",
     metavar="NAME",
-    help="Name what runs, coverage.py's context, until `hcov context` names it otherwise.",
+    help="coverage.py's context of each line, until `hcov context` sets another.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print problems only, no report.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
@@ -162,9 +161,9 @@ def run(ctx: click.Context, /, command: tuple[str, ...], **options: Any) -> None
     hcov run -- python -m pytest -x
     hcov run --html --fail-under 90 -- make test
 
-    The command sees its own terminal, signals and environment, plus what measures its processes,
-    and a DOCKER_HOST and a CONTAINERS_CONF by which containers are.
-    Everything is merged into one .coverage, which every coverage.py report reads.
+    The command keeps its terminal, signals and environment. hcov adds variables that measure its
+    processes; DOCKER_HOST and CONTAINERS_CONF lead to its containers. It merges all data into one
+    .coverage, which every coverage.py report can read.
 
     \b
     Exit status:
@@ -181,10 +180,10 @@ def run(ctx: click.Context, /, command: tuple[str, ...], **options: Any) -> None
     ctx.exit(_run.run(command, _run.Options(reports=reports, **options)))
 
 
-@main.command(short_help="Write a .coveragerc for the project that you are in.")
-@click.option("--force", is_flag=True, help="Replace a .coveragerc that is there.")
+@main.command(short_help="Write a .coveragerc for this project.")
+@click.option("--force", is_flag=True, help="Replace an existing .coveragerc.")
 def init(*, force: bool) -> None:
-    """Write a good .coveragerc for the project that you are in.
+    """Write a .coveragerc that suits the project in the current directory.
 
     \b
     cd my-project
@@ -204,15 +203,15 @@ def init(*, force: bool) -> None:
 def inject(rcfile: Path | None, data_dir: Path) -> None:
     """Write the start-up hook and print its variables.
 
-    The hook stays in site-packages until `hcov remove`; the variables switch it on, and without
-    them it does nothing and costs nothing. In a POSIX shell:
+    The hook stays in site-packages until `hcov remove`. The variables switch it on; without them it
+    does nothing. In a POSIX shell:
 
     \b
     eval "$(hcov inject)"
     """
     before = dict(os.environ)
     hook = hcoverage.inject(rcfile or _found_rcfile(), data_dir=data_dir)
-    tell(f"the hook is in {hook}; `hcov remove` takes it away")
+    tell(f"the hook is in {hook}; `hcov remove` removes it")
     for name, value in sorted(os.environ.items()):
         if before.get(name) != value:
             click.echo(f"export {name}={shlex.quote(value)}")
@@ -232,25 +231,25 @@ def remove() -> None:
 @main.command()
 @_rcfile_option
 @click.option("--data-file", type=_EXISTING, default=".coverage", show_default=True)
-@click.option("--append", is_flag=True, help="Add to what is in the data file already.")
+@click.option("--append", is_flag=True, help="Keep the contents of the data file, and add to them.")
 @click.option("--keep", is_flag=True, help="Leave the merged files where they are.")
 @click.argument("paths", nargs=-1, type=click.Path(), metavar="[PATH]...")
 @click.pass_context
 def combine(ctx: click.Context, /, paths: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
     """Merge data files into one .coverage.
 
-    PATH is a data file, a recording, or a directory that holds some [default: ., coverage_data and
-    what killed runs of this project left]; or an archive with some anywhere in it (.zip, .tar,
-    .tar.gz, .tar.xz, .tar.bz2); or a URL such as s3://bucket/run-42/, with:
-    pip install 'hcoverage[remote]'
+    PATH is a data file, a recording, or a directory that contains some; or an archive that contains
+    some anywhere (.zip, .tar, .tar.gz, .tar.xz, .tar.bz2); or a URL such as s3://bucket/run-42/,
+    which needs hcoverage[remote]. [default: ., coverage_data and the data of killed runs of this
+    project]
 
     \b
     hcov combine
     hcov combine --append coverage_data/previous/run-x1
     hcov combine --keep shard-1.tar.gz shard-2.tar.gz
 
-    What is merged is removed, but for archives and URLs. A file that cannot be merged is left
-    alone and named, and the exit status is then 3.
+    Merged files are removed, except archives and URLs. A file that cannot be merged stays and is
+    named; the exit status is then 3.
     """
     from hcov._commands import run as _run
 
@@ -264,29 +263,29 @@ def combine(ctx: click.Context, /, paths: tuple[str, ...], **options: Any) -> No
 @_core_option
 @engine_option
 @sudo_option
-@click.option("--json", "is_json", is_flag=True, help="Print what was found as JSON.")
+@click.option("--json", "is_json", is_flag=True, help="Print the findings as JSON.")
 @click.option(
-    "--no-proof", "has_proof", is_flag=True, default=True, flag_value=False, help="Only look."
+    "--no-proof", "has_proof", is_flag=True, default=True, flag_value=False, help="Check only."
 )
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
 @click.pass_context
 def doctor(ctx: click.Context, /, images: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
-    """Find out why something is not measured: check all that measuring needs, and try it.
+    """Find out why something is not measured: check what measuring needs, and try it.
 
     \b
     hcov doctor
     hcov doctor shop:1 --json
 
-    Looks at the rcfile, the data directory, the Pythons on PATH and the engine. Then starts
-    processes of each Python, and a container of each IMAGE that your tests use, and tells whether
-    the lines that they ran came back; if not, why, and the command that mends it.
+    It checks the rcfile, the data directory, the Pythons on PATH and the engine. Then it starts
+    processes of each Python, and a container of each IMAGE, and tells whether the lines that ran
+    were recorded; if not, it tells the cause and the command that fixes it.
 
-    It changes nothing: what it tries it tries in a temporary directory, with the start-up hook in
-    place for as long, as in any run.
+    It works in a temporary directory. Like a run it writes the start-up hook, and removes it at
+    its end; nothing else is changed.
 
     \b
     Exit status:
-      0  there is no problem      1  there is one      2  wrong usage
+      0  no problem      1  a problem      2  wrong usage
     """
     from hcov._commands import doctor as _doctor
 
@@ -299,19 +298,21 @@ main.add_command(docker)
 @main.command()
 @_rcfile_option
 @_data_dir_of_run_option
-@click.option("--live", is_flag=True, help="The coverage so far of a run that is in progress.")
-@click.option("--context", metavar="NAME", help="Only what ran in this context, such as a test.")
+@click.option("--live", is_flag=True, help="Report the run that is in progress.")
+@click.option(
+    "--context", metavar="NAME", help="Report only lines that ran in this context, such as a test."
+)
 @click.option("--data-file", type=_EXISTING, default=".coverage", show_default=True)
 @click.option(
     "--since",
     metavar="REV",
-    help="Only what has changed since a branch left this revision of git.",
+    help="Report only lines changed since the branch left this git revision.",
 )
 @click.option(
     "--fail-under-changed",
     type=click.FloatRange(0, 100),
     metavar="PERCENT",
-    help="With --since: exit with 2 if less of them ran.",
+    help="With --since: exit with 2 if a smaller part of these lines ran.",
 )
 @click.pass_context
 def report(
@@ -333,9 +334,8 @@ def report(
     hcov report --live
     hcov report --since origin/main --fail-under-changed 90
 
-    With --live, what processes have recorded so far is read from the data directory, by default of
-    each run that is in progress here, as often as you like: it does not touch them, and the run's
-    own report is the same.
+    --live reads what the processes have recorded so far, by default of each run in progress in this
+    directory. It changes nothing in the run; you can repeat it.
     """
     from hcov._commands import run as _run
 
@@ -344,7 +344,7 @@ def report(
         raise click.UsageError("--fail-under-changed needs --since")
     if since is not None:
         if live or context is not None:
-            raise click.UsageError("--since is neither for --live nor for --context")
+            raise click.UsageError("--since cannot be combined with --live or --context")
         ctx.exit(_run.report_changed(data_file, chosen, since, fail_under_changed))
     if live:
         ctx.exit(_run.report_live(data_dir, chosen, context))
@@ -369,7 +369,7 @@ def commands() -> None:
     """
 
 
-@commands.command("setup", short_help="Print what makes the data directory.")
+@commands.command("setup", short_help="Print the commands that make the data directory.")
 @click.option("--rcfile", type=_EXISTING, default=".coveragerc", show_default=True)
 @_data_dir_option
 def commands_setup(rcfile: Path, data_dir: Path) -> None:
@@ -381,7 +381,7 @@ def commands_setup(rcfile: Path, data_dir: Path) -> None:
     _echo_lines(hcoverage.coverage_subprocess_commands(data_dir, rcfile))
 
 
-@commands.command("combine", short_help="Print what merges everything, and reports.")
+@commands.command("combine", short_help="Print the commands that merge everything and report.")
 @_rcfile_option
 @_data_dir_option
 @click.option(

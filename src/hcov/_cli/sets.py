@@ -34,14 +34,14 @@ def _with_place(command: Callable[..., Any]) -> Callable[..., Any]:
             type=_PATH,
             default=".coverage",
             show_default=True,
-            help="The merged data file whose origins are meant.",
+            help="The merged data file that contains the origins.",
         ),
         click.option(
             "-o",
             "--output",
             type=_PATH,
             metavar="FILE",
-            help="Also write it as a data file, which every coverage.py report reads.",
+            help="Also write the result as a data file, which coverage.py's reports can read.",
         ),
     )
     for option in reversed(options):
@@ -55,9 +55,9 @@ def _place(rcfile: Path | None, data_file: Path, output: Path | None) -> Place:
     return Place(hcoverage.read_rcfile(rcfile), data_file, output)
 
 
-@click.command(short_help="Tell what a change lost and gained, or one origin over another.")
+@click.command(short_help="Print what a change lost and gained, or compare two origins.")
 @_with_place
-@click.option("--fail-on-loss", is_flag=True, help="Exit with 1 if B has not all that A has.")
+@click.option("--fail-on-loss", is_flag=True, help="Exit with 1 if B lacks something that A has.")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.pass_context
@@ -70,7 +70,7 @@ def diff(
     fail_on_loss: bool,
     **place: Any,  # noqa: ANN401 - as click passes it
 ) -> None:
-    """Tell what A has and B has not, and the other way round: what a change lost and gained.
+    """Print the lines that only A has, and those that only B has: what a change lost and gained.
 
     A and B are data files, or origins of the last run: origin:main, origin:NAME.
 
@@ -78,21 +78,21 @@ def diff(
     hcov diff main.coverage .coverage --fail-on-loss
     hcov diff origin:main origin:shop -o unit-only.coverage
 
-    Lines are statements, as coverage.py's report counts them. A branch is told where its line is in
-    both. With -o, what A has and B has not is written.
+    Lines are statements, as in coverage.py's report. A branch is printed if A and B both have its
+    line. -o writes what only A has.
     """
     from hcov._commands import sets
 
     ctx.exit(sets.diff(first, second, _place(**place), fail_on_loss=fail_on_loss))
 
 
-@click.command(short_help="Tell what one origin ran, such as an image, and nobody else did.")
+@click.command(short_help="Print the lines that only one origin, such as an image, ran.")
 @_with_place
 @click.argument("origin")
 def only(origin: str, **place: Any) -> None:  # noqa: ANN401
-    """Tell what ORIGIN ran and nobody else did: what the container tests add over the unit tests.
+    """Print the lines that only ORIGIN ran: what container tests add to the unit tests.
 
-    ORIGIN is a name in the table that `hcov run` ends with, or a part of it that no other has.
+    ORIGIN is a name in the table at the end of `hcov run`, or a part of it that no other has.
 
     \b
     hcov only shop:1 -o shop.coverage
@@ -103,12 +103,12 @@ def only(origin: str, **place: Any) -> None:  # noqa: ANN401
     sets.only(origin, _place(**place))
 
 
-@click.command(short_help="Tell what two data files, or origins, have in common.")
+@click.command(short_help="Print what two data files, or origins, have in common.")
 @_with_place
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 def common(first: str, second: str, **place: Any) -> None:  # noqa: ANN401
-    """Tell what A and B have in common; each is a data file, or origin:NAME of the last run.
+    """Print what A and B have in common; each is a data file, or origin:NAME of the last run.
 
     \b
     hcov common origin:main origin:shop

@@ -28,7 +28,7 @@ def mark(name: str | None, rcfile: hcoverage.Rcfile) -> int:
     ended = hcoverage.read_context(file)
     begun = name or next_phase(ended)
     hcoverage.context(begun)
-    tell(f"{ended or 'what had no name'} has ended, {begun} begins")
+    tell(f"{ended or 'the unnamed phase'} has ended, {begun} begins")
     return report_live(file.parent, rcfile, ended)
 
 

@@ -38,7 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Measure this process, its subprocesses and containers, and report at the end. With "
         "--cov: add subprocesses and containers to pytest-cov's report.",
     )
-    group.addoption("--no-hcov", action="store_true", help="Measure nothing, whatever else says.")
+    group.addoption(
+        "--no-hcov", action="store_true", help="Measure nothing, whatever other options say."
+    )
     group.addoption(
         "--hcov-report",
         action="append",
@@ -51,13 +53,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--hcov-fail-under",
         type=float,
         metavar="PERCENT",
-        help="Fail if the total is less. [default: the rcfile's fail_under]",
+        help="Fail if the total is below. [default: the rcfile's fail_under]",
     )
     group.addoption("--hcov-core", choices=CORES, help="What measures. [default: auto]")
     group.addoption(
         "--hcov-context",
         choices=CONTEXTS,
-        help="test: coverage.py's context of all that is run for a test is its node id, also in "
+        help="test: each line gets the node id of its test as coverage.py's context, also in "
         "subprocesses and containers.",
     )
     group.addoption(
@@ -75,20 +77,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--hcov-data-dir",
         metavar="DIR",
-        help="Where processes and containers write their data. [default: coverage_data, if that is "
-        "there; else a directory of the run's own, below TMPDIR]",
+        help="Where processes and containers write their data. [default: coverage_data if "
+        "it exists, else a private directory below TMPDIR]",
     )
     group.addoption(
         "--hcov-affected",
         action="store_true",
-        help="Run only the tests that a change needs, by what an earlier run with "
-        "--hcov-context=test tells; `hcov affected --why TEST` says why one is.",
+        help="Run only the tests that a change needs, from what an earlier run with "
+        "--hcov-context=test recorded; `hcov affected --why TEST` prints why.",
     )
     group.addoption(
         "--hcov-since",
         metavar="REV",
-        help="With --hcov-affected: also the tests for what has changed since this revision of "
-        "git, whatever was run since.",
+        help="With --hcov-affected: also the tests for all changes since this git revision, even "
+        "if they have passed.",
     )
     parser.addini("hcov", "As --hcov.", "bool", default=None)
     parser.addini("hcov_baggage", "As --hcov-baggage.", "bool", default=None)

@@ -44,6 +44,6 @@ def tell_imported_before(
     if lacking:
         text = (
             f"not measured: pytest imported {first_of(lacking, _SHOWN)} before --hcov could begin, "
-            "so what that import ran is missing: `hcov run -- pytest` has it"
+            "so the lines of that import are missing: measure with `hcov run -- pytest`"
         )
         tell(hcoverage.with_slug(hcoverage.printable(text), hcoverage.Page.IMPORTED_BEFORE))

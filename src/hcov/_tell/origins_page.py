@@ -95,7 +95,7 @@ def write_page(
         import jinja2  # noqa: PLC0415 - of an extra
     except ImportError as error:
         raise hcoverage.MissingExtraError(
-            f"{NAME} is not written: it takes jinja2: pip install 'hcoverage[html]'"
+            f"{NAME} is not written: it needs jinja2: pip install 'hcoverage[html]'"
         ) from error
     text = importlib.resources.files("hcov._tell").joinpath(_TEMPLATE).read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)

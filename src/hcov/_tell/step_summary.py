@@ -91,7 +91,7 @@ def _changed(analysis: Analysis, data_file: Path) -> str:
     try:
         changed = changed_coverage(analysis, data_file, f"origin/{base}")
     except (hcoverage.HcoverageError, OSError) as error:
-        return f"Of the changed lines nothing is known: {escaped(str(error))}"
+        return f"It is not known which lines have changed: {escaped(str(error))}"
     title = f"### Changed lines: {changed.percent:.0f} %, of {changed.statements} statements"
     if not changed.statements:
         return "### No statement has changed"

@@ -73,7 +73,7 @@ def tell_unattributed(result: hcoverage.CombineResult, *, asked_for: bool) -> No
         tell(with_slug(f"{_processes(found.without_context)} {text}", Page.WITHOUT_CONTEXT))
     if found.together:
         text = (
-            "answered requests of several tests at once, and what ran beside them counts for "
+            "answered requests of several tests at once, and what ran outside of them counts for "
             f"all of these: {_first(found.together)}"
         )
         tell(with_slug(f"{_processes(found.together)} {text}", Page.NOT_TOLD_APART))

@@ -78,7 +78,7 @@ def _check_coverage(interpreter: Interpreter) -> Iterator[Finding]:
         )
     else:
         # In Pythons that hcoverage itself supports, the session's own coverage.py serves.
-        yield _finding(interpreter, "coverage.py", Status.OK, "none; that of hcov serves")
+        yield _finding(interpreter, "coverage.py", Status.OK, "none; hcov's own is used")
 
 
 def _check_hook(interpreter: Interpreter) -> Iterator[Finding]:
@@ -139,7 +139,7 @@ def _check_user_directory(interpreter: Interpreter) -> Iterator[Finding]:
             interpreter,
             "user site-packages",
             Status.NOTE,
-            "the hook goes there, and -I, -s and another HOME leave it out",
+            "the hook goes there; a Python with -I, -s or another HOME does not read it",
             _NEW_ENVIRONMENT,
             Page.HOOK_OF_USER,
         )
@@ -151,10 +151,10 @@ def _check_other_hooks(interpreter: Interpreter) -> Iterator[Finding]:
         if hook.kind == "coverage.py's":
             is_in_our_place = hook.path.name == "coverage.pth"
             detail = (
-                f"{hook.path.name} is coverage.py's documented line: a run takes its place for as "
-                "long as it runs, and puts it back"
+                f"{hook.path.name} is coverage.py's documented line: a run replaces it, and "
+                "restores it at its end"
                 if is_in_our_place
-                else f"{hook.path.name} is coverage.py's own, and in nobody's way"
+                else f"{hook.path.name} is coverage.py's own, and no problem"
             )
             if not interpreter.coverage:
                 yield _finding(
@@ -175,7 +175,9 @@ def _check_other_hooks(interpreter: Interpreter) -> Iterator[Finding]:
                 Status.PROBLEM if in_the_way else Status.NOTE,
                 f"{hook.path} was not written by hcoverage"
                 + (
-                    ", and has our hook's place" if in_the_way else "; it may start coverage.py too"
+                    ", and has the name of hcov's hook"
+                    if in_the_way
+                    else "; it may start coverage.py too"
                 ),
                 f"rm {shlex.quote(str(hook.path))}",
                 Page.FOREIGN_HOOK if in_the_way else Page.OTHER_HOOK,

@@ -55,7 +55,7 @@ def _check_variables(project: Project) -> Iterator[Finding]:
             "environment",
             "variables",
             Status.NOTE,
-            f"{', '.join(project.variables)}: set, as by `hcov inject`, for all that starts here",
+            f"{', '.join(project.variables)}: set, as by `hcov inject`: all is measured here",
             f"unset {' '.join(project.variables)}",
             Page.MEASURED_ALREADY,
         )
@@ -145,7 +145,7 @@ def _check_sigterm(rcfile: Rcfile) -> Iterator[Finding]:
             "rcfile",
             "sigterm",
             Status.NOTE,
-            "where coverage.py measures, `docker stop` loses what ran",
+            "where coverage.py measures, `docker stop` may lose what ran",
             f"sigterm = True, under {_RUN}",
             Page.RCFILE_SIGTERM,
         )
@@ -160,8 +160,8 @@ def _check_paths(rcfile: Rcfile) -> Iterator[Finding]:
             "rcfile",
             "paths",
             Status.NOTE,
-            f"{_APP} of containers is mapped to nothing: what ran there is found by its content, "
-            "but by plain `coverage combine` not at all",
+            f"{_APP} of containers is not mapped: hcov finds its files by their content, but "
+            "`coverage combine` does not",
             f"[paths], app = ., {_APP}: see `hcov init`",
             Page.RCFILE_PATHS,
         )
@@ -204,7 +204,7 @@ def _check_core(project: Project) -> Iterator[Finding]:
         slow = facts.choice.core is Core.COVERAGE
         detail = f"{facts.choice.core}, since {facts.choice.reason}"
         if slow:
-            detail += "; killed, a process loses what its last second ran"
+            detail += "; a killed process may lose its last second"
             yield Finding("rcfile", "core", Status.NOTE, detail, slug=Page.SLOW_CORE)
         else:
             yield Finding("rcfile", "core", Status.OK, detail)

@@ -194,4 +194,4 @@ def _nothing_to_merge(set_aside: list[SetAside], losses: tuple[str, ...]) -> Com
             "Run it with `hcov run`, or with the variables that `hcov inject` prints"
         )
     reasons = [*(f"{item.path}: {item.reason}" for item in set_aside), *losses]
-    return CombineError("\n  ".join(["nothing of what was found could be used:", *reasons]))
+    return CombineError("\n  ".join(["none of the files could be used:", *reasons]))

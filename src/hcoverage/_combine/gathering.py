@@ -232,7 +232,7 @@ def _read_data_files(
 
 def _note_lost(refused: list[SetAside]) -> Callable[[str], None]:
     return lambda path: refused.append(
-        SetAside(Path(path), "reading it ends the process that does")
+        SetAside(Path(path), "reading it crashes the process that reads it")
     )
 
 

@@ -127,7 +127,7 @@ def _read(
     found = Recorded()
 
     def lost(file: str) -> None:
-        reason = "reading it ends the process that does"
+        reason = "reading it crashes the process that reads it"
         found.unreadable.append(SetAside(Path(file), reason))
 
     for batch in run_batches(read, [str(file) for file in files], executor, lost):

@@ -122,8 +122,7 @@ def read_origins(data_file: str | os.PathLike[str]) -> OriginData:
         raise OriginsError(f"the origins of {path} cannot be read: {error}") from error
     if origins is None:
         raise OriginsError(
-            f"the origins of what is in {path} are not known: `hcov run` and `hcov combine` write "
-            "them into it"
+            f"{path} does not say who ran what: only `hcov run` and `hcov combine` write that"
         )
     return origins
 
@@ -204,8 +203,8 @@ def _read(content: bytes, path: str) -> OriginData | None:
             raise UntrustedDataError("hcov did not write them")
     if digest != _digest_before(page, content):
         raise OriginsError(
-            f"{path} has been written to since its origins were: run the tests with `hcov run`, or "
-            "merge with `hcov combine`, to have both again"
+            f"{path} has changed since its origins were written: run the tests with `hcov run`, or "
+            "merge with `hcov combine`, which write both"
         )
     if origin:
         part = part_of(content, path).with_contexts(lambda _: _shown(origin))

@@ -85,9 +85,7 @@ def _of_this_process() -> Callable[[str], Any] | None:
     if collector is None:
         return None
     if collector.should_start_context is not None:
-        raise ContextError(
-            "the rcfile has a dynamic_context, which attributes otherwise: remove it"
-        )
+        raise ContextError("the rcfile has a dynamic_context, which sets other contexts: remove it")
     core = getattr(measuring, "_core", None)
     if not getattr(core, "supports_dynamic_contexts", True):
         raise ContextError(

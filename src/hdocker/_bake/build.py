@@ -314,8 +314,8 @@ def _check_contexts(names: Sequence[str], stages: Sequence[Stage]) -> None:
             name.lower() in {stage.base.lower(), (stage.name or "").lower()} for stage in stages
         ):
             raise BuildOptionError(
-                f"`--build-context {name}=…` puts what cannot be seen in the place of {name}, which"
-                " the Dockerfile starts from: change FROM, or leave it out"
+                f"`--build-context {name}=…` replaces {name}, which the Dockerfile starts from, by"
+                " something that hcov cannot see: change FROM, or leave the option out"
             )
 
 

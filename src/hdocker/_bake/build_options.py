@@ -107,8 +107,8 @@ def _require_allowed(name: str) -> None:
     long = _LONG_OF[short[1]] if short else name
     if long in _REFUSED:
         raise BuildOptionError(
-            f"`{long}` among the options of the build decides what is built or where it goes, and "
-            f"measuring would not be in the image: {_REFUSED[long]}"
+            f"the build option `{long}` changes what is built or where it goes, and the image "
+            f"would not be measured: {_REFUSED[long]}"
         )
 
 

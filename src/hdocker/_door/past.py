@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _DIGEST: Final = "sha256:"
 _SHORT: Final = len(_DIGEST) + 12
-_PAST: Final = "past hcoverage's door to the engine, by this run or by somebody else"
+_PAST: Final = "past hcoverage's proxy to the engine, by this run or by somebody else"
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,8 @@ def _tell_of_services(run: Run, past: list[Event]) -> None:
     if past:
         of = several(len(past), "container of a service was", "containers of services were")
         run.door.note(
-            f"{of} created by the engine itself, where no door is: {_names(past)}; what is to be "
-            "measured has to run in a container that a client creates"
+            f"{of} created by the engine itself, not through the proxy: {_names(past)}; to measure "
+            "it, run it in a container that a client creates"
         )
 
 
