@@ -402,7 +402,7 @@ def test_what_goes_past_the_door_to_a_service_is_told(
         "$PODMAN --url $URL start --attach $NAME-start\n"
     )
     executed, created, started = sorted(
-        each for each in run_past(through + past) if "past hcoverage's door" in each
+        each for each in run_past(through + past) if "past hcoverage's proxy" in each
     )
     name = os.environ["NAME"]
     assert executed.startswith("1 command was executed past")

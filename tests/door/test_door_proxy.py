@@ -701,7 +701,7 @@ def test_what_an_engine_does_after_it_was_started_again_is_told(own_door: Door) 
         own_door.engine = Engine(own_door.engine.path)
     own_door.undo.close()
     (problem,) = own_door.session.problems()
-    assert problem.startswith("300 containers were created past hcoverage's door")
+    assert problem.startswith("300 containers were created past hcoverage's proxy")
 
 
 def event(action: str, identity: str, **attributes: str) -> str:
