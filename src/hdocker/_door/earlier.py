@@ -167,7 +167,9 @@ class Earlier:
         """Put what measures into a container."""
         door = self._door
         self._require_to_be_ours(found)
-        _, _, *pth = added.mounts_beside(found.targets, shares_volumes=False)
+        mounts = added.mounts_beside(found.targets, shares_volumes=False)
+        # Without the `sitecustomize` of a library: empty files may stay, and it would hide another.
+        pth = [(source, target) for source, target, _ in mounts if target.endswith(".pth")]
         said = put_archive(door.engine, found.identity, "/", self._startup_archive(found))
         if not said.is_good:
             raise NotInjectedError(
@@ -178,12 +180,12 @@ class Earlier:
             found.identity,
             found.host,
             found.image,
-            tuple(target for _, target, _ in pth),
+            tuple(target for _, target in pth),
             found.removes_itself,
             time.time(),
         )
         prepared.save(door)
-        for source, target, _ in pth:
+        for source, target in pth:
             put_file(door.engine, found.identity, source, target)
         self._prepared[found.identity] = prepared
 
