@@ -1,4 +1,4 @@
-"""The command line of `hcov docker`: what `hdocker` does, for shell scripts."""
+"""The command line of `hcov docker`: makes `hdocker` available to shell scripts."""
 
 from __future__ import annotations
 

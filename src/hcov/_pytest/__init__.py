@@ -1,1 +1,1 @@
-"""The pytest plugin: what `--hcov` does, from inside of pytest."""
+"""The pytest plugin: does the work of `--hcov` inside pytest."""

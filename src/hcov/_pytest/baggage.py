@@ -1,7 +1,7 @@
 """`--hcov-baggage`: the HTTP requests of a test's process carry the test's name.
 
-It is in W3C's `baggage` header, where `hcoverage.middleware` of the service finds it; what else is
-in that header stays. `requests` and `urllib` send by `http.client`; `httpx` does not.
+The name is in W3C's `baggage` header, where the service's `hcoverage.middleware` finds it; other
+members of that header stay. `requests` and `urllib` send with `http.client`; `httpx` does not.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _HEADER: Final = "baggage"
-_LONGEST: Final = 8192  # characters, as W3C has it
-_DONE: Final = "_hcoverage_baggage"  # of a connection: this request has it
+_LONGEST: Final = 8192  # characters, the limit of W3C
+_DONE: Final = "_hcoverage_baggage"  # set on a connection: this request has the header
 _HTTPX: Final = "httpx"
 
 
 def send_with_requests(name_of_test: Callable[[], str]) -> Callable[[], None]:
-    """Have requests carry the name of the test that is running.
+    """Make requests carry the name of the running test.
 
     Args:
-        name_of_test: Gives it; nothing where none is.
+        name_of_test: Returns the name; empty if no test runs.
 
     Returns:
-        What puts all back.
+        A function that undoes this.
     """
     sender = _Sender(name_of_test)
     sender.wrap_http_client()
@@ -46,10 +46,10 @@ def send_with_requests(name_of_test: Callable[[], str]) -> Callable[[], None]:
 
 
 def with_member(header: str, name: str) -> str:
-    """Return a `baggage` header that names a test, too.
+    """Return a `baggage` header with a test's name added.
 
     Args:
-        header: What there is; it stays as it is where a test is named in it, or there is no room.
+        header: The old header; it is not changed if it names a test already, or has no room.
         name: The test.
     """
     member = f"{middleware.KEY}={quote(name, safe='/:')}"
@@ -60,10 +60,10 @@ def with_member(header: str, name: str) -> str:
 
 
 class _Sender:
-    """Wraps what sends requests.
+    """Wraps the functions that send requests.
 
     Attributes:
-        undo: What puts back what was there.
+        undo: Functions that restore the originals.
     """
 
     def __init__(self, name_of_test: Callable[[], str]) -> None:
@@ -71,12 +71,12 @@ class _Sender:
         self.undo: list[Callable[[], object]] = []
 
     def end(self) -> None:
-        """Put back what was there."""
+        """Restore the originals."""
         while self.undo:
             self.undo.pop()()
 
     def wrap_http_client(self) -> None:
-        """Wrap the standard library's client, which knows a request by its parts."""
+        """Wrap the standard library's client, which sends a request in parts."""
         from http.client import HTTPConnection  # noqa: PLC0415 - few runs want it
 
         def putrequest(original: Any, connection: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -124,19 +124,19 @@ class _Sender:
 
 
 class _WhenImported:
-    """Does something with a module as soon as a test has imported it."""
+    """Calls a function with a module as soon as a test has imported it."""
 
     def __init__(self, name: str, call: Callable[[ModuleType], None]) -> None:
         self._name = name
         self._call = call
 
     def leave(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> Any:  # noqa: ANN401
-        """Have others find it, as the import system asks."""
+        """Let the other finders find the module, and hook into its import."""
         if name != self._name:
             return None
         self.leave()

@@ -1,6 +1,6 @@
-"""In the processes that pytest-cov measures: what it means by its variable and its `no_cover`.
+"""Respects pytest-cov's variable and its `no_cover`, in the processes that pytest-cov measures.
 
-That is pytest's own process and pytest-xdist's workers, under `--cov --hcov`.
+These are pytest's own process and pytest-xdist's workers, under `--cov --hcov`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class MeasuredByPytestCov:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionstart(self) -> Generator[None, object, object]:
-        """Take the data file's name out of the environment, once pytest-cov has it everywhere.
+        """Remove the data file's name from the environment, once pytest-cov has read it everywhere.
 
-        coverage.py in what tests start would put the session's data there.
+        Otherwise coverage.py in processes that tests start would write the session's data there.
         """
         result = yield
         os.environ.pop(DATA_FILE_VARIABLE, None)
@@ -34,7 +34,7 @@ class MeasuredByPytestCov:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Keep what a test starts out of the session, where the test itself is left out."""
+        """Keep a test's processes out of the session, if the test itself is left out."""
         is_left_out = item.get_closest_marker(_NO_COVER) is not None
         if not is_left_out and _NO_COVER not in getattr(item, "fixturenames", ()):
             return (yield)

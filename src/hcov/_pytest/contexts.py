@@ -1,4 +1,4 @@
-"""`--hcov-context=test`: tell all processes of a run which test is running."""
+"""`--hcov-context=test`: tells all processes of a run which test is running."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def begin(
     *,
     with_this_process: bool,
 ) -> None:
-    """Have tests as contexts, in a session, where that is asked for.
+    """Make tests contexts, in a session, if that is requested.
 
     Args:
-        config: pytest's configuration, as far as it is there.
-        at_end: Takes what is to be called at the end.
-        with_this_process: Whether this process is ours to measure.
+        config: pytest's configuration, as far as it exists yet.
+        at_end: Registers a function to call at the end.
+        with_this_process: Whether we measure this process, too.
 
     Raises:
-        UsageError: It cannot be done.
+        UsageError: Contexts are not possible.
     """
     if not _is_wanted(config):
         return
@@ -42,7 +42,7 @@ def begin(
         note_tests(config, with_state=not is_worker)
     has_baggage = bool(config.known_args_namespace.hcov_baggage or config.getini("hcov_baggage"))
     if _distributes(config) and not is_worker:
-        # Each of its workers runs tests of its own; a service that it starts serves them all.
+        # Each worker runs its own tests; a service that this process starts serves them all.
         if has_baggage:
             at_end(_announced())
         return
@@ -59,9 +59,9 @@ def begin(
 
 
 def _is_wanted(config: pytest.Config) -> bool:
-    """Return whether tests are to be contexts here.
+    """Return whether tests become contexts here.
 
-    Not in a pytest that a test runs: what it runs is that test's.
+    They do not in a pytest that a test runs: all it runs belongs to that test.
     """
     options = config.known_args_namespace
     wanted = options.hcov_context or config.getini("hcov_context")
@@ -72,7 +72,7 @@ def _is_wanted(config: pytest.Config) -> bool:
 
 
 def _announced() -> Callable[[], None]:
-    """Have processes that start here have contexts, as requests will name them."""
+    """Give contexts to processes that start here, since requests will name tests."""
     if hcoverage.CONTEXT_VARIABLE in os.environ:
         return lambda: None
     os.environ[hcoverage.CONTEXT_VARIABLE] = ""
@@ -84,7 +84,7 @@ def _announced() -> Callable[[], None]:
 
 
 def _distributes(config: pytest.Config) -> bool:
-    """Return whether pytest-xdist has other processes run the tests."""
+    """Return whether pytest-xdist runs the tests in other processes."""
     options = config.known_args_namespace
     # With `-n0` the other options of pytest-xdist mean nothing.
     processes = getattr(options, "numprocesses", None)
@@ -92,16 +92,16 @@ def _distributes(config: pytest.Config) -> bool:
 
 
 class _TestContexts:
-    """Has each test's node id as the context of what is run for it."""
+    """Makes each test's node id the context of all that runs for it."""
 
     def __init__(self, *, with_this_process: bool) -> None:
         """Begin, in a session.
 
         Args:
-            with_this_process: Whether this process is ours to measure.
+            with_this_process: Whether we measure this process, too.
 
         Raises:
-            ContextError: What runs in this process cannot be attributed.
+            ContextError: The core that measures this process has no contexts.
             OSError: The data directory cannot be written.
         """
         data_dir = Path(os.environ[hcoverage.DATA_DIR_VARIABLE])
@@ -111,7 +111,7 @@ class _TestContexts:
     def pytest_runtest_protocol(
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> Generator[None, object, object]:
-        """Have what runs from here to the next test attributed to this one."""
+        """Attribute all that runs from here to the next test to this test."""
         self._contexts.switch(item.nodeid)
         try:
             return (yield)
@@ -120,9 +120,9 @@ class _TestContexts:
                 self._contexts.switch("")
 
     def name_of_test(self) -> str:
-        """Tell which test is running, as its context has it; nothing where none is."""
+        """Return the context of the running test; empty if no test runs."""
         return self._contexts.current
 
     def end(self) -> None:
-        """Have nothing more attributed."""
+        """Stop attributing."""
         self._contexts.end()

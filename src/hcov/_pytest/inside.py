@@ -1,7 +1,7 @@
-"""`pytest --hcov` where a session is around it already: it takes part, and begins none.
+"""`pytest --hcov` inside an existing session: it takes part, and begins no session of its own.
 
-That is so under `hcov run`, in pytest-xdist's workers, and in a pytest that a test starts. Whoever
-began the session merges and reports.
+This happens under `hcov run`, in pytest-xdist's workers, and in a pytest that a test starts. The
+process that began the session merges and reports.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def join(config: pytest.Config, *, beside_pytest_cov: bool) -> None:
-    """Take part in the session that is around this process.
+    """Take part in the session around this process.
 
     Args:
-        config: pytest's configuration, as far as it is there.
+        config: pytest's configuration, as far as it exists yet.
         beside_pytest_cov: Whether pytest-cov measures this process.
     """
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
@@ -38,8 +38,8 @@ def join(config: pytest.Config, *, beside_pytest_cov: bool) -> None:
 
 
 class _Inside:
-    """Tells of the session that is around a run."""
+    """Reports that there is a session around this run."""
 
     def pytest_report_header(self) -> str:
-        """Tell why there will be no report."""
+        """Say why there will be no report."""
         return "hcov: a session is around this run; who began it reports"

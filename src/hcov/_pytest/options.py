@@ -1,4 +1,4 @@
-"""The values that the pytest plugin's options have."""
+"""The possible values of the pytest plugin's options."""
 
 from __future__ import annotations
 

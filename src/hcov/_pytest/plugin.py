@@ -1,7 +1,7 @@
-"""The pytest plugin's options: all of it that a run without `--hcov` loads.
+"""The pytest plugin's options: the only part that a run without `--hcov` loads.
 
-pytest imports this file wherever hcoverage is installed, so it imports nothing that pytest has not
-imported itself, but the options' values. What `--hcov` then does is in `run`.
+pytest imports this file wherever hcoverage is installed. So, except the options' values, it imports
+only modules that pytest has imported itself. The work of `--hcov` is in `run`.
 """
 
 from __future__ import annotations
@@ -107,10 +107,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
-    """Begin before the first conftest.py, where that is asked for."""
+    """Begin before the first conftest.py, if that is requested."""
     if _is_asked_for(early_config):
         beside_pytest_cov = _is_pytest_cov_asked_for(early_config)
-        # Imported here: asleep unless asked.
+        # Imported here: only a run with `--hcov` needs it.
         if os.environ.get("HCOVERAGE_SESSION"):
             from hcov._pytest.inside import join  # noqa: PLC0415
 
@@ -123,7 +123,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the tests that a change needs, where that is asked for."""
+    """Choose the tests that a change needs, if that is requested."""
     if config.option.hcov_affected:
         from hcov._pytest.affected import choose  # noqa: PLC0415 - asleep unless asked
 
@@ -133,7 +133,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Tell where an option was given that did nothing, since nothing was measured."""
+    """Report options that had no effect because nothing was measured."""
     options = config.option
     if options.hcov_context and not (options.no_hcov or options.hcov or config.getini("hcov")):
         terminalreporter.write_line("hcov: --hcov-context does nothing without --hcov [usage]")

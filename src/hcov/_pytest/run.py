@@ -1,9 +1,9 @@
-"""`pytest --hcov`: what `hcov run -- pytest` does, from inside of pytest.
+"""`pytest --hcov`: does inside pytest what `hcov run -- pytest` does.
 
-Of the processes of a test run one has the session: the first to be asked, unless a session is
-around it already. With pytest-cov's `--cov` in the same run, this process and pytest-xdist's
-workers are pytest-cov's to measure, and what all others ran is laid beside its data before it
-combines. Setting up, merging and reporting are `_commands.run`'s, for both.
+One process of a test run opens the session: the first one, unless a session exists already. With
+`--cov` in the same run, pytest-cov measures this process and pytest-xdist's workers; the data of
+all other processes is put beside pytest-cov's before it combines. In both cases `_commands.run`
+sets up, merges and reports.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _PYTEST_COV: Final = "_cov"
 _TERM: Final = "term"
-# Of pytest-cov: its default means that coverage.py looks for one.
+# pytest-cov's default, which means that coverage.py looks for an rcfile.
 _NO_RCFILE: Final = ".coveragerc"
 
 
@@ -41,11 +41,11 @@ def begin(config: pytest.Config, *, beside_pytest_cov: bool) -> None:
     """Begin a session, before any test or conftest.py is loaded.
 
     Args:
-        config: pytest's configuration, as far as it is there.
+        config: pytest's configuration, as far as it exists yet.
         beside_pytest_cov: Whether pytest-cov measures this process.
 
     Raises:
-        UsageError: It cannot be done; nothing has been run.
+        UsageError: The session cannot begin; nothing has been run.
     """
     options = _read_options(config)
     if beside_pytest_cov:
@@ -106,28 +106,28 @@ class _WholeRun:
         )
 
     def at_end(self, call: Callable[[], None]) -> None:
-        """Have something called when measuring ends."""
+        """Register a function to call when measuring ends."""
         self._measuring.callback(call)
 
     def close(self) -> None:
-        """Close the session, whatever has become of the run."""
+        """Close the session, however the run ended."""
         if os.getpid() == self._owner:
             self._undo.close()
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Take what the exit status is kept in."""
+        """Keep pytest's session, which holds the exit status."""
         self._pytest_session = session
 
     @pytest.hookimpl(wrapper=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None]:
-        """Report, after all others have said what they have to, and run what they have to."""
+        """Report, after all other plugins have printed and run everything."""
         yield
         if os.getpid() == self._owner:
             self._report(terminalreporter)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self) -> Generator[None]:
-        """Merge at least, where there is no terminal to report to."""
+        """Merge, even if there is no terminal to report to."""
         yield
         if os.getpid() == self._owner and self._pytest_session is not None:
             self._finish()
@@ -151,7 +151,7 @@ class _WholeRun:
 
     @contextlib.contextmanager
     def _where_it_began(self) -> Generator[None]:
-        """Be in the project's directory, wherever tests have gone, and whatever they removed."""
+        """Change to the project's directory, in case tests have left or removed the current one."""
         now = None
         with contextlib.suppress(OSError):  # it may be gone
             now = Path.cwd()
@@ -169,7 +169,7 @@ class _WholeRun:
 
 
 class _BesidePytestCov(_WholeRun):
-    """A run of which pytest-cov measures this process and reports all."""
+    """A run in which pytest-cov measures this process and reports everything."""
 
     measures_this_process = False
     reports = False
@@ -185,9 +185,9 @@ class _BesidePytestCov(_WholeRun):
         if data_file is not None:  # pytest-cov has yet to read it
             os.environ[DATA_FILE_VARIABLE] = data_file
 
-    @pytest.hookimpl(wrapper=True, trylast=True)  # inside of pytest-cov's, which combines
+    @pytest.hookimpl(wrapper=True, trylast=True)  # inside pytest-cov's wrapper, which combines
     def pytest_runtestloop(self) -> Generator[None, object, object]:
-        """Lay what was measured beside pytest-cov's data."""
+        """Put the measured data beside pytest-cov's."""
         result = yield
         if os.getpid() == self._owner:
             self._measuring.close()
@@ -205,19 +205,19 @@ class _BesidePytestCov(_WholeRun):
 
     def _hand_over(self) -> None:
         controller: Any = self._config.pluginmanager.getplugin(_PYTEST_COV).cov_controller
-        controller.cov.stop()  # as it will next itself: merging is no part of the tests
+        controller.cov.stop()  # as pytest-cov would do next: merging is no part of the tests
         beside = Path(controller.combining_cov.config.data_file)
         name = f"{beside.name}.{socket.gethostname()}.pid{os.getpid()}.Xhcov{os.urandom(3).hex()}x"
         try:
             beside.parent.mkdir(parents=True, exist_ok=True)  # as coverage.py will
             with tempfile.TemporaryDirectory(dir=beside.parent, prefix=".hcov-") as directory:
                 merged = Path(directory) / ".coverage"
-                # But for this process, which pytest-cov measures.
+                # Without this process, which pytest-cov measures.
                 seen = [python for python in self._watch.seen() if os.getpid() not in python.pids]
                 result = _run.merge(self._session, merged, self._options, os.getpid(), seen).result
                 merged.rename(beside.with_name(name))
         except hcoverage.NoDataError:
-            return  # no subprocess and no container ran: the report has all there is
+            return  # no subprocess and no container ran: the report is complete
         except (hcoverage.CombineError, OSError) as error:
             messages.tell(f"error: {messages.message_of(error)}")
             self._fail()
@@ -226,7 +226,7 @@ class _BesidePytestCov(_WholeRun):
                 self._fail()
 
     def _fail(self) -> None:
-        if self._pytest_session is not None:  # as pytest-cov does it: there is no status yet
+        if self._pytest_session is not None:  # like pytest-cov: there is no status yet
             self._pytest_session.testsfailed += 1
 
 
@@ -263,9 +263,9 @@ def _read_options(config: pytest.Config) -> _run.Options:
 
 
 def _imported_files() -> tuple[str, ...]:
-    """Return the files of what is imported already.
+    """Return the files of the modules that are imported already.
 
-    pytest has loaded its plugins; a project that is one, or is imported by one, is among them.
+    pytest has loaded its plugins, perhaps with the project itself, as a plugin or imported by one.
     """
     files = (getattr(module, "__file__", None) for module in [*sys.modules.values()])
     return tuple(file for file in files if isinstance(file, str) and file.endswith(".py"))
@@ -290,13 +290,13 @@ def _ini(config: pytest.Config, name: str) -> Any:  # noqa: ANN401 - the option'
 def _number(config: pytest.Config, name: str) -> float | None:
     value = _ini(config, name)
     try:
-        return None if value is None else float(value)  # pytest before 8.4 knows words alone
+        return None if value is None else float(value)  # pytest before 8.4 has only text options
     except ValueError as error:
         raise usage_error(f"{name}: {error}") from error
 
 
 def _path(config: pytest.Config, given: str | None, ini: str) -> Path | None:
-    """Return a path that is taken from the current directory, or from where the ini file is."""
+    """Return a path relative to the current directory, or to the ini file's."""
     if given is not None:
         return Path(given)
     text = _ini(config, ini)
@@ -309,7 +309,7 @@ def _is_measured_by_coverage() -> bool:
 
 
 def _rcfile_for_pytest_cov(config: pytest.Config, options: _run.Options) -> hcoverage.Rcfile:
-    """Read the rcfile, and change it to what pytest-cov's options say."""
+    """Read the rcfile, and apply pytest-cov's options to it."""
     given = config.known_args_namespace
     named = None if given.cov_config == _NO_RCFILE else Path(given.cov_config)
     rcfile = hcoverage.as_rcfile(options.rcfile or named)

@@ -1,4 +1,4 @@
-"""What is wrong with how `pytest --hcov` was asked for, in pytest's own way to say it."""
+"""Errors in the use of `pytest --hcov`, reported in pytest's own way."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from hcoverage import Page, with_slug
 
 
 def usage_error(text: str) -> pytest.UsageError:
-    """Make the error that ends pytest before it collects, its first line ending in the slug."""
+    """Return the error that ends pytest before it collects; its first line ends with the slug."""
     return pytest.UsageError(with_slug(text, Page.USAGE))

@@ -1,9 +1,9 @@
-"""Reads which test is running, from the file that pytest's process writes it into.
+"""Reads which test is running, from the file that pytest's process writes.
 
-Runs in measured processes, from a copy in the startup directory, and only where a run has contexts.
-It stands alone, and nothing in it is newer than Python 3.8. The file is written by
-``_session.context_file``, which tells what is in it; it lies in the data directory, so it is not
-believed: it has to have its size and its checksum, and what it says is cut to a length.
+It runs in measured processes, from a copy in the startup directory, and only if a run has contexts.
+It stands alone, and nothing in it is newer than Python 3.8. ``_session.context_file`` writes the
+file and describes its format. The file lies in the data directory, so it is not trusted: its size
+and checksum must be right, and its text is cut to a maximum length.
 """
 
 import sys
@@ -28,26 +28,26 @@ _REGULAR_FILE: "Final" = 0o100000
 
 
 class ContextReader:
-    """The file, mapped: what is in it is seen at once, and without asking the kernel.
+    """The mapped file: its content is visible at once, without a system call.
 
     Attributes:
-        numbers: Its first item changes whenever what is in the file does.
+        numbers: Its first item changes whenever the file's content does.
     """
 
     def __init__(self, path: str) -> None:
         """Map the file.
 
         Raises:
-            OSError, ValueError: It is not there, or it is no such file.
+            OSError, ValueError: It is missing, or not a context file.
         """
         self._content = memoryview(_map(path))
         self.numbers = self._content.cast("Q")
 
     def read(self) -> "Optional[tuple[int, str]]":
-        """Give the number of what is in the file, and the name of the test or an empty string.
+        """Return the file's change number, and the name of the test or an empty string.
 
         Returns:
-            None while it is being written.
+            None while the file is being written.
         """
         content = self._content
         number = self.numbers[0]
@@ -60,7 +60,7 @@ class ContextReader:
 
 
 def remainder(text: bytes) -> int:
-    """What tells a text from another, or from a part of one."""
+    """Return a text's checksum, which differs for another text, or for a part of it."""
     return int.from_bytes(text + b"\1", "little") % PRIME
 
 

@@ -1,15 +1,15 @@
-"""Has what coverage.py measures in a process attributed to the test that is running.
+"""Attributes what coverage.py measures in a process to the running test.
 
-Loaded by ``process`` where a run has contexts and coverage.py measures. Its tracers ask at each
-start of a function whether that begins a context, as dynamic contexts need it; here the answer is
-always no, but it is looked whether the test is another one (``context_reader``), and coverage.py
-is told so in the thread that is traced, as it does itself. What other threads run in the moment in
-which coverage.py empties what it has counted may be lost, as with its own dynamic contexts.
+``process`` loads this if a run has contexts and coverage.py measures. For dynamic contexts, the
+tracers of coverage.py ask at each start of a function whether it begins a context. Here the answer
+is always no, but this is the moment to look whether the test has changed (``context_reader``). If
+so, coverage.py is told in the traced thread, as it does it itself. Lines that other threads run
+while coverage.py empties its counts may be lost, as with its own dynamic contexts.
 
-So requests of several tests at once cannot be told apart here. Where one comes for another test
-than the one that the process counts for, that is noted, and told at the end.
+So requests of several tests at once cannot be separated here. If a request comes for another test
+than the process's present one, that is noted, and reported at the end.
 
-Runs from a copy in the startup directory: it stands alone, and nothing in it is newer than 3.8.
+It runs from a copy in the startup directory: it stands alone, and nothing in it is newer than 3.8.
 """
 
 from posix import O_CLOEXEC, O_CREAT, O_WRONLY, close, getpid, open as open_file, uname
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 
 class Requests:
-    """What a service's middleware asks to attribute requests, as of ``recorder_requests``."""
+    """The counterpart of a service's middleware, like that of ``recorder_requests``."""
 
     def __init__(self, directory: str, reader: "Optional[ContextReader]", text: str) -> None:
-        """Know what this process counts for.
+        """Store which context this process has.
 
         Args:
             directory: The data directory.
-            reader: What is followed; None where there is nothing to follow.
-            text: The context for as long as the process runs, where nothing is followed.
+            reader: The file to follow; None if there is none.
+            text: The context of the whole process, if no file is followed.
         """
         self._directory = directory
         self._reader = reader
@@ -43,7 +43,7 @@ class Requests:
         self._has_told = False
 
     def begin(self, name: str) -> None:
-        """Have a request that is for a test: it counts for what the process counts for."""
+        """Begin a test's request, which counts for the process's present context."""
         if self._has_told:
             return
         try:
@@ -61,16 +61,16 @@ class Requests:
 
 
 def follow(measuring: "Any", reader: "Optional[ContextReader]", text: str, autosave: "Any") -> bool:
-    """Attribute what this process runs, from now on.
+    """Attribute all that this process runs from now on.
 
     Returns:
-        Whether that is so; the rcfile may have other contexts.
+        Whether this is possible; the rcfile may have other contexts.
 
     Args:
-        measuring: The coverage.py that measures it.
-        reader: What is followed; None where there is nothing to follow.
-        text: The context for as long as the process runs, where nothing is followed.
-        autosave: What saves its data while it runs.
+        measuring: The coverage.py that measures this process.
+        reader: The file to follow; None if there is none.
+        text: The context of the whole process, if no file is followed.
+        autosave: Saves its data while it runs.
     """
     collector = measuring._collector
     if collector.should_start_context is not None:
@@ -88,7 +88,7 @@ def follow(measuring: "Any", reader: "Optional[ContextReader]", text: str, autos
         try:
             found = reader.read()
             if found is not None:
-                # Its file could be broken by a kill while it is written: let there be another.
+                # A kill during writing could break its file: use another one.
                 autosave.save(patience=0)
                 seen, context = found
                 collector.switch_context(context)
@@ -96,7 +96,7 @@ def follow(measuring: "Any", reader: "Optional[ContextReader]", text: str, autos
             pass
 
     look(None)
-    # For threads that are traced already, and for those to come.
+    # For threads that are traced already, and for later ones.
     collector.should_start_context = look
     for tracer in collector.tracers:
         tracer.should_start_context = look

@@ -1,15 +1,15 @@
-"""Has what runs for each of several requests at once attributed to that: the recorder's part.
+"""Attributes what runs for each of several requests at once: the recorder's part for services.
 
-Loaded where a service's middleware (``hcoverage.middleware``) asks for it, from beside ``recorder``
-and under its name. A context variable says for which request a thread or task runs: of each
-context there is a recorder of its own, which marks in places of its own. From the first request on
-no event ends (``DISABLE``), since that would end it for all of them.
+A service's middleware (``hcoverage.middleware``) loads it, from beside ``recorder`` and under its
+name. A context variable holds the request for which a thread or task runs. Each context has a
+recorder of its own, which marks in its own places. From the first request on no event is disabled
+(``DISABLE``), since that would disable it for all requests.
 
-What runs outside of requests while there are some, as in a thread that one has started, cannot be
-told apart: it is marked for all of them together, and for what the process does otherwise.
+Code that runs outside of requests while there are some, as in a thread that a request has started,
+cannot be separated: it is marked for all present requests together, and for the process itself.
 
-Like the recorder it is a guest: no lock, no output, and no exception of its own reaches the
-application. What is written is told in ``docs/recording-format.md``.
+Like the recorder it is a guest: it takes no lock, prints nothing, and lets no exception of its own
+reach the application. ``docs/recording-format.md`` describes what it writes.
 """
 
 import sys
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from hcoverage._inside.recorder_contexts import RecordedContexts
     from hcoverage._inside.recorder_writer import Marks, Segment, Writer
 
-# Between the names of contexts that are not told apart.
+# Separates the names of contexts that are marked together.
 AND: "Final" = "\n"
 _LONGEST_HEADING: "Final" = 60_000  # characters; the reader takes 64 KB
-# Whoever sends requests chooses the names: each takes room on the disk.
+# Any client may choose names, and each name takes room on the disk.
 _MOST_NAMES: "Final" = 10_000
 _MOST_PLACES: "Final" = 1000
 _TOO_MANY: "Final" = 7  # E2BIG
@@ -40,10 +40,10 @@ _NEW: "Final" = object.__new__
 
 
 class Requests:
-    """What this process runs for requests; there is one in a process.
+    """Attributes this process's requests; there is one in a process.
 
     Attributes:
-        base: Where what runs outside of requests is marked.
+        base: The place of marks outside of requests.
     """
 
     def __init__(self, module: "Any", contexts: "RecordedContexts") -> None:
@@ -66,13 +66,13 @@ class Requests:
         self.callbacks_of = self._factory()
 
     def begin(self, name: str) -> "Optional[Request]":
-        """Have a request that is to be attributed.
+        """Begin a request.
 
         Args:
-            name: The context.
+            name: Its context.
 
         Returns:
-            None where it cannot be attributed, as there have been too many names.
+            None if it cannot be attributed, since there have been too many names.
         """
         try:
             if name not in self._names and len(self._names) >= _MOST_NAMES:
@@ -90,24 +90,24 @@ class Requests:
         return request
 
     def enter(self, request: "Request") -> "Any":
-        """Have what this thread or task runs attributed to a request; give what `leave` takes."""
+        """Attribute what this thread or task runs to a request; return the token for `leave`."""
         return self._of_request.set(request.place)
 
     def leave(self, token: "Any") -> None:
-        """Have this thread or task go on as before."""
+        """Restore the previous context of this thread or task."""
         self._of_request.reset(token)
 
     def end(self, request: "Request") -> None:
-        """Have no more of a request; what still runs for it stays its."""
+        """End a request; code that still runs for it stays attributed to it."""
         self._active.discard(request)
         self._settle()
 
     def switch(self, _text: str) -> None:
-        """Attribute to another context what runs outside of requests."""
+        """Change the context of what runs outside of requests."""
         self._settle()
 
     def _settle(self) -> None:
-        """Find out what outside of requests runs for: another thread may do the same just now."""
+        """Attribute what this thread or task runs to a request; return what `leave` takes."""
         while True:
             names = self._not_told_apart()
             self.base = self._place(names)
@@ -138,12 +138,12 @@ class Requests:
         return lambda recorder: part.callbacks_beside(names, monitoring, tool, recorder)
 
     def _start(self) -> None:
-        """Have the interpreter call here."""
+        """Register the callbacks with the interpreter."""
         contexts, monitoring, tool = self.contexts, self.monitoring, self.tool
         events = monitoring.events
         lasting = (events.RERAISE, events.EXCEPTION_HANDLED, events.PY_UNWIND)
         contexts.requests = self
-        # A callback of before that has begun must not end an event after they are all told again.
+        # An old callback that still runs must not disable an event after all were enabled again.
         contexts.ends[0] = None
         for event, _ in self.callbacks_of(self.recorder):
             if event == events.PY_START:
@@ -168,7 +168,7 @@ class Requests:
                     if not (of_request() or self.base).begin(code):
                         return disable
                     known[id(code)] = code
-                # What is told of it from now on is told for all.
+                # From now on its events are reported for all contexts.
                 return None if hides_line(code) else disable
             except RecursionError:
                 return None
@@ -178,7 +178,7 @@ class Requests:
         return code_starts
 
     def _line_runs(self, otherwise: "Callable[..., object]") -> "Callable[..., object]":
-        """Give what marks a line where there is room for it already."""
+        """Return the callback that marks a line which has room already."""
         of_request = self._of_request.get
         contexts, mark = self.contexts, self.recorder.mark
         numbers = contexts.numbers
@@ -200,7 +200,7 @@ class Requests:
         return line_runs
 
     def _dispatcher(self, event: int, *, in_all_code: bool) -> "Callable[..., object]":
-        """Give what calls the callback of the context that the calling thread or task has."""
+        """Return the callback that calls that of the present thread's or task's context."""
         of_request = self._of_request.get
         contexts = self.contexts
         numbers, known = contexts.numbers, contexts.known
@@ -232,7 +232,7 @@ class Request:
 
     Attributes:
         name: Its context.
-        place: Where what runs for it is marked.
+        place: The place of its marks.
     """
 
     __slots__ = ("name", "place")
@@ -243,13 +243,13 @@ class Request:
 
 
 class Place:
-    """Where what runs in one context is marked, or in several that are not told apart.
+    """The place of the marks of one context, or of several that are marked together.
 
     Attributes:
         begun: The `id` of code objects that are marked here.
-        callbacks: By events, what marks; nothing before the first code object, as most places of
-            several contexts never have one.
-        regions: Where the lines of files are marked.
+        callbacks: The marking callbacks by event; empty before the first code object, since most
+            places of several contexts never have one.
+        regions: The places of the lines of files.
     """
 
     __slots__ = ("_made", "_recorder", "_requests", "begun", "callbacks", "regions")
@@ -263,11 +263,11 @@ class Place:
         self.begun: set[int] = set()
 
     def begin(self, code: "CodeType") -> bool:
-        """Make room for the marks of a code object; tell whether it is recorded."""
+        """Make room for the marks of a code object; return whether it is recorded."""
         recorder, requests = self._recorder, self._requests
         if not self.callbacks:
-            # Another thread may begin here just now. Callbacks know the code that they have begun:
-            # all threads must have the same ones.
+            # Another thread may begin here just now. Callbacks remember the code that they have
+            # begun, so all threads must use the same ones.
             self._made.append(dict(requests.callbacks_of(recorder)))
             self.callbacks = self._made[0]
         filename = code.co_filename
@@ -281,7 +281,7 @@ class Place:
 
 
 class _HeadedWriter:
-    """Writes by the recorder's writer what is of one context."""
+    """Writes the marks of one context with the recorder's writer."""
 
     def __init__(self, recorder: "Recorder", heading: bytes) -> None:
         self._writer: Writer = recorder.writer
@@ -302,13 +302,13 @@ class _HeadedWriter:
 
 
 class _TooManyError(Exception):
-    """Requests have had more names than there are tests in any suite."""
+    """Requests have had more names than any suite has tests."""
 
     errno = _TOO_MANY
 
 
 def _beside(recorder: "Recorder", writer: "Any") -> "Recorder":
-    """Give a recorder that knows the same sources, and marks elsewhere."""
+    """Return a recorder that knows the same sources, and marks elsewhere."""
     other: Recorder = _NEW(type(recorder))
     other.__dict__.update(recorder.__dict__)
     other.regions = {}
@@ -329,16 +329,16 @@ def _room(writer: "Any", source: bytes, count: int) -> "Optional[Marks]":
     return marks
 
 
-# What attributes requests in this process, once something has asked for it.
+# Attributes requests in this process, once the middleware has asked for it.
 _requests: "Optional[Requests]" = None
 
 
 def of_process(module: "Any", contexts: "RecordedContexts") -> "Requests":
-    """Give what attributes requests in this process.
+    """Return the object that attributes requests in this process.
 
     Args:
-        module: The recorder's module, where this process is being recorded.
-        contexts: What attributes what it does otherwise.
+        module: The recorder's module, which records this process.
+        contexts: Attributes what runs outside of requests.
     """
     global _requests  # noqa: PLW0603 - one process, one recording
     if _requests is None or _requests.contexts is not contexts:

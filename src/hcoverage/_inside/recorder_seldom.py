@@ -1,8 +1,8 @@
-"""What the recorder does where things are not as they mostly are.
+"""The recorder's part for rare conditions: no shared mappings, no disk space, Python 3.12.
 
-No shared mappings, no disk space, Python 3.12. Loaded by ``recorder`` as it starts, from beside it
-and under its name, so that it can be copied with it. Like the recorder it is a guest: no lock, no
-output, and no exception of its own reaches the application.
+``recorder`` loads it at its start, from beside itself and under its own name, so that both can be
+copied together. Like the recorder it is a guest: it takes no lock, prints nothing, and lets no
+exception of its own reach the application.
 """
 
 from _signal import SIGXFSZ  # type: ignore[import-not-found]  # `signal` imports `enum` and more.
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from hcoverage._inside.recorder_writer import Marks
 
 _STANDARD_ERROR: "Final" = 2
-# EINVAL, ENOSYS, EOPNOTSUPP; of Linux, and of macOS, where the last is that of ENOTSUP.
+# EINVAL, ENOSYS, EOPNOTSUPP on Linux, and on macOS, where the last is ENOTSUP's.
 _NOT_SUPPORTED: "Final" = (22, 38, 95, 45, 78, 102)
 _TOO_LARGE: "Final" = 27  # EFBIG
 
-# What the recorder knows, and this cannot import.
+# Names of the recorder, which this cannot import.
 is_ours: "Callable[[BaseException], bool]"
 
 
 def bind(ours: "Callable[[BaseException], bool]", _part: "Any") -> None:
-    """Take what the recorder knows; see `recorder.part`."""
+    """Take the recorder's names; see `recorder.part`."""
     global is_ours  # noqa: PLW0603 - once, as it is loaded
     is_ours = ours
 
@@ -56,13 +56,13 @@ def reserve_otherwise(
     error: OSError,
     write_zeros: "Callable[[int, int], None]",
 ) -> None:
-    """Take disk space where `posix_fallocate` could not, with SIGXFSZ blocked.
+    """Reserve disk space if `posix_fallocate` could not; SIGXFSZ is blocked.
 
     Args:
-        descriptor: Of the file.
-        size: How much of it.
-        error: What `posix_fallocate` raised, or that there is none.
-        write_zeros: Writes so many bytes into a file.
+        descriptor: The file's descriptor.
+        size: How many bytes to reserve.
+        error: The error of `posix_fallocate`, or that it is missing.
+        write_zeros: Writes that many zero bytes into the file.
 
     Raises:
         OSError: There is no space, or it is more than RLIMIT_FSIZE allows.
@@ -79,13 +79,13 @@ def reserve_otherwise(
 
 
 def _take_size_signal(error: OSError) -> None:
-    """Take SIGXFSZ away again, which is waiting where RLIMIT_FSIZE did not allow a size."""
+    """Remove a pending SIGXFSZ, which the kernel sends if RLIMIT_FSIZE forbids a size."""
     if error.errno == _TOO_LARGE and sigtimedwait is not None:
         sigtimedwait((SIGXFSZ,), 0)
 
 
 def discard(path: str, code: int, *, tell: bool) -> None:
-    """Take an unusable segment away, or leave its name where no other file tells the loss."""
+    """Remove an unusable segment, or leave it empty if no other file tells of the loss."""
     try:
         if tell:
             rename(path, "%s.lost-%d" % (path, code))
@@ -96,10 +96,10 @@ def discard(path: str, code: int, *, tell: bool) -> None:
 
 
 def map_above_standard_streams(map_file: "Any", descriptor: int, size: int) -> "Any":
-    """Map a file where Python 3.12 keeps a duplicate of its descriptor.
+    """Map a file on Python 3.12, which keeps a duplicate of the descriptor.
 
-    In a process started without standard streams the duplicate would become one of them, and what
-    the application prints would be written over the recording.
+    In a process started without standard streams the duplicate would become one of them, and the
+    application's output would overwrite the recording.
     """
     spare: list[int] = []
     try:
@@ -115,13 +115,13 @@ _classes: "list[Any]" = []
 
 
 def positioned_segment(path: str, size: int) -> "Any":
-    """Give a segment where the file system has no shared mappings: each store is a write.
+    """Return a segment for file systems without shared mappings: each store is a write.
 
     Args:
         path: The file.
         size: Its size.
     """
-    # Classes take longer to make than all else here to load.
+    # Classes take longer to create than all the rest takes to load.
     if not _classes:
         _classes.append(_make_class())
     return _classes[0](path, size)
@@ -129,10 +129,10 @@ def positioned_segment(path: str, size: int) -> "Any":
 
 def _make_class() -> "Any":  # noqa: C901 - two classes
     class PositionedSegment:
-        """A segment where the file system has no shared mappings: each store is a write.
+        """A segment for file systems without shared mappings: each store is a write.
 
-        The file is opened for each write, which is slow but right: a descriptor kept open may be
-        closed by the application, and its number then be that of one of its own files.
+        The file is opened for each write, which is slow but safe: the application may close a
+        descriptor that stays open, and then use its number for a file of its own.
         """
 
         __slots__ = ("_lost", "_path", "_position", "heading", "owner", "room")
@@ -154,12 +154,12 @@ def _make_class() -> "Any":  # noqa: C901 - two classes
             return position
 
         def put(self, position: int, content: bytes) -> None:
-            """Write something, its first four bytes last."""
+            """Write content, its first four bytes last."""
             _write_at(self._path, position + 4, content[4:])
             _write_at(self._path, position, content[:4])
 
         def marks(self, position: int, count: int) -> "Marks":
-            """The bytes of the lines of a record."""
+            """Return the marks of a record."""
             return PositionedMarks(self, self._path, position, count)
 
         def note_loss(self, code: int) -> None:
@@ -168,7 +168,7 @@ def _make_class() -> "Any":  # noqa: C901 - two classes
             _write_at(self._path, 56, code.to_bytes(4, "little") + self._lost.to_bytes(4, "little"))
 
     class PositionedMarks:
-        """What a `memoryview` of marks is in a mapped segment."""
+        """Replaces the `memoryview` of marks in a mapped segment."""
 
         __slots__ = ("_count", "_path", "_position", "_segment")
 
@@ -184,7 +184,7 @@ def _make_class() -> "Any":  # noqa: C901 - two classes
             """Store one mark.
 
             Raises:
-                IndexError: There is no room for this line here.
+                IndexError: This line has no room here.
             """
             if index >= self._count:
                 raise IndexError

@@ -1,8 +1,8 @@
 """The second door: `sitecustomize` for interpreters that have no hook of ours in site-packages.
 
 A copy of this file lies in the session's private directory, which is first on PYTHONPATH. It starts
-measuring, gets itself out of the way, and runs the `sitecustomize` that it hides. Any Python at all
-may read it: nothing in it is newer than Python 2.7.
+measuring, removes itself, and runs the `sitecustomize` that it hides. Any version of Python may
+read it: nothing in it is newer than Python 2.7.
 """
 
 import os
@@ -14,7 +14,7 @@ _PROCESS = "_hcoverage_process"
 
 
 def _load_compiled():  # type: () -> None  # noqa: ANN202 - Python 2 reads this
-    """Do what `import` would, without its search, where this Python is the session's."""
+    """Load the compiled code without the search of `import`, if this Python is the session's."""
     import marshal
     from _frozen_importlib_external import MAGIC_NUMBER
 
@@ -48,7 +48,7 @@ sys.path_importer_cache.pop(_here, None)
 try:
     import sitecustomize  # type: ignore[import-not-found]  # noqa: F401 - such as Debian's
 except ImportError as error:
-    # Put back, or the import system misses the module that it is just importing.
+    # Put back: the import system needs the module that it is importing.
     sys.modules.setdefault(__name__, _ours)
     if getattr(error, "name", __name__) != __name__:
         raise
