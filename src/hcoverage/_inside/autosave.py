@@ -1,16 +1,16 @@
-"""Autosave: what coverage.py has measured reaches the disk while the process still runs.
+"""Autosave: writes coverage.py's data to disk while the process still runs.
 
 coverage.py writes at exit, so a process that is killed loses everything. Here a thread looks once a
-second at what coverage.py has in memory and, if there is more than before, puts all of it into a
-data file of its own. coverage.py's data is only read: its own way to save empties what it saved
-while the application may just be adding to it. Nor is its file touched, which a kill in the middle
-of writing would leave broken; ours is renamed into place when it is whole, and removed when
-coverage.py has saved at the end. `os._exit`, `os.exec…` and `atexit._clear` do without that end, so
-they save first.
+second at coverage.py's data in memory and, if there is more than before, writes all of it into a
+data file of its own. It only reads coverage.py's data: coverage.py's own save would empty it while
+the application may be adding to it. Nor does it touch coverage.py's file: a kill during a write
+would leave that broken. Our file is renamed into place once it is whole, and removed once
+coverage.py has saved at the end. `os._exit`, `os.exec…` and `atexit._clear` skip that end, so they
+save first.
 
-`startup` runs this file in whatever Python was asked to measure, from a copy: it needs no more
-than the standard library and the coverage.py that is running, and nothing newer than Python 3.8.
-It is to be compiled under a name in angle brackets, as coverage.py measures no such source.
+`startup` runs this file in any Python that is to be measured, from a copy: it needs only the
+standard library and the running coverage.py, and nothing newer than Python 3.8. It must be compiled
+under a name in angle brackets, since coverage.py does not measure such sources.
 """
 
 import atexit
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
 _FIRST = 0.1  # seconds until the first look, for processes that are killed soon
 _INTERVAL = 1.0  # seconds between looks
-_PATIENCE = 5.0  # seconds to wait for a save that another thread is at; a disk can hang
+_PATIENCE = 5.0  # seconds to wait while another thread saves; a disk can hang
 _THREAD_GONE = 1000  # looks at /proc; it takes the kernel some microseconds
 _SCHEMA = 7  # coverage.py's schema of data files that is written here, see its docs/dbschema.rst
 _STATEMENT = 200_000  # characters; SQLite takes a million
@@ -71,12 +71,12 @@ _TEMPORARY = ".autosave."
 
 
 def start(container: str = "", recording: "dict[str, Any] | None" = None) -> None:
-    """Save the data of the coverage.py that measures this process, from now on; once.
+    """Save the data of the coverage.py that measures this process, from now on; only once.
 
     Args:
-        container: The name of the container that this is in, where sources have other paths than
-            where the data will be read; so it is told what they are.
-        recording: What `coverage_marks.start` takes; None where it is not to be asked.
+        container: The name of this container. There sources have other paths than where the data
+            will be read, so a note identifies them.
+        recording: The arguments for `coverage_marks.start`; None to not call it.
     """
     import coverage
 
@@ -89,19 +89,19 @@ def start(container: str = "", recording: "dict[str, Any] | None" = None) -> Non
 
 
 def _start_marks(measuring: "Any", recording: "dict[str, Any]") -> "Any":
-    """Have it recorded what coverage.py measures, where that can be done."""
+    """Record what coverage.py measures, if that is possible."""
     if not measuring.config.data_file.startswith(recording["directory"]):
-        return None  # It measures for the application, and saves elsewhere.
+        return None  # This coverage.py measures for the application, and saves elsewhere.
     try:
         import _hcoverage_coverage_marks  # type: ignore[import-not-found]
 
         return _hcoverage_coverage_marks.start(measuring, load=__import__, **recording)
     except (OSError, ImportError, AttributeError, ValueError):
-        return None  # Then it is saved now and then.
+        return None  # Then the data is saved now and then.
 
 
 class _Saving:
-    """What is done where the process ends, with coverage.py's knowledge or without it."""
+    """The steps at the end of the process, whether coverage.py knows of that end or not."""
 
     def __init__(self, measuring: "Any", container: str) -> None:
         self._measuring = measuring
@@ -121,7 +121,7 @@ class _Saving:
         raise NotImplementedError
 
     def end(self, event: str = "atexit") -> None:
-        """Have coverage.py save what it has; ours is not needed then."""
+        """Let coverage.py save its data; then ours is not needed."""
         self._ended = True
         try:
             self._before_end()
@@ -138,16 +138,16 @@ class _Saving:
             self._close()
 
     def _before_end(self) -> None:
-        """Do what is to be done before coverage.py saves."""
+        """Prepare for coverage.py's save."""
 
     def _give_way(self) -> None:
-        """Remove what was saved here: coverage.py has saved it."""
+        """Remove our saved data: coverage.py has saved it."""
 
     def _save_instead(self) -> None:
-        """Save what coverage.py could not."""
+        """Save the data that coverage.py could not."""
 
     def _close(self) -> None:
-        """Leave nothing open."""
+        """Close everything."""
 
     def _keep_registered(self) -> None:
         clear = atexit._clear
@@ -172,13 +172,13 @@ class _Saving:
             self._sources.add([*self._measuring._collector.data], self._measuring._data)
 
     def _note_other(self) -> None:
-        """Tell that the application has coverage.py measure it, as `coverage run` does."""
+        """Write a note that the application runs coverage.py itself, as with `coverage run`."""
         if self._directory:
             name = f"itself.{_uname().nodename}.{_getpid()}.txt"
             _put(_join(self._directory, name), b"")
 
     def _note(self, error: Exception) -> None:
-        """Leave word for the end of the run, once."""
+        """Write a note for the end of the run, once."""
         directory, self._problems = self._problems, None
         if not directory:
             return
@@ -192,14 +192,14 @@ class _Saving:
 
 
 class _Recorded(_Saving):
-    """Where all that runs is recorded in the moment in which it does (`coverage_marks`)."""
+    """Saving for processes that record at once all that runs (`coverage_marks`)."""
 
     def __init__(self, measuring: "Any", container: str, marks: "Any") -> None:
         super().__init__(measuring, container)
         self._marks = marks
 
     def save(self, patience: float = _PATIENCE) -> None:  # noqa: ARG002 - it takes no time
-        """Record what is left to record."""
+        """Record the rest."""
         try:
             self._marks.record_rest()
         except Exception as error:  # noqa: BLE001 - the application goes on as if we were not there
@@ -215,7 +215,7 @@ class _Recorded(_Saving):
 
 
 class _Autosave(_Saving):
-    """Where it is saved each second."""
+    """Saving for processes whose data is saved each second."""
 
     def __init__(self, measuring: "Any", container: str, _marks: None = None) -> None:
         super().__init__(measuring, container)
@@ -265,8 +265,8 @@ class _Autosave(_Saving):
         self._due = _now() + _INTERVAL
         return _INTERVAL
 
-    # Fork: no thread of ours is anywhere in the middle of anything, SQLite's locks least of all;
-    # and Python 3.12 and later warn of a fork where there are threads.
+    # Fork: our thread is stopped first, so that it is in the middle of nothing and holds none of
+    # SQLite's locks; and Python 3.12 and later warn if a process with threads forks.
 
     def _pause(self) -> None:
         with self._control:
@@ -277,7 +277,7 @@ class _Autosave(_Saving):
         with self._control:
             self._pauses = max(self._pauses - 1, 0)
             if not self._pauses and not self._ended:
-                # When it would have been without us; or it would never be, with many forks.
+                # At the planned time, despite the pause: with many forks it would never come.
                 self._ticker = _Ticker(self._tick, max(self._due - _now(), 0))
 
     def _begin_in_child(self) -> None:
@@ -304,7 +304,7 @@ class _Autosave(_Saving):
 
 
 class _Beside:
-    """Has coverage.py write its data file under another name, until it is whole."""
+    """Makes coverage.py write its data file under another name, until it is whole."""
 
     def __init__(self, data: "Any") -> None:
         self._data = data
@@ -312,7 +312,7 @@ class _Beside:
     def __enter__(self) -> None:
         data = self._data
         self._choose: Any = None
-        # What it has written while the process ran is in a file that it has open.
+        # Data that it wrote while the process ran is in a file that it has open.
         if data is None or data._no_disk or data._dbs or _exists(data._filename):
             return
         self._choose = choose = data._choose_filename
@@ -339,18 +339,18 @@ class _Beside:
 
 
 class _Ticker:
-    """A thread that works now and then; unknown to `threading`, and no signal is handled in it."""
+    """A thread that works now and then, unknown to `threading`; it handles no signals."""
 
     def __init__(self, work: "Callable[[], float]", pause: float) -> None:
-        """Call `work` after a pause, and then after as long as it says, in seconds."""
+        """Call `work` after a pause in seconds; it returns the next pause."""
         self._work = work
         self._pause = pause
         self._native_id = 0
         self._stop = allocate_lock()
         self._stop.acquire()
         self._gone = allocate_lock()
-        # A thread starts with the mask of the one that starts it. Signals that the application has
-        # blocked in order to wait for them would come to our thread otherwise.
+        # A thread inherits the signal mask of the one that starts it. Otherwise ours would get
+        # signals that the application has blocked in order to wait for them.
         mask = pthread_sigmask(SIG_BLOCK, valid_signals())
         try:
             self._gone.acquire()
@@ -361,15 +361,15 @@ class _Ticker:
             pthread_sigmask(SIG_SETMASK, mask)
 
     def stop(self) -> None:
-        """End the thread, and wait until it has ended; again is no error."""
+        """End the thread, and wait until it has ended; may be called again."""
         try:
             self._stop.release()
         except RuntimeError:
-            pass  # somebody has, and the thread has not seen it yet
+            pass  # another call has, and the thread has not seen it yet
         if not self._gone.acquire(True, _PATIENCE):
             return
         self._gone.release()
-        # Gone for Python, but Python 3.12 and later ask the kernel before they warn of a fork.
+        # Gone for Python; but before Python 3.12 and later warn of a fork, they ask the kernel.
         task = f"/proc/self/task/{self._native_id}"
         for _ in range(_THREAD_GONE if sys.version_info >= (3, 12) else 0):
             if not _exists(task):
@@ -385,9 +385,9 @@ class _Ticker:
 
 
 class _SourcesNote:
-    """What the sources are that a process ran, which its data does not tell.
+    """Notes the identity of the sources that a process ran, which its data does not have.
 
-    By that they are found where the data is read (`_sources.finder`), whatever their paths there.
+    By that they are found on the reading machine (`_sources.finder`), whatever their paths there.
     """
 
     def __init__(self, container: str) -> None:
@@ -395,7 +395,7 @@ class _SourcesNote:
         self._told: dict[str, str] = {}
 
     def add(self, names: "list[str]", data: "Any") -> None:
-        """Tell of sources too that were not told yet, beside the data."""
+        """Add sources that are not in the note yet, beside the data."""
         new = [name for name in names if name not in self._told and _is_text(name)]
         for name in new:
             self._told[name] = _identity(name)
@@ -428,11 +428,11 @@ class _DataFile:
         self._forget()
 
     def save(self) -> None:
-        """Write the file if coverage.py has more than there is in it."""
+        """Write the file, if coverage.py has more data than it."""
         measuring = self._current() or self.measuring
         if measuring is None:
             return
-        if not measuring._auto_save:  # Another coverage.py measures, and saves elsewhere.
+        if not measuring._auto_save:  # Another coverage.py measures, and it saves elsewhere.
             self.give_way()
             return
         if measuring is not self._coverage:
@@ -446,7 +446,7 @@ class _DataFile:
             self._unwritten = False
 
     def begin_anew(self) -> None:
-        """Go on in another file, with what is new from here on."""
+        """Use another file for all new data from now on."""
         self.close()
         self._path: str | None = None
         self._unwritten = False
@@ -477,10 +477,10 @@ class _DataFile:
         self._names: dict[str, str] = {}
 
     def _gather(self, collector: "Any") -> bool:
-        """Take over what is new; tell whether there was anything.
+        """Take over what is new; return whether there was anything.
 
-        Every call into SQLite lets the application's threads run, and it takes 5 ms to get a turn
-        again while they are busy. So it is a few calls, however much there is to take over.
+        Every call into SQLite lets the application's threads run, and while they are busy it takes
+        5 ms to get a turn again. So there are few calls, however much there is to take over.
         """
         context = getattr(collector.covdata, "_current_context", None) or ""
         if context != self._context or collector.should_start_context:
@@ -489,7 +489,7 @@ class _DataFile:
             self._context = context
         rows = []
         files = []
-        # In one step each, as the application's threads add to them.
+        # Copied in one step each, since the application's threads add to them.
         for name, measured in list(collector.data.items()):
             if len(measured) == self._lengths.get(name, 0):
                 continue
@@ -587,7 +587,7 @@ class _DataFile:
 
     def _name(self, name: str) -> str:
         if name not in self._names:
-            # Names are canonical already, and making them so again asks the file system a lot.
+            # Names are canonical already; to make them so again would take many system calls.
             maps = self._coverage.config.relative_files or self._coverage._collector.file_tracers
             self._names[name] = self._coverage._file_mapper(name) if maps else name
         return self._names[name]
@@ -620,9 +620,9 @@ def _exists(path: str) -> bool:
 
 
 def _put(path: str, content: bytes) -> None:
-    """Write a file; a descriptor is open for no longer than that, for we are not alone."""
+    """Write a file; keep its descriptor open no longer than that, since this is a guest."""
     limit, _ = _limits(_LARGEST_FILE)  # negative for none
-    if 0 <= limit < len(content):  # a signal would come of it
+    if 0 <= limit < len(content):  # the kernel would send a signal
         raise OSError(f"the limit on the size of files is {limit} bytes")
     descriptor = _open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     try:
@@ -663,7 +663,7 @@ def _execute(database: "sqlite3.Connection", insert: str, rows: "Iterable[str]")
 
 
 def _unpacked(packed: int) -> "tuple[int, int]":
-    """Give the two line numbers that coverage.py's C tracer packs into one, see its tracer.c."""
+    """Return the two line numbers that coverage.py's C tracer packs into one, see its tracer.c."""
     first = packed & 0xFFFFFFF
     second = (packed >> 28) & 0xFFFFFFF
     return (

@@ -1,7 +1,7 @@
-"""Start measuring in one process of a session: the recorder where it can, coverage.py elsewhere.
+"""Starts measuring in one process of a session: with the recorder if it can, else with coverage.py.
 
-Runs in whatever Python the measured command starts, from a copy in the session's private directory
-(`_session.startup_directory`) beside both cores. So it stands alone, nothing in it is
+It runs in any Python that the measured command starts, from a copy in the session's private
+directory (`_session.startup_directory`) beside both cores. So it stands alone, nothing in it is
 newer than Python 3.8, and no error of its own reaches the application.
 """
 
@@ -17,38 +17,38 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# What the session says is appended to the copy, see `Settings`: a module of its own would cost each
+# The session's settings are appended to the copy, see `Settings`: a separate module would cost each
 # start another file to find and load.
 RECORDER_SINCE: "tuple[int, int] | None" = None
 DATA_DIR = CONTEXT = ""
-# What coverage.py is told where it measures: a `.coveragerc`, and the same as JSON, which loses
-# nothing, for each that is new enough to take it (`CoverageConfig.serialize`, 7.10).
+# The settings for coverage.py, where it measures: a `.coveragerc`, and the same as JSON, which
+# loses nothing, for versions that read it (`CoverageConfig.serialize`, since 7.10).
 RCFILE = SERIALIZED = ""
-# Where plugins may be that are the project's own.
+# Where the project's own plugins may be.
 PLUGIN_DIRECTORY = ""
-# Where the rcfile does not say it, as in containers.
+# Set if the rcfile does not have it, as in containers.
 DATA_FILE = ""
 BRANCH = False
 SKIP: "tuple[str, ...]" = ()
 KEEP: "frozenset[str]" = frozenset()
-# As the recorder takes it, where the session will find the same sources.
+# The recorder's argument, if the session will find the same sources.
 SETTLED_BEFORE = 0
-# The session's own root directory and container. The kernel takes as long to tell a process its
-# mounts as to make it a recording.
+# The session's own root directory and container. To read a process's mounts takes the kernel as
+# long as to make a recording.
 ROOT: "tuple[int, int] | None" = None
 CONTAINER = ""
-# Compiled modules of the recorder, which are appended where this one is compiled, see
-# `_session.startup_directory`: a process reads one file.
+# Compiled modules of the recorder. They are appended when this one is compiled, see
+# `_session.startup_directory`, so that a process reads one file.
 PARTS: "dict[str, bytes]" = {}
 
 _started = False
 recorder: "Any" = None
-# Where coverage.py measures with contexts of ours.
+# Set if coverage.py measures with our contexts.
 _coverage_requests: "Any" = None
 
 
 def start() -> None:
-    """Start measuring this process, once, whichever door was first to ask for it."""
+    """Start measuring this process, once, whichever door asks first."""
     global _started  # noqa: PLW0603 - one process, one measuring
     if _started:
         return
@@ -89,15 +89,15 @@ def _is_here() -> bool:
 
 
 def recorder_contexts() -> "Any":
-    """Load what attributes what is recorded."""
+    """Load the module that attributes recorded lines to contexts."""
     return _load_beside("_hcoverage_recorder_contexts")
 
 
 def requests() -> "Any":
-    """Give what attributes what runs for requests, for a service's middleware.
+    """Return the object that attributes requests, for a service's middleware.
 
     Returns:
-        None where this process has no contexts, or nothing measures it.
+        None if this process has no contexts, or is not measured.
     """
     if recorder is not None and recorder.current is not None:
         contexts = recorder_contexts().current
@@ -163,7 +163,7 @@ def _start_coverage() -> None:
 
 
 def _tell_image(coverage: "Any", container: str) -> None:
-    """Leave a note of the container's image: a data file tells nothing but the container."""
+    """Write a note with the container's image: a data file names only the container."""
     image = os.environ.get("HCOVERAGE_IMAGE")
     if image:
         # Of a coverage.py that is in the image, and has begun before us, by the name that
@@ -174,7 +174,7 @@ def _tell_image(coverage: "Any", container: str) -> None:
 
 
 def _have_it_start(coverage: "Any", container: str) -> None:
-    """Have coverage.py start, by what it is told in the environment for just as long."""
+    """Start coverage.py, by environment variables that are set only meanwhile."""
     import warnings
 
     wanted = _told_to_coverage(container)
@@ -184,7 +184,7 @@ def _have_it_start(coverage: "Any", container: str) -> None:
         sys.path.append(PLUGIN_DIRECTORY)
     try:
         with warnings.catch_warnings():
-            # An older coverage.py does not know every option of the rcfile, and would say so.
+            # An older coverage.py would warn of options in the rcfile that it does not know.
             warnings.simplefilter("ignore")
             coverage.process_startup()
     finally:
@@ -195,7 +195,7 @@ def _have_it_start(coverage: "Any", container: str) -> None:
 
 
 def _restore_environment(before: "dict[str, str | None]") -> None:
-    """Give the application its environment; its children find the session by themselves."""
+    """Restore the application's environment; its children find the session by themselves."""
     for name, value in before.items():
         if value is None:
             del os.environ[name]
@@ -224,14 +224,14 @@ def _name_of_container() -> str:
 
 
 def _told_to_coverage(container: str) -> "dict[str, str]":
-    """Give the variables by which coverage.py is told how to measure this process."""
-    # A COVERAGE_FILE that is there is for what the application measures itself.
+    """Return the variables that tell coverage.py how to measure this process."""
+    # An existing COVERAGE_FILE is for data that the application measures itself.
     wanted = {"COVERAGE_PROCESS_START": RCFILE, "COVERAGE_FILE": DATA_DIR + "/.coverage"}
     if DATA_FILE:
         wanted["COVERAGE_FILE"] = DATA_FILE + "." + container
     core = ""
     if not _has_tracer():
-        # Ours was compiled for another Python; without being asked coverage.py would print that.
+        # Ours was compiled for another Python; unless told, coverage.py would print that.
         core = "pytrace"
     elif _has_contexts() and "COVERAGE_CORE" not in os.environ:
         core = "ctrace"  # `sysmon`, the default since 3.14, has no contexts.
@@ -253,7 +253,7 @@ def _has_contexts() -> bool:
 
 
 def _find_context() -> "tuple[Any, str]":
-    """Give what tells for what this process runs: a file to follow, or None, and what it is now."""
+    """Return a file to follow for this process's context, or None, and its present value."""
     reader = None
     name = os.path.basename(os.getenv("HCOVERAGE_CONTEXT_FILE", ""))
     if name:
@@ -271,7 +271,7 @@ def _import_coverage() -> "Any":
         import coverage
     except ImportError:
         here = os.path.dirname(os.path.abspath(__file__))
-        # In a container it is one for this Python: what is newer may not run on it.
+        # In a container there is one for this Python: a newer one may not run on it.
         directory = os.path.join(here, "lib-%d.%d" % sys.version_info[:2])
         if not os.path.isdir(directory):
             directory = os.path.join(here, "lib")
@@ -289,7 +289,7 @@ def _import_coverage() -> "Any":
 
 
 def _pass_on(note: str) -> bool:
-    """Tell what is to be told of this Python: its name, and then its text."""
+    """Pass a prepared note on to the data directory; its first line is its name."""
     try:
         with open(note, encoding="utf-8") as file:
             name, _, text = file.read().partition("\n")

@@ -188,12 +188,12 @@ def part(name: str) -> "Any":
 
 
 def own_globals(names: "dict[str, Any]") -> None:
-    """Know frames with these global names for ours."""
+    """Recognise frames with these globals as ours."""
     _own_globals.append(names)
 
 
 def is_ours(error: BaseException) -> bool:
-    """Tell whether an error came of what we did, and not of what the application did meanwhile.
+    """Return whether our code caused an error, and not the application's meanwhile.
 
     A signal handler of the application can run while our code does, and raise: a `TimeoutError`
     from SIGALRM is an `OSError` too. What its audit hook raises, to refuse us something, is ours.
@@ -220,7 +220,7 @@ def _is_own(frame: "FrameType") -> bool:
 
 
 def _is_audit_hook(frame: "FrameType") -> bool:
-    """Tell by its arguments whether a function of the application is a hook that refuses us."""
+    """Return whether an application's function is a hook that refuses us, by its arguments."""
     for value in frame.f_locals.values():
         event = value[0] if type(value) is tuple and value else value
         if type(event) is str and event in _AUDITED:
@@ -239,7 +239,7 @@ def _find_frames() -> "Any":
 
 
 def _frame_finder() -> "Callable[[], Any]":
-    """Give what tells the frame that calls it."""
+    """Return a function that returns the frame of its caller."""
     finder = _find_frames()
     frame = finder.gi_frame
     step = finder.send
@@ -269,7 +269,7 @@ def _is_measured(monitoring: "Any") -> bool:
 
 
 def _tool_taker(monitoring: "Any") -> "Callable[[], int | None]":
-    """Give what takes a tool id for us, if there is one."""
+    """Return a function that takes a free tool id for us, or returns None."""
     use_tool_id = monitoring.use_tool_id
 
     def take() -> "int | None":
@@ -285,7 +285,7 @@ def _tool_taker(monitoring: "Any") -> "Callable[[], int | None]":
 
 
 def _monitor_branches(monitoring: "Any", tool: int, recorder: "Recorder") -> None:
-    """Have the interpreter call the part for branches: BRANCH_LEFT and BRANCH_RIGHT are of 3.14."""
+    """Register the part for branches; BRANCH_LEFT and BRANCH_RIGHT exist since 3.14."""
     if sys.version_info < (3, 14):
         part(BRANCHES_PART).monitor(globals(), monitoring, tool, recorder)
     else:
@@ -293,7 +293,7 @@ def _monitor_branches(monitoring: "Any", tool: int, recorder: "Recorder") -> Non
 
 
 def _monitor_lines(monitoring: "Any", tool: int, recorder: "Recorder") -> None:
-    """Have the interpreter call the recorder."""
+    """Register the recorder's callbacks with the interpreter."""
     for event, callback in line_callbacks(monitoring, tool, recorder):
         monitoring.register_callback(tool, event, callback)
     monitoring.set_events(tool, monitoring.events.PY_START)
@@ -302,12 +302,12 @@ def _monitor_lines(monitoring: "Any", tool: int, recorder: "Recorder") -> None:
 def line_callbacks(  # noqa: C901 - Split up, the callbacks would cost calls.
     monitoring: "Any", tool: int, recorder: "Recorder"
 ) -> "tuple[tuple[int, Callable[..., object]], ...]":
-    """Give what the interpreter is to call, by events.
+    """Return the callbacks for the interpreter, by event.
 
-    The callbacks are closures over local variables because they are what a measured process pays
-    for. Each location calls once: `DISABLE` takes the event out of the bytecode again. Where the
-    application is at the edge of its stack they ask again, and call nothing to say so, since that
-    would fail as well.
+    The callbacks are closures over local variables, since they are the cost of measuring. Each
+    location calls once: `DISABLE` removes the event from the bytecode. If the application is at
+    the limit of its stack, they ask to be called again, without calling anything themselves, since
+    that would fail as well.
     """
     events = monitoring.events
     instructions = recorder.instructions
@@ -369,16 +369,16 @@ def line_callbacks(  # noqa: C901 - Split up, the callbacks would cost calls.
 def line_watcher(
     monitoring: "Any", tool: int, recorder: "Recorder", long_tables: "tuple[int, int]"
 ) -> "Callable[[CodeType], None]":
-    """Give what has the lines of a code object told, or its instructions where it is long.
+    """Return a function that enables line events in code, or instruction events if it is long.
 
     Args:
         monitoring: `sys.monitoring`.
         tool: Our tool id.
-        recorder: Where there is room for what is told.
+        recorder: Has the room for the marks.
         long_tables: As `_LONG_LINE_TABLES`.
 
     Returns:
-        A function that takes the code object, which is of a source that is recorded.
+        A function that takes the code object, which must be of a recorded source.
     """
     set_local_events = monitoring.set_local_events
     line = monitoring.events.LINE
@@ -463,13 +463,13 @@ class Recorder:
         return self.regions.setdefault(filename, region)
 
     def begin_anew(self, filenames: "Iterable[str]") -> "list[object]":
-        """Have files marked in other places from now on.
+        """Mark files in new places from now on.
 
         Args:
-            filenames: Those that have places, among others.
+            filenames: The files; some may have no places yet.
 
         Returns:
-            Where they were marked before.
+            The places where they were marked before.
         """
         regions = self.regions
         before: list[object] = []
@@ -485,7 +485,7 @@ class Recorder:
         return before
 
     def start_fails(self, error: BaseException, disable: object) -> object:
-        """Give what the interpreter is to be told where an event could not be recorded.
+        """Return a callback's answer to the interpreter if an event could not be recorded.
 
         Raises:
             BaseException: The error itself, where it is the application's.
@@ -499,7 +499,7 @@ class Recorder:
         return disable
 
     def line_fails(self, filename: str, line: int, error: BaseException, disable: object) -> object:
-        """Mark a line that `regions` has no room for; give what the interpreter is to be told.
+        """Mark a line that `regions` has no room for; return the answer to the interpreter.
 
         Raises:
             BaseException: The error itself, where it is the application's.
@@ -511,7 +511,7 @@ class Recorder:
                 return self.start_fails(other, disable)
         elif self.regions.get(filename) is not None:
             return self.start_fails(error, disable)
-        # Else it is of a file that is not recorded.
+        # Otherwise its file is not recorded.
         return disable
 
     def mark_outside(self, filename: str, line: int) -> None:

@@ -50,8 +50,8 @@ class Requests:
         """Prepare; nothing changes before the first request.
 
         Args:
-            module: The recorder's module, where this process is being recorded.
-            contexts: What attributes what it does otherwise.
+            module: The recorder's module, which records this process.
+            contexts: Attributes what runs outside of requests.
         """
         module.own_globals(globals())
         self.module = module
@@ -107,7 +107,7 @@ class Requests:
         self._settle()
 
     def _settle(self) -> None:
-        """Attribute what this thread or task runs to a request; return what `leave` takes."""
+        """Find the context of code outside of requests; another thread may do the same now."""
         while True:
             names = self._not_told_apart()
             self.base = self._place(names)

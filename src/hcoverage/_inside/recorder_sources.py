@@ -1,9 +1,9 @@
-"""Which file code is of, and what is told of it: the recorder's part for sources.
+"""Finds and describes the file of a code object: the recorder's part for sources.
 
-Loaded by ``recorder`` as it starts, from beside it and under its name, so that it can be copied
-with it. A file is named as coverage.py would name it, and told with its size, time and, unless it
-has been there since before the session, CRC-32: so that the reader knows whether the one that it
-finds is the one that ran. Which files a report wants is not decided here.
+``recorder`` loads it at its start, from beside itself and under its own name, so that both can be
+copied together. A file gets the name that coverage.py would give it. It is recorded with its size,
+its time and, unless it is older than the session, its CRC-32, so that the reader knows whether the
+file that it finds is the one that ran. Which files a report wants is not decided here.
 
 Like the recorder it is a guest: no lock, no output, and no exception of its own reaches the
 application.
@@ -75,7 +75,7 @@ _PATHS: "Final" = (str, os.PathLike)
 
 
 def is_ours(_error: BaseException) -> bool:
-    """Tell whether an error came of what we did; where this is used alone, it did."""
+    """Return whether our code caused an error; if this module is used alone, it did."""
     return True
 
 
@@ -88,7 +88,7 @@ def bind(ours: "Callable[[BaseException], bool]", _part: "Any") -> None:
 def skipper(
     entries: "Iterable[str]", keep: "Collection[str]", own_files: "Collection[str]"
 ) -> "Callable[[str], bool]":
-    """Tell which file names are not worth recording.
+    """Return a test for file names that are not worth recording.
 
     Args:
         entries: As `recorder.start` takes them.
@@ -117,7 +117,7 @@ def skipper(
 
 
 def _ends_in(filename: str, names: "Collection[str]") -> bool:
-    """Tell whether a file has one of some names; `__init__.py` is named with its package."""
+    """Return whether a file has one of some names; `__init__.py` includes its package's."""
     above, _, name = filename.rpartition("/")
     if name.startswith("__"):
         name = above.rpartition("/")[2] + "/" + name
@@ -125,7 +125,7 @@ def _ends_in(filename: str, names: "Collection[str]") -> bool:
 
 
 def describe_source(path: str, module: str, settled_before: int) -> bytes:
-    """Say what is known of a source file when its first code starts.
+    """Return the description of a source file, when its first code starts.
 
     Args:
         path: Its absolute path.
@@ -175,7 +175,7 @@ def _facts(path: str, status: "os.stat_result", settled_before: int) -> int:
 
 
 def line_room(source: bytes) -> int:
-    """How many lines to make room for in a source, as `describe_source` gives it."""
+    """Return for how many lines of a source, described by `describe_source`, to make room."""
     size = int.from_bytes(source[4:12], "little")
     if size:
         return size // _BYTES_OF_A_LINE + min(size, _SHORT_LINES) + 2
@@ -302,7 +302,7 @@ def _real_directory(path: str, real_directories: "dict[str, str]") -> str:
 
 
 def absolute(path: str) -> str:
-    """Give the absolute path of a path, without resolving links."""
+    """Return the absolute form of a path, without resolving links."""
     if path[:1] != "/":
         path = getcwd() + "/" + path
     return normpath(path)
@@ -331,7 +331,7 @@ def _real_path(path: str) -> str:
 
 
 def _target_of(path: str) -> str:
-    """What a link leads to; nothing where there is none."""
+    """Return the target of a link; empty if the path is no link."""
     try:
         return readlink(path) if lstat(path).st_mode & _FILE_TYPE == _LINK else ""
     except OSError as error:

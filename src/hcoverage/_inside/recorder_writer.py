@@ -1,8 +1,8 @@
 """Owns the files that a process writes into the data directory: the recorder's part for recordings.
 
-Loaded by ``recorder`` as it starts, from beside it and under its name, so that it can be copied
-with it. What the files are made of is told in ``docs/recording-format.md``; what is marked in them,
-and when, is not known here.
+``recorder`` loads it at its start, from beside itself and under its own name, so that both can be
+copied together. ``docs/recording-format.md`` describes the files. This module does not know what is
+marked in them, and when.
 
 Like the recorder it is a guest: no lock, no descriptor that stays open where Python allows that,
 no output, and no exception of its own reaches the application.
@@ -52,7 +52,7 @@ except ImportError:  # A minimal build: every mark is a write then.
     map_file = None  # type: ignore[assignment, misc]
 
 _HAS_TRACKFD = sys.version_info >= (3, 13)
-# What not every system has.
+# Not every system has this.
 posix_fallocate = getattr(posix, "posix_fallocate", None)
 
 TYPE_CHECKING = False
@@ -109,7 +109,7 @@ def bind(ours: "Callable[[BaseException], bool]", part: "Any") -> None:
 
 
 def checksum(content: bytes) -> int:
-    """What tells damage of what is written: a remainder, since that takes no library."""
+    """Return a checksum that shows damage: a remainder, since that needs no library."""
     return int.from_bytes(content, "little") % _CHECKSUM_PRIME
 
 
@@ -251,7 +251,7 @@ class Writer:
             free.append(taken)
 
     def note_loss(self, error: BaseException) -> None:
-        """Leave word for the reader that something was not recorded.
+        """Note for the reader that something was not recorded.
 
         Raises:
             BaseException: The error itself, where it is the application's.
@@ -267,7 +267,7 @@ class Writer:
                     raise
 
     def discard(self) -> None:
-        """Remove what this process has written: it is kept elsewhere."""
+        """Remove what this process has written: the data is kept elsewhere."""
         for number in range(1, self._part + 1):
             try:
                 unlink(self._path_of(number))
@@ -395,7 +395,7 @@ class Writer:
 
 
 def _lasting_facts() -> bytes:
-    """Tell what stays as it is, also after a fork."""
+    """Return the facts that do not change, even after a fork."""
     facts = (
         ("python", sys.version.split(" ", 1)[0]),
         ("implementation", sys.implementation.cache_tag or ""),
@@ -481,7 +481,7 @@ class MappedSegment:
         self._view[position : position + 4] = content[:4]
 
     def marks(self, position: int, count: int) -> "Marks":
-        """The bytes of the lines of a record."""
+        """Return the marks of a record."""
         return self._marks[position : position + count]
 
     def note_loss(self, code: int) -> None:
