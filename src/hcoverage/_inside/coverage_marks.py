@@ -1,22 +1,22 @@
-"""Records what coverage.py's C tracer sees in the moment in which it sees it.
+"""Records what coverage.py's C tracer sees, at the moment when it sees it.
 
-The tracer keeps a set of lines, or of arcs, for each source, in memory; a process that is killed
-takes them along. It adds to such a set at each line, and a set asks what it has whether that equals
-what comes. So the sets hold *traps* here, one for each line, or arc, that there can be: numbers
-with the hash of what they stand for. When a line runs for the first time, its trap is asked; it
-marks the line in a recording (`recorder`), and makes place for the plain number. From then on the
-line costs what it costs without us. The kernel has the mark, so nothing needs to happen when the
-process ends, no thread has to look now and then, and nothing is flushed.
+The tracer keeps a set of lines, or of arcs, for each source in memory; if the process is killed, it
+is lost. The tracer adds to such a set at each line, and Python's set then compares the new item
+with its items. So we put *traps* into the sets, one for each possible line or arc: objects with the
+hash of the number that they stand for. When a line runs for the first time, the set compares it
+with its trap. The trap marks the line in a recording (`recorder`), and makes room for the plain
+number. From then on the line costs the same as without us. The kernel has the mark, so nothing
+needs to happen when the process ends, no thread has to look now and then, and nothing is flushed.
 
-Which arcs there can be the bytecode of a function tells when it first starts (`_possible_arcs`).
-What no trap stands for, such as a line that its source does not have, is found by the size of the
-set, and recorded with the next that a trap stands for, and where the process ends by itself.
+When a function first starts, its bytecode shows which arcs are possible (`_possible_arcs`). Items
+without a trap, such as a line that the source does not have, show in the size of the set. They are
+recorded with the next item that has a trap, and when the process ends by itself.
 
-Before coverage.py reads its sets the traps are taken out of them.
+Before coverage.py reads its sets, the traps are removed.
 
-Loaded by `autosave`, from beside it, and it needs `recorder` and its parts there. Like these it
-is a guest: no lock, no output, and no exception of its own reaches the application. Nothing in it
-is newer than Python 3.8, and it is to be compiled under a name that no other code has.
+`autosave` loads this module, which needs `recorder` and its parts beside it. Like these it is a
+guest: it takes no lock, prints nothing, and lets no exception of its own reach the application.
+Nothing in it is newer than Python 3.8, and it must be compiled under a name that no other code has.
 """
 
 import dis
@@ -47,7 +47,7 @@ _LINE: "Final" = (1 << 28) - 1
 _FROM_IS_NEGATIVE: "Final" = 1 << 56
 _TO_IS_NEGATIVE: "Final" = 1 << 57
 
-_MOST_LINES: "Final" = 1 << 17  # of a source, that get traps
+_MOST_LINES: "Final" = 1 << 17  # of a source, with traps
 _LARGEST_SOURCE: "Final" = 1 << 23  # bytes, of one whose lines are counted
 _ONE_ARC: "Final" = 1  # a kind of entry, see `recorder_arcs`
 _CACHE: "Final" = 0
@@ -57,7 +57,7 @@ _IS_JUMP: "Final" = bytes(operation in _JUMPS for operation in range(256))
 _ABSOLUTE: "Final" = frozenset(dis.hasjabs)
 _BACKWARD: "Final" = frozenset(code for code in _JUMPS if "BACKWARD" in dis.opname[code])
 _PROTECTS: "Final" = frozenset(code for code in _JUMPS if dis.opname[code].startswith("SETUP_"))
-_UNIT: "Final" = 2 if sys.version_info >= (3, 10) else 1  # bytes that an argument of a jump counts
+_UNIT: "Final" = 2 if sys.version_info >= (3, 10) else 1  # bytes for each unit of a jump's argument
 
 _READ_ONLY: "Final" = O_RDONLY | O_CLOEXEC
 _int, _len, _range, _set, _type, _abs = int, len, range, set, type, abs
@@ -73,7 +73,7 @@ class _Trap(int):
     def __eq__(self, other: "Any") -> bool:  # noqa: PYI032 - numbers alone are in such a set
         code = _find_frame().f_back.f_code
         name = code.co_filename
-        if name == _OWN_FILE:  # we put traps into a set, or take them out
+        if name == _OWN_FILE:  # our own code adds or removes traps
             return _type(other) is _Trap and _int_equals(self, other)
         source = _sources.get(name)
         if source is None or _type(other) is not _int:
@@ -81,18 +81,18 @@ class _Trap(int):
         try:
             source.note(other, code)
         except RecursionError:
-            return False  # The application is at the edge of its stack: the trap stays.
+            return False  # The application is at the limit of its stack: the trap stays.
         source.seen.discard(self)
         source.seen.add(other)
         return True  # so the tracer has nothing to add
 
 
-# Gives the frame that calls it (`recorder`).
+# Returns its caller's frame (`recorder`).
 _find_frame: "Any" = sys._getframe
 _OWN_FILE: "Final" = _Trap.__eq__.__code__.co_filename
-# By the names that code objects carry.
+# By the file names in code objects.
 _sources: "dict[str, _Source]" = {}
-# Of lines, from 1 on; one stands for its line in the sets of all sources.
+# The traps of lines, from 1 on; each is used in the sets of all sources.
 _traps_of_lines: "list[_Trap]" = []
 
 
@@ -104,17 +104,17 @@ def start(
     settled_before: int,
     load: "Callable[[str], Any]",
 ) -> "Optional[Marks]":
-    """Record what a coverage.py measures from now on, if that can be done by traps.
+    """Record what a coverage.py measures from now on, if traps can do that.
 
     Args:
         measuring: The coverage.py that measures this process.
-        directory: Where the recording is made.
+        directory: The directory of the recording.
         container: As `recorder.start` takes it.
         settled_before: As `recorder.start` takes it.
         load: Imports a module from beside this one.
 
     Returns:
-        What records, or None where nothing does.
+        The object that records, or None if traps cannot be used.
     """
     import coverage
 
@@ -147,7 +147,7 @@ def start(
 
 
 class Marks:
-    """What records the sources that coverage.py's tracers meet."""
+    """Records the sources that coverage.py's tracers meet."""
 
     def __init__(
         self,
@@ -174,21 +174,21 @@ class Marks:
         os.register_at_fork(after_in_child=self._begin_in_child)
 
     def record_rest(self) -> None:
-        """Record what no trap stood for."""
+        """Record items that had no trap."""
         for source in [*self._by_path.values()]:
             source.record_rest()
 
     def end(self) -> None:
-        """Have no traps any more: coverage.py is about to save all that there is."""
+        """Remove all traps: coverage.py is about to save everything."""
         self._ended = True
         self.record_rest()
 
     def discard(self) -> None:
-        """Remove the recording: coverage.py has saved what is in it."""
+        """Remove the recording: coverage.py has saved its content."""
         self.writer.discard()
 
     def _meet(self, filename: str, frame: "FrameType") -> "Any":
-        """Take coverage.py's question whether a source is measured, and arm what is."""
+        """Handle coverage.py's question whether a source is measured; arm it if so."""
         disposition = self._should_trace(filename, frame)
         try:
             if disposition.trace and not disposition.file_tracer and not self._ended:
@@ -252,24 +252,24 @@ class _Source:
         self._blocks.clear()
 
     def arm(self) -> None:
-        """Put traps into the set for what has not run."""
+        """Add traps to the set for everything that has not run."""
         raise NotImplementedError
 
     def disarm(self) -> None:
-        """Take all traps out of the set."""
+        """Remove all traps from the set."""
         seen = self.seen
         self.record_rest()
         seen.difference_update({each for each in seen.copy() if _type(each) is _Trap})
         self._expected = _len(seen)
 
     def note(self, key: int, _code: "CodeType") -> None:
-        """Record what the tracer is about to put into the set, from a code object."""
+        """Record what the tracer is about to add to the set, for a code object."""
         self._record(key)
         if _len(self.seen) != self._expected:
             self.record_rest()
 
     def record_rest(self) -> None:
-        """Record what is in the set that no trap stood for."""
+        """Record items of the set that had no trap."""
         seen = self.seen
         if _len(seen) == self._expected:
             return
@@ -312,7 +312,7 @@ class _Source:
 
 
 class _Lines(_Source):
-    """Where lines are measured."""
+    """A source whose lines are measured."""
 
     def arm(self) -> None:
         count = _count_lines(self._path) or _last_line(self._code)
@@ -333,14 +333,14 @@ class _Lines(_Source):
 
 
 class _Arcs(_Source):
-    """Where arcs are measured."""
+    """A source whose arcs are measured."""
 
     def begin_anew(self) -> None:
         super().begin_anew()
         self._log: Any = None
 
     def arm(self) -> None:
-        # By their first lines; which arcs are in a function is looked at when it starts.
+        # By their first lines; the arcs of a function are found when it starts.
         self._codes: dict[int, list[CodeType]] = {}
         self._known: dict[int, CodeType] = {}
         entries = []
@@ -372,11 +372,11 @@ class _Arcs(_Source):
             log.add((_ONE_ARC, first, second))
 
 
-# What there can be --------------------------------------------------------------------------------
+# What is possible --------------------------------------------------------------------------------
 
 
 def _count_lines(path: str) -> int:
-    """Count the lines of a source; 0 where it cannot be read."""
+    """Count the lines of a source; return 0 if it cannot be read."""
     try:
         descriptor = _open(path, _READ_ONLY)
         try:
@@ -394,7 +394,7 @@ def _last_line(code: "CodeType") -> int:
 
 
 def _codes_in(code: "CodeType") -> "Iterator[CodeType]":
-    """Give a code object and all that are in it."""
+    """Yield a code object and all code objects in it."""
     found = [code]
     while found:
         code = found.pop()
@@ -403,14 +403,14 @@ def _codes_in(code: "CodeType") -> "Iterator[CodeType]":
 
 
 def _blocks_of(code: "CodeType") -> "list[tuple[int, Optional[int]]]":
-    """Give where in the instructions of a code object each line begins, and which it is."""
+    """Return the offsets in a code object's instructions where lines begin, and these lines."""
     if sys.version_info < (3, 10):
         return _line_starts(code)
     return [(start, line) for start, _, line in code.co_lines()]
 
 
 def _line_starts(code: "CodeType") -> "list[tuple[int, Optional[int]]]":
-    """Read the table of lines as it is before Python 3.10, see `Objects/lnotab_notes.txt`."""
+    """Read the line table of Pythons before 3.10, see `Objects/lnotab_notes.txt`."""
     found: list[tuple[int, Optional[int]]] = []
     offset, line = 0, code.co_firstlineno
     table = code.co_lnotab
@@ -427,7 +427,7 @@ def _line_starts(code: "CodeType") -> "list[tuple[int, Optional[int]]]":
 
 
 def _possible_arcs(code: "CodeType") -> "set[int]":
-    """Give all arcs that can be in a code object, packed, and others that cannot."""
+    """Return all possible arcs of a code object, packed, and some impossible ones."""
     blocks = _blocks_of(code)
     numbers = _numbers_of_blocks(blocks, _len(code.co_code))
     following: list[set[int]] = [{number + 1} for number in _range(_len(blocks))]
@@ -451,7 +451,7 @@ def _possible_arcs(code: "CodeType") -> "set[int]":
 def _lines_reached(
     blocks: "list[tuple[int, Optional[int]]]", following: "list[set[int]]", number: int
 ) -> "set[int]":
-    """Give the lines of the blocks after one, past those that are of no line or of its own."""
+    """Return the lines that follow a block, past blocks without a line or of the same line."""
     lines = _set()
     own = blocks[number][1]
     past = {number}
@@ -468,7 +468,7 @@ def _lines_reached(
 
 
 def _numbers_of_blocks(blocks: "list[tuple[int, Optional[int]]]", size: int) -> "list[int]":
-    """Give for each instruction, by its offset, the number of its block."""
+    """Return the number of the block for each offset of the instructions."""
     numbers: list[int] = []
     ends = [start for start, _ in blocks[1:]] + [size]
     for number, end in enumerate(ends):
@@ -477,7 +477,7 @@ def _numbers_of_blocks(blocks: "list[tuple[int, Optional[int]]]", size: int) -> 
 
 
 def _jumps_in(code: "CodeType") -> "Iterator[tuple[int, int, int]]":
-    """Give from where to where it can be that instructions are gone on with at an offset."""
+    """Yield the possible jumps: the range that they come from, and the offset that they lead to."""
     content = code.co_code
     operations = content[::2].translate(_IS_JUMP)
     at = operations.find(1)
@@ -495,7 +495,7 @@ def _jumps_in(code: "CodeType") -> "Iterator[tuple[int, int, int]]":
 
 
 def _target(content: bytes, offset: int) -> int:
-    """Give the offset that a jump leads to."""
+    """Return the offset that a jump leads to."""
     operation = content[offset]
     argument = content[offset + 1]
     shift, before = 8, offset - 2
@@ -536,10 +536,10 @@ def _unpacked(packed: int) -> "tuple[int, int]":
 
 
 def _map_without_descriptor(writing: "Any") -> None:
-    """Have the recorder's mappings keep no descriptor, as they do from Python 3.13 on.
+    """Make the recorder's mappings keep no descriptor, as they do from Python 3.13 on.
 
-    Before that `mmap` keeps a duplicate, which the application would find. Memory of no file needs
-    none; what it maps is put in its place.
+    Before that `mmap` keeps a duplicate, which the application would find. An anonymous mapping
+    needs none, so the file is mapped over it.
     """
     try:
         import _ctypes
