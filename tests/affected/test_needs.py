@@ -445,6 +445,7 @@ CHOSEN: Final = {
         ("total += each", "total += (each := 1)", {SECOND, THIRD}),
         ("total += each", "total += (n := 1)", {FIRST, SECOND, THIRD}),
         ("total += each", "total += each; n", {FIRST, SECOND, THIRD}),
+        ("    return total\n", '    return "\\d"\n', {SECOND, THIRD}),
         ("ZeroDivisionError", "ValueError", {SECOND, THIRD}),
         ("        pass\n", "        raise\n", {FIRST, SECOND, THIRD}),
         ("    return total\n", "    return None\n", {SECOND, THIRD}),
@@ -458,6 +459,12 @@ def test_who_ran_no_changed_part_of_a_function_is_not_concerned(
     assert branchy(old, new) == expected
     # Commented and moved, it is the same; and the lines of another change are not those that ran.
     assert branchy(old, new, also=True) == {FIRST, SECOND, THIRD}
+
+
+@pytest.mark.parametrize("new", ["total += yield each", "total += await each"])
+def test_a_part_that_makes_the_whole_another_is_not_alone(new: str) -> None:
+    """It is a generator then; or Python cannot compile it, and nobody can import the file."""
+    assert branchy("total += each", new) == {ALL}
 
 
 def branchy(old: str, new: str, *, also: bool = False) -> set[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -116,11 +117,10 @@ def shape_of(source: bytes) -> Shape | None:
         source: The content of a Python file.
 
     Returns:
-        Its shape; None if this Python cannot parse it.
+        Its shape; None if this Python cannot compile it.
     """
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = _parsed(source)
+    if tree is None:
         return None
     module_names = frozenset(_assigned(tree))
     plain = frozenset(_plain_containers(tree))
@@ -140,6 +140,19 @@ def shape_of(source: bytes) -> Shape | None:
     calls = tuple(sorted(_called_in(at_import, known)))
     variables = tuple(sorted(plain))
     return Shape(frame, tuple(blocks), names, calls, bases, variables, _ordinary(classes))
+
+
+def _parsed(source: bytes) -> ast.Module | None:
+    with warnings.catch_warnings():
+        # Python tells them to whoever imports the source.
+        warnings.simplefilter("ignore")
+        try:
+            tree = ast.parse(source)
+            # Only the compiler finds an `await` in a plain function: nobody can import it then.
+            compile(tree, "<source>", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+    return tree
 
 
 def _ordinary(classes: list[ast.ClassDef]) -> tuple[str, ...]:

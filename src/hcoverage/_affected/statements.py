@@ -12,6 +12,10 @@ from __future__ import annotations
 import ast
 import dataclasses
 import hashlib
+from typing import Final
+
+# One of them anywhere makes the whole function a generator.
+_YIELDS: Final = (ast.Yield, ast.YieldFrom)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +61,9 @@ def split(statements: list[ast.stmt]) -> Body:
         for part in ast.walk(each)
         if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load)
     }
-    return Body(digest_of(*splitter.skeleton, *sorted(variables)), tuple(splitter.parts))
+    yields = any(isinstance(part, _YIELDS) for each in statements for part in ast.walk(each))
+    skeleton = digest_of(*splitter.skeleton, *sorted(variables), f"yields {yields}")
+    return Body(skeleton, tuple(splitter.parts))
 
 
 def changed_parts(before: Body, after: Body) -> tuple[tuple[int, int], ...]:
