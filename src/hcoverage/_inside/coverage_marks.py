@@ -191,6 +191,9 @@ class Marks:
         """Handle coverage.py's question whether a source is measured; arm it if so."""
         disposition = self._should_trace(filename, frame)
         try:
+            # What Cython compiled shows frames that do not run: traps would mark its caller.
+            if frame is not _find_frame().f_back:
+                return disposition
             if disposition.trace and not disposition.file_tracer and not self._ended:
                 self._add(filename, disposition.source_filename, frame)
         except UnicodeError:

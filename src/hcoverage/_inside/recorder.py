@@ -319,7 +319,6 @@ def line_callbacks(  # noqa: C901 - Split up, the callbacks would cost calls.
     line_fails = recorder.line_fails
     start_fails = recorder.start_fails
     watch_lines = line_watcher(monitoring, tool, recorder, _LONG_LINE_TABLES)
-    set_local_events = monitoring.set_local_events
     mark = recorder.mark
 
     def code_starts(code: "CodeType", _offset: int) -> object:
@@ -330,8 +329,6 @@ def line_callbacks(  # noqa: C901 - Split up, the callbacks would cost calls.
         try:
             region: object = region_of(filename, unseen)
             if region is unseen:
-                if filename[:1] != "<":
-                    set_local_events(tool, code, 0)  # not for what Cython compiled: SystemError
                 region = add_source(filename)
             if region is not None:
                 watch_lines(code)
@@ -439,7 +436,7 @@ class Recorder:
             filename: The ``co_filename`` of the code.
 
         Returns:
-            What to mark lines in, or None when this file is not recorded.
+            What to mark lines in, or None when this is not recorded.
         """
         if self._skips(filename):
             self.regions[filename] = None
@@ -449,6 +446,9 @@ class Recorder:
             frame = self._find_frame()
             while _is_own(frame):
                 frame = frame.f_back
+            # Cython tells of code that no frame runs. Asking a frame for its code is audited.
+            if ", file %r, line " % filename not in repr(frame):
+                return None
             files = self._files
             path, module = files.find_source(filename, frame.f_globals, self._real_directories)
             source = files.describe_source(path, module, self._settled_before)

@@ -330,8 +330,7 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
     codes, plain, usual = branches.codes, branches.plain, branches.usual
     going_on, settled, left = branches.going_on, branches.settled, branches.left
     expect = branches.expect
-    is_wanted, watch, set_local_events = owner.is_wanted, owner.watch, monitoring.set_local_events
-    regions = recorder.regions
+    is_wanted, watch = owner.is_wanted, owner.watch
     watched: set[int] = set()
     is_watched, note_watched = watched.__contains__, watched.add
 
@@ -344,10 +343,7 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
                 return after_start(code)
             if code.co_name == "__annotate__":
                 return disable
-            filename = code.co_filename
-            if filename not in regions and filename[:1] != "<":
-                set_local_events(tool, code, 0)  # not for what Cython compiled: SystemError
-            if not is_wanted(filename):
+            if not is_wanted(code.co_filename):
                 return disable
             known_codes[key] = code
             watch(code)

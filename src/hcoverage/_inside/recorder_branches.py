@@ -87,7 +87,7 @@ def monitor(
     global current  # noqa: PLW0603 - one process, one recording
     current = _Branches(names, monitoring, tool, recorder)
     events = monitoring.events
-    for event, callback in _callbacks(current, monitoring, tool, recorder):
+    for event, callback in _callbacks(current, monitoring, recorder):
         monitoring.register_callback(tool, event, callback)
     exceptions = events.RERAISE | events.EXCEPTION_HANDLED | events.PY_UNWIND
     monitoring.set_events(tool, events.PY_START | exceptions)
@@ -111,7 +111,7 @@ def callbacks_beside(
     branches = _Branches(names, monitoring, tool, recorder)
     if current is not None:
         branches.flows = current.flows
-    return _callbacks(branches, monitoring, tool, recorder, is_called_for=True)
+    return _callbacks(branches, monitoring, recorder, is_called_for=True)
 
 
 # For contexts, which begin later than recording.
@@ -121,7 +121,6 @@ current: "Optional[_Branches]" = None
 def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls.
     branches: "_Branches",
     monitoring: "Any",
-    tool: int,
     recorder: "Recorder",
     *,
     is_called_for: bool = False,
@@ -139,7 +138,7 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
     going_on, settled, left = branches.going_on, branches.settled, branches.left
     expect = branches.expect
     instructions_of = branches.instructions
-    watch, set_local_events = branches.watch, monitoring.set_local_events
+    watch = branches.watch
     absent = object()
 
     def code_starts(code: "CodeType", _offset: int) -> object:
@@ -147,8 +146,6 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
             if code.co_name == "__annotate__":
                 return disable
             filename = code.co_filename
-            if filename not in regions and filename[:1] != "<":
-                set_local_events(tool, code, 0)  # not for what Cython compiled: SystemError
             if region_of(filename) is None:
                 return disable
             watch(code)

@@ -317,10 +317,8 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     known, is_new = contexts.known, contexts.is_new
     lines = contexts.fired(contexts.region_of_code)
     instructions = contexts.fired(contexts.instructions)
-    regions = recorder.regions
     ends = contexts.ends
     watch_lines = module.line_watcher(monitoring, tool, recorder, _LONG_LINE_TABLES)
-    set_local_events = monitoring.set_local_events
 
     def code_starts(code: "CodeType", _offset: int) -> object:
         try:
@@ -330,10 +328,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
                 return after_start(code)
             if code.co_name == "__annotate__":
                 return disable
-            filename = code.co_filename
-            if filename not in regions and filename[:1] != "<":
-                set_local_events(tool, code, 0)  # not for what Cython compiled: SystemError
-            if region_of(filename) is None:
+            if region_of(code.co_filename) is None:
                 return disable
             watch_lines(code)
             known[id(code)] = code
