@@ -46,6 +46,7 @@ AT_START: Final = {
     "recorder_requests.py": {"of_process", "Requests.__init__"},
     "recorder_seldom.py": set(),
     "recorder_sources.py": set(),
+    "recorder_test_functions.py": set(),
     "recorder_writer.py": {"_lasting_facts"},
     "sitecustomize.py": {"_load_compiled"},
     "startup.py": {"start", "of_ancestor", "of_parent"},

@@ -163,6 +163,13 @@ def test_a_phase_without_a_name_has_the_next_number(name: str, following: str) -
     assert next_phase(name) == following
 
 
+@pytest.mark.any_python
+def test_a_run_whose_rcfile_names_contexts_itself_is_refused() -> None:
+    Path(".coveragerc").write_text("[run]\ndynamic_context = test_function\n")
+    said = hcov("run", "--context", "name", "--", "true", status=125)
+    assert "dynamic_context, which sets other contexts: remove it" in said
+
+
 class TestWhereNobodyFollows:
     """Whichever of the commands is given, and all in one run: none of them changes anything."""
 

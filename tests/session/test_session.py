@@ -259,8 +259,15 @@ class TestChoosingTheCore:
     def test_auto_takes_the_recorder_for_branches(self) -> None:
         assert self.choice("branch = True\n").core is Core.RECORDER
 
+    @needs_recorder
+    def test_auto_takes_the_recorder_for_contexts_of_test_functions(self) -> None:
+        wanted = "dynamic_context = test_function\n"
+        assert self.choice(wanted).core is Core.RECORDER
+        core = Core.RECORDER if sys.version_info < (3, 14) else Core.COVERAGE
+        assert self.choice(f"{wanted}branch = True\n").core is core
+
     def test_auto_takes_coverage_where_only_that_is_and_says_why(self) -> None:
-        choice = self.choice("dynamic_context = test_function\n")
+        choice = self.choice("dynamic_context = of_another_kind\n")
         assert choice.core is Core.COVERAGE
         assert not RECORDS or "dynamic_context" in choice.reason
 
@@ -329,7 +336,7 @@ class TestChoosingTheCore:
 
     def test_a_recorder_that_cannot_do_it_is_an_error_not_a_surprise(self) -> None:
         with pytest.raises(hcoverage.CoreError, match="cannot measure this"):
-            self.choice("dynamic_context = test_function\n", core="recorder")
+            self.choice("dynamic_context = of_another_kind\n", core="recorder")
 
 
 @needs_recorder

@@ -201,7 +201,9 @@ def environment_of(session: hcoverage.Session, options: Options) -> Iterator[Map
     with contextlib.ExitStack() as stack:
         environment = dict(session.environment)
         if options.context is not None:
-            followed = hcoverage.followed(session.data_dir, options.context)
+            followed = hcoverage.followed(
+                session.data_dir, options.context, session.rcfile.settings
+            )
             environment.update(stack.enter_context(followed))
         if options.containers:
             yield stack.enter_context(hdocker.containers_measured(environment))

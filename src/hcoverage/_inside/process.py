@@ -29,6 +29,8 @@ PLUGIN_DIRECTORY = ""
 # Set if the rcfile does not have it, as in containers.
 DATA_FILE = ""
 BRANCH = False
+# Whether the rcfile has `dynamic_context = test_function`, which comes before other contexts.
+TEST_FUNCTIONS = False
 SKIP: "tuple[str, ...]" = ()
 KEEP: "frozenset[str]" = frozenset()
 # The recorder's argument, if the session will find the same sources.
@@ -77,7 +79,10 @@ def _start_recorder() -> bool:
         settled_before=SETTLED_BEFORE if is_here else 0,
         load=load,
     )
-    if started and _has_contexts():
+    if started and TEST_FUNCTIONS:
+        functions = _load_beside("_hcoverage_recorder_test_functions")
+        functions.follow(recorder, recorder_contexts())
+    elif started and _has_contexts():
         reader, text = _find_context()
         recorder_contexts().follow(recorder, reader, text)
     return bool(started)

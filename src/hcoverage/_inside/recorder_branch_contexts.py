@@ -230,12 +230,15 @@ def _code_class(base: "Any") -> "Any":  # noqa: C901 - one class
                 OverflowError: The code object says that it begins in a line below zero.
             """
             writer = self._branches.recorder.writer
-            marks = None
+            contexts = self._owner.contexts
+            rooms = contexts.rooms
+            marks = rooms.get(self)
             while marks is None:
                 if self._segment is not None:
                     marks = writer.add_beside(self._segment, self._record, self._room)
                 if marks is None:
                     self._define(writer)
+            contexts.keep(rooms, self, marks)
             self.marks = marks
             self._elsewhere = None
             for seen in (self.kept, self._raised, self.handled, self.passed, self.unwound):

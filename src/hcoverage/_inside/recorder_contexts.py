@@ -41,6 +41,8 @@ _KEEPS_DESCRIPTORS: "Final" = sys.version_info < (3, 13)
 # behind that for one that has begun before: so functions in one line are not told.
 _HIDES_LINES: "Final" = sys.version_info[:2] == (3, 13)
 _RESUME: "Final" = 149
+# Contexts whose places are known yet, where they may come again.
+_MOST_LATELY: "Final" = 64
 _ABSENT: "Final[Any]" = object()
 
 
@@ -58,16 +60,24 @@ class RecordedContexts:
         ends: What callbacks answer where something need not be told again in this context.
         requests: What tells of contexts at once, as soon as there are some
             (``recorder_requests``).
+        rooms: Where something is marked in the present context, as far as that may come again.
         hiding: Code objects whose starts are told each time, by their `id`: else a line would not
             be told again.
     """
 
-    def __init__(self, module: "Any", reader: "Optional[ContextReader]" = None) -> None:
+    def __init__(
+        self,
+        module: "Any",
+        reader: "Optional[ContextReader]" = None,
+        *,
+        comes_again: bool = False,
+    ) -> None:
         """Have the interpreter call here instead of the recorder.
 
         Args:
             module: The recorder's module, where a process is being recorded.
             reader: What is followed; without one, `switch` is called.
+            comes_again: Whether a context often is one that there was a moment ago.
         """
         monitoring, tool, recorder = module.current
         module.own_globals(globals())
@@ -87,10 +97,12 @@ class RecordedContexts:
         self.text = ""
         self.ends: list[object] = [monitoring.DISABLE]
         self.requests: Any = None
+        self.rooms: dict[object, Any] = {}
+        self._lately: Optional[dict[str, dict[object, Any]]] = {} if comes_again else None
         self.hiding: set[int] = set()
         self._fired: list[Fired] = []
         self._placed: list[str] = list(recorder.regions)
-        self._kept: list[object] = []
+        self._kept: dict[int, object] = {}
         self._arcs: Any = None
         if recorder.writer.branch and sys.version_info < (3, 14):
             part = module.part(module.BRANCH_CONTEXTS_PART)
@@ -122,18 +134,30 @@ class RecordedContexts:
             self.requests.switch(text)
             return
         recorder = self._recorder
+        # What another thread makes room for meanwhile is of one context or the other.
+        self.rooms = {}
         recorder.writer.heading = self.heading(text)
+        self.rooms = self._rooms_of(text)
         self.number += 1
         placed, self._placed = self._placed, []
         before = recorder.begin_anew(placed)
         if self._arcs is not None:
             before += self._arcs.begin_anew()
         if _KEEPS_DESCRIPTORS:
-            self._kept.extend(before)
+            self._kept.update([(id(each), each) for each in before])
         if self.number == 1 or not self._fired:
             # What has ended before is not known.
             self._monitoring.restart_events()
         self._rearm()
+
+    def _rooms_of(self, text: str) -> "dict[object, Any]":
+        lately = self._lately
+        if lately is None:
+            return {}
+        rooms = lately[text] = lately.pop(text, {})
+        if len(lately) > _MOST_LATELY:
+            lately.pop(next(iter(lately)), None)
+        return rooms
 
     def is_new(self, code: "CodeType") -> bool:
         """Take in code that was running already; tell whether it was not known."""
@@ -192,12 +216,15 @@ class RecordedContexts:
         region: Optional[Marks] = recorder.regions.get(filename, _ABSENT)
         if region is not _ABSENT:
             return region
+        rooms = self.rooms
+        region = rooms.get(filename)
         source = recorder.sources.get(filename)
         if source is None:
             region = recorder.add_source(filename)
         else:
             try:
-                region = recorder.writer.add_lines(source, 0, self._line_room(source))
+                if region is None:
+                    region = recorder.writer.add_lines(source, 0, self._line_room(source))
             except RecursionError:
                 raise
             except BaseException as error:  # noqa: BLE001
@@ -206,6 +233,7 @@ class RecordedContexts:
             region = recorder.regions.setdefault(filename, region)
         if region is not None:
             self._placed.append(filename)
+            self.keep(rooms, filename, region)
         return region
 
     def region_of_code(self, code: "CodeType") -> "Optional[Marks]":
@@ -214,14 +242,29 @@ class RecordedContexts:
 
     def instructions(self, code: "CodeType") -> "Optional[Marks]":
         """Where the instructions of a long code object are marked in the present context."""
+        rooms, table = self.rooms, code.co_linetable
         try:
-            marks: Marks = self._long_code.room(self._recorder, code)
+            marks: Optional[Marks] = rooms.get(table)
+            if marks is None:
+                marks = self._long_code.room(self._recorder, code)
         except RecursionError:
             raise
         except BaseException as error:  # noqa: BLE001
             self._recorder.writer.note_loss(error)
             return None
+        self.keep(rooms, table, marks)
         return marks
+
+    def keep(self, rooms: "dict[object, Any]", key: object, room: "Any") -> None:
+        """Know where something is marked, for when the context comes again.
+
+        Args:
+            rooms: What `rooms` was when it had none.
+            key: What is marked.
+            room: Where.
+        """
+        if rooms is self.rooms and self._lately is not None:
+            rooms[key] = room
 
     def heading(self, name: str) -> bytes:
         """Give the record that is before what runs in a context."""

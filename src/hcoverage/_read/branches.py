@@ -223,9 +223,8 @@ class _Arcs:
 
     def find(self) -> set[Arc]:
         """Return the arcs."""
-        if has_branches(self._opcodes, self._code.content):
-            # In other code a line has one possible successor at most, beside the code's end.
-            self._find_by_starts()
+        # In other code a line has one possible successor at most, beside the code's end.
+        self._find_by_starts(in_all=has_branches(self._opcodes, self._code.content))
         self._find_by_branches()
         self._find_by_ends()
         for place, handlers in self._exceptions.items():
@@ -234,14 +233,20 @@ class _Arcs:
                     self._leave(place, handler)
         return self._found
 
-    def _find_by_starts(self) -> None:
-        """Add arcs to lines that started and can be entered from one line only."""
+    def _find_by_starts(self, *, in_all: bool) -> None:
+        """Add arcs to lines that started and can be entered from one line only.
+
+        Args:
+            in_all: Whether to add them all, and not just those after a line that started in
+                another context, in a generator or thread that waited there.
+        """
+        started = {self._lines[place] for place in self._code.started}
         for place in self._code.started:
             line = self._lines[place]
             sources = self._flow.sources(place)
             if line is not None and len(sources) == 1:
                 (source,) = sources
-                if source >= 0 and source != line:
+                if source >= 0 and source != line and (in_all or source not in started):
                     self._found.add((source, line))
 
     def _find_by_branches(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hcoverage._errors import HcoverageError
 from hcoverage._session.context_file import ContextFile, context_of
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from typing import Any
+
+
+OF_THE_RCFILE: Final = "the rcfile has a dynamic_context, which sets other contexts: remove it"
 
 
 class ContextError(HcoverageError):
@@ -76,6 +79,8 @@ def _of_this_process() -> Callable[[str], Any] | None:
     process: Any = sys.modules.get("_hcoverage_process")
     recorder = getattr(process, "recorder", None)
     if recorder is not None and recorder.current is not None:
+        if process.TEST_FUNCTIONS:
+            raise ContextError(OF_THE_RCFILE)
         return process.recorder_contexts().by_hand(recorder).switch  # type: ignore[no-any-return]
     coverage = sys.modules.get("coverage")
     measuring = None if coverage is None else coverage.Coverage.current()
@@ -85,7 +90,7 @@ def _of_this_process() -> Callable[[str], Any] | None:
     if collector is None:
         return None
     if collector.should_start_context is not None:
-        raise ContextError("the rcfile has a dynamic_context, which sets other contexts: remove it")
+        raise ContextError(OF_THE_RCFILE)
     core = getattr(measuring, "_core", None)
     if not getattr(core, "supports_dynamic_contexts", True):
         raise ContextError(

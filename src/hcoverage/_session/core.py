@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 CORE_VARIABLE: Final = "HCOVERAGE_CORE"
 
+TEST_FUNCTION: Final = "test_function"
+"""The `dynamic_context` that the recorder has as well."""
+
 _MONITORING_SINCE: Final = (3, 12)  # PEP 669, sys.monitoring
+_OTHER_ARCS_SINCE: Final = (3, 14)
 
 
 class Core(enum.StrEnum):
@@ -118,8 +122,12 @@ def _obstacle(effect: PluginEffect) -> str | None:
         return (
             f"the rcfile has plugins ({', '.join(effect.measuring)}) that coverage.py measures with"
         )
-    if settings.dynamic_context and settings.dynamic_context != "none":
-        return "the rcfile has a dynamic_context, which only coverage.py follows"
+    if settings.dynamic_context == TEST_FUNCTION:
+        if settings.branch and sys.version_info >= _OTHER_ARCS_SINCE:
+            # With contexts coverage.py takes its C tracer there, whose arcs are not `sysmon`'s.
+            return "the rcfile has a dynamic_context and branches, which is the C tracer's business"
+    elif settings.dynamic_context and settings.dynamic_context != "none":
+        return "the rcfile has a dynamic_context that only coverage.py knows"
     if sys.version_info < _MONITORING_SINCE:
         return f"the recorder needs Python 3.12, and this is {version}"
     return None

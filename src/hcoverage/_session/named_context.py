@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from hcoverage._data_directory.directory import is_locked
 from hcoverage._data_directory.names import CONTEXT_SUFFIX
 from hcoverage._session.context_file import ContextFile, context_of, read_context
-from hcoverage._session.contexts import ContextError
+from hcoverage._session.contexts import OF_THE_RCFILE, ContextError
 from hcoverage._session.private_directory import data_of_running_sessions
 from hcoverage._settings.environment import (
     CONTEXT_FILE_VARIABLE,
@@ -26,6 +26,8 @@ from hcoverage._settings.environment import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from coverage.config import CoverageConfig
 
 _HOW: Final = "start it with `hcov run --context NAME -- …`"
 
@@ -50,19 +52,25 @@ def context(name: str) -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def followed(data_dir: Path, name: str) -> Iterator[dict[str, str]]:
+def followed(
+    data_dir: Path, name: str, settings: CoverageConfig | None = None
+) -> Iterator[dict[str, str]]:
     """Make the processes of a session follow a context, for the length of a `with` block.
 
     Args:
         data_dir: The session's data directory.
         name: The first context.
+        settings: Those of the rcfile, which may name contexts itself.
 
     Yields:
         The environment variables to start them with.
 
     Raises:
+        ContextError: The rcfile has a `dynamic_context`.
         OSError: The data directory cannot be written.
     """
+    if settings is not None and settings.dynamic_context not in (None, "none"):
+        raise ContextError(OF_THE_RCFILE)
     file = ContextFile.made(data_dir)
     try:
         file.publish(context_of(name))

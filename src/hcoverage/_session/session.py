@@ -31,7 +31,13 @@ from hcoverage._errors import (
 from hcoverage._result.target import require_place
 from hcoverage._session import guest_settings, hook as _hook, private_directory
 from hcoverage._session.claim import claimed
-from hcoverage._session.core import Core, CoreChoice, choose_core, worth_skipping
+from hcoverage._session.core import (
+    TEST_FUNCTION,
+    Core,
+    CoreChoice,
+    choose_core,
+    worth_skipping,
+)
 from hcoverage._session.startup_directory import Settings, fill_startup_directory
 from hcoverage._settings.environment import (
     DEFAULT_DATA_DIR,
@@ -291,6 +297,7 @@ def _tell_processes(
         serialized=for_us.serialized,
         plugin_directory=here if plugins else None,
         branch=measured_by.branch,
+        test_functions=measured_by.dynamic_context == TEST_FUNCTION,
         context=measured_by.context or "",
         began=time.time_ns(),
         skip=(*worth_skipping(measured_by), str(startup)),

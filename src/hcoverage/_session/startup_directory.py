@@ -51,6 +51,7 @@ _COPIES: Final = {
     "recorder_requests": "_hcoverage_recorder_requests.py",
     "recorder_seldom": "_hcoverage_recorder_seldom.py",
     "recorder_sources": "_hcoverage_recorder_sources.py",
+    "recorder_test_functions": "_hcoverage_recorder_test_functions.py",
     "recorder_writer": "_hcoverage_recorder_writer.py",
     "sitecustomize": "sitecustomize.py",
 }
@@ -83,6 +84,7 @@ class Settings:
         serialized: The same settings as JSON (`guest_settings`).
         plugin_directory: Where the project's own plugins may be; None if there are none.
         branch: Whether branches are measured.
+        test_functions: Whether contexts are test functions, by the rcfile's `dynamic_context`.
         context: The static context, or an empty string.
         began: When the session began, in nanoseconds since the epoch.
         skip: What is not worth recording, as `_inside.recorder.start` takes it.
@@ -95,6 +97,7 @@ class Settings:
     serialized: str
     plugin_directory: Path | None
     branch: bool
+    test_functions: bool
     context: str
     began: int
     skip: Sequence[str]
@@ -109,6 +112,7 @@ class Settings:
             f"SERIALIZED = {self.serialized!r}\n"
             f"PLUGIN_DIRECTORY = {str(self.plugin_directory or '')!r}\n"
             f"BRANCH = {self.branch!r}\n"
+            f"TEST_FUNCTIONS = {self.test_functions!r}\n"
             f"CONTEXT = {self.context!r}\n"
             f"SETTLED_BEFORE = {self.began - _COARSEST_TIME!r}\n"
             f"SKIP = {tuple(self.skip)!r}\n"

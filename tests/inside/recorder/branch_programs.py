@@ -868,13 +868,19 @@ def run(coroutine):
 _DEEPEST: Final = 3
 
 
-def random_programs(count: int) -> dict[str, str]:
-    """Give so many random programs, each time the same."""
+def random_programs(count: int, outer: str = "M", inner: str = "F") -> dict[str, str]:
+    """Give so many random programs, each time the same.
+
+    Args:
+        count: How many.
+        outer: What the names of their functions begin with.
+        inner: Likewise of those that are defined in others, and of classes.
+    """
     programs: dict[str, str] = {}
     seed = 0
     while len(programs) < count:
         seed += 1
-        source = _RandomProgram(seed).source()
+        source = _RandomProgram(seed, outer, inner).source()
         try:
             compile(source, "program", "exec")
         except SyntaxError:
@@ -886,8 +892,9 @@ def random_programs(count: int) -> dict[str, str]:
 class _RandomProgram:
     """Statements of all kinds, nested at random, in lines that go on at random."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, outer: str = "M", inner: str = "F") -> None:
         self._random = random.Random(seed)  # noqa: S311 - the same each time
+        self._outer, self._inner = outer, inner
 
     def source(self) -> str:
         parts = []
@@ -897,8 +904,8 @@ class _RandomProgram:
                 parts.append(f"try:\n{block}\nexcept (Exception, SystemExit): pass")
             else:
                 parts.append(
-                    f"def M{number}(a=1, b=0, c=2):\n{block}\n"
-                    f"for z in range(3):\n    try: M{number}(z)\n    except Exception: pass"
+                    f"def {self._outer}{number}(a=1, b=0, c=2):\n{block}\nfor z in range(3):\n"
+                    f"    try: {self._outer}{number}(z)\n    except Exception: pass"
                 )
         return _BEGINNING + "\n".join(parts) + "\n"
 
@@ -1027,7 +1034,7 @@ class _RandomProgram:
     def _definition(self, depth: int, *, loop: bool, function: str) -> str:
         del loop, function  # of what is around it
         kind = self._random.choice(["def", "def", "generator", "async", "class"])
-        name = f"F{self._random.randrange(1000)}"
+        name = f"{self._inner}{self._random.randrange(1000)}"
         if kind == "class":
             decorator = self._random.choice(["", "@decorate\n"])
             return f"{decorator}class {name}:{self._body(depth)}"

@@ -197,6 +197,7 @@ def make_bench() -> MakeBench:
             "recorder_long_code",
             "recorder_seldom",
             "recorder_sources",
+            "recorder_test_functions",
             "recorder_writer",
             "context_reader",
         ):

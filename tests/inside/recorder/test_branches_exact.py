@@ -78,8 +78,11 @@ sys.exit(not done.result.wasSuccessful())
 pytestmark = pytest.mark.skipif(not PYTHONS, reason="of Python 3.12 and 3.13")
 
 
-def _assert_same_report(bench: Bench, python: str, *arguments: str) -> None:
-    rcfile = bench.write("[run]\nbranch = True\n", "rcfile")
+def assert_same_report(bench: Bench, python: str, *arguments: str) -> None:
+    """Run a program under the C tracer, by the bench's rcfile, and under the recorder."""
+    rcfile = bench.root / "rcfile"
+    if not rcfile.exists():
+        bench.write("[run]\nbranch = True\n", "rcfile")
     env = bench.coverage_env | {"COVERAGE_CORE": "ctrace", "PYTHONHASHSEED": "0"}
     if python != sys.executable:
         del env["PYTHONPATH"]  # it has a coverage.py of its own
@@ -87,22 +90,24 @@ def _assert_same_report(bench: Bench, python: str, *arguments: str) -> None:
     begin = [python, "-m", "coverage"]
     run = [*begin, "run", f"--rcfile={rcfile}", f"--data-file={traced}", *arguments]
     expected = _run(bench, run, env)
-    measured = bench.env | {"HCOVERAGE_RECORD_BRANCH": "1", "PYTHONHASHSEED": "0"}
+    settings = read_coverage_config(str(rcfile), warn=pytest.fail)
+    branch = str(int(settings.branch))
+    measured = bench.env | {"HCOVERAGE_RECORD_BRANCH": branch, "PYTHONHASHSEED": "0"}
     assert _run(bench, [python, *arguments], measured) == expected
 
     data = CoverageData(basename=str(recorded))
     recordings = bench.read().recordings
     assert recordings
     assert not any(part.damage or part.loss for each in recordings for part in each.segments)
-    add_to_data(recordings, data, read_coverage_config(str(rcfile), warn=pytest.fail))
+    add_to_data(recordings, data, settings)
     data.close()
     reports = []
     for file in (traced, recorded):
         report = bench.root / "report.json"
         options = [f"--rcfile={rcfile}", "--ignore-errors", f"--data-file={file}", f"-o{report}"]
         subprocess.run([*begin, "json", "--quiet", *options], cwd=bench.root, env=env, check=True)
-        reports.append(json.loads(report.read_text()))
-    assert reports[0]["totals"]["covered_branches"]
+        reports.append(_in_order(json.loads(report.read_text())))
+    assert reports[0]["totals"]["covered_branches" if settings.branch else "covered_lines"]
     assert _differences(*reports) == {}
     assert reports[0]["totals"] == reports[1]["totals"]
 
@@ -129,7 +134,22 @@ def _differences(expected: dict[str, Any], actual: dict[str, Any]) -> dict[str, 
                 ]
                 for kind in kinds
             }
+            contexts, others = one.get("contexts", {}), other.get("contexts", {})
+            found[f"{name}: contexts"] = {
+                line: (contexts.get(line), others.get(line))
+                for line in contexts | others
+                if contexts.get(line) != others.get(line)
+            }
     return found
+
+
+def _in_order(report: dict[str, Any]) -> dict[str, Any]:
+    """Give a report whose contexts are sorted: those of a line are in no order."""
+    for file in report["files"].values():
+        for part in (file, *file.get("functions", {}).values(), *file.get("classes", {}).values()):
+            for names in part.get("contexts", {}).values():
+                names.sort()
+    return report
 
 
 def _write_all(bench: Bench, programs: Mapping[str, str]) -> None:
@@ -141,14 +161,14 @@ def _write_all(bench: Bench, programs: Mapping[str, str]) -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_each_construct(bench: Bench, python: str) -> None:
     _write_all(bench, construct_programs())
-    _assert_same_report(bench, python, "run_all.py")
+    assert_same_report(bench, python, "run_all.py")
 
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_each_construct_in_a_context_of_its_own(bench: Bench, python: str) -> None:
     _write_all(bench, construct_programs())
     bench.customize(BY_HAND)
-    _assert_same_report(bench, python, "run_all.py")
+    assert_same_report(bench, python, "run_all.py")
 
 
 @pytest.mark.thorough
@@ -156,7 +176,7 @@ def test_each_construct_in_a_context_of_its_own(bench: Bench, python: str) -> No
 @pytest.mark.parametrize("python", PYTHONS)
 def test_random_programs(bench: Bench, python: str) -> None:
     _write_all(bench, random_programs(RANDOM_PROGRAMS))
-    _assert_same_report(bench, python, "run_all.py")
+    assert_same_report(bench, python, "run_all.py")
 
 
 @pytest.mark.thorough
@@ -173,7 +193,7 @@ def test_standard_library_tests(bench: Bench, python: str, name: str) -> None:
     else:
         pytest.skip("this Python comes without it")
     bench.write(RUN_TESTS, "run_tests.py")
-    _assert_same_report(bench, python, "run_tests.py", name)
+    assert_same_report(bench, python, "run_tests.py", name)
 
 
 @pytest.mark.skipif(not OURS, reason="of Python 3.12 and 3.13")
@@ -213,7 +233,7 @@ def test_threads_lose_no_arc_and_make_none(bench: Bench) -> None:
         "    each.join()\n",
         "app.py",
     )
-    _assert_same_report(bench, PYTHONS[0], "app.py")
+    assert_same_report(bench, PYTHONS[0], "app.py")
 
 
 def test_at_the_edge_of_the_stack(bench: Bench) -> None:
@@ -229,7 +249,7 @@ def test_at_the_edge_of_the_stack(bench: Bench) -> None:
         "        x = 1\n",
         "app.py",
     )
-    _assert_same_report(bench, PYTHONS[0], "app.py")
+    assert_same_report(bench, PYTHONS[0], "app.py")
 
 
 assert coverage.__file__  # what `coverage_env` puts on the path
