@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from tests.forks import forked
 
 import hcoverage
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 pytestmark = pytest.mark.xdist_group("affected midway")  # the project is measured once for all
@@ -124,11 +124,9 @@ def run(directory: Path, way: str = "", *options: str) -> subprocess.CompletedPr
     environment = hcoverage.unmeasured_environment(os.environ)
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "WAY": way}
     del environment[hcoverage.SESSION_VARIABLE]  # a run of its own, whatever is around the tests
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
-    command += ["--hcov", "--hcov-context=test", "--hcov-report="]
-    return subprocess.run(
-        command, cwd=directory, env=environment, capture_output=True, text=True, check=False
-    )
+    command = ("pytest", "-q", "-p", "no:cacheprovider", *options)
+    measured = ("--hcov", "--hcov-context=test", "--hcov-report=")
+    return forked(*command, *measured, env=environment, directory=directory)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
-from tests.forks import hcov
+from tests.forks import forked, hcov
 
 import hcoverage
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 RCFILE: Final = "[run]\nparallel = True\n"
 HCOV: Final = (sys.executable, "-m", "hcov")
-PYTEST: Final = (sys.executable, "-m", "pytest", "-sq", "-pno:cacheprovider")
 WAITS: Final = "print('up', flush=True)\ninput()\nafter = 1\n"
 MEMORY: Final = Path("/dev/shm")  # noqa: S108
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -94,19 +93,10 @@ LISTS: Final = "import os, sys\nprint('SEES', sorted(os.listdir()), file=sys.__s
 @pytest.mark.parametrize(
     "command",
     [
-        [*HCOV, "run", "--core=auto", "--", sys.executable, "lists.py"],
-        [*HCOV, "run", "--core=coverage", "--", sys.executable, "lists.py"],
-        [sys.executable, "-m", "pytest", "-sq", "--hcov", "-pno:cacheprovider", "lists.py"],
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-sq",
-            "--cov",
-            "--hcov",
-            "-pno:cacheprovider",
-            "lists.py",
-        ],
+        ["hcov", "run", "--core=auto", "--", sys.executable, "lists.py"],
+        ["hcov", "run", "--core=coverage", "--", sys.executable, "lists.py"],
+        ["pytest", "-sq", "--hcov", "-pno:cacheprovider", "lists.py"],
+        ["pytest", "-sq", "--cov", "--hcov", "-pno:cacheprovider", "lists.py"],
     ],
     ids=["recorder", "coverage core", "pytest --hcov", "pytest --cov --hcov"],
 )
@@ -116,7 +106,7 @@ def test_nothing_is_in_the_project_while_the_command_runs(
     (project / "lists.py").write_text(f"{LISTS}def test() -> None:\n    pass\n")
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     bare = sorted(path.name for path in project.iterdir())
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = forked(*command, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"SEES {bare}" in done.stderr
     assert "lists.py" in measured()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import coverage.control
 import pytest
 from coverage import CoverageException
+from tests.forks import forked
 
 import hcoverage
 from hcov._cli.main import main
@@ -105,16 +106,7 @@ def test_what_is_printed_is_what_the_command_coverage_prints(settings: str) -> N
     if "no source" in settings:
         Path("app.py").unlink()
     environment = hcoverage.unmeasured_environment(os.environ)
-    theirs, ours = (
-        subprocess.run(
-            [sys.executable, "-m", module, "report"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for module in ("coverage", "hcov")
-    )
+    theirs, ours = (forked(module, "report", env=environment) for module in ("coverage", "hcov"))
     assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
     warned = re.findall(r"CoverageWarning: (.*)", theirs.stderr)
     assert re.findall(r"coverage\.py: (.*)", ours.stderr) == warned
