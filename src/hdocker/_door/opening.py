@@ -39,16 +39,16 @@ _SHARED_ENGINE_VARIABLE: Final = "HCOVERAGE_SHARED_ENGINE"
 _REMOTE_ENGINE_VARIABLE: Final = "HCOVERAGE_REMOTE_ENGINE"
 # How clients come to the door.
 _BY_DOCKER_HOST: Final = (
-    "a client comes through the door if it goes by DOCKER_HOST, without -H, --context or an "
+    "a client comes through the proxy if it goes by DOCKER_HOST, without -H, --context or an "
     "address in its code"
 )
 _BY_CONTAINER_HOST: Final = (
-    "podman comes through the door if it goes by CONTAINER_HOST or containers.conf as the run has "
+    "podman comes through the proxy if it goes by CONTAINER_HOST or containers.conf as the run has "
     "them, without --url, --connection or --hooks-dir"
 )
 _BY_REQUEST: Final = (
     "DOCKER_HOST names another machine, which tests may find their containers' ports by, so no "
-    f"client was led through the door: set {_REMOTE_ENGINE_VARIABLE}=1 if none needs that name"
+    f"client was led through the proxy: set {_REMOTE_ENGINE_VARIABLE}=1 if none needs that name"
 )
 _NAME: Final = "docker.sock"
 _LAUNCHER: Final = Path(os.path.abspath(__file__)).with_name("launcher.py")  # noqa: PTH100

@@ -30,10 +30,8 @@ _ADVICE: Final = (
     "podman asks the hook if it has the run's CONTAINERS_CONF, which sudo drops, and no --hooks-dir"
 )
 _OF_NO_IMAGE: Final = "without an image (--rootfs)"
-_NEEDS_IMAGE: Final = "what measures is found out for an image"
-_ADVICE_ON_COMMANDS: Final = (
-    "what is to be measured has to run in a container that the run has started"
-)
+_NEEDS_IMAGE: Final = "hcov measures containers of images alone"
+_ADVICE_ON_COMMANDS: Final = "to measure it, run it in a container that the run has started"
 _OF_RUN: Final = "/bin/sh -c "
 
 
