@@ -1,14 +1,14 @@
 """Records which line follows which: the recorder's part for branches, on Python 3.14 and later.
 
-Loaded by ``recorder`` where branches are wanted, from beside it and under its name, so that it can
-be copied with it. The recordings, their files and what is said of a source are the recorder's; what
-is written into them here is told in ``docs/recording-format.md``. Like the recorder it is a guest:
-no lock, no output, and no exception of its own reaches the application.
+``recorder`` loads it for branches, from beside itself and under its own name, so that both
+can be copied together. The recorder owns the recordings, their files and the description of
+sources; ``docs/recording-format.md`` describes what is written here. Like the recorder it is a
+guest: it takes no lock, prints nothing, and lets no exception of its own reach the application.
 """
 
 from posix import getpid
 
-# What `dis` is made from.
+# `dis` is made from this.
 try:
     from _opcode_metadata import opmap  # type: ignore[import-not-found]
 except ImportError:  # before Python 3.13
@@ -39,29 +39,29 @@ _PRIME: "Final" = 65521
 
 
 def monitor(monitoring: "Any", tool: int, recorder: "Recorder") -> None:
-    """Have the interpreter call the recorder for lines and for what follows what.
+    """Register the callbacks for lines and arcs.
 
     Args:
         monitoring: ``sys.monitoring``.
         tool: The tool id that the recorder has taken.
-        recorder: Where lines are marked.
+        recorder: Marks the lines.
     """
     _ArcMonitor(monitoring, tool, recorder).start()
 
 
 def callbacks_beside(monitoring: "Any", tool: int, recorder: "Recorder") -> "Any":
-    """Give callbacks for one context of several at once, which somebody calls for the interpreter.
+    """Return callbacks for one of several contexts at once; a dispatcher will call them.
 
     Returns:
-        Pairs of an event and what is called.
+        Pairs of an event and its callback.
     """
     return _ArcMonitor(monitoring, tool, recorder).callbacks()
 
 
 class _ArcMonitor:
-    """Has the interpreter call the recorder for lines and for what follows what.
+    """The callbacks for lines and arcs.
 
-    The events, and what is made of each, are those of coverage.py's `sysmon` core.
+    The events, and the use of each, are those of coverage.py's `sysmon` core.
     """
 
     def __init__(self, monitoring: "Any", tool: int, recorder: "Recorder") -> None:
@@ -80,7 +80,7 @@ class _ArcMonitor:
         monitoring.set_events(self._tool, monitoring.events.PY_START)
 
     def callbacks(self) -> "list[tuple[int, Callable[..., object]]]":
-        """Give what the interpreter is to call, by events."""
+        """Return the callbacks for the interpreter, by event."""
         events = self._monitoring.events
         return [
             (event, self._guarded(callback))
@@ -94,7 +94,7 @@ class _ArcMonitor:
         ]
 
     def _guarded(self, callback: "Callable[..., object]") -> "Callable[..., object]":
-        """Let no error of a callback's own reach the application."""
+        """Wrap a callback, so that no error of its own reaches the application."""
         fails = self._recorder.start_fails
         disable = self._monitoring.DISABLE
 
@@ -131,7 +131,7 @@ class _ArcMonitor:
         return monitoring.DISABLE
 
     def _log(self, filename: str) -> "_ArcLog":
-        """Where the arcs of a file go."""
+        """Return the log for the arcs of a file."""
         try:
             return self._logs[filename]
         except KeyError:
@@ -171,18 +171,18 @@ class _ArcMonitor:
 
 
 class _CodeArcs:
-    """What arcs need to know of one code object."""
+    """The facts about one code object that arcs need."""
 
     __slots__ = ("_lines", "code", "last_line", "log")
 
     def __init__(self, code: "CodeType", log: "_ArcLog") -> None:
-        self.code = code  # Kept, so that its `id` is nobody else's.
+        self.code = code  # Kept, so that no other object gets its `id`.
         self.log = log
         self.last_line: int | None = None
         self._lines: dict[int, int] | None = None
 
     def line_of(self, offset: int) -> "int | None":
-        """The line of the instruction at an offset."""
+        """Return the line of the instruction at an offset."""
         if self._lines is None:
             self._lines = {
                 at: line
@@ -207,14 +207,14 @@ class _Bytecode:
         self._backward = frozenset((opmap["JUMP_BACKWARD"], opmap["JUMP_BACKWARD_NO_INTERRUPT"]))
         self._always = self._backward | {opmap["JUMP_FORWARD"]}
         self._returns = frozenset((opmap["RETURN_VALUE"], opmap["RETURN_GENERATOR"]))
-        # Nothing falls through a branch or a RERAISE: what is behind them is another path.
+        # Nothing falls through a branch or a RERAISE: the code after them is another path.
         self._ends = (self._jumps - self._always) | {opmap["RERAISE"]}
 
     def trail(self, arcs: "_CodeArcs", offset: int) -> "tuple[int, list[int]]":
         """Follow the instructions from a branch's destination to the next branch or the end.
 
-        coverage.py stops at the first line of another statement. Where statements begin is known
-        from the source alone, so all lines are kept and the reader stops there.
+        coverage.py stops at the first line of another statement. Only the source shows where
+        statements begin, so all lines are kept, and the reader stops there.
 
         Returns:
             The target of the arc that leaves the code object, or 0 if none is reached; and the
@@ -246,7 +246,7 @@ class _Bytecode:
         return 0, lines
 
     def _after(self, content: bytes, offset: int, argument: int) -> int:
-        """Where execution goes after an instruction that is no branch."""
+        """Return where execution goes after an instruction that is no branch."""
         operation = content[offset]
         following = offset + 2
         if operation in self._jumps:
@@ -259,7 +259,7 @@ class _Bytecode:
 
 
 class _ArcLog:
-    """The arcs of one source file, each written once, in blocks that one thread has at a time."""
+    """The arcs of one source file, each written once, in blocks that one thread owns at a time."""
 
     __slots__ = ("_free", "_next_size", "_seen", "_source", "_writer")
 
@@ -277,7 +277,7 @@ class _ArcLog:
         self._next_size = _FIRST_ARCS
 
     def add(self, entry: "tuple[int, ...]") -> None:
-        """Write an entry unless it is there."""
+        """Write an entry, unless it is written already."""
         if entry in self._seen:
             return
         try:
@@ -296,7 +296,7 @@ class _ArcLog:
             block = self._free.pop()
         except IndexError:
             block = None
-        # After a fork a block is the parent's, who goes on writing in it.
+        # After a fork a block is the parent's, which goes on writing in it.
         if block is None or block.room < len(content) or block.owner != getpid():
             size = max(self._next_size, len(content))
             self._next_size = min(size * 2, _LARGEST_ARCS)

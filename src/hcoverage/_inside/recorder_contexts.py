@@ -1,15 +1,14 @@
-"""Has what a process runs attributed to the test that is running: the recorder's part for contexts.
+"""Attributes what a process runs to the running test: the recorder's part for contexts.
 
-Loaded where a run has contexts, from beside ``recorder`` and under its name, so that it can be
-copied with it. When the context changes, each source gets a new place for its marks, and the
-interpreter tells again of the code that ran in the last one. Which test is running is known in one
-of two ways: pytest's own process and its forks are told (`RecordedContexts.switch`); others follow
-a file (``context_reader``), at which they look whenever a function starts that is recorded. So code
-is not attributed to the next test before it calls a function of its own, or runs a line for the
-first time.
+It is loaded if a run has contexts, from beside ``recorder`` and under its name, so that both can be
+copied together. When the context changes, each source gets a new place for its marks, and the
+events of the code that ran in the last context are enabled again. A process learns of the running
+test in one of two ways: pytest's own process and its forks call `RecordedContexts.switch`; others
+follow a file (``context_reader``), and look at it whenever a recorded function starts. So these
+attribute nothing to the next test before they call a function, or run a line for the first time.
 
-Like the recorder it is a guest: no lock, no output, and no exception of its own reaches the
-application. What is written is told in ``docs/recording-format.md``.
+Like the recorder it is a guest: it takes no lock, prints nothing, and lets no exception of its own
+reach the application. ``docs/recording-format.md`` describes what it writes.
 """
 
 import sys
@@ -31,14 +30,14 @@ if TYPE_CHECKING:
 CONTEXT_KIND: "Final" = b"CTXT"
 
 _RECORD_FIXED: "Final" = 52
-# As in the recorder, but only where LINE events would take seconds: instructions that follow a
-# change of context in the same line attribute that to the new one, too.
+# As in the recorder, but only if LINE events would take seconds: with instructions, if the context
+# changes in the middle of a line, the line is attributed to the new context, too.
 _LONG_LINE_TABLES: "Final" = (1 << (15 if sys.version_info < (3, 14) else 62),) * 2
-# Before Python 3.13 a mapping keeps a descriptor, and closes it when it goes. The application may
-# have closed that one, and its number then be that of one of the application's own files.
+# Before Python 3.13 a mapping keeps a descriptor, and closes it at its end. The application may
+# have closed that descriptor before, and use its number for a file of its own.
 _KEEPS_DESCRIPTORS: "Final" = sys.version_info < (3, 13)
-# Python 3.13 makes RESUME a RESUME_CHECK where no start is told, and takes the line that begins
-# behind that for one that has begun before: so functions in one line are not told.
+# Python 3.13 turns RESUME into RESUME_CHECK if start events are disabled, and then takes the line
+# that begins after it for one that has already begun: so functions in one line send no line event.
 _HIDES_LINES: "Final" = sys.version_info[:2] == (3, 13)
 _RESUME: "Final" = 149
 # Contexts whose places are known yet, where they may come again.
@@ -72,11 +71,11 @@ class RecordedContexts:
         *,
         comes_again: bool = False,
     ) -> None:
-        """Have the interpreter call here instead of the recorder.
+        """Register these callbacks instead of the recorder's.
 
         Args:
-            module: The recorder's module, where a process is being recorded.
-            reader: What is followed; without one, `switch` is called.
+            module: The recorder's module, which records this process.
+            reader: The file to follow; without one, `switch` is called.
             comes_again: Whether a context often is one that there was a moment ago.
         """
         monitoring, tool, recorder = module.current
@@ -115,7 +114,7 @@ class RecordedContexts:
             _monitor_lines(self, module, tool)
 
     def look(self) -> None:
-        """See which test is running, if that has changed."""
+        """Switch to the running test, if it has changed."""
         if self.numbers[0] == self.seen or self.reader is None:
             return
         found = self.reader.read()
@@ -124,7 +123,7 @@ class RecordedContexts:
             self.switch(text)
 
     def switch(self, text: str) -> None:
-        """Attribute all that runs from now on.
+        """Attribute all that runs from now on to a context.
 
         Args:
             text: The context; empty for none.
@@ -146,7 +145,7 @@ class RecordedContexts:
         if _KEEPS_DESCRIPTORS:
             self._kept.update([(id(each), each) for each in before])
         if self.number == 1 or not self._fired:
-            # What has ended before is not known.
+            # Which events were disabled before this is not known.
             self._monitoring.restart_events()
         self._rearm()
 
@@ -160,21 +159,21 @@ class RecordedContexts:
         return rooms
 
     def is_new(self, code: "CodeType") -> bool:
-        """Take in code that was running already; tell whether it was not known."""
+        """Add code that was running already; return whether it was unknown."""
         if id(code) in self.known:
             return False
         self.known[id(code)] = code
         return True
 
     def after_start(self, code: "CodeType") -> object:
-        """Give what a callback is to answer to the start of code that is recorded."""
-        # Where a file is followed, each start of a function is a chance to see that it has changed.
+        """Return a callback's answer to the start of recorded code."""
+        # With a file to follow, each start of a function is a chance to see that it has changed.
         if self.reader is not None or self.hides_line(code):
             return None
         return self._monitoring.DISABLE
 
     def hides_line(self, code: "CodeType") -> bool:
-        """Whether a line of code is told again only where its start is told each time."""
+        """Return whether code has a line that sends events again only with its start events."""
         if not _HIDES_LINES:
             return False
         if id(code) not in self.hiding:
@@ -184,19 +183,19 @@ class RecordedContexts:
         return True
 
     def fired(self, place_of: "Callable[[CodeType], Any]") -> "Fired":
-        """Give what knows where code objects are marked in the present context.
+        """Return the places of code objects' marks in the present context.
 
         Args:
-            place_of: Makes room for the marks of one; None where it is not recorded.
+            place_of: Makes room for the marks of a code object; returns None if it is not recorded.
         """
         fired = Fired(self, place_of)
         self._fired.append(fired)
         return fired
 
     def _rearm(self) -> None:
-        """Have told again what has ended in the last context.
+        """Enable again the events that were disabled in the last context.
 
-        `restart_events` would do it for all code there is, of which most is not recorded.
+        `restart_events` would enable them in all code, most of which is not recorded.
         """
         events_of, set_events = self._monitoring.get_local_events, self._monitoring.set_local_events
         tool, known = self._tool, self.known
@@ -211,7 +210,7 @@ class RecordedContexts:
                     pass  # The application freed the tool id, which it never took.
 
     def region(self, filename: str) -> "Optional[Marks]":
-        """Where the lines of a file are marked in the present context."""
+        """Return the place of a file's line marks in the present context."""
         recorder = self._recorder
         region: Optional[Marks] = recorder.regions.get(filename, _ABSENT)
         if region is not _ABSENT:
@@ -237,11 +236,11 @@ class RecordedContexts:
         return region
 
     def region_of_code(self, code: "CodeType") -> "Optional[Marks]":
-        """Where the lines of a code object are marked in the present context."""
+        """Return the place of a code object's line marks in the present context."""
         return self.region(code.co_filename)
 
     def instructions(self, code: "CodeType") -> "Optional[Marks]":
-        """Where the instructions of a long code object are marked in the present context."""
+        """Return the place of a long code object's instruction marks in the present context."""
         rooms, table = self.rooms, code.co_linetable
         try:
             marks: Optional[Marks] = rooms.get(table)
@@ -267,7 +266,7 @@ class RecordedContexts:
             rooms[key] = room
 
     def heading(self, name: str) -> bytes:
-        """Give the record that is before what runs in a context."""
+        """Return the record that precedes the marks of a context."""
         text = name.encode("utf-8", "replace")
         length = self._aligned(_RECORD_FIXED + len(text))
         prefix = CONTEXT_KIND + length.to_bytes(4, "little")
@@ -277,10 +276,10 @@ class RecordedContexts:
 
 
 class Fired(dict):  # type: ignore[type-arg]
-    """Where code objects of which something ran in the present context are marked, by their `id`.
+    """The places of the code objects that ran in the present context, by `id`.
 
-    It is asked in callbacks right before they store a mark and return `DISABLE`, with no call in
-    between in which another thread could change the context: so what has ended is in here.
+    Callbacks ask it right before they store a mark and return `DISABLE`, without a call in between
+    in which another thread could change the context: so it has all code with disabled events.
     """
 
     __slots__ = ("_contexts", "_known", "_place_of")
@@ -308,15 +307,15 @@ class Fired(dict):  # type: ignore[type-arg]
                 return place
 
 
-# What attributes what this process runs, if anything does.
+# Attributes what this process runs, if it has contexts.
 current: "Optional[RecordedContexts]" = None
 
 
 def by_hand(module: "Any") -> "RecordedContexts":
-    """Give what is to be told of each test, for the process that knows which is running.
+    """Return the contexts of a process that knows which test is running, and calls `switch`.
 
     Args:
-        module: The recorder's module, where this process is being recorded.
+        module: The recorder's module, which records this process.
     """
     global current  # noqa: PLW0603 - one process, one recording
     current = RecordedContexts(module)
@@ -327,9 +326,9 @@ def follow(module: "Any", reader: "Optional[ContextReader]", text: str) -> None:
     """Attribute what this process runs, from now on.
 
     Args:
-        module: The recorder's module, where this process is being recorded.
-        reader: What is followed; None where there is nothing to follow.
-        text: The context for as long as the process runs, where nothing is followed.
+        module: The recorder's module, which records this process.
+        reader: The file to follow; None if there is none.
+        text: The context of the whole process, if no file is followed.
     """
     global current  # noqa: PLW0603 - one process, one recording
     current = contexts = RecordedContexts(module, reader)
@@ -339,7 +338,7 @@ def follow(module: "Any", reader: "Optional[ContextReader]", text: str) -> None:
 
 
 def _line_begins_at_once(code: "CodeType") -> bool:
-    """Whether the line in which code starts has more of it."""
+    """Return whether code has more in the line in which it starts."""
     start = 2 * code.co_code[::2].find(_RESUME)
     return any([begin <= start < end - 2 for begin, end, _ in code.co_lines()])  # noqa: C419
 
@@ -347,7 +346,7 @@ def _line_begins_at_once(code: "CodeType") -> bool:
 def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     contexts: "RecordedContexts", module: "Any", tool: int
 ) -> None:
-    """Have the interpreter call here for lines, as `recorder._monitor_lines` does."""
+    """Register callbacks for lines, like `recorder._monitor_lines`."""
     monitoring, _, recorder = module.current
     events = monitoring.events
     disable = monitoring.DISABLE
@@ -381,7 +380,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
         except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
             return fails(error, disable)
 
-    # What is called last before the mark, and before `DISABLE`, is `id`.
+    # The last call before the mark, and before `DISABLE`, is that of `id`.
     def instruction_runs(code: "CodeType", offset: int) -> object:
         try:
             if numbers[0] != contexts.seen:
@@ -422,12 +421,12 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
 def _arc_monitor(  # noqa: C901 - one class
     contexts: "RecordedContexts", arcs: "Any", monitoring: "Any", tool: int
 ) -> "Any":
-    """Have the interpreter call here for arcs, as `recorder_arcs` does."""
+    """Register callbacks for arcs, like `recorder_arcs`."""
     ends = contexts.ends
 
     class ArcMonitor(arcs._ArcMonitor):  # type: ignore[misc]
         def begin_anew(self) -> "list[object]":
-            """Write all that is seen again, as seen in another context."""
+            """Write all entries again, since they now belong to another context."""
             for log in list(self._logs.values()):
                 log.begin_anew()
             for known in list(self._codes.values()):
@@ -460,7 +459,7 @@ def _arc_monitor(  # noqa: C901 - one class
             return super()._branch_goes(code, offset, destination) and ends[0]
 
         def _knows(self, code: "CodeType") -> bool:
-            """Whether code is recorded, also such as was running before its context."""
+            """Return whether code is recorded, even if it was running before its context."""
             if contexts.region(code.co_filename) is None:
                 return False
             if id(code) not in self._codes:

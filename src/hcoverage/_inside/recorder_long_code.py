@@ -1,10 +1,10 @@
 """Records the lines of long code objects before Python 3.14: instruction by instruction.
 
-A LINE event there looks its line up from the beginning of the code object's line table. An
-INSTRUCTION event looks nothing up: its offset is marked, and the line table is put beside the marks
-once, so that the reader tells which lines they are. Loaded by ``recorder``, from beside it and
-under its name, so that it can be copied with it. Like the recorder it is a guest: no lock, no
-output, and no exception of its own reaches the application.
+There, a LINE event searches the code object's line table from its beginning. An INSTRUCTION event
+searches nothing: its offset is marked, and the line table is written beside the marks once, so that
+the reader finds the lines. ``recorder`` loads this, from beside itself and under its own name, so
+that both can be copied together. Like the recorder it is a guest: it takes no lock, prints nothing,
+and lets no exception of its own reach the application.
 """
 
 import sys
@@ -23,38 +23,38 @@ if TYPE_CHECKING:
 
 CODE_KIND: "Final" = b"CODE"
 
-# RESUME, END_FOR, END_SEND and END_ASYNC_FOR, which CPython tells no lines for (`initialize_lines`
-# in instrumentation.c). As numbers: when they are needed the application may have made the standard
-# library unreadable, by giving up its privileges or its root directory.
+# RESUME, END_FOR, END_SEND and END_ASYNC_FOR, for which CPython sends no line events
+# (`initialize_lines` in instrumentation.c). As numbers: by then the application may have made the
+# standard library unreadable, by giving up its privileges or its root directory.
 _NO_LINE_STARTS: "Final" = (151, 4, 5, 54) if sys.version_info < (3, 13) else (149, 11, 12, 10)
 
 # CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR, see the `inspect` module.
 _GENERATORS: "Final" = 0x20 | 0x80 | 0x200
 
-# The code objects that instructions are told of, by their line tables.
+# The code objects with instruction events, by their line tables.
 _owners: "dict[bytes, CodeType]" = {}
 
 
 def watch(
     monitoring: "Any", tool: int, second: "int | None", code: "CodeType", recorder: "Recorder"
 ) -> bool:
-    """Have each instruction of a code object told, whatever traces it later.
+    """Enable instruction events in a code object, whatever traces it later.
 
-    Before Python 3.14, CPython notes which tool wants an instruction only once two tools are there,
-    and then forgets the one that was (`update_instrumentation_data` in `instrumentation.c` sets
-    `per_instruction_tools` to zero). `sys.settrace` is such a second tool, for what it traces. So
-    there are two from the beginning, for an event that this code object does not have, or seldom.
+    Before Python 3.14, CPython notes which tool wants an instruction only once there are two tools,
+    and then forgets the first (`update_instrumentation_data` in `instrumentation.c` sets
+    `per_instruction_tools` to zero). `sys.settrace` is such a second tool, in code that it traces.
+    So we use two from the beginning, the second for an event that this code has seldom or never.
 
     Args:
         monitoring: `sys.monitoring`.
-        tool: Ours.
+        tool: Our tool id.
         second: Another tool id that is ours for now, or None; it is given back.
         code: The code object.
-        recorder: Where there is room for the marks.
+        recorder: Has the room for the marks.
 
     Returns:
-        Whether they are told. If not, there is no second tool, or another code object with the same
-        line table has its place.
+        Whether the events are enabled. If not, there is no second tool, or another code object
+        with the same line table has taken its place.
 
     Raises:
         OSError: There is no room on the disk, or the directory cannot be written to.
@@ -77,10 +77,10 @@ def watch(
 
 
 def room(recorder: "Recorder", code: "CodeType") -> "Marks":
-    """Make room for the marks of a code object where there is none yet.
+    """Make room for the marks of a code object, if it has none yet.
 
     Returns:
-        What to mark instructions in, by their offset.
+        The marks of instructions, by offset.
 
     Raises:
         OSError: There is no room on the disk, or the directory cannot be written to.
@@ -104,7 +104,7 @@ def room(recorder: "Recorder", code: "CodeType") -> "Marks":
 
 
 def _offsets_without_line(instructions: bytes) -> "list[int]":
-    """Where the instructions are that CPython tells no lines for."""
+    """Return the offsets of instructions for which CPython sends no line events."""
     opcodes = instructions[::2]
     found = []
     for opcode in _NO_LINE_STARTS:
