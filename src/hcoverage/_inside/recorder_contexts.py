@@ -46,17 +46,17 @@ _ABSENT: "Final[Any]" = object()
 
 
 class RecordedContexts:
-    """What a process runs, by what it was run for.
+    """Attributes what a process runs to contexts.
 
     Attributes:
-        reader: What is followed, if anything is.
-        numbers: Its first item changes whenever what is followed does.
-        seen: What that item was when it was last looked at.
+        reader: The file to follow, if there is one.
+        numbers: Its first item changes whenever that file does.
+        seen: The value of that item at the last look.
         number: How many contexts there have been.
         known: Code objects that are recorded, by their `id`; they are kept, so that it is nobody
             else's.
         text: The present context.
-        ends: What callbacks answer where something need not be told again in this context.
+        ends: The answer of callbacks that disables an event for this context.
         requests: What tells of contexts at once, as soon as there are some
             (``recorder_requests``).
         rooms: Where something is marked in the present context, as far as that may come again.
