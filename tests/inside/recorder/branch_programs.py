@@ -931,6 +931,10 @@ class _RandomProgram:
                 "(lambda: {gap}{0})()",
                 "({name} :={gap}{0})",
                 "(1 // {0})",
+                "(0 <{gap}{0} <={gap}{1})",
+                "[*range(3),{gap}{0}][{number}]",
+                "len(f'{{{0}}}')",
+                "({0},{gap}*range(2))[0]",
             ]
         )
         parts = [self._expression(depth + 1) for number in range(3) if f"{{{number}}}" in form]
@@ -939,7 +943,10 @@ class _RandomProgram:
 
     def _simple(self, *, loop: bool, function: str) -> str:
         forms = ["{name} = {0}", "{name} += a", "h({0},\n    {1})", "pass", "d[{0}] = {1}"]
-        forms += ["raise ValueError", "assert {0}"]
+        forms += ["raise ValueError", "assert {0}", "raise TypeError(\n    {0}) from None"]
+        forms += ["del d[{0}]", "a = 1; b = {0}", "{name}, *e = a,\\\n    {0}"]
+        forms += ["d[a], c = (\n    a, {0})", "g = lambda x=a: x if x else {0}; g()"]
+        forms += ["assert {0}, (\n    {1})"]
         if loop:
             forms += ["break", "continue"]
         if function in ("def", "async"):
@@ -947,7 +954,9 @@ class _RandomProgram:
         if function == "generator":
             forms += ["return", "yield 1", "a = yield b", "yield from range(2)"]
         if function == "async":
-            forms += ["await wait()", "a = await wait()"]
+            forms += ["await wait()", "a = await wait()", "return await wait()"]
+            forms += ["a = len([x async for x in Countdown(2)\n    if {0}])"]
+            forms += ["a = [await wait() for _ in range(2) if {0}][0]"]
         form = self._random.choice(forms)
         parts = [self._expression() for number in range(2) if f"{{{number}}}" in form]
         return form.format(*parts, name=self._name())
@@ -1014,7 +1023,8 @@ class _RandomProgram:
         return text
 
     def _match(self, depth: int, *, loop: bool, function: str) -> str:
-        patterns = ["0", "1 | 2", "[x, y]", "int(z) if z > 1", "{'k': v}", "None"]
+        patterns = ["0", "1 | 2", "[x, y]", "int(z) if z > 1", "{'k': v}", "None", "bool() as z"]
+        patterns += ["[x, *_]", f"int() if (\n    {self._expression()})", "(1 |\n    0)"]
         chosen = self._random.sample(patterns, self._random.randrange(1, 4))
         if self._random.random() < 0.5:
             chosen.append("_")
@@ -1027,6 +1037,11 @@ class _RandomProgram:
     def _with(self, depth: int, *, loop: bool, function: str) -> str:
         managers = ["contextlib.suppress(TypeError, ValueError)", "contextlib.nullcontext()"]
         text = f"with {self._random.choice(managers)}"
+        kind = self._random.random()
+        if kind < 0.2:
+            text = f"with {managers[0]} as x, {managers[1]} as y"
+        elif kind < 0.4:
+            text = f"with (\n    {managers[1]} as x,\n    {managers[0]},\n)"
         if function == "async" and self._random.random() < 0.5:
             text = "async with Managed()"
         return f"{text}:{self._body(depth, loop=loop, function=function)}"
@@ -1036,7 +1051,7 @@ class _RandomProgram:
         kind = self._random.choice(["def", "def", "generator", "async", "class"])
         name = f"{self._inner}{self._random.randrange(1000)}"
         if kind == "class":
-            decorator = self._random.choice(["", "@decorate\n"])
+            decorator = self._random.choice(["", "@decorate\n", "@decorate\n@decorate\n"])
             return f"{decorator}class {name}:{self._body(depth)}"
         block = _indented(self._block(depth + 1, function=kind))
         if kind == "generator":
@@ -1045,8 +1060,10 @@ class _RandomProgram:
         if kind == "async":
             return f"async def {name}(a=1, b=1):\n    c = 1\n{block}\nrun({name}())"
         if self._random.random() < 0.4:
-            return f"def {name}(a=1, b=1, c=0):{self._body(depth, function=kind)}\n{name}()"
-        begin = f"def {name}(a={self._expression()}, b=1):\n    c = 1\n"
+            decorator = self._random.choice(["", "@decorate\n"])
+            begin = f"{decorator}def {name}(a=1, b=1, c=0):"
+            return f"{begin}{self._body(depth, function=kind)}\n{name}()"
+        begin = f"def {name}(a={self._expression()}, b=1):\n    global G; c = G = 1\n"
         return f"{begin}{block}\ntry: {name}()\nexcept ValueError: pass"
 
     def _try_star(self, depth: int, *, loop: bool, function: str) -> str:
