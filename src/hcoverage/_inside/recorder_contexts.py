@@ -13,6 +13,12 @@ reach the application. ``docs/recording-format.md`` describes what it writes.
 
 import sys
 
+# What `dis` is made from.
+try:
+    from _opcode_metadata import opmap  # type: ignore[import-not-found, unused-ignore]
+except ImportError:  # before Python 3.13
+    opmap = {}
+
 # Functions look builtins up here: in what they are now, whatever becomes of them.
 if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
     __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
@@ -36,10 +42,10 @@ _LONG_LINE_TABLES: "Final" = (1 << (15 if sys.version_info < (3, 14) else 62),) 
 # Before Python 3.13 a mapping keeps a descriptor, and closes it at its end. The application may
 # have closed that descriptor before, and use its number for a file of its own.
 _KEEPS_DESCRIPTORS: "Final" = sys.version_info < (3, 13)
-# Python 3.13 turns RESUME into RESUME_CHECK if start events are disabled, and then takes the line
-# that begins after it for one that has already begun: so functions in one line send no line event.
-_HIDES_LINES: "Final" = sys.version_info[:2] == (3, 13)
-_RESUME: "Final" = 149
+# Since 3.13 Python turns RESUME into RESUME_CHECK if start events are disabled, and then takes the
+# line that begins after it for one that has already begun: no line event of functions in one line.
+_HIDES_LINES: "Final" = sys.version_info >= (3, 13)
+_RESUME: "Final" = opmap["RESUME"] if _HIDES_LINES else -1
 # Contexts whose places are known yet, where they may come again.
 _MOST_LATELY: "Final" = 64
 _ABSENT: "Final[Any]" = object()
@@ -435,7 +441,7 @@ def _arc_monitor(  # noqa: C901 - one class
 
         def _code_starts(self, code: "CodeType", offset: int) -> object:
             contexts.look()
-            again = ends[0] if contexts.reader is None else None
+            again = contexts.after_start(code)
             if id(code) in self._codes:
                 return again
             region = contexts.region(code.co_filename)
