@@ -82,7 +82,7 @@ class Reason(enum.Enum):
         "end it before the command ends",
     )
     ENDED_EARLY = (
-        "it was killed as it started, or its own start-up got in the way",
+        "it was killed as it started, could not write its data, or its own start-up got in the way",
         "look at what `{python} -v -c pass` does as it starts",
     )
 
