@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import uuid
 import venv
 from dataclasses import dataclass
@@ -285,10 +286,22 @@ def podman(_podman_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch)
     for name, value in _podman_environment.items():
         monkeypatch.setenv(name, value)
     yield "podman"
-    left = subprocess.check_output(["podman", "ps", "--all", "--quiet"], text=True).split()
-    if left:
-        subprocess.run(["podman", "rm", "--force", "--time", "0", *left], check=True)
-        pytest.fail(f"the test left {len(left)} of podman's containers behind")
+    while left := _podman_containers():
+        kept = [name for name, leaves in left.items() if not leaves]
+        if kept:
+            subprocess.run(["podman", "rm", "--force", "--time", "0", *kept], check=True)
+            pytest.fail(f"the test left {len(kept)} of podman's containers behind")
+        time.sleep(0.05)
+
+
+def _podman_containers() -> dict[str, bool]:
+    """Return podman's containers, and whether podman is about to remove each.
+
+    What ends a container with `--rm` does not wait until another process has removed it.
+    """
+    every = ["podman", "ps", "--all", "--format", "{{.ID}} {{.AutoRemove}} {{.Exited}}"]
+    lines = subprocess.check_output(every, text=True).splitlines()
+    return {line.split()[0]: line.endswith(" true true") for line in lines}
 
 
 # Images and containers ---------------------------------------------------------------------------
