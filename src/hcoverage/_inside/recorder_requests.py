@@ -61,6 +61,7 @@ class Requests:
         self._of_request: ContextVar[Optional[Place]] = ContextVar("hcoverage", default=None)
         self._active: set[Request] = set()
         self._names: set[str] = set()
+        self._is_started = False
         self._places: dict[tuple[str, ...], Place] = {}
         self.base = self._place((contexts.text,))
         self.callbacks_of = self._factory()
@@ -81,7 +82,8 @@ class Requests:
             request = Request(name, self._place((name,)))
             self._active.add(request)
             self._settle()
-            if self.contexts.requests is None:
+            # Another thread may be at it: what runs before it is through would be nobody's.
+            if not self._is_started:
                 self._start()
         except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
             if not isinstance(error, RecursionError):
@@ -154,6 +156,7 @@ class Requests:
                 callback = self._line_runs(callback)
             monitoring.register_callback(tool, event, callback)
         monitoring.restart_events()
+        self._is_started = True
 
     def _code_starts(self) -> "Callable[..., object]":
         of_request = self._of_request.get
