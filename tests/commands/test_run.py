@@ -40,6 +40,18 @@ signal.sigwait(signals)
 again = signal.sigtimedwait(signals, 0.2)
 sys.exit(42 if again else 41)
 """
+JAILED = """\
+import os, sys
+child = os.fork()
+if not child:
+    os.chroot(sys.argv[1])
+    os.chdir("/")
+    sys.path.insert(0, "/")
+    import late
+    late.run()
+    os._exit(0)
+os.waitpid(child, 0)
+"""
 HCOV = (sys.executable, "-m", "hcov")
 
 
@@ -159,6 +171,23 @@ class TestWhole:
 
     @pytest.mark.thorough
     @pytest.mark.any_python
+    @pytest.mark.skipif(os.getuid() != 0, reason="chroot needs root")
+    @pytest.mark.parametrize("core", ["auto", "coverage"])
+    @pytest.mark.parametrize("jail", [".", "jails/one"])
+    def test_what_ran_after_chroot_into_the_project_counts(
+        self, project: Path, core: str, jail: str
+    ) -> None:
+        (project / "program.py").write_text(JAILED)
+        late = project / jail / "late.py"
+        late.parent.mkdir(parents=True, exist_ok=True)
+        late.write_text("def run():\n    return 1\nif __name__ == 'x':\n    run()\n")
+        # coverage.py leaves out what is not below its `source`, whatever the root is.
+        if core == "auto" and sys.version_info >= (3, 12):
+            (project / ".coveragerc").write_text(f"{RCFILE}source = .\n")
+        done = run(f"--core={core}", "--", sys.executable, "program.py", jail)
+        assert done.returncode == 0, done.stderr
+        assert executed(str(late.relative_to(project))) == [1, 2, 3]
+
     def test_append_adds_to_the_run_before(self) -> None:
         run("--", sys.executable, "program.py", "child")
         assert executed() == [1, 2, 3, 4, 5]

@@ -27,7 +27,7 @@ from hcoverage._result.merged import PathMap
 from hcoverage._result.outcome import OtherVersion, RecordedData, RecordedProcess
 from hcoverage._sources.choice import installed_places
 from hcoverage._sources.finder import Ran
-from hcoverage._sources.identity import size_and_checksum, with_checksum
+from hcoverage._sources.identity import Sources, size_and_checksum, with_checksum
 from hcoverage._untrusted.set_aside import SetAside
 
 if TYPE_CHECKING:
@@ -84,6 +84,12 @@ def read_recorded_data(
     origins = origins and origins.with_hosts(of_hosts)
     sources = {key: tuple(found.sources(key)) for key in found.processes}
     moved = _moved(found, sources, config, finder, here)
+    if finder is not None:
+        present = Sources(known or {})
+        for key in (
+            key for key, process in found.processes.items() if _machine_of(process) == here
+        ):
+            moved[key] |= _under_another_root(sources[key], finder, present)
     groups = {
         key: Group(
             process,
@@ -165,6 +171,23 @@ def _moved(
         places = finder.find_recorded(ordered)
         for key, left in unknown.items():
             moved[key].update({each: places[each] for each in left if each in places})
+    return moved
+
+
+def _under_another_root(
+    sources: Iterable[RanSource], finder: SourceFinder, present: Sources
+) -> dict[Ran, str]:
+    """Map the sources that a process of this machine ran after `chroot` into the project."""
+    moved = {}
+    for source in (each.source for each in sources):
+        if source.size is not None and not os.path.lexists(source.path):
+            places = [
+                place
+                for place in finder.ending_with(source.path)
+                if present.is_current(dataclasses.replace(source, path=place))
+            ]
+            if len(places) == 1:
+                moved[_ran(source)] = places[0]
     return moved
 
 

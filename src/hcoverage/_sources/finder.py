@@ -169,6 +169,14 @@ class SourceFinder:
         fitting = {ran: here for ran, here in found.items() if self._can_run(ran, here)}
         return fitting, {ran: here for ran, here in found.items() if ran not in fitting}
 
+    def ending_with(self, path: str) -> list[str]:
+        """Return the files here whose path ends with a whole path.
+
+        They are what a process may have run that has changed its root (`chroot`).
+        """
+        places = self._files.get(posixpath.basename(path), ()) if path.startswith("/") else ()
+        return [place for place in places if place.endswith(path)]
+
     def _find(
         self,
         sources: Iterable[Ran],
