@@ -9,8 +9,9 @@ import stat
 import subprocess
 import sys
 import threading
+from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from coverage import CoverageData
@@ -254,6 +255,36 @@ def test_a_file_that_is_still_being_written_is_waited_for(data: Path) -> None:
     writing[0].join()
     assert result.set_aside == ()
     assert merged_lines() == [1, 2]
+
+
+class SavedBefore(Executor):
+    """Reads files, but first lets a process save its data and remove its recording."""
+
+    def __init__(self, save: Callable[[], None]) -> None:
+        self._save = save
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
+        self._save()
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@pytest.mark.parametrize("saved", [".coverage.my_host.pid7.Xb", ".coverage.my_host.pid8.Xb"])
+def test_what_a_process_saves_late_takes_the_place_of_its_recording(data: Path, saved: str) -> None:
+    data_file(data / ".coverage.h.pid1.Xa", 1)
+    recording = data / "my.host.7.0123456789abcdef.1.hcrec"
+    recording.write_bytes(bytes(8192))
+
+    def save() -> None:
+        if recording.exists():
+            data_file(data / saved, 2)
+            recording.unlink()
+
+    result = hcoverage.combine([data], executor=SavedBefore(save))
+    assert [item.path for item in result.set_aside] == [recording] * ("pid7" not in saved)
+    assert merged_lines() == [1, 2]
+    assert list(data.iterdir()) == []
 
 
 @pytest.mark.parametrize("left", [b"", bytes(8192), bytes(4) + b"\x03" * 60 + bytes(4096)])

@@ -14,7 +14,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._data_directory.names import data_files, is_recording, recordings
+from hcoverage._data_directory.names import (
+    data_files,
+    host_in_names,
+    is_recording,
+    process_of,
+    recordings,
+)
 from hcoverage._data_directory.notes import asked_for_others, image_notes, source_notes
 from hcoverage._errors import CombineError, RcfileError
 from hcoverage._read.batches import default_executor, run_batches
@@ -134,6 +140,8 @@ def gather(
         recorded, recorded_part = _read_recordings(
             recordings, settings, finder, reading, choice=choice
         )
+        if recordings:
+            recorded, listed = _saved_meanwhile(recorded, listed, listed_in(sources))
         origins = reading.origins.with_hosts(recorded.of_hosts)
         reading = dataclasses.replace(reading, origins=origins)
         batch = _read_data_files(sources, listed, target.path, reading)
@@ -204,6 +212,31 @@ def _read_recordings(
         origins=reading.origins,
         choice=choice,
     )
+
+
+def _saved_meanwhile(
+    recorded: RecordedData, before: list[Path], now: list[Path]
+) -> tuple[RecordedData, list[Path]]:
+    """Leave out the recordings that data files have replaced since they were listed.
+
+    A process that ends late may just have saved its data; it then removes its recording
+    (`_inside.coverage_marks`).
+
+    Returns:
+        The outcome; and the files that are there now.
+    """
+    saved = {_who_wrote(file) for file in {*now} - {*before} if not is_recording(file)}
+    kept = tuple(
+        item
+        for item in recorded.set_aside
+        if _who_wrote(item.path) not in saved or os.path.lexists(item.path)
+    )
+    return dataclasses.replace(recorded, set_aside=kept), now
+
+
+def _who_wrote(file: Path) -> tuple[str, int] | None:
+    process = process_of(file.name)
+    return process and (host_in_names(process[0]), process[1])
 
 
 def _read_data_files(
