@@ -7,16 +7,24 @@ other Pythons, as `test_branches_exact.py` tells.
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from tests.inside.recorder.branch_programs import random_programs
-from tests.inside.recorder.test_branches_exact import FULL, PYTHONS, assert_same_report
+from tests.inside.recorder.test_branches_exact import (
+    FULL,
+    PYTHONS as WITH_BRANCHES,
+    assert_same_report,
+)
 
 if TYPE_CHECKING:
     from tests.inside.recorder.conftest import Bench
 
+# Of later Pythons the coverage core measures branches.
+LINES_ALONE: Final = [sys.executable] if sys.version_info >= (3, 14) else []
+PYTHONS: Final = [*WITH_BRANCHES, *LINES_ALONE]
 RANDOM_PROGRAMS: Final = 600 if FULL else 20
 
 FOLLOWING: Final = """\
@@ -416,10 +424,10 @@ PROGRAMS: Final = {
     """,
 }
 
-pytestmark = pytest.mark.skipif(not PYTHONS, reason="of Python 3.12 and 3.13")
+pytestmark = pytest.mark.skipif(not PYTHONS, reason="needs sys.monitoring")
 
 
-@pytest.fixture(params=["lines", "branches"])
+@pytest.fixture(params=["lines", "branches"] if WITH_BRANCHES else ["lines"])
 def measured(bench: Bench, request: pytest.FixtureRequest) -> Bench:
     """Gives what measures lines, or branches, by test functions."""
     bench.customize(FOLLOWING)
