@@ -263,12 +263,12 @@ def _taken_out(tree: ast.Module) -> dict[str, str]:
 
     Names that are given to anything else as well are left out.
     """
-    stored = [
+    stored = {
         node.id
         for node in ast.walk(tree)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    ]
-    stored += [node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)]
+    }
+    stored |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     taken = {
         alias.asname or alias.name: f"{node.module.rpartition('.')[2]}:{alias.name}"
         for node in ast.walk(tree)

@@ -8,6 +8,7 @@ a `global`, a change of what is not the function's own. Pure: syntax trees in, y
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,9 @@ _UNPACKED: Final = (ast.Tuple, ast.List, ast.Starred)
 _SELF: Final = "self"
 _MADE: Final = "()"  # behind the name of what was called
 _CLASS: Final = "cls"
+# Each question about a function walks it again, and walking takes most of the time. A function is
+# asked about all at once, so few need be remembered.
+_MOST_SCOPES: Final = 256
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -48,26 +52,26 @@ def keeps_state(function: _Function, module_names: frozenset[str]) -> bool:
     """
     if any(_is_keeping_decorator(node) for node in _decorators(function)):
         return True
-    if any(isinstance(node, ast.Global) for node in ast.walk(function)):
+    if any(isinstance(node, ast.Global) for node in _nodes(function)):
         return True
     if _is_exposed(_kept_in(function), function):
         return True
     return any(
         _changes_outside(scope, function, module_names)
-        for scope in ast.walk(function)
+        for scope in _nodes(function)
         if isinstance(scope, _FUNCTIONS)
     )
 
 
 def made_and_changed(function: _Function) -> set[str]:
     """The names of what a function calls to change what that gives: a class gives a new object."""
-    of_function = set(_own_names(function))
+    of_function = _own_names(function)
     found = set()
-    for scope in ast.walk(function):
+    for scope in _nodes(function):
         if isinstance(scope, _FUNCTIONS):
             roots = {root for node in _own_nodes(scope) for root, _ in _changed(node)}
             called = {root.removesuffix(_MADE) for root in roots if root.endswith(_MADE)}
-            found |= called - of_function - set(_own_names(scope))
+            found |= called - of_function - _own_names(scope)
     return found
 
 
@@ -83,7 +87,7 @@ def keeps_for_itself(function: _Function) -> bool:
 def _kept_in(function: _Function) -> set[str]:
     """The variables of a function that another one in it, which may live longer, changes."""
     kept = set()
-    for scope in ast.walk(function):
+    for scope in _nodes(function):
         if isinstance(scope, ast.Nonlocal):
             kept.update(scope.names)
         elif isinstance(scope, _FUNCTIONS) and scope is not function:
@@ -95,7 +99,7 @@ def _is_exposed(names: set[str], function: _Function) -> bool:
     """Tell whether variables of a function are to be had without running it or what is in it."""
     out = [
         node.value
-        for node in ast.walk(function)
+        for node in _nodes(function)
         if isinstance(node, ast.Assign)
         and any(isinstance(each, ast.Attribute | ast.Subscript) for each in node.targets)
     ]
@@ -110,11 +114,11 @@ def _is_exposed(names: set[str], function: _Function) -> bool:
 
 def mutates_self(function: _Function) -> bool:
     """Tell whether a method changes the object that it is called on."""
-    return any(root == _SELF for node in ast.walk(function) for root, _ in _changed(node))
+    return any(root == _SELF for node in _nodes(function) for root, _ in _changed(node))
 
 
 def _decorators(function: _Function) -> Iterator[ast.expr]:
-    for node in ast.walk(function):
+    for node in _nodes(function):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield from node.decorator_list
 
@@ -131,7 +135,7 @@ def _is_keeping_decorator(decorator: ast.expr) -> bool:
 def _changes_outside(scope: ast.AST, function: _Function, module_names: frozenset[str]) -> bool:
     """Tell whether a function, or one nested in it, changes what it has not made itself."""
     own = {_SELF, *_own_names(scope)}
-    of_function = set() if scope is function else set(_own_names(function))
+    of_function = frozenset() if scope is function else _own_names(function)
     found = {each for node in _own_nodes(scope) for each in _changed(node)}
     roots = {root for root, _ in found}
     if _CLASS in roots or not roots.isdisjoint(_changeable_defaults(scope)):
@@ -146,7 +150,7 @@ def _changes_outside(scope: ast.AST, function: _Function, module_names: frozense
 def _changed_outermost(scope: ast.AST, function: _Function) -> set[str]:
     """The variables of a function that another one in it changes, if that may outlive its call."""
     roots = {root for node in _own_nodes(scope) for root, _ in _changed(node)}
-    changed = (roots - {_SELF, *_own_names(scope)}) & set(_own_names(function))
+    changed = (roots - {_SELF, *_own_names(scope)}) & _own_names(function)
     return changed if changed and _is_handed_out(scope, function) else set()
 
 
@@ -208,7 +212,12 @@ def _root(node: ast.expr) -> str:
                 return _SELF  # a value that nobody else has
 
 
-def _own_names(scope: ast.AST) -> Iterator[str]:
+@functools.lru_cache(_MOST_SCOPES)
+def _own_names(scope: ast.AST) -> frozenset[str]:
+    return frozenset(_assigned_or_taken(scope))
+
+
+def _assigned_or_taken(scope: ast.AST) -> Iterator[str]:
     for node in _own_nodes(scope):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
@@ -249,13 +258,23 @@ def _is_handed_out(scope: ast.AST, function: _Function) -> bool:
         isinstance(node, ast.Return | ast.Yield)
         and node.value is not None
         and any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node.value))
-        for node in ast.walk(function)
+        for node in _nodes(function)
     )
 
 
-def _own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
+@functools.lru_cache(_MOST_SCOPES)
+def _nodes(function: ast.AST) -> tuple[ast.AST, ...]:
+    """The nodes of a function, with those of functions in it."""
+    return tuple(ast.walk(function))
+
+
+@functools.lru_cache(_MOST_SCOPES)
+def _own_nodes(scope: ast.AST) -> tuple[ast.AST, ...]:
     """The nodes of a function, without those of functions in it."""
-    for child in ast.iter_child_nodes(scope):
-        yield child
-        if not isinstance(child, _FUNCTIONS):
-            yield from _own_nodes(child)
+    found: list[ast.AST] = []
+    left = [scope]
+    while left:
+        children = [*ast.iter_child_nodes(left.pop())]
+        found += children
+        left += [child for child in children if not isinstance(child, _FUNCTIONS)]
+    return tuple(found)
