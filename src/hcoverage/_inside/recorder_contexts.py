@@ -66,8 +66,8 @@ class RecordedContexts:
         requests: What tells of contexts at once, as soon as there are some
             (``recorder_requests``).
         rooms: Where something is marked in the present context, as far as that may come again.
-        hiding: Code objects whose starts are told each time, by their `id`: else a line would not
-            be told again.
+        hiding: Whether the starts of a code object are told each time, by its `id`: else a line
+            would not be told again. It is asked at the first start in each context.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class RecordedContexts:
         self.requests: Any = None
         self.rooms: dict[object, Any] = {}
         self._lately: Optional[dict[str, dict[object, Any]]] = {} if comes_again else None
-        self.hiding: set[int] = set()
+        self.hiding: dict[int, bool] = {}
         self._fired: list[Fired] = []
         self._placed: list[str] = list(recorder.regions)
         self._kept: dict[int, object] = {}
@@ -182,11 +182,10 @@ class RecordedContexts:
         """Return whether code has a line that sends events again only with its start events."""
         if not _HIDES_LINES:
             return False
-        if id(code) not in self.hiding:
-            if not _line_begins_at_once(code):
-                return False
-            self.hiding.add(id(code))
-        return True
+        hides = self.hiding.get(id(code))
+        if hides is None:
+            hides = self.hiding[id(code)] = _line_begins_at_once(code)
+        return hides
 
     def fired(self, place_of: "Callable[[CodeType], Any]") -> "Fired":
         """Return the places of code objects' marks in the present context.
