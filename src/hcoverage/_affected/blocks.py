@@ -48,20 +48,20 @@ class Block:
         keeps_in_self: Whether it changes the object that it is a method of.
         keeps_for_itself: Whether it can leave something that only itself finds, in a closure.
         made: The names of what it calls to change what that gives, an object that may be shared.
-        body: It, split up further; None where that is not known.
+        body: It, split up further.
     """
 
     name: str
     first: int
     last: int
     digest: str
-    names: tuple[str, ...] = ()
-    calls: tuple[str, ...] = ()
-    keeps: bool = False
-    keeps_in_self: bool = False
-    keeps_for_itself: bool = False
-    made: tuple[str, ...] = ()
-    body: Body | None = None
+    names: tuple[str, ...]
+    calls: tuple[str, ...]
+    keeps: bool
+    keeps_in_self: bool
+    keeps_for_itself: bool
+    made: tuple[str, ...]
+    body: Body
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,8 +73,7 @@ def _in_file(path: str, before: FileFacts, after: FileFacts) -> Iterator[Change]
     yield Change(path, Kind.TEXT)
     for was, now in zip(old.blocks, new.blocks, strict=True):
         if was.digest != now.digest:
-            parts = changed_parts(was.body, now.body) if was.body and now.body else ()
-            yield Change(path, Kind.BODY, was.name, parts)
+            yield Change(path, Kind.BODY, was.name, changed_parts(was.body, now.body))
 
 
 def _outline(shape: Shape) -> tuple[str, list[str]]:

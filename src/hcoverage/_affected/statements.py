@@ -55,13 +55,13 @@ def split(statements: list[ast.stmt]) -> Body:
     splitter = _Splitter()
     splitter.take(statements)
     # One that is assigned anywhere is the function's own everywhere.
+    nodes = [part for each in statements for part in ast.walk(each)]
     variables = {
         part.id
-        for each in statements
-        for part in ast.walk(each)
+        for part in nodes
         if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load)
     }
-    yields = any(isinstance(part, _YIELDS) for each in statements for part in ast.walk(each))
+    yields = any(isinstance(part, _YIELDS) for part in nodes)
     skeleton = digest_of(*splitter.skeleton, *sorted(variables), f"yields {yields}")
     return Body(skeleton, tuple(splitter.parts))
 
