@@ -170,6 +170,14 @@ def test_a_run_whose_rcfile_names_contexts_itself_is_refused() -> None:
     assert "dynamic_context, which sets other contexts: remove it" in said
 
 
+@pytest.mark.any_python
+@pytest.mark.parametrize("none", ["none", ""])
+def test_an_rcfile_that_says_that_it_names_none_is_not_in_the_way(none: str) -> None:
+    Path(".coveragerc").write_text(f"[run]\ndynamic_context = {none}\n")
+    said = hcov("run", "--context", "name", "--", "true", status=3)  # nothing was measured
+    assert "dynamic_context" not in said
+
+
 class TestWhereNobodyFollows:
     """Whichever of the commands is given, and all in one run: none of them changes anything."""
 

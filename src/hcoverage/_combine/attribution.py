@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from hcoverage._data_directory.names import host_in_names, process_of
 from hcoverage._read.origins import place_of
 from hcoverage._result.outcome import NOBODY, Attribution
+from hcoverage._settings.dynamic_contexts import has_dynamic_contexts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,7 +44,7 @@ def attribution(
         asked_for_others: Host and id of each process that coverage.py measured and that noted a
             request for another test than its context.
     """
-    if settings.dynamic_context not in (None, "none"):
+    if has_dynamic_contexts(settings):
         return NOBODY
     here = host_in_names(os.uname().nodename)
     places: dict[tuple[str, int], str] = {}

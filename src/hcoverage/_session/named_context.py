@@ -17,6 +17,7 @@ from hcoverage._data_directory.names import CONTEXT_SUFFIX
 from hcoverage._session.context_file import ContextFile, context_of, read_context
 from hcoverage._session.contexts import OF_THE_RCFILE, ContextError
 from hcoverage._session.private_directory import data_of_running_sessions
+from hcoverage._settings.dynamic_contexts import has_dynamic_contexts
 from hcoverage._settings.environment import (
     CONTEXT_FILE_VARIABLE,
     DATA_DIR_VARIABLE,
@@ -69,7 +70,7 @@ def followed(
         ContextError: The rcfile has a `dynamic_context`.
         OSError: The data directory cannot be written.
     """
-    if settings is not None and settings.dynamic_context not in (None, "none"):
+    if settings is not None and has_dynamic_contexts(settings):
         raise ContextError(OF_THE_RCFILE)
     file = ContextFile.made(data_dir)
     try:

@@ -1,0 +1,16 @@
+"""Whether an rcfile has dynamic contexts of its own, which come before all others.
+
+It imports nothing: also commands that read no rcfile load it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coverage.config import CoverageConfig
+
+
+def has_dynamic_contexts(settings: CoverageConfig) -> bool:
+    """Return whether the rcfile has dynamic contexts, as `Coverage._init_for_start` decides it."""
+    return (settings.dynamic_context or "none") != "none"
