@@ -11,7 +11,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._data_directory.names import host_in_names, process_of
+from hcoverage._data_directory.names import host_in_names, process_of, this_host
 from hcoverage._read.origins import place_of
 from hcoverage._result.outcome import NOBODY, Attribution
 from hcoverage._settings.dynamic_contexts import has_dynamic_contexts
@@ -46,7 +46,7 @@ def attribution(
     """
     if has_dynamic_contexts(settings):
         return NOBODY
-    here = host_in_names(os.uname().nodename)
+    here = this_host()
     places: dict[tuple[str, int], str] = {}
     contexts: dict[tuple[str, int], set[str]] = {}
     commands: dict[tuple[str, int], str] = {}

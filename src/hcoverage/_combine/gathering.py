@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage._data_directory.names import (
     data_files,
-    host_in_names,
     is_recording,
     process_of,
     recordings,
@@ -225,18 +224,13 @@ def _saved_meanwhile(
     Returns:
         The outcome; and the files that are there now.
     """
-    saved = {_who_wrote(file) for file in {*now} - {*before} if not is_recording(file)}
+    saved = {process_of(file.name) for file in {*now} - {*before} if not is_recording(file)}
     kept = tuple(
         item
         for item in recorded.set_aside
-        if _who_wrote(item.path) not in saved or os.path.lexists(item.path)
+        if process_of(item.path.name) not in saved or os.path.lexists(item.path)
     )
     return dataclasses.replace(recorded, set_aside=kept), now
-
-
-def _who_wrote(file: Path) -> tuple[str, int] | None:
-    process = process_of(file.name)
-    return process and (host_in_names(process[0]), process[1])
 
 
 def _read_data_files(

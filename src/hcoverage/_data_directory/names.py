@@ -53,7 +53,8 @@ def process_of(name: str) -> tuple[str, int] | None:
     """Return the host and the id of the process that wrote a data file or recording.
 
     Returns:
-        None if the file's name does not have them.
+        The host as `host_in_names` spells it, and the id; None if the file's name does not have
+        them.
     """
     found = RECORDING_SUFFIX in name and re.fullmatch(_RECORDING_NAME, name)
     found = found or re.fullmatch(_DATA_FILE_NAME, name)
@@ -64,7 +65,7 @@ def process_of(name: str) -> tuple[str, int] | None:
     if container:
         mark = str(container["mark"])
         host = f"{mark}-{host}" if mark == IN_CONTAINER else mark
-    return host, int(found["pid"])
+    return host_in_names(host), int(found["pid"])
 
 
 def container_of(name: str) -> str:
@@ -81,6 +82,11 @@ def _in_container(name: str) -> re.Match[str] | None:
 def host_in_names(host: str) -> str:
     """Return a host name as coverage.py spells it in names of data files: without dots."""
     return host.replace(".", "_")
+
+
+def this_host() -> str:
+    """Return this machine's name, as `host_in_names` spells it."""
+    return host_in_names(os.uname().nodename)
 
 
 def recordings(directory: Path) -> list[Path]:

@@ -15,7 +15,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._data_directory.names import container_of, host_in_names, process_of
+from hcoverage._data_directory.names import container_of, host_in_names, process_of, this_host
 from hcoverage._printable import printable
 
 if TYPE_CHECKING:
@@ -116,11 +116,11 @@ def origins_here(files: Iterable[Path], command: int | None, images: Mapping[str
             process ids are assigned in turn.
         images: The images of containers, by their hosts.
     """
-    host = host_in_names(os.uname().nodename)
+    host = this_host()
     main = None
     if command is not None:
         found = (process_of(file.name) for file in files)
-        pids = {each[1] for each in found if each and host_in_names(each[0]) == host}
+        pids = {each[1] for each in found if each and each[0] == host}
         main = min(pids, key=lambda pid: (pid - command) % _PIDS, default=command)
     is_container = any(map(os.path.exists, _MARKS_OF_CONTAINERS))
     of_hosts = {host_in_names(host): _named(_IMAGE, name) for host, name in images.items()}

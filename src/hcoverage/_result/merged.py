@@ -22,7 +22,7 @@ from coverage.files import PathAliases, set_relative_directory
 from coverage.sqldata import SCHEMA, SCHEMA_VERSION as THEIR_SCHEMA_VERSION
 from coverage.version import __version__
 
-from hcoverage._data_directory.names import host_in_names, process_of
+from hcoverage._data_directory.names import process_of, this_host
 from hcoverage._errors import CombineError
 from hcoverage._read.data_file_batch import Batch, ReadFile, tracers_in
 from hcoverage._read.origins import context_of, origin_of, place_of
@@ -288,7 +288,7 @@ def _has_json(database: sqlite3.Connection) -> bool:
 def is_from_elsewhere(data_file: str) -> bool:
     """Return whether another host or a container wrote a data file, by the file's name."""
     process = process_of(os.path.basename(data_file))  # noqa: PTH119
-    return process is not None and process[0] != host_in_names(os.uname().nodename)
+    return process is not None and process[0] != this_host()
 
 
 def tracer_conflicts(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage._atomic_write import write_atomically
 from hcoverage._data_directory import directory as _data_directory
-from hcoverage._data_directory.names import host_in_names, process_of
+from hcoverage._data_directory.names import process_of, this_host
 from hcoverage._data_directory.notes import measured_themselves, problems
 from hcoverage._errors import (
     CombineError,
@@ -152,7 +152,7 @@ class Session:
 
     def _take_in_what_measured_itself(self) -> None:
         """Copy the data that the command measured by itself, as with `coverage run`."""
-        host = host_in_names(os.uname().nodename)
+        host = this_host()
         for pid in measured_themselves(self.data_dir):
             # Data of `--parallel-mode` stays: the command may combine it.
             beside = self.data_file.parent.glob(f"{glob.escape(self.data_file.name)}.*")
