@@ -1,1 +1,1 @@
-"""What a container is given as it starts so that it is measured; its image stays as it is."""
+"""Measures a container from its start, by what it is given; its image is not changed."""

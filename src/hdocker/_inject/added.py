@@ -1,6 +1,7 @@
-"""What is added to each container of an image, and what the session's processes keep of it.
+"""What is added to each container of an image, and the files in which a session keeps it.
 
-A client waits for what reads this here: imports are few, and what is kept is written by marshal.
+Clients of the engine wait while a process loads and reads this. So it imports little, and the
+files are written by marshal.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ if TYPE_CHECKING:
 
 # Beside what images use: /opt is for add-on packages by the file system hierarchy standard.
 PLACE: Final = "/opt/hcoverage"
-# Of a container that is none of the application's.
+# Marks containers and volumes that are ours, not the application's.
 OWN_LABEL: Final = "hcoverage.own"
 SESSION_VARIABLE: Final = "HCOVERAGE_SESSION"
 IMAGE_VARIABLE: Final = "HCOVERAGE_IMAGE"
-# What the one who starts a container knows of it, and the container has to be told.
+# The container needs these variables of the process that starts it.
 PASSED_ON: Final = ("HCOVERAGE_CONTEXT", "HCOVERAGE_CONTEXT_FILE")
 
 
 class Added:
-    """What is added to each container of an image, kept for the length of a session.
+    """What is added to each container of an image; kept for one session.
 
     Attributes:
-        mounts: For each mount, where it is here, where in the container, and whether the container
-            may only read it; none where there is no Python in the image.
-        environment: Variables; PYTHONPATH has the image's own in it.
+        mounts: Of each mount the path here, the path in the container, and whether the container
+            may only read it. Empty if the image has no Python.
+        environment: Variables; PYTHONPATH includes the image's own.
     """
 
     __slots__ = ("environment", "mounts")
@@ -45,14 +46,14 @@ class Added:
     def mounts_beside(
         self, targets: Sequence[str], *, shares_volumes: bool
     ) -> list[tuple[str, str, bool]]:
-        """Give the mounts for a container that has others.
+        """Return the mounts to add to a container that has mounts of its own.
 
         Args:
-            targets: Where the others are in it.
-            shares_volumes: Whether it has other containers' as well.
+            targets: The paths of its own mounts in the container.
+            shares_volumes: Whether it also mounts the volumes of other containers.
         """
-        # What the user mounts is another file system than the one looked at. To mount a file into
-        # it the engine would make one there, which stays, or fail.
+        # To mount a file into a directory that the user mounts, the engine would first create one
+        # there. It would leave that to the user, or fail.
         return [
             mount
             for mount in self.mounts
@@ -67,79 +68,79 @@ class Added:
         session: str,
         caller: Mapping[str, str],
     ) -> dict[str, str]:
-        """Give the variables for a container.
+        """Return the variables to set in a container.
 
         Args:
             image: The image, as the user names it.
-            users: The variables that the user sets; None for one that is taken away.
+            users: The variables that the user sets; None for one that the user removes.
             session: The session's startup directory.
-            caller: The environment of the one who starts it.
+            caller: The environment of the process that starts the container.
         """
         environment = {**self.environment, **variables_of_call(image, caller)}
         for name in PASSED_ON:
             if users.get(name) is not None:
                 environment.pop(name, None)
         if "PYTHONPATH" in users:
-            # Without the session's own, which the user may have passed on from here.
+            # Without the session's own entry, which the user may have passed on.
             entries = (users["PYTHONPATH"] or "").split(":")
             theirs = [entry for entry in entries if entry not in {session, PLACE}]
             environment["PYTHONPATH"] = ":".join([PLACE, *theirs] if any(theirs) else [PLACE])
         return environment
 
     def save(self, path: str) -> None:
-        """Write it for the other processes of the session."""
+        """Write this for the other processes of the session."""
         _write(path, [list(self.mounts), dict(self.environment)])
 
     @classmethod
     def saved(cls, path: str) -> Added | None:
-        """Read it; None where it has not been found out yet."""
+        """Read what `save` wrote; return None if that has not happened yet."""
         known = _read(path)
         return None if known is None else cls(*known)
 
 
 def variables_of_call(image: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Give the variables of a container that only the one who starts it knows.
+    """Return the variables that differ between containers of one image.
 
     Args:
         image: The image, as the user names it.
-        environment: The environment of the one who starts it.
+        environment: The environment of the process that starts the container.
     """
     passed_on = {name: environment[name] for name in PASSED_ON if name in environment}
     return {IMAGE_VARIABLE: image, **passed_on}
 
 
 def mount_option(source: str, target: str, read_only: bool) -> str:  # noqa: FBT001 - as kept
-    """Render a mount as the value of `--mount`, which is a line of CSV."""
+    """Return a mount as the value of `--mount`, which is a line of CSV."""
     fields = ["type=bind", f"source={source}", f"target={target}"]
     return ",".join([*map(_csv, fields), *(["readonly"] if read_only else [])])
 
 
 def _csv(field: str) -> str:
-    """Quote a field of CSV only where it has to be: a shell would take the quotes away."""
+    """Quote a field of CSV only if it must be: a shell would remove the quotes."""
     doubled = field.replace('"', '""')
     return f'"{doubled}"' if set(field) & set(',"\r\n') else field
 
 
 def is_in(path: str, directory: str) -> bool:
-    """Tell whether a path in a container is a directory or below it."""
+    """Return whether a path in a container is a directory, or is below it."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def memory_of(session: str, kind: str, *key: str) -> str:
-    """Name the file in which the session keeps what it found out."""
+    """Return the path of the file in which a session keeps what it found out."""
     words = "".join(c if c.isalnum() else "_" for c in "-".join(key))
-    # Shortened words may be alike.
+    # A checksum, since shortened keys may be the same.
     return os.path.join(os.path.dirname(session), f"{kind}-{words[-100:]}-{_checksum(key):x}")
 
 
 def settings(session: str) -> dict[str, Any]:
-    """Read what the session told its doors."""
+    """Read what `write_settings` wrote."""
     known: dict[str, Any] = _read(_settings_file(session))
     return known
 
 
 def write_settings(session: str, told: Mapping[str, Any]) -> None:
-    """Tell the session's doors what they need to know."""
+    """Write what a session's processes must know to add to containers."""
     _write(_settings_file(session), dict(told))
 
 
@@ -155,7 +156,7 @@ def _checksum(words: Sequence[str]) -> int:
 
 
 def _read(path: str) -> Any:  # noqa: ANN401 - as marshal has it
-    # Private to the session, and to one Python: it may be as fast as can be.
+    # marshal is fastest, and enough: one Python writes and reads it.
     try:
         with open(path, "rb") as file:
             return marshal.load(file)  # noqa: S302

@@ -1,9 +1,9 @@
-"""coverage.py for an image's Python that the recorder cannot serve, with its compiled tracer.
+"""Fetches coverage.py, with its compiled tracer, for an image's Python without recorder.
 
-A bundle is one wheel, unpacked: the newest release that runs on that Python, for its libc and
-machine. pip fetches it from wherever it is set up to fetch from, and takes it by its hash alone
-(`coverage_wheels.toml`, which `dev/pin-coverage` writes). It is made once and stays in the user's
-cache directory, where only we write: what a container compiles is a copy.
+A bundle is an unpacked wheel of the newest release that runs on that Python, for its libc and
+machine. pip fetches it from the index that the user has configured, and checks its hash, which is
+in `coverage_wheels.toml` (`dev/pin-coverage` writes that). It is fetched once and stays in the
+user's cache directory. Containers compile copies of it, so only we write there.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from hdocker._inject.image_pythons import Interpreter
 
-# What CPython calls its extension modules. Before 3.11 musl was not told from glibc in it.
+# The tag in the names of CPython's extension modules. Before 3.11 it says "gnu" for musl, too.
 _SOABI: Final = r"cpython-3[0-9]+-(?P<machine>x86_64|aarch64)-linux-(gnu|musl)"
-# By the oldest that pip accepts all of our wheels for.
+# The oldest platforms for which pip accepts all of our wheels.
 _PLATFORMS: Final = {"glibc": "manylinux2014", "musl": "musllinux_1_2"}
-_PATIENCE: Final = 45  # seconds; each name that is looked up where none answers takes ten or more
+_PATIENCE: Final = 45  # seconds; without a name server each look-up takes ten or more
 _PIP_OPTIONS: Final = (
     *("install", "--quiet", "--no-input", "--disable-pip-version-check"),
     *("--no-deps", "--no-compile", "--only-binary", ":all:", "--require-hashes"),
@@ -42,11 +42,11 @@ _PIP_OPTIONS: Final = (
 
 
 def coverage_bundle(python: Interpreter, *, may_fetch: bool = True) -> Path:
-    """Get the directory of the package `coverage` for a Python of an image.
+    """Return the directory of the package `coverage` for a Python of an image.
 
     Args:
         python: The Python.
-        may_fetch: Whether it is worth waiting for the package index, if it is not kept here yet.
+        may_fetch: Whether it may be fetched, which takes time, if the cache does not have it.
 
     Returns:
         The directory, in the user's cache.
@@ -92,7 +92,7 @@ def _releases() -> dict[str, Any]:
 
 
 def _cache_directory() -> Path:
-    # A relative path there is to be ignored, says the XDG specification.
+    # The XDG specification says to ignore a relative path.
     chosen = os.environ.get("XDG_CACHE_HOME", "")
     return Path(chosen if chosen.startswith("/") else Path.home() / ".cache") / "hcoverage"
 
@@ -123,7 +123,7 @@ def _install(requirements: Path, target: Path, version: str, platform: str) -> N
             text=True,
             errors="replace",
             check=False,
-            # `user = true` in somebody's pip.conf would contradict the target.
+            # pip refuses `--target` if the user's pip.conf has `user = true`.
             env={**unmeasured_environment(os.environ), "PIP_USER": "0"},
             timeout=_PATIENCE,
         )
@@ -140,7 +140,7 @@ def _install(requirements: Path, target: Path, version: str, platform: str) -> N
 def _pip() -> list[str]:
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
-    # Any pip can fetch for any Python.
+    # It may be the pip of another Python: any pip can fetch for any Python.
     found = shutil.which("pip3") or shutil.which("pip")
     if found is None:
         raise BundleError("there is no pip here to fetch coverage.py with: install pip")

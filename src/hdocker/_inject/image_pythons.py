@@ -1,9 +1,9 @@
-"""Which Pythons an image has, found out by looking into it once.
+"""Finds out once which Pythons an image has.
 
 A throw-away container of the image, without a network, runs `look_inside` in the image's own
-Python. That also compiles the startup directory for each Python of the image, and shows whether
-the engine sees this machine's files at all. What the container says is believed only as far as it
-is a list of plausible paths and versions.
+Python. That program also compiles the startup directory for each Python of the image, and shows
+whether the engine sees this machine's files. The container's answer is not trusted: only plausible
+paths and versions are taken from it.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from hdocker._engine.engine import Engine
     from hdocker._inject.volumes import Volumes
 
-# What `--mount`, with its comma-separated fields, and a `.pth` take without quoting.
+# Paths that need no quoting in `--mount`, whose fields are separated by commas, or in a `.pth`.
 _PLAIN_PATH: Final = r"/[\w.+@/-]{1,4000}"
 _MOST_DIRECTORIES: Final = 200
 _MOST_INTERPRETERS: Final = 50
 _PYTHON_NAME: Final = r"python[0-9.]*"
 _SOABI: Final = r"[\w.-]{0,100}"
-# 126 and 127 are docker's own: the entrypoint cannot be run, or is not there. 1 is of a Python that
-# is too old to be asked, or of a shell that found none.
+# docker itself exits with 126 and 127: it cannot run the entrypoint, or there is none. A Python
+# that is too old for the program exits with 1, and so does a shell that found no Python.
 _NO_ANSWER: Final = (1, 126, 127)
-# What a shell in the image tries where it has no `python3`.
+# Names that a shell in the image tries, too.
 _OTHER_NAMES: Final = tuple(f"python3.{minor}" for minor in range(20, 7, -1))
 
 
@@ -45,12 +45,12 @@ class Interpreter:
     """A Python of an image.
 
     Attributes:
-        path: Where the image has it.
+        path: Its path in the image.
         version: Its version, such as (3, 8).
-        soabi: What it calls the compiled modules that it can load.
+        soabi: The tag in the names of compiled modules that it can load (`SOABI`).
         libc: `glibc` or `musl`.
-        is_default: Whether it is the one that the image's command or `python3` is in it.
-        library: The directory of its standard library; empty where nothing can be added to it.
+        is_default: Whether the image's command or `python3` runs it.
+        library: The directory of its standard library; empty if nothing can be added to that.
     """
 
     path: str
@@ -68,12 +68,12 @@ class Interpreter:
 
 @dataclass(frozen=True)
 class ImagePythons:
-    """What measuring has to know of an image.
+    """The Pythons of an image, and where they look for modules.
 
     Attributes:
-        site_directories: The directories in it that Pythons read `.pth` files from.
+        site_directories: The directories from which they read `.pth` files.
         python_path: The image's own PYTHONPATH, or an empty string.
-        interpreters: Its Pythons; empty where there is none that could be asked.
+        interpreters: The Pythons; empty if there is none, or none could be asked.
     """
 
     site_directories: tuple[str, ...]
@@ -83,14 +83,14 @@ class ImagePythons:
 
 @dataclass(frozen=True)
 class Look:
-    """How to look into an image: its startup directory, and where containers have that.
+    """Looks into an image by a container that has the image's startup directory.
 
     Attributes:
         engine: The engine that has the image.
         image: The image.
-        startup: The startup directory for the image's containers, here.
-        place: Where they have it.
-        volumes: The volumes that have it, where the engine does not see this machine's files.
+        startup: The startup directory for the image's containers, on this machine.
+        place: Its path in containers.
+        volumes: The volumes for it, if the engine does not see this machine's files.
         data_dir: The data directory.
     """
 
@@ -105,7 +105,7 @@ class Look:
         """Find out which Pythons the image has, and compile the startup directory for each.
 
         Args:
-            config: What the engine knows of the image.
+            config: The image's `Config`, as the engine shows it.
 
         Raises:
             DataDirectoryError: The engine does not see this machine's files.
@@ -129,16 +129,16 @@ class Look:
         return ImagePythons((), python_path, ())
 
     def carry(self) -> None:
-        """Have the engine have what is in the startup directory here.
+        """Copy the startup directory to the engine, if that does not see this machine's files.
 
         Raises:
-            EngineError: It cannot be asked.
+            EngineError: The engine cannot be asked.
         """
         if self.volumes:
             self.volumes.carry(self.startup, self.data_dir)
 
     def compile_again(self, interpreters: Sequence[Interpreter]) -> None:
-        """Compile what has come into the startup directory since, for some of the Pythons.
+        """Compile what was added to the startup directory since, for some of the Pythons.
 
         Raises:
             EngineError: The engine cannot be asked.
@@ -149,7 +149,7 @@ class Look:
 
     def _run(self, command: Sequence[str]) -> dict[str, Any] | None:
         entrypoint, *arguments = command
-        # What it compiles has to be ours to remove.
+        # As our user, so that we can remove what it compiles.
         user = USER if self.volumes else self.engine.own_user()
         startup = self.volumes.startup if self.volumes else str(self.startup)
         try:
@@ -173,7 +173,7 @@ class Look:
 
 
 def _commands(words: Sequence[str], program: str) -> Iterator[list[str]]:
-    """Give ways to run a program in an image's Python, likeliest first."""
+    """Yield commands that may run a program in an image's Python, likeliest first."""
     named = [word for word in words if re.fullmatch(_PYTHON_NAME, PurePosixPath(word).name)]
     for python in dict.fromkeys([*named, "python3", "python"]):
         yield [python, "-I", "-c", program]
@@ -181,7 +181,7 @@ def _commands(words: Sequence[str], program: str) -> Iterator[list[str]]:
 
 
 def _program(place: str, *interpreters: str) -> str:
-    # With its arguments in it: the shell hands on none.
+    # The arguments are part of the program, since `find_python.sh` passes none on.
     arguments = ["look_inside", place, *interpreters]
     return f"import sys; sys.argv = {arguments!r}\n{_source('look_inside.py')}"
 

@@ -1,11 +1,12 @@
 """Injection: what a container of any image is given so that its Pythons measure themselves.
 
-The image stays as it is. A container gets a startup directory, read-only at a fixed place, and
-three doors to it: PYTHONPATH, joined to the image's own, and, since `-I`, `-E` and a cleared
-environment shut that one, what `start_files` has, mounted into each directory that a Python of the
-image reads `.pth` files from, and into its standard library. Which those are, and what is in the
-startup directory, is `prepared_image`'s business; the data directory is mounted inside the startup
-directory's place, where no application looks.
+The image is not changed. A container gets a startup directory, read-only at a fixed path.
+PYTHONPATH, joined to the image's own, leads to it. `-I`, `-E` and a cleared environment switch that
+off, so `start_files` lead there, too: they are mounted into each directory from which a Python of
+the image reads `.pth` files, and into its standard library. The data directory is mounted inside
+the startup directory, where no application looks.
+
+Left to `prepared_image`: which directories these are, and what the startup directory contains.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Mount:
     """A file or directory of this machine in a container.
 
     Attributes:
-        source: Where it is here; the name of a volume where the engine sees nothing of here.
-        target: Where it is in the container.
+        source: Its path here; the name of a volume if the engine does not see this machine's files.
+        target: Its path in the container.
         read_only: Whether the container may only read it.
     """
 
@@ -53,7 +54,7 @@ class Mount:
     read_only: bool = True
 
     def option(self) -> str:
-        """Render it as the value of `--mount`, which is a line of CSV."""
+        """Return it as the value of `--mount`, which is a line of CSV."""
         return mount_option(str(self.source), self.target, self.read_only)
 
 
@@ -63,17 +64,17 @@ class Injection:
 
     Attributes:
         mounts: Files and directories.
-        environment: Variables, complete: PYTHONPATH has the image's own in it.
+        environment: Variables; PYTHONPATH includes the image's own.
     """
 
     mounts: tuple[Mount, ...] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def run_options(self, inherited: Sequence[str] = ()) -> list[str]:
-        """Render it as options of `docker run` and `docker create`.
+        """Return it as options of `docker run` and `docker create`.
 
         Args:
-            inherited: Variables that the client has as well, and is told by name alone.
+            inherited: Variables that the client has as well: only their names are given.
         """
         mounts = [word for mount in self.mounts for word in ("--mount", mount.option())]
         told = [
@@ -87,19 +88,19 @@ class Injection:
 def inject_into(
     image: str, engine: Engine, data_dir: Path | None = None, *, session: Path | None = None
 ) -> Injection:
-    """Give what a container of an image needs to be measured by the session around this process.
+    """Return what a container of an image needs so that this process's session measures it.
 
-    The first time that a session meets an image, a throw-away container looks into it.
+    When a session meets an image for the first time, a throw-away container looks into it.
 
     Args:
         image: The image; it is pulled if it is not here.
         engine: The engine that will run the container.
-        data_dir: Where the container's data goes; by default into the session's data directory.
-        session: The session's startup directory, if the environment may not have it.
+        data_dir: Where the container's data goes; by default the session's data directory.
+        session: The session's startup directory, if the environment may lack it.
 
     Returns:
-        The injection; an empty one where there is no session, or no Python in the image, which is
-        told at the end of the run.
+        The injection. It is empty if there is no session, or no Python in the image; the end of the
+        run tells of the latter.
 
     Raises:
         ImageNameError: There is no such image.
@@ -129,7 +130,7 @@ def find_out(
     memory: str,
     by_volumes: bool = False,
 ) -> str:
-    """Find out what containers of an image are given, and keep it for the session.
+    """Find out what containers of an image are given, and save it for the session.
 
     Args:
         image: The image, which is here.
@@ -137,12 +138,12 @@ def find_out(
         client_options: The options that it was called with, before the subcommand.
         session: The session's startup directory.
         data_dir: The session's data directory.
-        memory: Where it is kept.
-        by_volumes: Whether volumes may serve where the engine does not see this machine's files.
+        memory: The file to save it in.
+        by_volumes: Whether to use volumes if the engine does not see this machine's files.
 
     Returns:
-        Why the image's containers are not measured; nothing if they are, or if the client will
-        tell by itself.
+        Why the image's containers are not measured; an empty string if they are, or if the client
+        itself will report the problem.
     """
     engine = Engine(Path(client).name, client=client, client_options=tuple(client_options))
     injection, reason = Injection(), ""
@@ -176,7 +177,7 @@ def _inject(
 
 
 def _lasting_name(session: Path, data_dir: Path) -> Path:
-    """Give a data directory a name that outlives it, as a container may that has it mounted."""
+    """Return a name for a data directory that outlives it, as containers may that mount it."""
     name = session.parent / LASTING / _DATA_LINK
     with contextlib.suppress(FileExistsError):
         name.symlink_to(data_dir, target_is_directory=True)
@@ -192,10 +193,10 @@ def prepared_image(
     fetch_all: bool = False,
     by_volumes: bool = False,
 ) -> PreparedImage:
-    """Make an image ready for the containers of a session; it is pulled if it is not here.
+    """Make an image ready for the containers of a session.
 
     Args:
-        image: The image.
+        image: The image; it is pulled if it is not here.
         engine: The engine that will run the containers.
         session: The session's startup directory.
         data_dir: The session's data directory.
@@ -223,7 +224,7 @@ def _injection(prepared: PreparedImage, startup: Path, data_dir: Path) -> Inject
     if not pth.exists():
         _write(pth, PTH)
     doors = [Mount(pth, f"{place}/{PTH_NAME}") for place in prepared.site_directories]
-    if not prepared.volumes:  # only files are copied into a container
+    if not prepared.volumes:  # then only files are copied into containers, no directories
         package = startup / PACKAGE
         libraries = {each.library for each in prepared.interpreters if each.library}
         doors += [Mount(package, f"{place}/{PACKAGE_NAME}") for place in sorted(libraries)]
@@ -257,5 +258,5 @@ def _write(path: Path, text: str) -> None:
     descriptor, scratch = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-        os.fchmod(descriptor, 0o644)  # the container's user is another
+        os.fchmod(descriptor, 0o644)  # The container may run as another user.
     shutil.move(scratch, path)

@@ -1,4 +1,4 @@
-"""Where a session keeps what its containers have mounted; each proxy imports it, so it is small."""
+"""Where a session keeps what its containers mount; small, since each proxy imports it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ STARTUP: Final = "startup"
 
 
 def startup_of(lasting: Path, identity: str) -> Path:
-    """Name the startup directory of an image.
+    """Return the path of an image's startup directory.
 
     Args:
-        lasting: The session's directory of what outlives it.
+        lasting: The session's directory for what outlives the session.
         identity: The image's id.
     """
     return lasting / f"image-{re.sub('[^0-9a-f]', '', identity)}" / STARTUP

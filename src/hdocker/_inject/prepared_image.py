@@ -1,8 +1,8 @@
-"""An image made ready for a session, once: its startup directory, with what its Pythons need.
+"""Makes an image ready for a session, once: a startup directory with what its Pythons need.
 
-Each image has a startup directory of its own, since its own Pythons compile what is in it: what one
-image has written is never run in another. It appears when it is complete, so that processes that
-meet an image at the same time need not wait for each other.
+Each image has a startup directory of its own, because the image's Pythons compile the files in it:
+what one image wrote must never run in another. The directory gets its name only when it is
+complete. So processes that meet an image at the same time need not wait for each other.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ _FACTS: Final = "image.json"
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """What its containers are to be given.
+    """What the containers of an image are given.
 
     Attributes:
-        startup: The startup directory, here; its place in containers is `STARTUP_PLACE`.
-        site_directories: The directories in the image that Pythons read `.pth` files from.
+        startup: The startup directory, here; its path in containers is `STARTUP_PLACE`.
+        site_directories: The directories from which the image's Pythons read `.pth` files.
         python_path: The image's own PYTHONPATH, or an empty string.
-        interpreters: Its Pythons; empty where there is none that could be asked.
-        volumes: The names of the volumes for the startup and the data directory, where the engine
-            does not see this machine's files; otherwise none.
+        interpreters: Its Pythons; empty if there is none, or none could be asked.
+        volumes: The names of the volumes for the startup and the data directory; empty if the
+            engine sees this machine's files.
     """
 
     startup: Path
@@ -68,7 +68,7 @@ class PreparedImage:
 
 @dataclass(frozen=True)
 class Notes:
-    """What is told of an image at the end of the run.
+    """Writes notes on an image, which the end of the run tells.
 
     Attributes:
         data_dir: The data directory.
@@ -79,18 +79,18 @@ class Notes:
     image: str
 
     def add(self, text: str) -> None:
-        """Tell something."""
+        """Write a note."""
         name, told = self._note(text)
         (self.data_dir / name).write_text(told, "utf-8")
 
     def add_if_it_runs(self, text: str, python: Interpreter, startup: Path) -> None:
-        """Have a Python of the image tell something, when it runs."""
+        """Have a Python of the image write a note when it runs."""
         add_note_for(python.version, startup, *self._note(text))
 
     def _note(self, text: str) -> tuple[str, str]:
         told = f"image {self.image}: {text}"
-        # Nothing of the image's name is in it: two may be alike when they are spelled as a file's
-        # name, and one may end as a process's note does (`alpine:3.10`).
+        # The note's name has nothing of the image's: two images may become the same file name, and
+        # one may end like the note of a process (`alpine:3.10`).
         return f"problem.image-{zlib.crc32(told.encode()):x}.txt", told
 
 
@@ -105,19 +105,19 @@ def prepare(
     fetch_all: bool = False,
     by_volumes: bool = False,
 ) -> PreparedImage:
-    """Make an image ready for the containers of a session, or find it ready.
+    """Make an image ready for the containers of a session, unless it is ready already.
 
-    What its Pythons cannot do is told at the end of the run, if one has run.
+    If one of its Pythons runs that cannot be measured well, the end of the run tells why.
 
     Args:
         image: The image.
         identity: The image's id.
-        config: What the engine knows of it.
-        engine: The engine that has it.
+        config: The image's `Config`, as the engine shows it.
+        engine: The engine that has the image.
         session: The startup directory of the running session.
         data_dir: The data directory.
-        fetch_all: Whether to fetch what any of its Pythons needs, and not what the one needs that
-            it runs by itself. A Python that nobody runs is not worth waiting for.
+        fetch_all: Whether to fetch coverage.py for all of its Pythons. Else only the default one,
+            and those that this machine's coverage.py does not run on, are worth the time.
         by_volumes: Whether the engine is known not to see this machine's files.
 
     Raises:
@@ -155,7 +155,7 @@ def prepare(
 
 
 def _make_readable(*directories: Path) -> None:
-    """Make directories that the engine may enter, whoever it runs as."""
+    """Make directories that the engine may enter, whatever user it runs as."""
     for directory in directories:
         directory.mkdir(exist_ok=True)
         directory.chmod(0o755)
@@ -171,7 +171,7 @@ def _copy_startup(session: Path, directory: Path) -> Path:
         rcfile=f"{DATA_PLACE}/{RCFILE_NAME}",
     )
     write_package(startup)
-    # In a directory that containers may only read, the engine could not make it.
+    # The engine could not make it itself: containers may only read the startup directory.
     (startup / _DATA_NAME).mkdir()
     return startup
 
@@ -184,16 +184,16 @@ def _serve(
     *,
     fetch_all: bool,
 ) -> None:
-    """Put a coverage.py beside the recorder for each Python that cannot record, compiled for it."""
+    """For each Python without recorder, add a coverage.py that was compiled for it."""
     if not interpreters:
         notes.add("there is no Python in it to measure; it runs as it would")
     served: dict[tuple[int, int], Interpreter] = {}
-    # The one that is most worth it decides for its version.
+    # Of several Pythons of one version, the default one decides.
     for python in sorted(interpreters, key=lambda python: not python.is_default):
         records = since is not None and python.version >= since
         if records or python.version in served:
             continue
-        # Without the one from here it would not be measured at all.
+        # It would not be measured at all if this machine's coverage.py does not run on it.
         may_fetch = fetch_all or python.is_default or not own_coverage_runs_on(python.version)
         if _add_coverage(look.startup, python, notes, may_fetch=may_fetch):
             served[python.version] = python

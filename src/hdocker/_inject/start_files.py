@@ -1,10 +1,11 @@
-"""What leads a container's Pythons to the startup directory, where PYTHONPATH does not.
+"""The files that lead a container's Pythons to the startup directory if PYTHONPATH does not.
 
-A `.pth` file, for each directory that a Python of the image reads such files from. And a package
-`sitecustomize`, for each standard library: a virtual environment that is made in the container has
-directories that nobody knew of, and what runs in it with `-I`, or without PYTHONPATH as under tox,
-reads no other; but it has the library. A package comes before a module by its name, so that of the
-image stays where it is, and runs after ours. Left are `python -S` and a library that comes later.
+A `.pth` file goes into each directory from which a Python of the image reads such files. A package
+`sitecustomize` goes into each standard library, for virtual environments that are made in the
+container: nobody knows their directories before, and with `-I`, or without PYTHONPATH as under tox,
+Python reads `.pth` files only there; but they share the library. Python prefers a package to a
+module of the same name, so the image's own `sitecustomize.py` can stay; ours runs it afterwards.
+Not reached are `python -S`, and a standard library that is installed later.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ PACKAGE_NAME: Final = "sitecustomize"
 # In the startup directory, which has a `sitecustomize` of its own.
 PACKAGE: Final = "_hcoverage_sitecustomize"
 
-# One line, read at each start. A session is asked for by the variable or, where the environment was
-# cleared, by the file being there at all; an empty variable says no. Where PYTHONPATH was read,
-# `sitecustomize` is the door.
+# Python runs this one line at each start. It measures if the variable names the startup directory,
+# or is missing, as in a cleared environment; an empty variable says no. If Python has read
+# PYTHONPATH, the startup directory's `sitecustomize` starts measuring instead.
 _START: Final = f"""
 import sys
 sys.path.insert(0, {STARTUP_PLACE!r})
@@ -42,7 +43,7 @@ PTH: Final = (
     f" and {STARTUP_PLACE!r} not in sys.path[:1] and exec({_START!r}, {{}})\n"
 )
 
-# No part of it may be seen: who asks for `sitecustomize` gets the one that is hidden, or none.
+# The application does not see it: its `import sitecustomize` gets the image's own, or none.
 _SITECUSTOMIZE: Final = f"""\
 # Mounted by hcoverage for this container alone.
 import os
@@ -78,7 +79,7 @@ _next()
 
 
 def write_package(startup: Path) -> None:
-    """Write the package into an image's startup directory.
+    """Write the package `sitecustomize` into an image's startup directory.
 
     Raises:
         OSError: It cannot be written.
@@ -87,6 +88,6 @@ def write_package(startup: Path) -> None:
     package.mkdir()
     file = package / "__init__.py"
     file.write_text(_SITECUSTOMIZE, "utf-8")
-    # The container's user is another.
+    # The container may run as another user.
     package.chmod(0o755)
     file.chmod(0o644)

@@ -1,8 +1,8 @@
-"""Volumes of an engine that does not see this machine's files: what measures goes there by copying.
+"""Has volumes replace directories here where an engine does not see this machine's files.
 
-An image's startup directory has a volume, and so has the data directory of the session. A container
-that is only created, never started, has both mounted: through it the engine lets files in, and at
-the end out. What a container of the application leaves in a volume survives it, however it ends.
+Each image's startup directory has a volume, and the session's data directory has one. A *keeper*,
+a container that is created but never started, mounts both: through it files are copied in, and at
+the end of the run out. What the application's containers write into a volume outlives them.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
     from hdocker._engine.engine import Engine
 
-# What `_door` looks for at the end of the run, in the session's private directory.
+# In the session's private directory; `_door` reads it at the end of the run.
 KEEPERS: Final = "keepers"
 DATA_NAME: Final = "data"
-# Root's, since what is in a volume is nobody's here.
+# Root: nobody on this machine has to own what is in a volume.
 USER: Final = "0:0"
 _OPEN: Final = 0o777
 
 
 @dataclass(frozen=True)
 class Volumes:
-    """The volumes of an image, in a session.
+    """The volumes for an image's containers in a session.
 
     Attributes:
         engine: The engine that has them.
-        startup: The name of that for the startup directory.
-        data: The name of that for the data directory, of all images.
-        keeper: The id of the container that has both.
+        startup: The name of the startup directory's volume.
+        data: The name of the data directory's volume, which all images share.
+        keeper: The id of the container that mounts both.
     """
 
     engine: Engine
@@ -48,16 +48,16 @@ class Volumes:
 
     @classmethod
     def make(cls, engine: Engine, image: str, identity: str, session: Path) -> Volumes:
-        """Make them.
+        """Create the volumes and their keeper.
 
         Args:
             engine: The engine.
-            image: The image, which is there.
-            identity: Its id.
+            image: The image, which the engine has.
+            identity: The image's id.
             session: The session's startup directory.
 
         Raises:
-            EngineError: The engine does not.
+            EngineError: The engine cannot create them.
         """
         private = session.parent
         startup = f"{private.name}-{re.sub('[^0-9a-f]', '', identity)[:24]}"
@@ -77,11 +77,11 @@ class Volumes:
         return cls(engine, startup, data, keeper)
 
     def carry(self, startup: Path, data_dir: Path) -> None:
-        """Copy what is in a startup directory into its volume, and what containers read of data.
+        """Copy a startup directory into its volume, and the rcfile into the data directory's.
 
         Raises:
-            EngineError: The engine does not.
-            OSError: It cannot be made ready for that.
+            EngineError: The engine cannot copy.
+            OSError: The startup directory cannot be prepared for that.
         """
         data = startup / DATA_NAME
         data.chmod(_OPEN)
@@ -90,7 +90,7 @@ class Volumes:
 
 
 def owner_of(private: Path) -> str:
-    """Tell whose a volume is, by the host and the session's private directory."""
+    """Return the owner of a volume: the host and the session's private directory."""
     return f"{os.uname().nodename}:{private}"
 
 
