@@ -151,6 +151,28 @@ def test_a_client_that_lies_about_lengths(sockets: Sockets, path: str, lie: str)
     assert ours == plain or b"" in {ours[0], plain[0]}
 
 
+def first_answer(path: str, what: bytes) -> bytes:
+    """What is answered first, while more is sent."""
+
+    def send() -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            client.sendall(what)
+
+    with connected(path) as client, ThreadPoolExecutor(1) as sender:
+        sender.submit(send)
+        return client.recv(12)
+
+
+def test_a_head_without_end(sockets: Sockets) -> None:
+    head = b"POST /containers/create HTTP/1.1\r\nHost: docker\r\n"
+    lines = (b"X-Field: 0123456789\r\n", b"X-Field: " + b"0" * 1000)
+    heads = [head + line * (4_000_000 // len(line)) for line in lines]
+    with ThreadPoolExecutor(4) as clients:  # the engine takes half a second to end a connection
+        asked = itertools.product(sockets.both, heads)
+        answers = set(clients.map(lambda each: first_answer(*each), asked))
+    assert answers == {b"HTTP/1.1 431"}
+
+
 def context(size: int) -> bytes:
     """A build's context, whose Dockerfile ends the build as soon as it is read."""
     file = io.BytesIO()

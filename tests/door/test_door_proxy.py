@@ -191,7 +191,7 @@ class Door:
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def processes(self) -> list[int]:
-        """The launcher, and the proxy once there was a client."""
+        """The shell that starts the launcher, that, and the proxy once there was a client."""
         found = []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
@@ -526,19 +526,42 @@ def test_a_client_that_goes_away_in_the_middle_leaves_nothing(own_door: Door) ->
     assert ended(own_door)
 
 
-def test_a_proxy_that_is_killed_is_started_again_and_that_is_told(own_door: Door) -> None:
+# Which of the door's processes somebody kills, as `Door.processes` has them.
+KILLED: Final = {"proxy": slice(2, 3), "launcher": slice(1, 2), "both": slice(1, 3)}
+
+
+@pytest.mark.parametrize("killed", KILLED)
+def test_a_proxy_that_is_killed_is_started_again_and_that_is_told(
+    own_door: Door, killed: str
+) -> None:
     said(own_door.path, GET)
-    _, proxy = own_door.processes()
     with connected(own_door.path) as client:
         client.sendall(GET)
         client.recv(1000)
-        os.kill(proxy, signal.SIGKILL)
-        assert client.recv(1000) == b""
+        for process in own_door.processes()[KILLED[killed]]:
+            os.kill(process, signal.SIGKILL)
+        if killed != "launcher":
+            assert client.recv(1000) == b""
     assert b" 201 " in said(own_door.path, creation())
     assert PLACE in own_door.engine.created[0].decode()
+    while not own_door.session.problems():  # who is started again tells it
+        time.sleep(0.01)
     (problem,) = own_door.session.problems()
     assert "was ended by signal 9" in problem
     assert ended(own_door)
+
+
+def test_that_nobody_is_left_who_starts_the_proxy_again_is_told(own_door: Door) -> None:
+    said(own_door.path, GET)
+    with contextlib.ExitStack() as undo:
+        for process in own_door.processes():
+            descriptor = os.pidfd_open(process)
+            undo.callback(os.close, descriptor)
+            os.kill(process, signal.SIGKILL)
+            select.select([descriptor], [], [])
+    own_door.undo.close()
+    (problem,) = own_door.session.problems()
+    assert "was killed, with what starts it again" in problem
 
 
 RUN: Final = """\

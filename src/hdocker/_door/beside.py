@@ -19,15 +19,24 @@ import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
+from hdocker._door.launcher import ENDED_VARIABLE
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # What a socket's address and a URL of it take everywhere.
 _PLAIN_PATH: Final = r"/[A-Za-z0-9._/-]{1,90}"
 _BACKLOG: Final = 4096
 _PATIENCE: Final = 0.5  # seconds, for clients that are still there
-# A shell leaves it to nobody, at no cost.
-_LEAVE: Final = '"$@" &'
+# A shell leaves it to nobody, and starts it again if somebody kills it: the shell has the socket,
+# too. A program that cannot run is not tried forever.
+_LEAVE: Final = f"""{{
+    "$@"; ended=$?
+    for again in 1 2 3 4 5 6 7 8 9 10; do
+        [ $ended -gt 128 ] || break
+        {ENDED_VARIABLE}=$ended "$@"; ended=$?
+    done
+}} &"""
 
 
 @contextlib.contextmanager
@@ -75,8 +84,10 @@ def program_behind(
     *,
     errors: IO[bytes] | None = None,
     inherited: Sequence[int] = (),
-) -> Iterator[None]:
+) -> Iterator[Callable[[], bool]]:
     """Have a program behind a socket; afterwards it goes as soon as its clients have gone.
+
+    One that is killed is started again.
 
     Args:
         listening: The socket, which is the program's from then on.
@@ -87,6 +98,9 @@ def program_behind(
         environment: Its environment.
         errors: Where it writes errors to.
         inherited: Descriptors that it has as well.
+
+    Yields:
+        What tells whether it has gone for good, with clients or without.
 
     Raises:
         OSError: It cannot be started.
@@ -114,7 +128,7 @@ def program_behind(
             os.close(ending)
             os.close(going)
             listening.close()
-        yield
+        yield lambda: bool(select.select([gone], [], [], 0)[0])
     finally:
         # Not by closing it alone, which is no end of file while a fork of this process runs.
         with contextlib.suppress(BrokenPipeError):  # somebody has killed it

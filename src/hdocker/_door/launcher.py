@@ -3,6 +3,7 @@
 Run as a program by `opening`, beside the measured command, in a session of its own: what a terminal
 sends is not for it. Until a client comes it has loaded next to nothing. The child does the work;
 should it end before the run does, what its clients lost is told, and the next one gets a new child.
+Should this process be killed, the shell that started it (`beside`) starts it again.
 Throughout it writes down what engines say of their containers, which is read at the end (`past`),
 and asks again one that was started again.
 """
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 _SOME: "Final" = 1 << 16  # bytes
+# How the one before it ended, as a shell has it: that adds this to a signal's number.
+ENDED_VARIABLE: "Final" = "HCOVERAGE_ENDED_BEFORE"
+_BY_SIGNAL: "Final" = 128
 # In seconds: between one try to ask an engine again and the next; doubled each time.
 _SOON: "Final" = 0.05
 _SELDOM: "Final" = 5.0
@@ -30,6 +34,9 @@ def main() -> None:
     hexadecimal digits), the directory of the package, and what `Door.of_words` takes.
     """
     listener, ending, copied, package, *words = sys.argv[1:]
+    ended_before = os.environ.pop(ENDED_VARIABLE, "")
+    if ended_before:
+        _proxy(package).tell_end(_BY_SIGNAL - int(ended_before), words)
     sources = [_Source(*each.split(":")) for each in copied.split(",") if each]
     waiting = _Waiting(int(ending), sources)
     while waiting.wait_for(int(listener)):
@@ -46,7 +53,7 @@ def main() -> None:
         os.close(gone)
         status = os.waitpid(child, 0)[1]
         if status and not _has_ended(int(ending)):
-            _proxy(package).tell_end(status, words)
+            _proxy(package).tell_end(os.waitstatus_to_exitcode(status), words)
     if not os.read(int(ending), 1):
         _remove_socket(int(listener))
 

@@ -50,6 +50,10 @@ _BY_REQUEST: Final = (
     "DOCKER_HOST names another machine, which tests may find their containers' ports by, so no "
     f"client was led through the proxy: set {_REMOTE_ENGINE_VARIABLE}=1 if none needs that name"
 )
+_KILLED: Final = (
+    "the proxy of the engine's API was killed, with what starts it again, and from then on no "
+    "client reached the engine"
+)
 _NAME: Final = "docker.sock"
 _LAUNCHER: Final = Path(os.path.abspath(__file__)).with_name("launcher.py")  # noqa: PTH100
 
@@ -194,8 +198,10 @@ def _served(door: Door, name: str, engines: list[str], advice: str) -> Iterator[
                 behind = program_behind(
                     listening, _LAUNCHER, words, environment, inherited=inherited
                 )
-                undo.enter_context(behind)
+                has_gone = undo.enter_context(behind)
             yield address
+            if has_gone():
+                door.note(_KILLED)
     # Imported here: where there is no engine, nobody needs it.
     from hdocker._door.past import Run, tell_what_went_past  # noqa: PLC0415
 

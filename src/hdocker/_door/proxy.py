@@ -106,14 +106,13 @@ def serve(listener: int, ending: int, words: Sequence[str]) -> None:
         thread.join()
 
 
-def tell_end(status: int, words: Sequence[str]) -> None:
+def tell_end(code: int, words: Sequence[str]) -> None:
     """Tell that the proxy ended before the run did.
 
     Args:
-        status: How, as `os.waitpid` gives it.
+        code: How, as `os.waitstatus_to_exitcode` gives it.
         words: The door, as `Door.words` gives it.
     """
-    code = os.waitstatus_to_exitcode(status)
     how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
     Door.of_words(words).note(
         f"the proxy of the engine's API {how}, and clients lost their connections to the engine; "
