@@ -1,12 +1,12 @@
-"""The door where all clients meet: a proxy of the engine's API on a socket of the session.
+"""The door through which all clients of an engine come: a proxy of its API on the session's socket.
 
-What comes through is passed on as it is, but for the body of a container's creation. Pure are
-`requests` (where a request ends), `creation` (what is changed in it), `labels` (compose's own
-mark); at the edges are `proxy` (connections), `api` (questions to the engine), `peer` (who asked),
-`launcher` (the process) and `opening` (its beginning and end, in hcov's own process). All of them
-talk to a socket; `engine_socket` has it be the engine's own, or that of a `relay` to where it is.
+The proxy passes on every byte as it is, but for requests that create a container, or a command in
+one. `requests` (where a request ends), `creation` (what is changed in it) and `labels` (compose's
+mark) are pure. At the edges are `proxy` (connections), `api` (our own requests), `peer` (who asks),
+`launcher` (the process) and `opening` (start and end, in hcov's own process). `engine_socket` is
+the engine's own socket; if the engine has none on this machine, it is that of a `relay`.
 
-What an image needs is `_injection`'s business, and what is put into a process hcoverage's.
-Imported by the proxy without the package's `__init__`, so that its first client need not wait:
-modules here import the standard library and what does the same.
+Left to others: what an image needs (`_inject`), and what runs in a process (hcoverage). So that the
+first client need not wait, the proxy imports this without the package's `__init__`, and modules
+here import only the standard library and modules that do the same.
 """

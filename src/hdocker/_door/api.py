@@ -1,6 +1,6 @@
-"""Questions of our own to the engine's API, over its socket.
+"""Sends our own requests to the engine's API, over its socket.
 
-By HTTP/1.0, so that an answer is no more than what comes until the connection ends.
+They are of HTTP/1.0, so an answer is simply what comes until the connection ends.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 _SOME: Final = 1 << 18  # bytes
 _LARGEST: Final = 1 << 26
-_PATIENCE: Final = 10.0  # seconds, between one part of an answer and the next
+_PATIENCE: Final = 10.0  # seconds, for each part of an answer
 _OK: Final = 200
 _REFUSED: Final = 400
 _JSON: Final = "application/json"
@@ -24,11 +24,11 @@ _TAR: Final = "application/x-tar"
 
 @dataclass(frozen=True)
 class Said:
-    """What an engine says.
+    """An engine's answer.
 
     Attributes:
-        status: Its status; 0 where it said nothing that is HTTP.
-        content: The rest.
+        status: Its status; 0 if it is not HTTP.
+        content: Its body.
     """
 
     status: int
@@ -36,12 +36,12 @@ class Said:
 
     @property
     def is_good(self) -> bool:
-        """Whether it did what it was asked for."""
+        """Whether the engine did what it was asked for."""
         return _OK <= self.status < _REFUSED
 
     @property
     def known(self) -> Any:  # noqa: ANN401 - what JSON has
-        """What it describes by JSON; None where that is nothing."""
+        """The body, decoded from JSON; None if it is empty or no JSON."""
         try:
             return json.loads(self.content or b"null")
         except ValueError:
@@ -49,7 +49,7 @@ class Said:
 
     @property
     def reason(self) -> str:
-        """What it gives as the reason of a refusal."""
+        """The reason of a refusal, in words."""
         found = self.known
         if isinstance(found, dict) and isinstance(found.get("message"), str):
             return str(found["message"])
@@ -75,7 +75,7 @@ def connect(engine: str) -> socket.socket:
 
 
 def answers(engine: str) -> bool:
-    """Tell whether an engine is behind a socket."""
+    """Return whether something listens on a socket."""
     try:
         connect(engine).close()
     except OSError:
@@ -98,10 +98,9 @@ def call(
         engine: The path of its socket.
         method: The method.
         question: The path and the query.
-        body: What it is told beside.
-        kind: The media type of that.
-        patience: How long to wait for each part of its answer, in seconds; None for as long as it
-            takes.
+        body: The body of the request.
+        kind: The media type of the body.
+        patience: How long to wait for each part of the answer, in seconds; None for no limit.
 
     Raises:
         OSError: It does not answer.
@@ -122,7 +121,7 @@ def ask(engine: str, question: str) -> bytes:
         question: The path and the query.
 
     Returns:
-        What it answers; nothing where it has none.
+        The body of its answer; empty if it refuses.
 
     Raises:
         OSError: It does not answer.
@@ -132,12 +131,12 @@ def ask(engine: str, question: str) -> bytes:
 
 
 def put_archive(engine: str, container: str, directory: str, archive: bytes) -> Said:
-    """Have files put into a container, which may run or not.
+    """Put files into a container, whether it runs or not.
 
     Args:
         engine: The path of the engine's socket.
         container: The container's id or name.
-        directory: A directory that it has.
+        directory: A directory in it.
         archive: A tar archive of the files.
 
     Raises:
@@ -148,20 +147,20 @@ def put_archive(engine: str, container: str, directory: str, archive: bytes) -> 
 
 
 def fetch_archive(engine: str, container: str, path: str, file: IO[bytes], largest: int) -> Said:
-    """Get a tar archive of a file or directory of a container, which may run or not.
+    """Fetch a tar archive of a file or directory of a container, whether it runs or not.
 
     Args:
         engine: The path of the engine's socket.
         container: The container's id or name.
-        path: What to get.
-        file: Where the archive is written; what is in it is anybody's.
-        largest: How many bytes to get at most.
+        path: What to fetch.
+        file: Where to write the archive; its content is not to be trusted.
+        largest: How many bytes to fetch at most.
 
     Returns:
-        What the engine said, without the archive.
+        The engine's answer, without the archive.
 
     Raises:
-        OSError: It does not answer, ends in between, or has more than that.
+        OSError: The engine does not answer or stops in between, or the archive is too large.
     """
     question = f"/containers/{quote(container, safe='')}/archive?path={quote(path)}"
     head = b""
@@ -193,7 +192,7 @@ def asked(
     kind: str = _JSON,
     patience: float | None = None,
 ) -> socket.socket:
-    """Ask an engine for something, as `call` does, and give the connection that it answers on.
+    """Send a request, like `call`, and return the connection on which the engine answers.
 
     Raises:
         OSError: It does not answer.
@@ -202,7 +201,7 @@ def asked(
     connection = connect(engine)
     try:
         connection.settimeout(patience)
-        # It may refuse before it has heard all, and says why.
+        # The engine may refuse before it has read everything; its answer says why.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(request)
     except BaseException:
@@ -214,7 +213,7 @@ def asked(
 def request_for(
     method: str, question: str, body: bytes | None = None, *, kind: str = _JSON
 ) -> bytes:
-    """Give what an engine is asked by, as `call` does."""
+    """Return the bytes of a request; the arguments are those of `call`."""
     lines = [f"{method} {question} HTTP/1.0", "Host: docker"]
     if body is not None:
         lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"]
@@ -227,7 +226,7 @@ def _status(head: bytes) -> int:
 
 
 def ask_for_object(engine: str, question: str) -> Any:  # noqa: ANN401 - what JSON has
-    """Ask an engine for what it describes by JSON; None where it has none.
+    """Ask an engine, and decode its JSON; return None if it has none.
 
     Raises:
         OSError: It does not answer.
@@ -239,7 +238,7 @@ def ask_for_object(engine: str, question: str) -> Any:  # noqa: ANN401 - what JS
 
 
 def image_identity(engine: str, image: str) -> str:
-    """Ask for the id of an image; nothing where it is not there.
+    """Return the id of an image; empty if the engine does not have it.
 
     Raises:
         OSError: The engine does not answer.

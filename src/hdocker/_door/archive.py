@@ -1,6 +1,6 @@
-"""Tar archives of what is put into containers, as the engine's API takes them.
+"""Makes tar archives of files that the engine's API puts into containers.
 
-All in them is root's and can be read by everybody, whoever it belongs to here.
+In an archive everything belongs to root, and everybody may read it.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _OPEN: Final = 0o777
 
 
 class Archive:
-    """An archive in the making."""
+    """An archive that is being made."""
 
     def __init__(self) -> None:
-        """Begin an empty one."""
+        """Begin an empty archive."""
         self._file = io.BytesIO()
         self._archive = tarfile.open(fileobj=self._file, mode="w")  # noqa: SIM115
 
     def add_tree(self, name: str, source: Path, leave_out: Iterable[Path] = ()) -> None:
-        """Add a directory and what is in it.
+        """Add a directory with its content.
 
         Args:
-            name: What it is called in the archive.
-            source: Where it is here.
-            leave_out: Files and directories that are not to be in it.
+            name: Its name in the archive.
+            source: Its path here.
+            leave_out: Files and directories to leave out.
         """
         left_out = set(leave_out)
         self.add_directory(name)
@@ -45,14 +45,14 @@ class Archive:
             if path.is_dir():
                 self.add_tree(f"{name}/{path.name}", path, left_out)
             elif path.is_file():
-                # What was compiled knows its source by the time.
+                # Compiled files have the time of their source in them.
                 self.add_file(f"{name}/{path.name}", path.read_bytes(), path.stat().st_mtime)
 
     def add_directory(self, name: str, *, is_open: bool = False) -> None:
         """Add an empty directory.
 
         Args:
-            name: What it is called in the archive.
+            name: Its name in the archive.
             is_open: Whether everybody may write into it.
         """
         member = tarfile.TarInfo(name)
@@ -64,9 +64,9 @@ class Archive:
         """Add a file.
 
         Args:
-            name: What it is called in the archive.
-            content: What is in it.
-            time: When it was changed, in seconds since the epoch.
+            name: Its name in the archive.
+            content: Its content.
+            time: Its time of modification, in seconds since the epoch.
         """
         member = tarfile.TarInfo(name)
         member.size = len(content)
@@ -75,19 +75,19 @@ class Archive:
         self._archive.addfile(member, io.BytesIO(content))
 
     def content(self) -> bytes:
-        """Give all of it."""
+        """Finish the archive, and return its bytes."""
         self._archive.close()
         return self._file.getvalue()
 
 
 def put_file(engine: str, container: str, source: str, target: str) -> None:
-    """Put a file into a container, which may refuse it.
+    """Put a file into a container; if the engine refuses, nothing happens.
 
     Args:
         engine: The path of the engine's socket.
         container: The container's id.
-        source: Where the file is here.
-        target: Where it is to be there.
+        source: The path of the file here.
+        target: Its path in the container.
 
     Raises:
         OSError: The engine does not answer, or the file cannot be read.

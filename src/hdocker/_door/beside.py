@@ -1,8 +1,8 @@
-"""A socket of the session, and a program behind it that runs beside the measured command.
+"""Makes a socket, and runs a program that listens on it beside the measured command.
 
-The socket is there before the program is. That is nobody's child: a command that waits for its
-children, as pytest may, is not to wait for it. It is in a session of its own, since what a terminal
-sends is not for it.
+The socket is made first. The program is a child of neither hcov nor the command, since a command
+may wait for all its children, as pytest may. It has a session of its own, since signals from the
+terminal are not for it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from hdocker._door.launcher import ENDED_VARIABLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-# What a socket's address and a URL of it take everywhere.
+# Paths that all clients take as a socket's address, and in a URL.
 _PLAIN_PATH: Final = r"/[A-Za-z0-9._/-]{1,90}"
 _BACKLOG: Final = 4096
-_PATIENCE: Final = 0.5  # seconds, for clients that are still there
-# A shell leaves it to nobody, and starts it again if somebody kills it: the shell has the socket,
-# too. A program that cannot run is not tried forever.
+_PATIENCE: Final = 0.5  # seconds, for clients that are still connected
+# A shell has the program in the background, so that nobody waits for it. If a signal ends it, the
+# shell, which has the socket, too, starts it again; but not forever.
 _LEAVE: Final = f"""{{
     "$@"; ended=$?
     for again in 1 2 3 4 5 6 7 8 9 10; do
@@ -43,14 +43,14 @@ _LEAVE: Final = f"""{{
 def listening_at(
     directory: Path, name: str, mode: int, group: int | None = None
 ) -> Iterator[socket.socket]:
-    """Have a listening socket in a `with` block.
+    """Make a listening socket for a `with` block.
 
     Args:
-        directory: A directory for it alone; where its path is one that not all clients take,
-            another one is made.
+        directory: A directory for the socket alone; if not all clients would take its path, another
+            one is made instead.
         name: The socket's name there.
-        mode: Who may connect to it: its permissions.
-        group: The group that they are about. Who is not of it has the socket for its user alone.
+        mode: The socket's permissions: who may connect.
+        group: The socket's group. If this user is not in it, only this user may connect.
 
     Raises:
         OSError: It cannot be made.
@@ -85,22 +85,22 @@ def program_behind(
     errors: IO[bytes] | None = None,
     inherited: Sequence[int] = (),
 ) -> Iterator[Callable[[], bool]]:
-    """Have a program behind a socket; afterwards it goes as soon as its clients have gone.
+    """Run a program behind a socket; after the `with` block it ends when its clients have gone.
 
-    One that is killed is started again.
+    If it is killed, it is started again.
 
     Args:
-        listening: The socket, which is the program's from then on.
+        listening: The socket; from now on it is the program's.
         program: A program in Python. Its first arguments are the descriptors of the socket and of a
-            pipe that can be read when the block ends; nothing is in that where this process was
-            killed, and then the program removes the socket and its directory.
+            pipe that can be read when the block ends. If the pipe is empty then, this process was
+            killed, and the program removes the socket and its directory.
         words: Its other arguments.
         environment: Its environment.
-        errors: Where it writes errors to.
-        inherited: Descriptors that it has as well.
+        errors: Where its errors go.
+        inherited: Further descriptors that it inherits.
 
     Yields:
-        What tells whether it has gone for good, with clients or without.
+        A function that returns whether it has ended for good.
 
     Raises:
         OSError: It cannot be started.
@@ -130,8 +130,8 @@ def program_behind(
             listening.close()
         yield lambda: bool(select.select([gone], [], [], 0)[0])
     finally:
-        # Not by closing it alone, which is no end of file while a fork of this process runs.
-        with contextlib.suppress(BrokenPipeError):  # somebody has killed it
+        # To close the pipe is not enough: a fork of this process may hold it open.
+        with contextlib.suppress(BrokenPipeError):  # The program was killed.
             os.write(end, b"!")
         os.close(end)
         select.select([gone], [], [], _PATIENCE)

@@ -1,10 +1,9 @@
-"""The steps of builds that start a Python, by what an engine says of a build as it goes.
+"""Finds the steps of builds that start a Python, in what an engine says while it builds.
 
-What runs in a step cannot be measured: no builder takes a mount or a variable that leaves the image
-and its cache as they are. So it is found, to be told. Docker's classic builder and podman's write
-what they do line by line; BuildKit tells its client by messages of its own (`Vertex` of
-`moby.buildkit.v1`), in lines of JSON or in HTTP/2. They are taken apart no further than to a step's
-name, and whether it ran or was in the cache.
+A step cannot be measured: each mount or variable that a builder takes changes the image or its
+cache. So the end of the run tells of these steps. Docker's classic builder and podman's write
+lines about what they do. BuildKit sends its client messages (`Vertex` of `moby.buildkit.v1`), in
+lines of JSON or in HTTP/2; of these only a step's name is read, and whether it was in the cache.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ _LINE: Final = re.compile(
     rb"|(?P<cached>(?:[^\"\\]|\\.)*Using cache)|(?P<runs> ---> Running in ))"
 )
 _TRACE: Final = re.compile(rb'"moby\.buildkit\.trace","aux":"(?P<message>[A-Za-z0-9+/=]+)"')
-# The third field of a vertex, its name, with its length. The fifth says when it was started, and
-# the fourth, which is between them, that it was in the cache.
+# The third field of a vertex: its name, after the length of that. A fourth field says that it was
+# in the cache; otherwise the fifth follows, which says when it was started.
 _VERTEX: Final = re.compile(
     rb"\x1a(?P<length>[\x08-\x7f]|[\x80-\xff][\x01-\x7f])(?=\[[^\[\]\x00-\x1f]{1,200}\] RUN )"
 )
@@ -32,7 +31,7 @@ _RUN: Final = re.compile(r"RUN\s+((--\S+\s+)*)", re.IGNORECASE)
 
 _PYTHON: Final = re.compile(r"(python|pypy)[0-9.]*")
 _IN_PYTHON: Final = ("pytest", "py.test", "coverage", "tox", "nox", "django-admin")
-# What installs, and is nobody's program.
+# Modules that install packages: no program of the project's.
 _INSTALLS: Final = (
     *("pip", "venv", "ensurepip", "virtualenv", "compileall", "site", "sysconfig", "pipx"),
     *("poetry", "uv", "pdm", "build", "wheel"),
@@ -47,19 +46,19 @@ _BETWEEN: Final = re.compile(r"[;&|()]+")
 
 
 class Steps:
-    """Follows what an engine says of builds."""
+    """Follows what an engine says about builds."""
 
     def __init__(self) -> None:
-        """Begin."""
+        """Begin with nothing."""
         self._rest = b""
         self._pending = ""
         self._told: set[bytes] = set()
 
     def take(self, some: bytes) -> list[str]:
-        """Take what has come.
+        """Take the next bytes.
 
         Returns:
-            The steps that are known by now to have started a Python.
+            The steps of which these show that they started a Python.
         """
         content = self._rest + some
         self._rest = content[-_LONGEST:]
@@ -69,7 +68,7 @@ class Steps:
         return [step for step in found if starts_python(step)]
 
     def end(self) -> list[str]:
-        """Give the step that was begun last, as `take` does."""
+        """Return the last step, if it started a Python."""
         return [self._pending] if self._pending and starts_python(self._pending) else []
 
     def _by_lines(self, content: bytes) -> list[str]:
@@ -100,7 +99,7 @@ class Steps:
 
 
 def starts_python(step: str) -> bool:
-    """Tell whether a step of a Dockerfile starts a program in Python, and not one that installs.
+    """Return whether a step of a Dockerfile starts a Python program that is not an installer.
 
     Args:
         step: The instruction.

@@ -1,4 +1,4 @@
-"""The builds of a run: when there were any, and which of their steps started a Python."""
+"""Writes down when builds ran, and which of their steps started a Python."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ _PATH: Final = re.compile(r"(?:/v[0-9.]+)?(?:/libpod)?/(?:build|grpc)")
 _IMAGE: Final = re.compile(rb"sha256:[0-9a-f]{64}")
 _QUIET_ANSWER: Final = 1 << 16  # bytes
 _SHOWN_WIDTH: Final = 70
-# What an image's history has beside the command.
+# What an image's history adds to the command.
 _AROUND: Final = re.compile(r"^(RUN )?(\|[0-9]+ .*?)?/bin/sh -c |^RUN | # buildkit$")
 
 
 class Build:
-    """A build, or several on one connection, while they last."""
+    """A build that runs, or several on one connection."""
 
     def __init__(self, door: Door, target: str, *, is_wanted: bool) -> None:
         """Begin.
 
         Args:
             door: The door.
-            target: What the client asks the engine, with the query.
-            is_wanted: Whether what is not measured is to be told.
+            target: The path and the query of the client's request.
+            is_wanted: Whether to tell what is not measured.
         """
         self._door = door
         self._began = time.time()
         self._is_wanted = is_wanted
         self._steps = Steps()
-        # The classic builder says no more, then, than what image there is at the end.
+        # Then the classic builder says only which image it has built.
         self._is_quiet = parse_qs(urlsplit(target).query).get("q") == ["1"]
         self._answer = b""
         _write(door, began=self._began)
 
     def take(self, some: bytes) -> None:
-        """Take what the engine says."""
+        """Take the next bytes from the engine."""
         if self._is_wanted:
             self._note(self._steps.take(some))
             if self._is_quiet:
                 self._answer = (self._answer + some)[:_QUIET_ANSWER]
 
     def end(self) -> None:
-        """Note that nothing more will come."""
+        """Write down that the build has ended."""
         _write(self._door, began=self._began, ended=time.time())
         if self._is_wanted:
             self._note(self._steps.end())
@@ -64,7 +64,7 @@ class Build:
                 self._note(self._new_steps(image[0].decode()))
 
     def _new_steps(self, image: str) -> list[str]:
-        """Give the steps of an image that were not in the cache."""
+        """Return the steps of an image that were not in the cache, and started a Python."""
         found: list[dict[str, Any]] = []
         with contextlib.suppress(OSError):
             found = ask_for_object(self._door.engine, f"/images/{quote(image)}/history") or []
@@ -77,17 +77,17 @@ class Build:
 
 
 def step_of(text: str) -> str:
-    """Give the instruction of a step as a Dockerfile has it, by what an image's history says."""
+    """Return the instruction in the Dockerfile for an entry of an image's history."""
     return f"RUN {_AROUND.sub('', text)}"
 
 
 def is_build(path: str) -> bool:
-    """Tell whether builds are asked for by a path of the API."""
+    """Return whether a request with this path starts builds."""
     return bool(_PATH.fullmatch(path))
 
 
 def times_of_builds(door: Door) -> list[tuple[float, float]]:
-    """Give when builds began and ended, in seconds since the epoch."""
+    """Return when each build began and ended, in seconds since the epoch."""
     ends: dict[float, float] = {}
     for each in _written(door):
         if "began" in each:
@@ -96,11 +96,11 @@ def times_of_builds(door: Door) -> list[tuple[float, float]]:
 
 
 def add_steps(door: Door, steps: Iterable[str]) -> None:
-    """Write down steps that started a Python, but for those that are known.
+    """Write down those of some steps that started a Python and are not written down yet.
 
     Args:
         door: The door.
-        steps: Steps of builds; some may have come through it.
+        steps: Steps of builds.
     """
     known = [str(each["step"]) for each in _written(door) if "step" in each]
     for step in steps:
@@ -109,7 +109,7 @@ def add_steps(door: Door, steps: Iterable[str]) -> None:
 
 
 def tell_steps(door: Door) -> None:
-    """Leave a note of the steps that started a Python."""
+    """Leave a note on the steps that started a Python."""
     steps = [str(each["step"]) for each in _written(door) if "step" in each]
     if steps:
         ran = several(len(steps), "step of a build ran Python", "steps of builds ran Python")

@@ -1,4 +1,4 @@
-"""The door's end: what came through it is brought home, and what stays is provided for."""
+"""Closes a door: fetches what containers recorded, and provides for containers that stay."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 def close(door: Door, began: float, socket: Path) -> None:
-    """Bring home what containers have recorded, and let those go on that outlive the run.
+    """Fetch what containers have recorded, and let those go on that outlive the run.
 
     Args:
         door: The door that clients came through.
         began: When it opened, in seconds since the epoch.
-        socket: Where its socket was, from the directory of what containers have mounted.
+        socket: The path of its socket, relative to `Door.lasting`.
     """
     tell_steps(door)
     tell_left_alone(door)
     bring_home(door, began)
     bring_home_from_volumes(door, began)
     let_outlive(door)
-    if door.in_use.exists():  # a container that mounts the door has the engine when it starts again
+    if door.in_use.exists():  # A container that mounts the socket then reaches the engine itself.
         place = door.lasting / socket
         with contextlib.suppress(OSError):
             place.parent.mkdir()

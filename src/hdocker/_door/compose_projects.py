@@ -1,7 +1,8 @@
-"""Compose projects that are up already: an `up` leaves their containers alone, and so do we.
+"""Finds compose projects that were up before the run: `up` leaves their containers as they are.
 
-They are not measured, then, which is told: by no other sign would anybody know that `up` in the run
-has created nothing. Compose asks the engine for a project's containers before it does anything.
+So do we; then they are not measured, and the end of the run tells that: nobody would notice
+otherwise that `up` has created nothing. Before compose does anything, it asks the engine for a
+project's containers; that is seen here.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ _UP: Final = ("up", "watch")
 
 
 class Projects:
-    """The projects that clients in the run had brought up."""
+    """The projects that clients of the run bring up."""
 
     def __init__(self, door: Door) -> None:
-        """Begin."""
+        """Begin with no project."""
         self._door = door
         self._lock = threading.Lock()
         self._seen: set[tuple[int, str]] = set()
 
     def notice(self, target: str, client: int) -> None:
-        """Remember the containers that an `up` is about to find.
+        """Write down the containers that an `up` is about to find.
 
         Args:
-            target: What a client asks the engine, with the query.
+            target: The path and the query of a client's request.
             client: The client's process id.
 
         Raises:
@@ -70,7 +71,7 @@ class Projects:
                 file.write_text(json.dumps(asdict(Told(name, str(one.get("Image"))))))
 
     def forget(self, labels: Mapping[str, str]) -> None:
-        """Forget one that has been created anew: compose had a reason to."""
+        """Forget a container, since compose has created it again."""
         file = self._file(labels)
         if file:
             file.unlink(missing_ok=True)
@@ -83,7 +84,7 @@ class Projects:
 
 
 def tell_left_alone(door: Door) -> None:
-    """Leave a note of the containers that an `up` in the run has left alone."""
+    """Leave a note on the containers that an `up` in the run left as they were."""
     files = sorted(door.left_alone.glob("*.json")) if door.left_alone.is_dir() else []
     with contextlib.suppress(OSError, ValueError, TypeError):
         found = [Told(**json.loads(file.read_text("utf-8"))) for file in files]
@@ -100,7 +101,7 @@ def _told(found: Sequence[Told]) -> str:
 
 
 def _project_in(target: str) -> str:
-    """Give the project that a client asks for the containers of; nothing if it is another thing."""
+    """Return the project whose containers a request asks for; empty if it is another request."""
     try:
         filters = json.loads(parse_qs(urlsplit(target).query)["filters"][0])
         labels = list(filters["label"])
@@ -111,7 +112,7 @@ def _project_in(target: str) -> str:
 
 
 def _is_up(client: int) -> bool:
-    """Tell from its command line whether a client brings a project up; or where it is not known."""
+    """Return whether a client's command line brings a project up; True if it cannot be read."""
     try:
         words = Path(f"/proc/{client}/cmdline").read_bytes().split(b"\0")
     except OSError:

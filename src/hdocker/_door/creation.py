@@ -1,7 +1,8 @@
-"""A container's creation, as clients ask the engine's API for it: what it says, and what is added.
+"""Reads the bodies of requests that create containers, and adds to them.
 
 Docker's API and podman's own (libpod) describe a container in different words. Names are read as Go
-reads them, in any case and the last one counting, and what comes after the JSON is nothing.
+reads them: capital letters do not matter, and of several with one name the last counts. What comes
+after the JSON is ignored.
 """
 
 from __future__ import annotations
@@ -17,19 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _PATH: Final = r"(?:/v[0-9.]+)?(?P<libpod>/libpod)?/containers/create"
-# Numbers other than integers are kept as they were written: Go reads no `1e3` where it wants `1000`
-# and no `1000.0` either.
+# Numbers that are not integers are kept as they were written: Python would make `1000.0` of `1e3`.
 _NUMBER: Final = secrets.token_hex(12)
 _NUMBERS: Final = f'"{_NUMBER}([^"]*)"'
 
 
 @dataclass(frozen=True)
 class BindMount:
-    """A file or directory of the engine's machine in a container, or a volume.
+    """A mount: a file or directory of the engine's machine, or a volume.
 
     Attributes:
-        source: Where it is there; the name of a volume, which has no slash.
-        target: Where it is in the container.
+        source: Its path there; the name of a volume, which has no slash.
+        target: Its path in the container.
         read_only: Whether the container may only read it.
     """
 
@@ -44,30 +44,30 @@ class BindMount:
 
 
 class Creation(Protocol):
-    """What a container is created from."""
+    """The container that a request asks for."""
 
     @property
     def image(self) -> str:
-        """Its image, as named; empty where there is none."""
+        """Its image, as the client names it; empty if there is none."""
 
     @property
     def variables(self) -> dict[str, str | None]:
-        """The variables for it; None for one of the image that is taken away."""
+        """Its variables; None for one of the image that the client removes."""
 
     @property
     def targets(self) -> list[str]:
-        """Where in it something is mounted."""
+        """The paths in it at which something is mounted."""
 
     @property
     def sources(self) -> list[str]:
-        """What of the engine's machine is mounted."""
+        """The paths on the engine's machine that are mounted."""
 
     @property
     def shares_volumes(self) -> bool:
-        """Whether it has the volumes of other containers as well."""
+        """Whether it also mounts the volumes of other containers."""
 
     def move_sources(self, moved: Mapping[str, str]) -> None:
-        """Have what is mounted from one place mounted from another."""
+        """Replace paths that are mounted: old ones by new ones."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -79,11 +79,11 @@ class Creation(Protocol):
         variables: Mapping[str, str],
         labels: Mapping[str, str],
     ) -> bytes:
-        """Give the body with more mounts, and with other values of variables and labels."""
+        """Return the body with mounts added, and variables and labels added or replaced."""
 
 
 def reader_of(method: str, path: str) -> type[DockerCreation | LibpodCreation] | None:
-    """Give what reads the body of a request; None where that creates no container."""
+    """Return the class that reads a request's body; None if the request creates no container."""
     found = re.fullmatch(_PATH, path) if method == "POST" else None
     if not found:
         return None
@@ -111,12 +111,12 @@ class DockerCreation:
 
     @property
     def variables(self) -> dict[str, str | None]:
-        """The variables for it; None for one of the image that is taken away."""
+        """Its variables; None for one of the image that the client removes."""
         return dict(map(_variable, self._settings))
 
     @property
     def targets(self) -> list[str]:
-        """Where in it something is mounted."""
+        """The paths in it at which something is mounted."""
         found = [
             *((bind[1:2] or bind)[0] for bind in self._binds),
             *(_field(mount, "Target", str) for mount in self._mounts),
@@ -127,12 +127,12 @@ class DockerCreation:
 
     @property
     def sources(self) -> list[str]:
-        """What of the engine's machine is mounted."""
+        """The paths on the engine's machine that are mounted."""
         mounted = (_field(mount, "Source", str) for mount in self._mounts)
         return [*(bind[0] for bind in self._binds), *mounted]
 
     def move_sources(self, moved: Mapping[str, str]) -> None:
-        """Have what is mounted from one place mounted from another."""
+        """Replace paths that are mounted: old ones by new ones."""
         if self._binds:
             self._binds = [[moved.get(bind[0], bind[0]), *bind[1:]] for bind in self._binds]
             self._host["Binds"] = [":".join(bind) for bind in self._binds]
@@ -143,7 +143,7 @@ class DockerCreation:
 
     @property
     def shares_volumes(self) -> bool:
-        """Whether it has the volumes of other containers as well."""
+        """Whether it also mounts the volumes of other containers."""
         return bool(_field(self._host, "VolumesFrom", list))
 
     def changed(
@@ -152,7 +152,7 @@ class DockerCreation:
         variables: Mapping[str, str],
         labels: Mapping[str, str],
     ) -> bytes:
-        """Give the body with more mounts, and with other values of variables and labels."""
+        """Return the body with mounts added, and variables and labels added or replaced."""
         kept = [each for each in self._settings if _variable(each)[0] not in variables]
         settings = [*kept, *map("=".join, variables.items())]
         added = [
@@ -187,13 +187,13 @@ class LibpodCreation:
 
     @property
     def variables(self) -> dict[str, str | None]:
-        """The variables for it; None for one of the image that is taken away."""
+        """Its variables; None for one of the image that the client removes."""
         taken = dict.fromkeys(_field(self._model, "unsetenv", list))
         return {**taken, **self._settings}
 
     @property
     def targets(self) -> list[str]:
-        """Where in it something is mounted."""
+        """The paths in it at which something is mounted."""
         volumes = _field(self._model, "volumes", list)
         overlays = _field(self._model, "overlay_volumes", list)
         found = [
@@ -205,11 +205,11 @@ class LibpodCreation:
 
     @property
     def sources(self) -> list[str]:
-        """What of the engine's machine is mounted."""
+        """The paths on the engine's machine that are mounted."""
         return [_field(mount, "source", str) for mount in self._mounts]
 
     def move_sources(self, moved: Mapping[str, str]) -> None:
-        """Have what is mounted from one place mounted from another."""
+        """Replace paths that are mounted: old ones by new ones."""
         for mount in self._mounts:
             source = _field(mount, "source", str)
             if source in moved:
@@ -217,7 +217,7 @@ class LibpodCreation:
 
     @property
     def shares_volumes(self) -> bool:
-        """Whether it has the volumes of other containers as well."""
+        """Whether it also mounts the volumes of other containers."""
         return bool(_field(self._model, "volumes_from", list))
 
     def changed(
@@ -226,7 +226,7 @@ class LibpodCreation:
         variables: Mapping[str, str],
         labels: Mapping[str, str],
     ) -> bytes:
-        """Give the body with more mounts, and with other values of variables and labels."""
+        """Return the body with mounts added, and variables and labels added or replaced."""
         added = [
             {
                 "type": "bind",
@@ -260,7 +260,7 @@ _TO_BUILDER: Final = ["buildctl", "dial-stdio"]
 
 
 class Execution:
-    """A command in a container, as both of the APIs describe it."""
+    """A command in a container, which both APIs describe in the same words."""
 
     def __init__(self, body: bytes) -> None:
         """Read a body.
@@ -273,17 +273,17 @@ class Execution:
 
     @property
     def variables(self) -> dict[str, str | None]:
-        """The variables for it; None for one that is taken away."""
+        """Its variables; None for one that the client removes."""
         return dict(map(_variable, self._settings))
 
     @property
     def is_of_builder(self) -> bool:
-        """Whether a client comes by it to a builder in a container, as buildx does."""
+        """Whether a client, such as buildx, reaches a builder in the container by it."""
         words = self._model.get("Cmd")
         return isinstance(words, list) and words[:2] == _TO_BUILDER
 
     def changed(self, variables: Mapping[str, str]) -> bytes:
-        """Give the body with other values of variables."""
+        """Return the body with variables added or replaced."""
         kept = [each for each in self._settings if _variable(each)[0] not in variables]
         return _written({**self._model, "Env": [*kept, *map("=".join, variables.items())]})
 
@@ -321,7 +321,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _joined(earlier: object, value: object) -> object:
-    """Give what a name stands for that an object has twice, as Go fills in a structure."""
+    """Return the value of a name that an object has twice, as Go decodes it."""
     both = isinstance(earlier, dict) and isinstance(value, dict)
     return {**earlier, **value} if both else value  # type: ignore[dict-item] # both are
 
@@ -331,10 +331,10 @@ def _refuse(text: str) -> float:
 
 
 def _field(model: dict[str, Any], name: str, kind: type[Any]) -> Any:  # noqa: ANN401 - of that kind
-    """Give what a name in any case stands for, which from then on is written as here.
+    """Return the value of a name in any spelling of capitals, and have it spelled like this.
 
     Raises:
-        ValueError: It is of another kind.
+        ValueError: The value is of another kind.
     """
     if not isinstance(model, dict):
         raise ValueError("it is no object")  # noqa: TRY004 - as the others

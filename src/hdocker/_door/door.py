@@ -1,4 +1,4 @@
-"""What a door is: where it leads, and whose it is."""
+"""What the processes of a door know: where it leads, and which session it belongs to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import hcoverage  # names of it are loaded where they are used
+import hcoverage  # It loads each of its names at first use.
 from hdocker._door.notes import created_in, note_image_in, note_in
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ class Door(NamedTuple):
         engine: The path of the engine's socket.
         session: The session's startup directory.
         data_dir: The session's data directory.
-        owner: The process id of the one who has the session.
-        client: The path of the engine's command-line client; empty where there is none.
+        owner: The id of the process that has the session.
+        client: The path of the engine's command-line client; empty if there is none.
     """
 
     engine: str
@@ -33,7 +33,7 @@ class Door(NamedTuple):
 
     @classmethod
     def of_words(cls, words: Sequence[str]) -> Door:
-        """Make it of what `words` gives."""
+        """Make a door from what `words` returns."""
         engine, session, data_dir, owner, client = words
         return cls(engine, session, Path(data_dir), int(owner), client)
 
@@ -52,60 +52,60 @@ class Door(NamedTuple):
 
     @property
     def created(self) -> Path:
-        """The file that has the ids of the containers that were created through the door."""
+        """The file with the ids of the containers that were created through the door."""
         return Path(created_in(self.private))
 
     @property
     def executed(self) -> Path:
-        """The file that has what clients had executed through the door: its id, and where."""
+        """The file with the commands executed through the door: their ids and containers."""
         return self.private / "executed-commands"
 
     @property
     def started(self) -> Path:
-        """The file that has the ids of older containers that were started through the door."""
+        """The file with the ids of older containers that were started through the door."""
         return self.private / "started-containers"
 
     @property
     def builds(self) -> Path:
-        """The file that has what is known of builds."""
+        """The file with what is known of builds."""
         return self.private / "builds"
 
     @property
     def marks(self) -> Path:
-        """The file that has the marks of compose's containers."""
+        """The file with the marks of compose's containers."""
         return self.private / "compose-marks"
 
     @property
     def lasting(self) -> Path:
-        """The directory of what containers have mounted."""
+        """The directory of what containers mount."""
         return self.private / hcoverage.LASTING
 
     @property
     def in_use(self) -> Path:
-        """The file that says that containers may have something of it mounted."""
+        """The file that exists if containers may mount something from `lasting`."""
         return self.lasting / self._of_engine(hcoverage.IN_USE)
 
     @property
     def earlier(self) -> Path:
-        """The directory for what is known of containers that were there before the run."""
+        """The directory with what is known of containers from before the run."""
         return self.private / self._of_engine("earlier-containers")
 
     @property
     def left_alone(self) -> Path:
-        """The directory for what is known of compose's containers that were up before."""
+        """The directory with what is known of compose's containers that were up before the run."""
         return self.private / self._of_engine("left-alone")
 
     @property
     def sign(self) -> str:
-        """What the run is known by in a container that it has put something into."""
+        """What identifies the run in containers that it has put files into."""
         return f"{os.uname().nodename} {self.owner} {_began(self.owner)}"
 
     def created_containers(self) -> set[str]:
-        """Give the ids of the containers that were created through the door."""
+        """Return the ids of the containers that were created through the door."""
         return ids_in(self.created)
 
     def note_image(self, host: str, image: str) -> None:
-        """Tell of what image the container is that calls itself a host.
+        """Leave a note on the image of the container that has a host name.
 
         Raises:
             OSError: It cannot be written.
@@ -113,12 +113,12 @@ class Door(NamedTuple):
         note_image_in(self.data_dir, host, image)
 
     def note(self, text: str) -> None:
-        """Leave a note of what is not measured, which is told at the end of the run, once."""
+        """Leave a note on what is not measured; the end of the run tells it, once."""
         note_in(self.data_dir, text)
 
 
 def ids_in(file: Path) -> set[str]:
-    """Give the ids that a file has, a line each; none where there is no file."""
+    """Return the ids that a file has, one in each line; none if there is no file."""
     try:
         return set(file.read_text("ascii").split())
     except OSError:
@@ -126,13 +126,13 @@ def ids_in(file: Path) -> set[str]:
 
 
 def may_run(sign: str) -> bool:
-    """Tell whether a run may be there still, by its `Door.sign`."""
+    """Return whether the run that has a sign (`Door.sign`) may still be running."""
     host, owner, began = [*sign.split(" "), "", ""][:3]
     return host != os.uname().nodename or not owner.isdigit() or _began(int(owner)) == began
 
 
 def _began(process: int) -> str:
-    """Tell when a process began: another may have its id by now."""
+    """Return when a process began, since another may have its id by now."""
     try:
         stat = Path(f"/proc/{process}/stat").read_bytes()
     except OSError:

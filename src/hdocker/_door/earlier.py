@@ -1,10 +1,10 @@
-"""Containers that were there before the run: what is put into them, so that they are measured.
+"""Puts what measures into containers that were there before the run.
 
-Nothing can be mounted into a container that exists. Its files can be written, though, whether it
-runs or not: it gets the startup directory, and the `.pth` files that lead its Pythons there. What
-`exec` starts is told the variables as well; what a container starts by itself, after `start` or
-`restart`, is led by the `.pth` alone. What they record is written into the container's own files,
-and fetched before it is removed, or at the end (`fetching`).
+Nothing can be mounted into a container that exists. But files can be put into it, whether it runs
+or not: it gets the startup directory, and the `.pth` files that lead its Pythons there. A command
+of `exec` gets the variables, too; what the container itself runs after `start` or `restart` has the
+`.pth` files only. What they record stays in the container's files, until `fetching` fetches it:
+before the container is removed, or at the end of the run.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class Action:
 
     @property
     def starts(self) -> bool:
-        """Whether something runs then that did not before."""
+        """Whether it makes something run."""
         return self.what in _STARTS
 
 
 def action_of(method: str, path: str) -> Action | None:
-    """Tell what a request does with a container; None where that is nothing of interest."""
+    """Return what a request does with a container; None if that does not matter here."""
     found = re.fullmatch(_PATH, path) if method in _ACTIONS else None
     if not found or not re.fullmatch(_ACTIONS[method], found["action"] or ""):
         return None
@@ -71,10 +71,10 @@ def action_of(method: str, path: str) -> Action | None:
 
 
 class Earlier:
-    """The containers that were there before the run, or came past the door."""
+    """The containers that were there before the run, or were created past the door."""
 
     def __init__(self, door: Door, images: Images) -> None:
-        """Begin, with what an earlier proxy of the session has prepared."""
+        """Begin with the containers that an earlier proxy of the session has prepared."""
         self._door = door
         self._images = images
         self._locks: dict[str, threading.Lock] = {}
@@ -84,7 +84,7 @@ class Earlier:
     def variables_for(
         self, action: Action, asked: Mapping[str, str | None], caller: Caller
     ) -> dict[str, str]:
-        """Give the variables for what `exec` is to start, and prepare its container.
+        """Prepare a container for a command of `exec`, and return the command's variables.
 
         Args:
             action: What is asked for.
@@ -114,7 +114,7 @@ class Earlier:
         return added.variables_for(found.image, users, self._door.session, caller.told)
 
     def before(self, action: Action) -> None:
-        """Do what has to be done before a container is started, ended or removed.
+        """Prepare a container that is about to start; fetch its data if it is about to go.
 
         Raises:
             NotInjectedError: It cannot be measured.
@@ -133,7 +133,7 @@ class Earlier:
             fetch(self._door, known.identity)
 
     def identity_of(self, container: str) -> str:
-        """Give the id of a container; nothing where there is none.
+        """Return the id of a container; empty if there is none.
 
         Raises:
             OSError: The engine does not answer.
@@ -168,7 +168,7 @@ class Earlier:
         door = self._door
         self._require_to_be_ours(found)
         mounts = added.mounts_beside(found.targets, shares_volumes=False)
-        # Without the `sitecustomize` of a library: empty files may stay, and it would hide another.
+        # No `sitecustomize` for libraries: emptied files may stay, and then hide the image's own.
         pth = [(source, target) for source, target, _ in mounts if target.endswith(".pth")]
         said = put_archive(door.engine, found.identity, "/", self._startup_archive(found))
         if not said.is_good:
@@ -203,10 +203,10 @@ class Earlier:
         return (self._door.data_dir / RCFILE_NAME).read_bytes()
 
     def _require_to_be_ours(self, found: _Found) -> None:
-        """Refuse a container that another run has put its own into.
+        """Refuse a container into which another run has put its files.
 
         Raises:
-            NotInjectedError: It is one.
+            NotInjectedError: The container is one of these.
         """
         file = io.BytesIO()
         place = f"{PLACE}/{OWNER}"
@@ -220,7 +220,7 @@ class Earlier:
         if sign and sign != self._door.sign and may_run(sign):
             raise NotInjectedError(
                 f"container {found.name} ({found.image}) was there before the run, and another "
-                f"run measures it now; if that is none, remove {PLACE} in it"
+                f"run measures it now; if there is no such run, remove {PLACE} in it"
             )
 
 
@@ -244,14 +244,14 @@ class _Found:
 
     @property
     def wants_none(self) -> bool:
-        """Whether it is to be left alone."""
+        """Whether it must be left alone."""
         return self.variables.get(SESSION_VARIABLE) == "" or OWN_LABEL in self._labels
 
     def require_to_stay(self) -> None:
-        """Refuse a container whose files are gone before anybody could fetch them.
+        """Refuse a container whose files are gone before they can be fetched.
 
         Raises:
-            NotInjectedError: It is one.
+            NotInjectedError: The container is one of these.
         """
         if self.removes_itself:
             raise NotInjectedError(
@@ -260,10 +260,10 @@ class _Found:
             )
 
     def require_place(self) -> None:
-        """Refuse a container in which something is mounted where ours belongs.
+        """Refuse a container that has a mount where our files belong.
 
         Raises:
-            NotInjectedError: It is one.
+            NotInjectedError: The container is one of these.
         """
         if any(is_in(PLACE, target) or is_in(target, PLACE) for target in self.targets):
             raise NotInjectedError(

@@ -1,4 +1,4 @@
-"""Where the engine is that clients talk to: by the environment, or by the client's context."""
+"""Finds the engine that clients talk to: by the environment, or by the client's context."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 DEFAULT_SOCKET: Final = "/var/run/docker.sock"
 _UNIX: Final = "unix://"
 _NO_CONTEXT: Final = ("", "default")
-# What has docker's own client use TLS; in front of a socket it is of no use, and old clients fail.
+# They make docker's client use TLS. A socket needs none, and old clients would fail.
 TLS_VARIABLES: Final = ("DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 
 
@@ -27,7 +27,7 @@ def address_of(environment: Mapping[str, str]) -> str:
         environment: The client's environment.
 
     Returns:
-        Its address, as DOCKER_HOST has it; nothing where the context that is chosen has none.
+        Its address, in the form of DOCKER_HOST; empty if the current context has none.
     """
     host = environment.get("DOCKER_HOST")
     if host:
@@ -50,18 +50,18 @@ def _host_of(context: Mapping[str, Any]) -> str:
 
 
 def socket_of(address: str) -> str:
-    """Give the path of the socket that an address names; nothing where it is something else."""
+    """Return the path of the socket that an address names; empty if it names none."""
     if not address.startswith(_UNIX):
         return ""
     return os.path.normpath(address.removeprefix(_UNIX))
 
 
 def other_sockets(environment: Mapping[str, str], engine: str) -> list[str]:
-    """List the sockets here of other engines, which clients come to who are told another address.
+    """Return the sockets of other engines here, which clients may use by another address.
 
     Args:
         environment: The clients' environment.
-        engine: The socket of the engine that they come to by default.
+        engine: The socket of the engine that they use by default.
     """
     contexts = os.path.join(_configuration(environment), "contexts", "meta", "*", "meta.json")
     addresses = (_host_of(_read(file)) for file in sorted(glob.glob(contexts)))
@@ -70,7 +70,7 @@ def other_sockets(environment: Mapping[str, str], engine: str) -> list[str]:
 
 
 def machine_of(address: str) -> str:
-    """Give the name of the machine that an engine is on; nothing where that is this one."""
+    """Return the name of the machine that an engine is on; empty if it is this machine."""
     try:
         name = urlsplit(address).hostname or ""
     except ValueError:
@@ -79,13 +79,13 @@ def machine_of(address: str) -> str:
 
 
 def is_open(environment: Mapping[str, str]) -> bool:
-    """Tell whether DOCKER_HOST names an engine that lets in whoever can reach its port."""
+    """Return whether DOCKER_HOST names an engine that serves anybody who reaches its port."""
     is_tcp = environment.get("DOCKER_HOST", "").startswith("tcp:")
     return is_tcp and not any(map(environment.get, TLS_VARIABLES))
 
 
 def _is_this(name: str) -> bool:
-    """Tell whether a name is one of this machine's: then a socket can have its address."""
+    """Return whether a name is this machine's: then a socket can be bound to its address."""
     try:
         family, kind, _, _, where = socket.getaddrinfo(name, 0, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as one:

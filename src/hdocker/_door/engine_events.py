@@ -1,8 +1,8 @@
-"""What engines say that they do with containers, kept for the length of a run.
+"""Keeps the events of engines' containers during a run.
 
-An engine remembers some hundred events, and each check of a container's health is one or two. So it
-is asked at the beginning to tell them as they come; `launcher` writes down what it says. What it
-still remembers at the end is added to that.
+An engine remembers only some hundred events, and each health check of a container is one or two. So
+when the run begins, the engine is asked to send events as they happen, and `launcher` writes them
+into a file. At the end, those that the engine still remembers are added.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 CREATE: Final = "create"
 START: Final = "start"
-# The label of what is a service's.
+# The label of a service's containers.
 OF_SERVICE: Final = "com.docker.swarm.service.id"
-# What follows it is the command.
+# The command follows it.
 EXECUTE: Final = "exec_create"
-# The same of podman, which tells neither the command nor its id.
+# Podman's word for the same; it tells neither the command nor its id.
 _EXECUTE_BY_PODMAN: Final = "exec"
 _EVENTS: Final = [CREATE, START, EXECUTE, _EXECUTE_BY_PODMAN]
 _FILTERS: Final = quote(json.dumps({"type": ["container"], "event": _EVENTS}))
@@ -45,11 +45,11 @@ class Event:
         what: `CREATE`, `START` or `EXECUTE`.
         container: The container's id.
         name: Its name.
-        image: Its image, as it was named.
-        at: When it was, in seconds since the epoch.
-        execution: The id of what was executed; empty where the engine does not tell.
-        command: Its words, likewise.
-        is_of_service: Whether the engine made the container by itself, for a service of a swarm.
+        image: Its image, as the client named it.
+        at: The time of the event, in seconds since the epoch.
+        execution: The id of the command that was executed; empty if the engine does not tell.
+        command: The words of that command, likewise.
+        is_of_service: Whether the engine created the container itself, for a service of a swarm.
     """
 
     what: str
@@ -63,13 +63,13 @@ class Event:
 
 
 class Copied(NamedTuple):
-    """What an engine tells.
+    """A stream of an engine's events that `launcher` copies to a file.
 
     Attributes:
-        source: The descriptor that it tells it by.
-        target: That of the file that it belongs into.
+        source: The descriptor that the events come from.
+        target: The descriptor of the file.
         engine: The path of the engine's socket.
-        request: What it is asked, also if it was started again.
+        request: The request for events; it is sent again if the engine starts again.
     """
 
     source: int
@@ -78,7 +78,7 @@ class Copied(NamedTuple):
     request: bytes
 
     def __str__(self) -> str:
-        """Give it as `launcher` takes it."""
+        """Return it in the form that `launcher` takes."""
         return f"{self.source}:{self.target}:{os.fsencode(self.engine).hex()}:{self.request.hex()}"
 
 
@@ -88,15 +88,15 @@ def _file_of(door: Door, engine: str) -> Path:
 
 @contextlib.contextmanager
 def written_down(door: Door, engines: list[str], began: float) -> Iterator[list[Copied]]:
-    """Have it that engines tell what they do, until the end of a `with` block.
+    """Ask engines to send their events until the end of a `with` block.
 
     Args:
         door: The door.
         engines: The paths of their sockets.
-        began: From when on, in seconds since the epoch.
+        began: The time of the first event, in seconds since the epoch.
 
     Yields:
-        What is to be copied.
+        The streams that are to be copied.
     """
     with contextlib.ExitStack() as undo:
         copied = []
@@ -111,17 +111,17 @@ def written_down(door: Door, engines: list[str], began: float) -> Iterator[list[
 
 
 def events_of(door: Door, engine: str, began: float, ended: float) -> list[Event]:
-    """Give what an engine did in a run, but for what it did for us.
+    """Return an engine's events of a run, without those of our own containers.
 
     Raises:
-        OSError, ValueError, LookupError, TypeError, AttributeError: It does not answer, or is one
-            that says something else.
+        OSError, ValueError, LookupError, TypeError, AttributeError: It does not answer, or its
+            answer is of another form.
     """
     question = f"/events?since={began:.9f}&until={ended:.9f}&filters={_FILTERS}"
     lines = ask(engine, question).splitlines()
     with contextlib.suppress(OSError):
         lines += _file_of(door, engine).read_bytes().splitlines()
-    # What is both is one; what is no JSON is HTTP's, or was cut off.
+    # An event that is in both is taken once. Lines that are no JSON are HTTP's, or were cut off.
     found = dict.fromkeys(_event(line) for line in lines if line.startswith(b"{"))
     return sorted((each for each in found if each), key=lambda each: each.at)
 

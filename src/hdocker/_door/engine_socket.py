@@ -1,4 +1,4 @@
-"""The socket of the engine that clients talk to: its own, or that of a relay to where it is."""
+"""Finds the socket of the engine that clients talk to: its own, or that of a relay."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _OWN: Final = 0o600
 
 @contextlib.contextmanager
 def engine_socket(environment: Mapping[str, str], client: str) -> Iterator[str]:
-    """Have a socket that an engine is behind, in a `with` block.
+    """Find a socket that leads to the engine, for a `with` block; start a relay if need be.
 
     Args:
-        environment: The environment of who talks to it, as the session has it.
-        client: The path of docker's client; empty where there is none.
+        environment: The environment of the clients, with the session's variables.
+        client: The path of docker's client; empty if there is none.
 
     Yields:
-        Its path; nothing where no engine answers.
+        Its path; empty if no engine answers.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The relay's socket cannot be made.
     """
     address = address_of(environment)
     engine = socket_of(address)
@@ -61,24 +61,24 @@ def _relayed(environment: Mapping[str, str], client: str, address: str) -> Itera
         path = str(listening.getsockname())
         outside = unmeasured_environment(environment)
         with program_behind(listening, _RELAY, [client], outside, errors=errors):
-            # To ask by SSH takes long, and most runs have no containers.
+            # Over SSH an answer takes long, and most runs start no container.
             if not address.startswith("ssh:") and not _is_engine(path):
                 yield ""
                 return
             errors.truncate(0)
             yield path
             reason = _said_in(errors)
-            # A connection may end badly, of an engine that refuses what it has not read to its end.
+            # A connection also ends badly if the engine refuses a request before it has read all.
             if reason and not _is_engine(path):
                 data_dir = Path(environment[DATA_DIR_VARIABLE])
                 note_in(data_dir, f"the engine at {address} could not be reached: {reason}")
 
 
 def _said_in(errors: IO[bytes]) -> str:
-    """Give what docker's client has said last of an error."""
+    """Return the last error that docker's client reported."""
     errors.seek(0)
     said = errors.read().decode(errors="replace").splitlines()
-    # A log of the client's has dates; it tells of connections that ended, and this is no error.
+    # Lines of the client's log begin with a time. They tell of ended connections: no errors.
     return next((line for line in reversed(said) if line.strip() and line[:5] != "time="), "")
 
 

@@ -1,7 +1,7 @@
-"""What containers recorded that were there before the run: fetched from them, and made tidy.
+"""Fetches what containers from before the run recorded, and removes our files from them.
 
-It is in a container's own files (`earlier`), from which the engine gives archives. Such an archive
-is kept as it came; what is in it is hcoverage's to judge.
+What they recorded is in their own files (`earlier`), of which the engine makes archives. An archive
+is kept as it came; hcoverage checks its content.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from hdocker._door.door import Door
 
-# In the place of ours in a container: which run has put it there.
+# The file beside ours in a container that says which run put them there.
 OWNER: Final = "owner"
 DATA: Final = f"{PLACE}/data"
 LARGEST: Final = 8 << 30  # bytes
@@ -35,15 +35,15 @@ _MOST_FILES: Final = 100_000
 
 @dataclass(frozen=True)
 class Prepared:
-    """A container that was there before, and has what measures it.
+    """A container from before the run that has been given our files.
 
     Attributes:
         identity: Its id.
-        host: What it calls itself.
-        image: Its image, as it was named.
-        pth: Where the `.pth` files are in it.
+        host: Its host name.
+        image: Its image, as the client named it.
+        pth: The paths of our `.pth` files in it.
         removes_itself: Whether it is removed as it ends.
-        began: Since when it has that, in seconds since the epoch.
+        began: When it was given our files, in seconds since the epoch.
     """
 
     identity: str
@@ -54,7 +54,7 @@ class Prepared:
     began: float
 
     def save(self, door: Door) -> None:
-        """Have it known at the end of the run.
+        """Write this down for the end of the run.
 
         Raises:
             OSError: It cannot be written.
@@ -64,7 +64,7 @@ class Prepared:
 
     @classmethod
     def all_of(cls, door: Door) -> list[Prepared]:
-        """Give those of a run."""
+        """Return all of these containers of a run."""
         files = sorted(door.earlier.glob("*.json")) if door.earlier.is_dir() else []
         known = (json.loads(file.read_text("utf-8")) for file in files)
         return [cls(**{**each, "pth": tuple(each["pth"])}) for each in known]
@@ -78,7 +78,7 @@ def fetch(door: Door, identity: str) -> Path | None:
         identity: The container's id.
 
     Returns:
-        The archive; an earlier one where the container is gone, None where there is none at all.
+        The archive. If the container is gone, the one fetched before; None if there is none.
 
     Raises:
         OSError: The engine does not answer, or there is no room.
@@ -95,9 +95,9 @@ def fetch(door: Door, identity: str) -> Path | None:
 
 
 def bring_home(door: Door, began: float) -> None:
-    """Put what containers recorded that were there before into the data directory.
+    """Put what containers from before the run recorded into the data directory.
 
-    They are left as they were, but for files without an effect in those that do not run.
+    Our files are removed from containers that run. In others they are emptied, and have no effect.
 
     Args:
         door: The door.
@@ -134,7 +134,7 @@ def _tell(door: Door, container: Prepared, what: str) -> None:
 
 
 def _make_tidy(engine: str, container: Prepared) -> None:
-    """Take out of a container what was put into it, or else what is in those files.
+    """Remove our files from a container; if that cannot be done, empty them.
 
     Raises:
         OSError: The engine does not answer.
@@ -146,7 +146,7 @@ def _make_tidy(engine: str, container: Prepared) -> None:
 
 
 def empty_files(engine: str, container: str, path: str) -> None:
-    """Take out of files of a container what is in them.
+    """Make files of a container empty.
 
     Args:
         engine: The path of the engine's socket.
@@ -165,7 +165,7 @@ def empty_files(engine: str, container: str, path: str) -> None:
 
 
 def _files_in(engine: str, container: str, path: str) -> Iterator[str]:
-    """List the files of a file or directory in a container, by their names in its archives."""
+    """Yield the files of a path in a container, by their names in an archive of it."""
     with tempfile.TemporaryFile() as file:
         if not fetch_archive(engine, container, path, file, LARGEST).is_good:
             return
@@ -176,7 +176,7 @@ def _files_in(engine: str, container: str, path: str) -> Iterator[str]:
 
 
 def _remove(engine: str, container: Prepared) -> bool:
-    """Remove our files by a command in a container, which has to run and to have that."""
+    """Remove our files by `rm` in a container; return whether that was possible."""
     words = ["rm", "-rf", PLACE, *container.pth]
     wanted = {"User": "0:0", "Cmd": words, "AttachStdout": True}
     place = f"/containers/{quote(container.identity, safe='')}/exec"

@@ -1,8 +1,8 @@
-"""What containers of an image are given, found out once and kept for the session.
+"""Finds out what containers of an image are given; once, and keeps it for the session.
 
-Finding out takes a container of the image, and the client waits for it inside of a call that it
-gives up after a minute. So it is done by a process of its own, and waited for a while only: the
-container at hand then goes unmeasured, and the next ones need not.
+To find out takes a container of the image, and the client waits in a call that it gives up after a
+minute. So a process of its own does it, and is waited for only for a while. If it takes longer, the
+present container is not measured, but later ones can be.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ print(find_out(image, client, to, **options))
 
 
 class Images:
-    """The images that the session's containers are of."""
+    """The images of the session's containers."""
 
     def __init__(self, door: Door) -> None:
-        """Begin, with what an earlier proxy of the session found out."""
+        """Begin; what an earlier proxy of the session found out is in files."""
         self._door = door
         self._lock = threading.Lock()
         self._searches: dict[str, threading.Thread] = {}
         self._reasons: dict[str, str] = {}
 
     def added_to(self, image: str) -> Added | None:
-        """Give what is added to the containers of an image; None if there is no such image.
+        """Return what is added to the containers of an image; None if there is no such image.
 
         Raises:
-            NotInjectedError: It cannot be found out, or takes too long.
+            NotInjectedError: It cannot be found out, or that takes too long.
             OSError: The engine does not answer.
         """
         identity = image_identity(self._door.engine, image)
@@ -83,15 +83,15 @@ class Images:
 
 
 def find_out(door: Door, image: str, memory: str) -> str:
-    """Find out what containers of an image are given, and keep it.
+    """Find out what containers of an image are given, and save it.
 
     Args:
         door: The door.
         image: The image, which is here.
-        memory: Where it is kept.
+        memory: The file to save it in.
 
     Returns:
-        Why the image's containers are not measured; nothing if they are.
+        Why the image's containers are not measured; empty if they are.
     """
     if not door.client:
         return "there is no `docker` on PATH to look into it with"

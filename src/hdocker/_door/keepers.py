@@ -1,7 +1,7 @@
-"""Volumes of an engine that does not see this machine's files: what is read, and their end.
+"""Fetches what is in the volumes of an engine that does not see this machine's files; removes them.
 
-A container that never starts keeps a session's volumes (`_inject.volumes`). The engine gives what
-is in them as an archive, which is hcoverage's to judge: any container of the run can write there.
+A keeper, a container that never starts, mounts a session's volumes (`_inject.volumes`). The engine
+makes an archive of their content. hcoverage checks that, as any container can write there.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _ARCHIVE: Final = "volumes.tar"
 def copy_into(engine: str, created: bytes, copies: Sequence[BindMount]) -> None:
     """Copy files into a container that has just been created.
 
-    Where it takes none, as one that is read-only, its variables alone lead to what measures.
+    If it refuses them, as a read-only one does, only its variables lead to the startup directory.
 
     Args:
         engine: The path of the engine's socket.
-        created: What the engine answered.
+        created: The engine's answer to the creation.
         copies: The files.
     """
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
@@ -46,9 +46,9 @@ def copy_into(engine: str, created: bytes, copies: Sequence[BindMount]) -> None:
 
 
 def bring_home_from_volumes(door: Door, began: float) -> None:
-    """Put what is in a session's volumes into the data directory, and remove them.
+    """Put what is in a session's volumes into the data directory, and remove the volumes.
 
-    A container that outlives the run keeps them, with files that have nothing in them.
+    If a container that outlives the run uses them, they stay, with emptied files.
 
     Args:
         door: The door.
@@ -88,7 +88,7 @@ def _remove(engine: str, keeper: str, volumes: Sequence[str]) -> None:
 
 
 def _remove_unused(engine: str) -> None:
-    """Remove what runs of this machine left that were killed, or whose containers outlived them."""
+    """Remove what earlier runs of this machine left: killed ones, or outlived by containers."""
     question = quote(json.dumps({"label": [OWN_LABEL]}))
     containers = ask_for_object(engine, f"/containers/json?all=1&filters={question}")
     for one in containers or []:
@@ -101,6 +101,6 @@ def _remove_unused(engine: str) -> None:
 
 
 def _is_left(owner: object) -> bool:
-    """Tell whether something is of a run of this machine that is over."""
+    """Return whether something belongs to a run of this machine that is over."""
     host, _, private = str(owner or "").partition(":")
     return host == os.uname().nodename and private.startswith("/") and not is_locked(Path(private))

@@ -1,11 +1,11 @@
-"""Compose's own mark on a container: what its configuration was when it was created.
+"""Replaces compose's mark on a container: the hash of its configuration when it was created.
 
-By it compose knows at the next `up` whether a container is still the one that the file describes.
-What is measured is another one, and would be started again when its mounts are gone. So within the
-session it has a mark of the session's, which clients are shown as compose's own: an `up` leaves the
-container alone, and one after the session makes it anew.
+By it compose knows at the next `up` whether the container still is what the file describes. A
+container that we measure has more mounts, and these are gone after the session. So it gets a mark
+of the session's instead. Clients of the session are shown compose's own mark: `up` leaves the
+container as it is. After the session they see the session's: `up` creates the container again.
 
-A mark is as long as compose's, so that an answer that it is put back in stays as long as it is.
+The session's marks are as long as compose's, so that answers keep their length.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SIGN_BYTES: Final = 16
 
 
 class Marks:
-    """The marks of a session, kept in a file for when the proxy has to be started again."""
+    """The marks of a session; a file keeps them, as the proxy may have to be started again."""
 
     def __init__(self, path: Path) -> None:
         """Read the file, or begin it.
@@ -42,14 +42,14 @@ class Marks:
         if not lines:
             lines = [secrets.token_hex(_SIGN_BYTES).encode()]
             path.write_bytes(lines[0] + b"\n")
-        # What each mark of the session begins with, and nothing else that an engine answers.
+        # Each mark of the session begins with it; nothing else in an engine's answers has it.
         self._sign = lines[0]
         for line in lines[1:]:
             session, _, own = line.partition(b" ")
             self._own[session] = own
 
     def changed(self, labels: Mapping[str, str]) -> dict[str, str]:
-        """Give the labels of a container that have to be others."""
+        """Return new values for those labels of a container that must change."""
         own = labels.get(LABEL)
         if not isinstance(own, str) or not re.fullmatch(_MARK, own):
             return {}
@@ -63,13 +63,13 @@ class Marks:
         return {LABEL: session.decode()}
 
     def restored(self, received: bytes) -> tuple[bytes, bytes]:
-        """Put compose's own marks into what an engine answers.
+        """Put compose's own marks back into an engine's answer.
 
         Args:
-            received: What has come.
+            received: The bytes that have come.
 
         Returns:
-            What is to be passed on, and the rest, which may be the beginning of a mark.
+            The bytes to pass on, and the rest, which may be the beginning of a mark.
         """
         if not self._own:
             return received, b""

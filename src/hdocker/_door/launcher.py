@@ -1,11 +1,11 @@
-"""The proxy's process: waits for the first client, and has a child serve it and all others.
+"""The proxy's process: waits for the first client, then has a child serve all clients.
 
-Run as a program by `opening`, beside the measured command, in a session of its own: what a terminal
-sends is not for it. Until a client comes it has loaded next to nothing. The child does the work;
-should it end before the run does, what its clients lost is told, and the next one gets a new child.
-Should this process be killed, the shell that started it (`beside`) starts it again.
-Throughout it writes down what engines say of their containers, which is read at the end (`past`),
-and asks again one that was started again.
+`opening` runs it as a program, beside the measured command. It has a session of its own, since
+signals from the terminal are not for it. Before a client comes it loads next to nothing. If the
+child ends before the run, the run tells that its clients lost their connections, and the next
+client gets a new child. If this process is killed, the shell that started it (`beside`) starts it
+again. Meanwhile this process writes down engines' events, which `past` reads at the end. If an
+engine is started again, it is asked again.
 """
 
 import os
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 _SOME: "Final" = 1 << 16  # bytes
-# How the one before it ended, as a shell has it: that adds this to a signal's number.
+# How the process before this one ended, in the shell's words: this number plus the signal's.
 ENDED_VARIABLE: "Final" = "HCOVERAGE_ENDED_BEFORE"
 _BY_SIGNAL: "Final" = 128
-# In seconds: between one try to ask an engine again and the next; doubled each time.
+# Seconds between attempts to ask an engine again, at first and at most; doubled each time.
 _SOON: "Final" = 0.05
 _SELDOM: "Final" = 5.0
 
@@ -30,8 +30,8 @@ def main() -> None:
     """Wait for clients until the run ends.
 
     The arguments are the descriptors of the listening socket and of a pipe that can be read when
-    the run ends, what is to be copied (`FROM:TO:SOCKET:REQUEST`, by commas, the last two in
-    hexadecimal digits), the directory of the package, and what `Door.of_words` takes.
+    the run ends; the streams to copy (`FROM:TO:SOCKET:REQUEST`, separated by commas, the last two
+    in hexadecimal digits); the directory of the package; and what `Door.of_words` takes.
     """
     listener, ending, copied, package, *words = sys.argv[1:]
     ended_before = os.environ.pop(ENDED_VARIABLE, "")
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 class _Source:
-    """What an engine says, and the file that it is copied to."""
+    """A stream of an engine's events, and the file that it is copied to."""
 
     def __init__(self, source: str, target: str, path: str, request: str) -> None:
         self.descriptor = int(source)
@@ -70,7 +70,7 @@ class _Source:
         self._rest = _SOON
 
     def copy(self) -> None:
-        """Copy what has come; where the engine has gone, it is asked again later."""
+        """Copy what has come; if the engine has gone, plan to ask it again."""
         try:
             some = os.read(self.descriptor, _SOME)
         except OSError:
@@ -83,7 +83,7 @@ class _Source:
         self._write(some)
 
     def ask_again(self) -> None:
-        """Ask the engine, if it is there again."""
+        """Ask the engine again, if it is back."""
         from socket import AF_UNIX, socket
 
         connection = socket(AF_UNIX)
@@ -96,7 +96,7 @@ class _Source:
             self._wait()
             return
         self.descriptor = connection.detach()
-        self._write(b"\n")  # what was cut off is not to become one line with what comes next
+        self._write(b"\n")  # A line that was cut off must not run into the next.
 
     def close(self) -> None:
         """Copy no more."""
@@ -108,7 +108,7 @@ class _Source:
         try:  # noqa: SIM105 - imports are few
             os.write(self._target, some)
         except OSError:
-            pass  # there is no room
+            pass  # The disk is full.
 
     def _wait(self) -> None:
         self.descriptor = -1
@@ -117,14 +117,14 @@ class _Source:
 
 
 class _Waiting:
-    """Waits for what happens, and copies meanwhile what comes."""
+    """Waits for descriptors, and copies the streams meanwhile."""
 
     def __init__(self, ending: int, sources: "list[_Source]") -> None:
         self._ending = ending
         self._sources = sources
 
     def wait_for(self, descriptor: int) -> bool:
-        """Wait until something can be read; tell whether that was so before the run has ended."""
+        """Wait until a descriptor can be read; return False if the run ends first."""
         while True:
             ready = self._poll([descriptor, self._ending])
             if self._ending in ready:
@@ -161,7 +161,7 @@ class _Waiting:
 
 
 def _remove_socket(listener: int) -> None:
-    """Do what a run does that was not killed."""
+    """Remove the socket and its directory, since the run was killed before it did."""
     import socket
 
     path = socket.socket(fileno=listener).getsockname()
@@ -177,12 +177,12 @@ def _has_ended(ending: int) -> bool:
 
 
 def _proxy(package: str) -> "Any":  # noqa: ANN401 - a module
-    """Load it without the package's `__init__`, which takes longer than a container to be made."""
+    """Load it without the package's `__init__`, which takes longer than creating a container."""
     if "hdocker" not in sys.modules:
         parent = type(sys)("hdocker")
         parent.__path__ = [package]
         sys.modules["hdocker"] = parent
-        # What hcoverage and this package are found by.
+        # Where hcoverage and this package are.
         sys.path.append(os.path.dirname(package))
     from hdocker._door import proxy
 

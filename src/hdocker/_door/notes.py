@@ -1,4 +1,4 @@
-"""What doors leave for the end of the run. Podman waits for what reads this, so imports are few."""
+"""Leaves notes for the end of the run. Podman waits while this is loaded, so imports are few."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-_LONGEST: Final = 1900  # bytes; what is told of a note is less than 2000
+_LONGEST: Final = 1900  # bytes; the run tells less than 2000 of a note
 _LONGEST_NAME: Final = 200
 
 
@@ -18,7 +18,7 @@ class NotInjectedError(Exception):
 
 
 def note_in(data_dir: str | os.PathLike[str], text: str) -> None:
-    """Leave a note of what is not measured, which is told at the end of the run, once."""
+    """Leave a note on what is not measured; the end of the run tells it, once."""
     shown = text.encode(errors="replace")[:_LONGEST]
     shown = shown.decode(errors="ignore").encode()
     path = os.path.join(data_dir, f"problem.door-{zlib.crc32(shown)}.txt")
@@ -26,16 +26,16 @@ def note_in(data_dir: str | os.PathLike[str], text: str) -> None:
         with open(path, "wb") as file:
             file.write(shown)
     except OSError:
-        pass  # then nobody can be told
+        pass  # Nobody can be told.
 
 
 def note_image_in(data_dir: str | os.PathLike[str], host: str, image: str) -> None:
-    """Tell of what image the container is that calls itself a host.
+    """Leave a note on the image of the container that has a host name.
 
     Raises:
         OSError: It cannot be written.
     """
-    # It becomes a part of a file's name.
+    # The host name becomes a part of a file's name.
     is_plain = host.replace("-", "").replace(".", "").replace("_", "").isalnum()
     if is_plain and len(host) <= _LONGEST_NAME:
         with open(os.path.join(data_dir, f"image.{host}.txt"), "wb") as file:
@@ -43,5 +43,5 @@ def note_image_in(data_dir: str | os.PathLike[str], host: str, image: str) -> No
 
 
 def created_in(private: str | os.PathLike[str]) -> str:
-    """Name the file that has the ids of the containers that were created through a door."""
+    """Return the file with the ids of the containers that were created through a door."""
     return os.path.join(private, "created-containers")

@@ -1,7 +1,7 @@
-"""A container as podman is about to make it, by the OCI runtime specification: what is added to it.
+"""Adds what measures to the OCI configuration of a container that podman is about to make.
 
-That says nothing of the image, which is found in podman's storage by where the container's files
-are: podman itself cannot be asked for a container that it is just starting.
+The configuration does not name the image. It is found in podman's storage, by the directory of the
+container's files: podman itself cannot be asked about a container that it is just starting.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from hdocker._door.peer import caller_of
 from hdocker._door.quick_json import read
 from hdocker._inject.added import PLACE, SESSION_VARIABLE, Added, is_in, memory_of
 
-# Podman waits for what reads this here, so imports are few.
+# Podman waits while this is loaded, so imports are few.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
 _STORED: Final = ("containers.json", "volatile-containers.json")
 _LARGEST: Final = 1 << 28  # bytes
-# What podman itself puts into a pod, to keep it.
+# Images of the container that podman itself puts into a pod, to keep the pod.
 PAUSE: Final = ("localhost/podman-pause:", "k8s.gcr.io/pause:", "registry.k8s.io/pause:")
 _HERE: Final = "localhost/"
 
 
 class _Image:
-    """A container's image, as podman's storage has it."""
+    """A container's image, from podman's storage."""
 
     def __init__(self, known: dict[str, Any]) -> None:
         told = read((known.get("metadata") or "{}").encode())
@@ -36,7 +36,7 @@ class _Image:
 
 
 class _Run:
-    """The run, by the hook's arguments."""
+    """The run, from the hook's arguments."""
 
     def __init__(self, session: str, data_dir: str, owner: str, client: str) -> None:
         self.session = session
@@ -52,13 +52,13 @@ class _Run:
 def measured(
     container: dict[str, Any], session: str, data_dir: str, owner: str, client: str
 ) -> dict[str, Any] | None:
-    """Give a container with what measures it; None where it is left as it is.
+    """Return a container's configuration with what measures added; None to leave it as it is.
 
     Args:
         container: Its OCI configuration.
         session: The session's startup directory.
         data_dir: The session's data directory.
-        owner: The process id of who has the session.
+        owner: The id of the process that has the session.
         client: The path of podman.
     """
     try:
@@ -77,7 +77,7 @@ def _measured(container: dict[str, Any], run: _Run) -> dict[str, Any] | None:
     image = _image_of(str((container.get("root") or {}).get("path", "")))
     if image is None or image.name.startswith(PAUSE):
         return None
-    with open(created_in(run.private), "a") as created:  # so that no one tells that it came past
+    with open(created_in(run.private), "a") as created:  # else the end tells that it went past
         created.write(f"{image.container}\n")
     caller = caller_of(os.getppid(), int(run.owner), run.session, run.data_dir)
     if caller.wants_none or variables.get(SESSION_VARIABLE) == "":
@@ -92,7 +92,7 @@ def _measured(container: dict[str, Any], run: _Run) -> dict[str, Any] | None:
     beside = added.mounts_beside(targets, shares_volumes=False)
     name = image.name.removeprefix(_HERE)
     host = str(container.get("hostname", ""))
-    if host != os.uname().nodename:  # it has one of its own, by which `podman exec` is known
+    if host != os.uname().nodename:  # By its own host name, `podman exec` is recognised.
         note_image_in(run.data_dir, host, name)
     wanted = added.variables_for(name, variables, run.session, caller.told)
     environment = [*({**variables, **wanted}).items()]
@@ -109,7 +109,7 @@ def _mount(source: str, target: str, read_only: bool) -> dict[str, Any]:  # noqa
 
 
 def _added(image: _Image, run: _Run) -> Added:
-    """Give what is added to an image's containers, which takes a while for the first of them.
+    """Return what is added to an image's containers; for the first of them that takes a while.
 
     Raises:
         NotInjectedError: It cannot be found out.
@@ -131,10 +131,10 @@ def _added(image: _Image, run: _Run) -> Added:
 
 
 def _has_it_already(image: _Image, mounts: list[dict[str, Any]], run: _Run) -> bool:
-    """Tell whether `get_docker_base_cmd` has been here.
+    """Return whether `get_docker_base_cmd` has added what measures already.
 
     Raises:
-        NotInjectedError: Something of the user's is in our place.
+        NotInjectedError: A mount of the user's is in the way of ours.
     """
     for mount in mounts:
         target = os.path.normpath(str(mount.get("destination")))
@@ -149,12 +149,12 @@ def _has_it_already(image: _Image, mounts: list[dict[str, Any]], run: _Run) -> b
 
 
 def _image_of(root: str) -> _Image | None:
-    """Find the image of a container by where podman's storage has its files.
+    """Find the image of a container by the path of its files in podman's storage.
 
     That is `overlay/LAYER/merged`, or `vfs/dir/LAYER`, below the storage's own directory.
 
     Returns:
-        None where it is of no image, as with `--rootfs`.
+        None if it has no image, as with `--rootfs`.
     """
     above, _, last = root.rpartition("/")
     above, _, layer = above.rpartition("/")

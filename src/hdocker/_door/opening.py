@@ -1,7 +1,7 @@
-"""The door's beginning, in the process that has the session; its end is `closing`.
+"""Opens the doors, in the process that has the session; `closing` closes them.
 
-The socket is there before the command starts; the process behind it starts beside the command, and
-does nothing until a client comes.
+The socket is made before the command starts. The process that listens on it runs beside the
+command, and does nothing until a client comes.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
 
     from hdocker._door.door import Door
 
-# Set to 1 where others use the engine at the same time: whose containers went past is not known.
+# Set it to 1 if others use the engine at the same time: then it is not known whose containers went
+# past.
 _SHARED_ENGINE_VARIABLE: Final = "HCOVERAGE_SHARED_ENGINE"
-# Set to 1 where nothing needs the name of the engine's machine that DOCKER_HOST has.
+# Set it to 1 if nothing needs the name of the engine's machine, which DOCKER_HOST has.
 _REMOTE_ENGINE_VARIABLE: Final = "HCOVERAGE_REMOTE_ENGINE"
-# How clients come to the door.
+# What makes clients use a door; or why none does.
 _BY_DOCKER_HOST: Final = (
     "a client comes through the proxy if it goes by DOCKER_HOST, without -H, --context or an "
     "address in its code"
@@ -60,18 +61,18 @@ _LAUNCHER: Final = Path(os.path.abspath(__file__)).with_name("launcher.py")  # n
 
 @contextlib.contextmanager
 def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Have the containers measured that a command of a session starts, in a `with` block.
+    """Measure the containers that a session's command starts in a `with` block.
 
-    What is not measured for having come another way is told at its end, in the data directory.
+    At its end, notes in the data directory tell which containers went past the doors.
 
     Args:
-        environment: The whole environment for the command, as the session has it.
+        environment: The whole environment for the command, with the session's variables.
 
     Yields:
-        The environment, by which clients come through our doors.
+        The environment that leads clients to the doors.
 
     Raises:
-        OSError: They cannot be made.
+        OSError: The doors cannot be made.
     """
     client = _client(environment)
     here = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100
@@ -99,7 +100,7 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
             address = undo.enter_context(_served(door, "door", engines, advice))
             led = _led(led, address) if leads else led
         if not is_shared:
-            # A service tells of what is not its own as well.
+            # The events of a service include what other podmans do.
             tells_containers = not services
             undo.enter_context(_podman_followed(environment, tells_containers=tells_containers))
         yield led
@@ -107,11 +108,11 @@ def containers_measured(environment: Mapping[str, str]) -> Iterator[dict[str, st
 
 @contextlib.contextmanager
 def _podman_followed(environment: Mapping[str, str], *, tells_containers: bool) -> Iterator[None]:
-    """Have told at the end of a `with` block what podman did that no hook saw.
+    """At the end of a `with` block, leave notes on what podman did that no hook saw.
 
     Args:
-        environment: That of who calls podman, without the session's configuration.
-        tells_containers: Whether containers are to be told, and not builds alone.
+        environment: The environment of podman's callers, without the session's configuration.
+        tells_containers: Whether to tell of containers, and not of builds only.
     """
     podman = podman_in(environment)
     before = marks_of(environment) if podman else {}
@@ -125,7 +126,7 @@ def _podman_followed(environment: Mapping[str, str], *, tells_containers: bool) 
 
 
 def _door(engine: str, environment: Mapping[str, str], client: str) -> Door:
-    from hdocker._door.door import Door  # noqa: PLC0415 - where there is no engine, nobody needs it
+    from hdocker._door.door import Door  # noqa: PLC0415 - without an engine, nobody needs it
 
     return Door(
         engine=engine,
@@ -138,7 +139,7 @@ def _door(engine: str, environment: Mapping[str, str], client: str) -> Door:
 
 @contextlib.contextmanager
 def _brought_home(door: Door, name: str) -> Iterator[None]:
-    """Have brought home at the end of a `with` block what came through a door."""
+    """At the end of a `with` block, fetch what containers of a door have recorded."""
     began = time.time()
     yield
     from hdocker._door.closing import close  # noqa: PLC0415 - as above
@@ -152,9 +153,9 @@ def _client(environment: Mapping[str, str]) -> str:
 
 
 def _leads(environment: Mapping[str, str]) -> bool:
-    """Tell whether clients are led to the door.
+    """Return whether DOCKER_HOST is changed, to lead clients to the door.
 
-    By DOCKER_HOST tests find the machine that their containers' ports are on, if its name is there.
+    If it names a machine, tests may use that name to reach their containers' ports.
     """
     host = environment.get("DOCKER_HOST", "")
     names_machine = host.startswith("tcp:") and bool(machine_of(host))
@@ -163,15 +164,15 @@ def _leads(environment: Mapping[str, str]) -> bool:
 
 @contextlib.contextmanager
 def _served(door: Door, name: str, engines: list[str], advice: str) -> Iterator[str]:
-    """Have the proxy behind a socket that those may connect to who may to the engine's.
+    """Run the proxy behind a socket with the permissions of the engine's, for a `with` block.
 
-    At the end what went past it is told.
+    At its end, leave notes on what went past the proxy.
 
     Args:
         door: The door.
-        name: What its directory is called.
-        engines: The sockets of the engines in which something may have gone past it.
-        advice: How clients come to it.
+        name: The name of its directory.
+        engines: The sockets of the engines to ask what went past it.
+        advice: What makes clients use it.
 
     Yields:
         The socket's address.
@@ -182,7 +183,7 @@ def _served(door: Door, name: str, engines: list[str], advice: str) -> Iterator[
     engine = os.stat(door.engine)  # noqa: PTH116
     package = str(_LAUNCHER.parents[1])
     outside = _without_tls(unmeasured_environment(os.environ))
-    # A container that mounts it may outlive the run.
+    # In `lasting`, since a container that mounts the socket may outlive the run.
     door.lasting.mkdir(exist_ok=True)
     door.lasting.chmod(0o755)
     directory = door.lasting / name
@@ -202,18 +203,18 @@ def _served(door: Door, name: str, engines: list[str], advice: str) -> Iterator[
             yield address
             if has_gone():
                 door.note(_KILLED)
-    # Imported here: where there is no engine, nobody needs it.
+    # Imported here: without an engine, nobody needs it.
     from hdocker._door.past import Run, tell_what_went_past  # noqa: PLC0415
 
     tell_what_went_past(Run(door, began, time.time(), advice), engines)
 
 
 def _led(environment: Mapping[str, str], address: str) -> dict[str, str]:
-    """Give the environment of clients that come to a socket in an engine's place."""
+    """Return an environment that leads clients to a socket instead of the engine."""
     engine = address_of(environment)
     machine = machine_of(engine)
     return {
-        # Of what outlives the run, on the engine's machine.
+        # The engine's own: testcontainers mounts it into a container that outlives the run.
         "TESTCONTAINERS_DOCKER_SOCKET_OVERRIDE": socket_of(engine) or DEFAULT_SOCKET,
         **({"TESTCONTAINERS_HOST_OVERRIDE": machine} if machine else {}),
         **_without_tls(environment),

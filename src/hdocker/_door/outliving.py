@@ -1,7 +1,7 @@
-"""Containers that outlive the run: what they have mounted stays, so that they can be started again.
+"""Keeps what containers mount that outlive the run, so that they can be started again.
 
-It stays without what measures: a run that is over counts no lines. It is removed by a later run
-that finds that the engine has no such container any more.
+Only empty files and directories stay, which measure nothing. A later run removes them, when the
+engine has no such container any more.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ _LARGEST_MARK: Final = 1 << 16  # bytes
 
 
 def mark_used(door: Door) -> None:
-    """Have it stay what containers have mounted, also where the run is killed.
+    """Note that what containers mount must stay, even if the run is killed.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The note cannot be written.
     """
     if door.lasting.is_dir() and not door.in_use.exists():
         door.in_use.write_text(json.dumps({"engine": door.engine}), "utf-8")
 
 
 def let_outlive(door: Door) -> None:
-    """Leave what containers have mounted that are there still, and remove what earlier runs left.
+    """Keep what containers mount that still exist; remove what earlier runs left.
 
     Args:
-        door: The door, through which no container is created any more.
+        door: The door; no more containers are created through it.
     """
     try:
         containers = _sources(door.engine)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        containers = None  # the engine has gone
+        containers = None  # The engine has gone.
     with contextlib.suppress(OSError):
         if door.in_use.exists():
             if containers is not None and not _have(containers, door.private):
@@ -56,7 +56,7 @@ def let_outlive(door: Door) -> None:
 
 
 def _sources(engine: str) -> list[str]:
-    """List what of its machine an engine's containers have mounted.
+    """Return the paths on an engine's machine that its containers mount.
 
     Raises:
         OSError: It does not answer.
@@ -70,7 +70,7 @@ def _have(sources: list[str], directory: Path) -> bool:
 
 
 def _empty(lasting: Path) -> None:
-    """Leave places to mount, of what has been mounted, with nothing in them.
+    """Empty the directories and files that containers mount, but keep them.
 
     Raises:
         OSError: It cannot be done.
@@ -87,11 +87,11 @@ def _empty(lasting: Path) -> None:
                     for place in places:
                         (part / place).mkdir(parents=True)
                 elif part.is_file():
-                    part.write_bytes(b"")  # a container that runs has this very file
+                    part.write_bytes(b"")  # Running containers mount this very file.
 
 
 def _remove_unused(door: Door, containers: list[str]) -> None:
-    """Remove what earlier runs left that no container has mounted."""
+    """Remove what earlier runs left and no container mounts."""
     for mark in door.private.parent.glob(f"{_OURS}/{LASTING}/{IN_USE}*"):
         lasting = mark.parent
         private = lasting.parent
@@ -103,4 +103,4 @@ def _remove_unused(door: Door, containers: list[str]) -> None:
                 engine = json.loads(file.read(_LARGEST_MARK)).get("engine")
             if engine == door.engine and not _have(containers, private):
                 shutil.rmtree(lasting)
-                private.rmdir()  # unless there is data in it
+                private.rmdir()  # It fails if there is data in it.

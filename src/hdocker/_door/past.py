@@ -1,7 +1,7 @@
-"""What went past the door: containers that were created, started or executed in during the run.
+"""Finds what went past the door: containers created or started, and commands executed.
 
-A client that is told another address, by an option, a context or in its own code, does not come
-through the door. It cannot be led there, but the engine knows of its containers.
+A client that gets another address, by an option, a context or in its own code, does not use the
+door. It cannot be led there, but the engine knows its containers.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _PAST: Final = "past hcoverage's proxy to the engine, by this run or by somebody
 
 @dataclass(frozen=True)
 class Run:
-    """A run, as far as it is of interest here.
+    """A run, as far as it matters here.
 
     Attributes:
         door: Its door.
-        began: When that was opened, in seconds since the epoch.
+        began: When the door was opened, in seconds since the epoch.
         ended: When it was closed.
-        advice: How clients come to it.
+        advice: What makes clients use it.
     """
 
     door: Door
@@ -49,16 +49,16 @@ class Run:
 
 
 def tell_what_went_past(run: Run, engines: Iterable[str]) -> None:
-    """Leave notes of what is not measured, since nobody saw it come.
+    """Leave notes on what is not measured, since it went past the door.
 
     Args:
         run: The run.
-        engines: The paths of the sockets of engines. Some may be one engine's.
+        engines: The paths of engines' sockets. Several may belong to one engine.
     """
     created: dict[str, Event] = {}
     engine_of: dict[Event, str] = {}
     for engine in engines:
-        # It may have gone, or be one that says something else.
+        # The engine may have gone, or answer in another form.
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             engine_of.update(
                 dict.fromkeys(events_of(run.door, engine, run.began, run.ended), engine)
@@ -96,7 +96,7 @@ def _by_container(events: Iterable[Event], what: str) -> dict[str, Event]:
 
 
 def _not_asked_for(door: Door, events: Iterable[Event]) -> Iterator[Event]:
-    """Give what was executed that no client has asked for through the door."""
+    """Yield the commands that were executed, but not requested through the door."""
     asked = []
     with contextlib.suppress(OSError):
         asked = [line.split(" ", 1) for line in door.executed.read_text("utf-8").splitlines()]
@@ -106,7 +106,7 @@ def _not_asked_for(door: Door, events: Iterable[Event]) -> Iterator[Event]:
         if each.what != EXECUTE or each.execution in ids:
             continue
         if not each.execution:
-            # Podman does not tell which it was.
+            # Podman does not tell the command's id.
             named = (one for one in left if left[one] and _names_it(one, each))
             if container := next(named, ""):
                 left[container] -= 1
@@ -119,7 +119,7 @@ def _names_it(word: str, event: Event) -> bool:
 
 
 def _listed(engine: str, began: float) -> dict[str, Event]:
-    """Give what was created and is there still."""
+    """Return the containers created since the run began that still exist."""
     found: list[dict[str, Any]] = ask_for_object(engine, "/containers/json?all=1") or []
     return {
         str(one["Id"]): Event(
@@ -131,29 +131,29 @@ def _listed(engine: str, began: float) -> dict[str, Event]:
             is_of_service=OF_SERVICE in (one.get("Labels") or {}),
         )
         for one in found
-        # In whole seconds.
+        # The engine tells whole seconds.
         if int(one.get("Created", 0)) > began and OWN_LABEL not in (one.get("Labels") or {})
     }
 
 
 def _steps(door: Door, created: Iterable[Event]) -> set[str]:
-    """Find the containers that the engine itself made, for steps of a build."""
+    """Return the containers that the engine itself created, for steps of a build."""
     times = times_of_builds(door)
     return {
         each.container
         for each in created
         if not each.image
         or (
-            each.image.startswith(_DIGEST)  # by no name
+            each.image.startswith(_DIGEST)  # without a name
             and any(began <= each.at <= ended for began, ended in times)
         )
     }
 
 
 def _is_its_own(engine: str, event: Event) -> bool:
-    """Tell whether nobody asked for a command, but a container's check of its health is one.
+    """Return whether a command is the container's own health check.
 
-    Or whether its container is to be left alone.
+    Also if the container must be left alone.
     """
     known: dict[str, Any] = {}
     with contextlib.suppress(OSError):

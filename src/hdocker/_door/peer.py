@@ -1,8 +1,8 @@
-"""Who is at the other end of a connection: its environment, and that of those that started it.
+"""Finds out who is at the other end of a connection, and which processes started it.
 
-A client tells the engine nothing of who it works for, and its own environment may be anything. What
-opts out of measuring, and the test that something is done for, is found at the nearest process that
-says so, up to the one that has the session. Where there is no /proc, as on macOS, nothing is known.
+A client does not tell the engine for whom it works, and its own environment may be anything. So
+its ancestors are looked at, too, up to the process that has the session. The nearest one that opts
+out of measuring, or names a test, counts. Without /proc, as on macOS, nothing is known.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from hcoverage import CONTAINERS_VARIABLE, CONTEXT_FILE_VARIABLE, SESSION_VARIABLE
 from hdocker._inject.added import PASSED_ON, PLACE
 
-# Podman waits for what reads this here, so imports are few.
+# Podman waits while this is loaded, so imports are few.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
@@ -26,11 +26,11 @@ _CONTEXT: Final = "HCOVERAGE_CONTEXT"
 
 
 class Caller:
-    """What is known of the one who asks.
+    """What is known of a client.
 
     Attributes:
-        wants_none: Whether it, or who started it, wants containers left alone.
-        told: The variables that its containers are to be told.
+        wants_none: Whether it, or an ancestor, opts out of measuring.
+        told: The variables that its containers get.
     """
 
     __slots__ = ("told", "wants_none")
@@ -41,7 +41,7 @@ class Caller:
 
 
 def process_of(connection: socket.socket) -> int:
-    """Give the process id of a connection's other end; 0 where that is not known."""
+    """Return the process id of a connection's other end; 0 if it is not known."""
     import socket
     import struct
 
@@ -53,18 +53,18 @@ def process_of(connection: socket.socket) -> int:
 
 
 def caller_of(process: int, owner: int, session: str, data_dir: str | Path) -> Caller:
-    """Find out on whose behalf a process asks.
+    """Find out for whom a process works.
 
     Args:
         process: Its process id.
-        owner: That of the process that has the session.
+        owner: The id of the process that has the session.
         session: The session's startup directory.
         data_dir: The session's data directory.
     """
     nearest: dict[str, str] = {}
     told: dict[str, str] = {}
     for pid in _with_ancestors(process, owner):
-        # What the owner was started with is not what it has its command do.
+        # The owner's own environment does not count: its command gets another.
         variables = {} if pid == owner else _environment(pid)
         for name in (CONTAINERS_VARIABLE, SESSION_VARIABLE):
             if name in variables:
@@ -73,7 +73,7 @@ def caller_of(process: int, owner: int, session: str, data_dir: str | Path) -> C
             told = _followed(pid, data_dir) or {
                 name: variables[name] for name in PASSED_ON if name in variables
             }
-    # In a container of the session it has another name.
+    # In containers of the session, the startup directory has another name.
     is_other = nearest.get(SESSION_VARIABLE, session) not in (session, PLACE)
     return Caller(told, wants_none=is_other or nearest.get(CONTAINERS_VARIABLE) == "0")
 
@@ -99,7 +99,7 @@ def _environment(process: int) -> dict[str, str]:
 
 
 def _followed(process: int, data_dir: str | Path) -> dict[str, str]:
-    """Tell what runs now in a process that knows: it has the file mapped that says so."""
+    """Return variables for the test that a process runs now; empty if it maps no context file."""
     beginning = os.fsencode(os.path.join(data_dir, "test."))
     _, found, rest = _of(process, "maps").partition(beginning)
     name = "test." + os.fsdecode(rest.partition(b"\n")[0])
@@ -114,7 +114,7 @@ def _followed(process: int, data_dir: str | Path) -> dict[str, str]:
 
 
 def _of(process: int, name: str) -> bytes:
-    """Read what the kernel tells of a process; nothing if it is another user's, or has ended."""
+    """Read a file of /proc for a process; empty if it is another user's, or has ended."""
     try:
         with open(f"/proc/{process}/{name}", "rb") as file:
             return file.read()

@@ -1,12 +1,12 @@
-"""Podman's containers: podman itself asks us as it starts one, by a hook of its configuration.
+"""Has podman run our hook when it starts a container.
 
-There is no daemon that all of podman's clients meet at. Each reads `containers.conf`, which names
-directories of OCI hooks; one for the stage `precreate` may change what a container is made of. So
-whoever calls podman, and however, is measured; also pods, and what `podman kube play` starts. What
-the session has is the user's configuration with one directory more.
+Podman has no daemon through which all its clients come. But each reads `containers.conf`, which
+names directories of OCI hooks; a hook for the stage `precreate` may change a container's
+configuration. So containers are measured whoever calls podman, also those of pods and of
+`podman kube play`. The session's `containers.conf` is the user's with one directory more.
 
-A podman that is told to (`--remote`) asks a service instead, of podman's own API or docker's. That
-may be older than the run, so its clients come through a door like docker's.
+With `--remote`, podman asks a service instead, by podman's own API or docker's. The service may be
+older than the run, so its clients come through a door like docker's.
 
 Formats: containers.conf(5), oci-hooks(5) and the OCI runtime specification.
 """
@@ -32,7 +32,7 @@ _VARIABLE: Final = "CONTAINERS_CONF"
 _HOST: Final = "CONTAINER_HOST"
 _CONNECTION: Final = "CONTAINER_CONNECTION"
 _UNIX: Final = "unix://"
-# What podman reads where nobody names another, the later ones counting more.
+# The files that podman reads by default; a later one takes precedence.
 _SYSTEM: Final = ("/usr/share/containers/containers.conf", "/etc/containers/containers.conf")
 _USUAL_HOOKS: Final = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
 _HOOK: Final = Path(os.path.abspath(__file__)).with_name("podman_hook.py")  # noqa: PTH100
@@ -41,17 +41,18 @@ _HOOK: Final = Path(os.path.abspath(__file__)).with_name("podman_hook.py")  # no
 def podman_measured(
     environment: Mapping[str, str], door_to: Callable[[str, str], str]
 ) -> dict[str, str]:
-    """Have podman ask us, whoever starts it.
+    """Have podman run our hook, whoever calls podman.
 
     Args:
-        environment: The whole environment for the command, as the session has it.
-        door_to: Gives the address of a door, for the path of a service's socket and that of podman.
+        environment: The whole environment for the command, with the session's variables.
+        door_to: Opens a door to a service, and returns its address. It takes the path of the
+            service's socket, and that of podman.
 
     Returns:
-        The environment, by which podman does; the same where there is no podman.
+        The environment that makes podman do so; the same if there is no podman.
 
     Raises:
-        OSError: What podman reads cannot be written.
+        OSError: The configuration cannot be written.
     """
     client = podman_in(environment)
     if not client or not sys.executable:
@@ -59,7 +60,7 @@ def podman_measured(
     try:
         settings = _users_settings(environment)
     except (OSError, ValueError):
-        return dict(environment)  # podman will tell what is wrong with it
+        return dict(environment)  # Podman itself will report what is wrong.
     directory = Path(environment[SESSION_VARIABLE]).with_name("podman")
     hooks = directory / "hooks.d"
     hooks.mkdir(parents=True, exist_ok=True)
@@ -74,7 +75,7 @@ def podman_measured(
 
 
 def podman_in(environment: Mapping[str, str]) -> str:
-    """Give the path of podman; nothing where there is none."""
+    """Return the path of podman; empty if there is none."""
     found = shutil.which("podman", path=environment.get("PATH"))
     return os.path.abspath(found) if found else ""  # noqa: PTH100
 
@@ -82,10 +83,10 @@ def podman_in(environment: Mapping[str, str]) -> str:
 def _led(
     environment: Mapping[str, str], engine: dict[str, Any], door_to: Callable[[str], str]
 ) -> dict[str, str]:
-    """Have podman's remote clients come through a door, where a service is behind a socket here.
+    """If a service listens on a socket here, lead podman's remote clients to a door.
 
     Returns:
-        The variables that lead them; otherwise the configuration does, which is changed.
+        The variables that lead them; none if the configuration does, which is changed then.
     """
     host = environment.get(_HOST)
     if host:
@@ -108,7 +109,7 @@ def _usual_service(environment: Mapping[str, str]) -> str:
 
 
 def _answering(address: str) -> str:
-    """Give the path of a service's socket; nothing where none answers here."""
+    """Return the path of a service's socket; empty if none answers here."""
     path = address.removeprefix(_UNIX) if address.startswith(_UNIX) else ""
     return path if path and answers(path) else ""
 
@@ -117,7 +118,7 @@ def _hook(client: str, environment: Mapping[str, str]) -> dict[str, Any]:
     package = str(_HOOK.parents[1])
     told = (environment[SESSION_VARIABLE], environment[DATA_DIR_VARIABLE], str(os.getpid()), client)
     command = [sys.executable, "-I", "-S", str(_HOOK), package, *told]
-    # It asks podman about the image, and not by way of the hook.
+    # The environment without the hook, since the hook itself calls podman to look into the image.
     variables = [f"{name}={value}" for name, value in environment.items()]
     return {
         "version": "1.0.0",
@@ -128,7 +129,7 @@ def _hook(client: str, environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _users_settings(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Read what podman would read.
+    """Read the configuration that podman would read.
 
     Raises:
         OSError, ValueError: Some of it cannot be read.
@@ -163,7 +164,7 @@ def _merge(settings: dict[str, Any], more: Mapping[str, Any]) -> None:
 
 
 def _rendered(settings: Mapping[str, Any]) -> str:
-    """Render settings as TOML."""
+    """Return settings as TOML."""
     parts = []
     for name, value in settings.items():
         if isinstance(value, dict):
@@ -183,7 +184,7 @@ def _value(value: object) -> str:
         return f"[{_joined(map(_value, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value)  # numbers and times, as TOML has them
+    return str(value)  # Python writes numbers and times as TOML does.
 
 
 def _joined(items: Iterable[str]) -> str:
@@ -191,5 +192,5 @@ def _joined(items: Iterable[str]) -> str:
 
 
 def _text(text: str) -> str:
-    # JSON's escapes are TOML's, but for what is written as a pair of surrogates.
+    # TOML has JSON's escapes, but no pairs of surrogates.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,8 +1,8 @@
-"""What podman runs as it starts a container: adds what measures to what the container is made of.
+"""The hook that podman runs when it starts a container: adds what measures.
 
-Run as a program (`podman` says how), with the container's OCI configuration on stdin; what is on
-stdout is what the container gets. It waits for this, so the package is loaded without its
-`__init__`. Whatever goes wrong, the container starts as it would, and that is told.
+Podman runs it as a program (see `podman`), with the container's OCI configuration on stdin, and
+takes the new one from stdout. Podman waits, so the package is loaded without its `__init__`. If
+anything goes wrong, the container starts unchanged, and the run tells that.
 """
 
 import os
@@ -13,7 +13,7 @@ def main() -> None:
     """Answer podman.
 
     The arguments are the directory of the package, the session's startup directory, its data
-    directory, the process id of who has the session, and the client's path.
+    directory, the id of the process that has the session, and the path of podman.
     """
     said = sys.stdin.buffer.read()
     package, session, data_dir, owner, client = sys.argv[1:]
@@ -27,7 +27,7 @@ def _changed(said: bytes, package: str, *told: str) -> "bytes | None":
     parent = type(sys)("hdocker")
     parent.__path__ = [package]
     sys.modules["hdocker"] = parent
-    # What hcoverage and this package are found by.
+    # Where hcoverage and this package are.
     sys.path.append(os.path.dirname(package))
     from hdocker._door.oci import measured
     from hdocker._door.quick_json import read, written

@@ -1,9 +1,8 @@
-"""What podman did here that no hook of ours saw: containers, commands in older ones, and builds.
+"""Finds what podman did without our hook: containers, commands in older ones, and builds.
 
-Podman asks our hook as it starts a container, if it has the configuration of the session. One that
-is called by another (`--hooks-dir`, `sudo`, a cleared environment) does not, and what it starts by
-`exec`, or runs for the steps of a build, is nothing that a hook is asked about. Podman keeps a
-record of all that, which is read at the end of the run.
+Podman runs our hook when it starts a container, if it has the session's configuration. With another
+(`--hooks-dir`, `sudo`, a cleared environment) it does not. It runs no hook for `exec`, or for the
+steps of a build. Podman keeps a record of all that, which is read at the end of the run.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ _OF_RUN: Final = "/bin/sh -c "
 
 
 class _Podman:
-    """Podman, as it is asked."""
+    """Asks podman."""
 
     def __init__(self, client: str, environment: Mapping[str, str]) -> None:
         self._client = client
         self._environment = environment
 
     def ask(self, *words: str) -> str:
-        """Ask it.
+        """Run a command of podman, and return its output.
 
         Raises:
             OSError, subprocess.SubprocessError: It does not answer.
@@ -60,19 +59,19 @@ class _Podman:
         ).stdout
 
     def events(self, began: float) -> list[dict[str, Any]]:
-        """Give what it did since some time, in seconds since the epoch."""
+        """Return its events since a time, in seconds since the epoch."""
         since = datetime.fromtimestamp(began, UTC).isoformat()
         said = self.ask("events", "--since", since, "--stream=false", "--format", "json")
         return [json.loads(line) for line in said.splitlines()]
 
     def images(self) -> list[dict[str, Any]]:
-        """Give all images, also those that are a step's."""
+        """Return all images, also those of a build's steps."""
         said = self.ask("images", "--all", "--no-trunc", "--format", "json")
         known: list[dict[str, Any]] = json.loads(said)
         return known
 
     def steps(self, images: Sequence[str]) -> dict[tuple[str, str], None]:
-        """Give when each step was run that images are made by, and what it was."""
+        """Return the steps that made images: when each ran, and its command."""
         known = json.loads(self.ask("image", "inspect", *images)) if images else []
         return {
             (str(each.get("created")), str(each.get("created_by"))): None
@@ -84,13 +83,13 @@ class _Podman:
 def tell_what_podman_did(
     door: Door, environment: Mapping[str, str], began: float, *, tells_containers: bool
 ) -> None:
-    """Leave notes of what is not measured.
+    """Leave notes on what is not measured.
 
     Args:
         door: The door of podman's containers.
-        environment: That of who calls podman, without the session's configuration.
-        began: When the run did, in seconds since the epoch.
-        tells_containers: Whether containers are to be told, and not builds alone.
+        environment: The environment of podman's callers, without the session's configuration.
+        began: When the run began, in seconds since the epoch.
+        tells_containers: Whether to tell of containers, and not of builds only.
     """
     podman = _Podman(door.client, environment)
     try:

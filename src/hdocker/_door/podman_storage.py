@@ -1,7 +1,7 @@
-"""Whether podman did anything during a run: by the files of its storage, so that nobody asks it.
+"""Finds out whether podman did anything during a run, without calling it.
 
-A run in which podman was not used has to look at a handful of files; what it did is `podman_past`'s
-business. Where they are is read as podman reads it, containers-storage.conf(5).
+A handful of files in its storage show that; `podman_past` asks podman what it did. Podman's own
+configuration says where its storage is: containers-storage.conf(5).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _VARIABLE: Final = "CONTAINERS_STORAGE_CONF"
 _SYSTEM: Final = ("/etc/containers/storage.conf", "/usr/share/containers/storage.conf")
 _OF_ROOT: Final = "/var/lib/containers/storage"
-# Below the storage's directory; what a container is started by is in podman's own database.
+# Files below the storage's directory. A start of a container is only in podman's database.
 _CHANGED: Final = (
     "*-containers/containers.json",
     "*-images/images.json",
@@ -27,10 +27,10 @@ _CHANGED: Final = (
 
 
 def marks_of(environment: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """Give what is another once podman has made, started or built something.
+    """Return marks of files that change when podman creates, starts or builds something.
 
     Args:
-        environment: The environment of who calls it.
+        environment: The environment of podman's callers.
     """
     marks = {}
     for directory in _directories(environment):
@@ -45,7 +45,7 @@ def marks_of(environment: Mapping[str, str]) -> dict[str, tuple[int, int]]:
 
 
 def _directories(environment: Mapping[str, str]) -> set[str]:
-    """List the directories that podman's storage may be in, one of which is in use."""
+    """Return the directories that may be podman's storage."""
     home = environment.get("HOME") or os.path.expanduser("~")  # noqa: PTH111
     data = environment.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")  # noqa: PTH118
     found = {_OF_ROOT, os.path.join(data, "containers", "storage")}  # noqa: PTH118
@@ -54,7 +54,7 @@ def _directories(environment: Mapping[str, str]) -> set[str]:
             with open(file, "rb") as content:  # noqa: PTH123
                 storage: dict[str, Any] = tomllib.load(content).get("storage", {})
         except (OSError, ValueError):
-            continue  # podman will tell what is wrong with it
+            continue  # Podman itself will report what is wrong.
         named = (storage.get(name) for name in ("graphroot", "rootless_storage_path"))
         found.update(os.path.expandvars(str(each)) for each in named if each)
     return found

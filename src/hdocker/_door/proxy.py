@@ -1,12 +1,13 @@
-"""The proxy: passes on what clients and the engine say to each other, byte for byte.
+"""The proxy: passes on what clients and the engine send to each other, byte for byte.
 
-A client's requests are followed to where each ends, and that of a container's creation is changed.
-What the engine answers is copied unread, but for the status of what may become another protocol.
-Where anything is not understood, the connection is copied unread both ways until it ends.
+It finds where each request of a client ends, and changes those that create a container, or a
+command in one. The engine's answers are copied unread, but for a status that may start another
+protocol, compose's marks (`labels`), and what builds tell. Where anything is not understood, the
+rest of the connection is copied unread both ways.
 
-A creation is sent on a connection of its own, so that its answer can be read: if the engine refuses
-what was changed, the client's own words are sent. A client that sends requests before it has the
-answers to earlier ones would get the answers in another order, and has its creation on its own.
+A changed request is sent on a connection of its own, so that its answer can be read: if the engine
+refuses it, the client's own request is sent. If a client sends requests before earlier ones are
+answered, that would change the order of the answers; so its requests are not changed.
 """
 
 from __future__ import annotations
@@ -60,11 +61,11 @@ _CREATED: Final = range(200, 300)
 _REFUSED: Final = 400
 _SWITCHED: Final = 101
 _OK: Final = 200
-# What becomes a stream, also for a client that does not ask for another protocol.
+# Requests whose answer may become a stream, even if the client asks for no other protocol.
 _STREAM: Final = re.compile(r"/(containers/[^/]+/attach(/ws)?|exec/[^/]+/start|session|grpc)$")
-# What has compose's mark in it.
+# Requests whose answers contain compose's mark.
 _SHOWS_LABELS: Final = re.compile(r"/(containers/(json|[^/]+/json)|events)$")
-# What compose asks before it does anything.
+# The request that compose sends before it does anything.
 _LISTS: Final = re.compile(r"/containers/json$")
 _AHEAD: Final = "it came before earlier requests of its connection were answered"
 _IS_BUILDER: Final = (
@@ -76,18 +77,18 @@ _GO_ON: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def serve(listener: int, ending: int, words: Sequence[str]) -> None:
-    """Serve clients until the run ends, and those that are there then until they go.
+    """Serve clients until the run ends, and those that are connected then until they go.
 
     Args:
         listener: The listening socket.
-        ending: What can be read when the run ends.
-        words: The door, as `Door.words` gives it.
+        ending: A descriptor that can be read when the run ends.
+        words: The door, as `Door.words` returns it.
     """
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     threading.stack_size(_STACK)
     clients = socket.socket(fileno=listener)
     proxy = _Proxy(Door.of_words(words), str(clients.getsockname()))
-    clients.settimeout(0)  # another child may have taken the one that was seen
+    clients.settimeout(0)  # Another process may accept the client that `poll` has seen.
     waiting = select.poll()
     waiting.register(listener, select.POLLIN)
     waiting.register(ending, select.POLLIN)
@@ -107,11 +108,11 @@ def serve(listener: int, ending: int, words: Sequence[str]) -> None:
 
 
 def tell_end(code: int, words: Sequence[str]) -> None:
-    """Tell that the proxy ended before the run did.
+    """Leave a note that the proxy ended before the run did.
 
     Args:
-        code: How, as `os.waitstatus_to_exitcode` gives it.
-        words: The door, as `Door.words` gives it.
+        code: Its exit code, as `os.waitstatus_to_exitcode` returns it.
+        words: The door, as `Door.words` returns it.
     """
     how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
     Door.of_words(words).note(
@@ -122,11 +123,11 @@ def tell_end(code: int, words: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Change:
-    """What is asked of the engine instead of what the client asks for.
+    """A request to the engine that replaces the client's.
 
     Attributes:
-        body: The body of the request.
-        copies: What is to be copied into the container that is created.
+        body: The new body of the request.
+        copies: Files to copy into the container when it is created.
     """
 
     body: bytes
@@ -152,16 +153,16 @@ class _Proxy:
             try:
                 engine = connect(self.door.engine)
             except OSError:
-                return  # as if the engine had ended the connection
+                return  # The client sees the connection end, as if the engine had ended it.
             with engine:
                 _Connection(self, client, engine).serve()
 
     def changed(self, asked: Creation, client: int) -> Change | None:
-        """Give the body of a creation that measures; None where it is left as it is.
+        """Return the change that has a new container measured; None to leave it as it is.
 
         Args:
-            asked: What the client asks for.
-            client: Its process id.
+            asked: The container that the client asks for.
+            client: The client's process id.
 
         Raises:
             NotInjectedError: It cannot be measured.
@@ -179,7 +180,7 @@ class _Proxy:
             return None
         beside = added.mounts_beside(asked.targets, shares_volumes=asked.shares_volumes)
         mounts = [BindMount(*mount) for mount in beside]
-        # An engine that does not see this machine's files has volumes; what is a file is copied.
+        # If the engine does not see this machine's files, it has volumes, and files are copied.
         has_volumes = any(mount.is_volume for mount in mounts)
         if not has_volumes:
             asked.move_sources(self._sockets_in(asked.sources))
@@ -192,17 +193,17 @@ class _Proxy:
         return Change(body, tuple(copies))
 
     def _sockets_in(self, sources: Sequence[str]) -> dict[str, str]:
-        """Find the engine's socket in what a container mounts; it is to have the door's instead."""
+        """Map those mounted paths that are the engine's socket to the door's socket."""
         engine = os.path.realpath(self.door.engine)
         return {each: self._path for each in sources if os.path.realpath(each) == engine}
 
     def changed_execution(self, action: Action, asked: Execution, client: int) -> Change | None:
-        """Give the body of a command's creation that measures; None where it is left as it is.
+        """Return the change that has a command measured; None to leave it as it is.
 
         Args:
-            action: Where it is to run.
-            asked: What the client asks for.
-            client: Its process id.
+            action: The container to run it in.
+            asked: The command that the client asks for.
+            client: The client's process id.
 
         Raises:
             NotInjectedError: It cannot be measured.
@@ -219,14 +220,14 @@ class _Proxy:
         return Change(asked.changed(variables)) if variables else None
 
     def prepare(self, action: Action, client: int) -> None:
-        """Do what has to be done before a container is started, ended or removed.
+        """Prepare a container that is about to start; fetch its data if it is about to go.
 
         Raises:
             NotInjectedError: It cannot be measured.
             OSError: The engine does not answer.
         """
         door = self.door
-        # Most are of a container that the run has created: nothing has to be asked.
+        # The run has created most containers: about these the engine need not be asked.
         if self.has_ended or action.container in door.created_containers():
             return
         if action.starts:
@@ -236,11 +237,11 @@ class _Proxy:
         self._earlier.before(action)
 
     def remember(self, request: bytes, answer: bytes) -> None:
-        """Remember a container that was created through the door.
+        """Write down a container that was created through the door.
 
         Args:
-            request: What was asked for, by JSON.
-            answer: What the engine says of it, likewise.
+            request: The body of the request.
+            answer: The body of the engine's answer.
         """
         with contextlib.suppress(ValueError, OSError):
             self.projects.forget(DockerCreation(request).labels)
@@ -249,17 +250,17 @@ class _Proxy:
         self._write(self.door.created, _identity_in(answer))
 
     def remember_execution(self, container: str, answer: bytes) -> None:
-        """Remember what is to be executed in a container.
+        """Write down a command that is to be executed in a container.
 
         Args:
-            container: Its id or name.
-            answer: What the engine says of it, by JSON.
+            container: The container's id or name.
+            answer: The body of the engine's answer.
         """
         identity = _identity_in(answer)
         self._write(self.door.executed, f"{identity} {container}" if identity else "")
 
     def build_of(self, request: Request, client: int) -> Build | None:
-        """Give the build that a client asks for; None where it is something else.
+        """Return the build that a client asks for; None if the request is another.
 
         Args:
             request: The request.
@@ -272,16 +273,16 @@ class _Proxy:
         return Build(door, request.target, is_wanted=not caller.wants_none)
 
     def _write(self, file: Path, identity: str) -> None:
-        """Add an id to a file of them, with what else is known."""
+        """Add a line with an id, and perhaps more, to a file."""
         if identity:
             with self._writing, contextlib.suppress(OSError), file.open("a") as ids:
                 ids.write(f"{identity}\n")
 
     def _has_it_already(self, asked: Creation) -> bool:
-        """Tell whether `get_docker_base_cmd` or another door has been here.
+        """Return whether `get_docker_base_cmd` or another door has added what measures already.
 
         Raises:
-            NotInjectedError: Something of the user's is in our place.
+            NotInjectedError: A mount of the user's is in the way of ours.
         """
         private = str(self.door.private)
         for target in asked.targets:
@@ -296,7 +297,7 @@ class _Proxy:
 
 
 class _Connection:
-    """A client's connection, and that to the engine which is its own."""
+    """A client's connection to the proxy, and the proxy's to the engine for it."""
 
     def __init__(self, proxy: _Proxy, client: socket.socket, engine: socket.socket) -> None:
         self._proxy = proxy
@@ -309,7 +310,7 @@ class _Connection:
         self._runs_ahead = False
 
     def serve(self) -> None:
-        """Pass on what the client says, until it says no more."""
+        """Pass on what the client sends, until it sends no more."""
         answers = threading.Thread(target=self._answers.pass_on, daemon=True)
         answers.start()
         try:
@@ -322,14 +323,14 @@ class _Connection:
                 self._pass_on_unread()
             self._engine.shutdown(socket.SHUT_WR)
         except OSError:
-            # Whoever has gone, the other one is to know.
+            # One side has gone; the other must see that.
             for connection in (self._client, self._engine):
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
         answers.join()
 
     def _next_request(self) -> Request | None:
-        """Give the next request; None where there is none."""
+        """Return the next request; None if there is none."""
         self._runs_ahead = self._runs_ahead or bool(self._received)
         while True:
             if self._received and self._may_be_stream:
@@ -352,11 +353,10 @@ class _Connection:
         """Pass a request on.
 
         Returns:
-            Whether the client may say more.
+            Whether the client may send more.
 
         Raises:
-            UnknownProtocolError: Where it ends cannot be told; what is left of it is yet to be
-                passed on.
+            UnknownProtocolError: Its end is not certain; the rest of it is still to be passed on.
         """
         body = Body(request.length)
         creates = reader_of(request.method, request.path) is not None
@@ -385,7 +385,7 @@ class _Connection:
         return self._create(request, action)
 
     def _notice(self, request: Request) -> None:
-        with contextlib.suppress(OSError, ValueError):  # then it is not told
+        with contextlib.suppress(OSError, ValueError):  # Then the run does not tell of it.
             self._proxy.projects.notice(request.target, self._process)
 
     def _prepare(self, action: Action) -> None:
@@ -418,11 +418,14 @@ class _Connection:
             self._engine.sendall(some)
 
     def _create(self, request: Request, action: Action | None) -> bool:
-        """Have something created that measures, or else as it is asked for.
+        """Have a container or command created that is measured, or else as the client asks.
 
         Args:
             request: The request.
-            action: Where a command is to run; None where it is a container that is created.
+            action: Where a command is to run; None if a container is to be created.
+
+        Returns:
+            Whether the client may send more.
         """
         body = Body(request.length, keep=True)
         self._forget(len(request.raw))
@@ -451,7 +454,7 @@ class _Connection:
         return True
 
     def _collect(self, request: Request, body: Body) -> bytes:
-        """Give a body as it was sent, as far as it came, or is of a bearable size."""
+        """Return a body as it was sent; only its beginning if it ends early or is too large."""
         raw = b""
         while True:
             try:
@@ -470,7 +473,7 @@ class _Connection:
                 return raw
 
     def _answer_to(self, original: bytes, request: Request, change: Change | None) -> _Answer:
-        """Ask for what measures, if there is something, and for what was asked for otherwise."""
+        """Send the changed request, if there is one; if it is refused, the client's own."""
         door = self._proxy.door
         if change is None:
             return _asked(door.engine, original)
@@ -491,7 +494,7 @@ class _Connection:
                 return self._proxy.changed_execution(action, Execution(content), self._process)
             return self._proxy.changed(reader(content), self._process) if reader else None
         except ValueError:
-            return None  # the engine will tell what is wrong with it
+            return None  # The engine will report what is wrong with it.
         except NotInjectedError as reason:
             self._proxy.door.note(str(reason))
         except Exception as error:  # noqa: BLE001 - the application must not notice
@@ -499,7 +502,7 @@ class _Connection:
         return None
 
     def _has_gone(self) -> bool:
-        """Tell whether the client has given up: what it would not get to know is not made."""
+        """Return whether the client has given up: then nothing must be created for it."""
         waiting = select.poll()
         waiting.register(self._client, 0)
         return any(event & (select.POLLHUP | select.POLLERR) for _, event in waiting.poll(0))
@@ -513,12 +516,12 @@ class _Connection:
 
 
 class _Answers:
-    """What the engine says to a client.
+    """The engine's answers to a client.
 
     Attributes:
-        has_come: Whether something has come since the last request; or there was none.
+        has_come: Whether anything has come since the last request, or there was no request.
         are_stream: Whether what comes is no HTTP any more.
-        status_is_known: Whether it is known by now if the answer is a stream.
+        status_is_known: Whether it is known yet whether the answer becomes a stream.
     """
 
     def __init__(self, client: socket.socket, engine: socket.socket, marks: Marks) -> None:
@@ -543,12 +546,12 @@ class _Answers:
         self.has_come = False
 
     def send(self, what: bytes) -> None:
-        """Send something to the client, in between."""
+        """Send something of our own to the client."""
         with self._sending:
             self._client.sendall(what)
 
     def pass_on(self) -> None:
-        """Pass on all that the engine says, until it says no more."""
+        """Pass on what the engine sends, until it sends no more."""
         rest = b""
         try:
             while some := self._engine.recv(_SOME):
@@ -575,7 +578,7 @@ class _Answers:
             build.end()
 
     def _look_at(self, some: bytes) -> None:
-        """Find out whether the answer is the beginning of a stream."""
+        """Find out whether the answer begins a stream."""
         if self.status_is_known:
             return
         self._head += some
@@ -597,11 +600,11 @@ class _Answers:
 
 
 class _Answer:
-    """What the engine answered to a request of its own connection.
+    """The engine's answer to a request that had a connection of its own.
 
     Attributes:
         raw: All of it, as it came.
-        content: What it says.
+        content: Its body.
     """
 
     def __init__(self, raw: bytes, head: Head | None, content: bytes) -> None:
@@ -611,18 +614,18 @@ class _Answer:
 
     @property
     def status(self) -> int:
-        """Its status; 0 where the engine ended the connection instead."""
+        """Its status; 0 if the engine ended the connection instead."""
         return status_of(self._head) if self._head else 0
 
     @property
     def leaves_connection(self) -> bool:
-        """Whether there may be another request after it."""
+        """Whether another request may follow on the client's connection."""
         head = self._head
         return bool(head and head.has_length and b"close" not in head.values(b"connection"))
 
     @property
     def told(self) -> str:
-        """What it says of what was wrong."""
+        """The reason of a refusal, in words."""
         try:
             return str(json.loads(self.content)["message"])
         except (ValueError, KeyError, TypeError):
@@ -645,7 +648,7 @@ def _asked(engine: str, request: bytes) -> _Answer:
             while True:
                 head = read_answer(received)
                 if head and status_of(head) in range(100, _OK):
-                    received = received[len(head.raw) :]  # the client has been told by us
+                    received = received[len(head.raw) :]  # We have sent it to the client already.
                     continue
                 if head and head.has_length:
                     body = Body(head.length, keep=True)

@@ -1,6 +1,6 @@
 """JSON without the module `json`, which takes longer to load than all else that podman waits for.
 
-It is that module's own compiled half, which it calls itself; where a Python has none, it is `json`.
+It calls the compiled half of `json` directly. If a Python does not have that, it uses `json`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ except ImportError:  # another Python than CPython
 
 
 class _Settings:
-    """What the compiled half asks for; as `json` has it by default."""
+    """The settings that the compiled half reads; the values are the defaults of `json`."""
 
     strict = True
     object_hook = None
@@ -28,10 +28,10 @@ class _Settings:
 
 
 def read(text: bytes) -> Any:  # noqa: ANN401 - what JSON has
-    """Read a text.
+    """Decode JSON.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is no JSON.
     """
     if make_scanner is None:
         import json
@@ -45,7 +45,7 @@ def read(text: bytes) -> Any:  # noqa: ANN401 - what JSON has
 
 
 def written(value: object) -> bytes:
-    """Write what `read` gives."""
+    """Encode what `read` returns."""
     if make_scanner is None:
         import json
 

@@ -1,9 +1,9 @@
-"""The relay: an engine that is behind no socket of this machine, behind one.
+"""The relay: a socket on this machine for an engine that is reached by TCP, TLS or SSH.
 
-Run as a program, beside the measured command, where the engine is reached by TCP, with TLS, by SSH.
-Docker's own client knows how: each connection becomes the input and output of a `docker system
-dial-stdio`, so that nothing of it is copied here, and a half-closed one stays half open. Which
-engine that is says the environment, as it does for the user's own calls.
+It runs as a program, beside the measured command. Docker's own client knows how to reach the
+engine: each connection becomes the input and output of a `docker system dial-stdio`. So no byte is
+copied here, and a half-closed connection stays half open. The environment says which engine it is,
+as for the user's own calls.
 """
 
 import os
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from typing import Final
 
 _DIAL: "Final" = ("system", "dial-stdio")
-_PATIENCE: "Final" = 1.0  # seconds, for what a client said last before it went
+_PATIENCE: "Final" = 1.0  # seconds, for the last bytes of a client that has gone
 
 
 class _Connection:
-    """A connection, and the process of docker's client that it is handed to.
+    """A connection, and the process of docker's client that has taken it over.
 
     Attributes:
         socket: The connection, kept to see when the other side has gone.
-        alive: What can be read when the process has ended.
-        ends: When the process is ended; None while the other side is there.
+        alive: A descriptor that can be read when the process has ended.
+        ends: When to kill the process; None while the other side is there.
     """
 
     def __init__(self, connection: socket.socket, client: str) -> None:
-        """Hand a connection on.
+        """Start a client for a connection.
 
         Raises:
             OSError: The client cannot be started.
@@ -53,15 +53,15 @@ class _Connection:
             os.close(held)
 
     def end(self) -> None:
-        """End the process, if it has not ended, and with it the connection."""
-        self._process.kill()  # to another signal it may not listen
+        """End the process, if it still runs, and with it the connection."""
+        self._process.kill()  # It may ignore other signals.
         self._process.wait()
         os.close(self.alive)
         self.socket.close()
 
 
 class _Relay:
-    """The connections that are there."""
+    """The open connections."""
 
     def __init__(self, client: str) -> None:
         self.waiting = select.poll()
@@ -69,7 +69,7 @@ class _Relay:
         self._connections: list[_Connection] = []
 
     def add(self, connection: socket.socket) -> None:
-        """Hand a connection on; one that cannot be is closed."""
+        """Start a client for a connection; close the connection if that fails."""
         try:
             added = _Connection(connection, self._client)
         except OSError:
@@ -77,10 +77,10 @@ class _Relay:
             return
         self._connections.append(added)
         self.waiting.register(added.alive, select.POLLIN)
-        self.waiting.register(added.socket, 0)  # whether the other side has gone altogether
+        self.waiting.register(added.socket, 0)  # to see whether the other side has gone
 
     def next(self) -> "list[int]":
-        """Wait until something happens, and end what has to; list the descriptors it happens on."""
+        """Wait for an event; end connections that are over; return the descriptors with events."""
         ends = [each.ends for each in self._connections if each.ends is not None]
         patience = max(0.0, min(ends) - time.monotonic()) * 1000 if ends else None
         descriptors = [descriptor for descriptor, _ in self.waiting.poll(patience)]
@@ -107,7 +107,7 @@ class _Relay:
 
 
 def _remove(path: str) -> None:
-    """Remove a socket and its directory, as a run does that was not killed."""
+    """Remove a socket and its directory, since the run was killed before it did."""
     try:
         os.unlink(path)  # noqa: PTH108 - it starts quicker
         os.rmdir(os.path.dirname(path))  # noqa: PTH106, PTH120
@@ -116,7 +116,7 @@ def _remove(path: str) -> None:
 
 
 def main() -> None:
-    """Hand connections on until the run ends, and wait for those that are there until they end.
+    """Relay connections until the run ends; then wait until the open ones end.
 
     The arguments are the descriptors of the listening socket and of a pipe that can be read when
     the run ends, and the path of docker's client.

@@ -1,7 +1,7 @@
-"""Where a request of HTTP/1 ends, and what it says of itself: no more is read of it.
+"""Reads of HTTP/1 requests where each ends, and what its head says; no more.
 
-What is read is what was sent, byte for byte: nothing is normalised, and what is not understood is
-told to be so, for then the connection is passed on unread.
+Nothing is normalised: what is passed on are the bytes that were sent. What is not understood is an
+error; the connection is then passed on unread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LONGEST_CHUNK_LINE: Final = 4096
 
 
 class UnknownProtocolError(Exception):
-    """What a client sends is no request of HTTP/1, or where it ends cannot be told for sure."""
+    """What a client sends is no request of HTTP/1, or its end is not certain."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Head:
     """A message's first line and fields.
 
     Attributes:
-        raw: Its bytes, the empty line included.
+        raw: Its bytes, with the empty line.
         first_line: The first line, without its end.
         fields: The fields in their order, the names in lower case.
     """
@@ -37,16 +37,16 @@ class Head:
     fields: tuple[tuple[bytes, bytes], ...]
 
     def values(self, name: bytes) -> list[bytes]:
-        """List what a field says; an item each, in lower case, where it lists several."""
+        """Return the items that a field lists, in lower case."""
         said = (value for key, value in self.fields if key == name)
         return [item.strip().lower() for value in said for item in value.split(b",")]
 
     @property
     def length(self) -> int | None:
-        """How many bytes the body has; None where it is in chunks.
+        """The number of bytes in the body; None if it comes in chunks.
 
         Raises:
-            UnknownProtocolError: It says neither, or both, or several things.
+            UnknownProtocolError: The fields say both, contradict each other, or say something else.
         """
         encodings, lengths = self.values(b"transfer-encoding"), self.values(b"content-length")
         if encodings == [b"chunked"] and not lengths:
@@ -57,13 +57,13 @@ class Head:
 
     @property
     def has_length(self) -> bool:
-        """Whether it says where the body ends."""
+        """Whether the fields say where the body ends."""
         return bool(self.values(b"transfer-encoding") or self.values(b"content-length"))
 
 
 @dataclass(frozen=True)
 class Request(Head):
-    """What a request says of itself."""
+    """The head of a request."""
 
     @property
     def method(self) -> str:
@@ -72,7 +72,7 @@ class Request(Head):
 
     @property
     def target(self) -> str:
-        """What it asks for: the path and the query."""
+        """Its path and query."""
         return self.first_line.split(b" ")[1].decode("ascii")
 
     @property
@@ -85,23 +85,23 @@ class Request(Head):
 
     @property
     def waits_to_continue(self) -> bool:
-        """Whether the client wants to be told to go on before it sends the body."""
+        """Whether the client waits for "100 Continue" before it sends the body."""
         return b"100-continue" in self.values(b"expect")
 
     @property
     def asks_for_other_protocol(self) -> bool:
-        """Whether what comes after the answer may be no HTTP any more."""
+        """Whether the connection may be no HTTP any more after the answer."""
         return b"upgrade" in self.values(b"connection") or bool(self.values(b"upgrade"))
 
     @property
     def ends_connection(self) -> bool:
-        """Whether there is no other request after it on its connection."""
+        """Whether it is the last request on its connection."""
         said = self.values(b"connection")
         is_old = self.first_line.endswith(b"1.0")
         return b"close" in said or (is_old and b"keep-alive" not in said)
 
     def with_body(self, body: bytes) -> bytes:
-        """Give the whole request with another body; its fields are otherwise as they were."""
+        """Return the request with another body; fields that do not depend on it are kept."""
         lines = self.raw.split(b"\n")
         told = (b"content-length", b"transfer-encoding", b"expect", b"trailer")
         kept = [lines[0], *(line for line in lines[1:-2] if _name(line) not in told)]
@@ -114,10 +114,10 @@ def read_request(received: bytes) -> Request | None:
     """Read a request's head from what has come so far.
 
     Returns:
-        The head; None where it is not complete.
+        The head; None if it is not complete.
 
     Raises:
-        UnknownProtocolError: It is something else.
+        UnknownProtocolError: It is no request.
     """
     line, end, _ = received.partition(b"\n")
     if end and not _REQUEST_LINE.fullmatch(line.removesuffix(b"\r")):
@@ -127,10 +127,10 @@ def read_request(received: bytes) -> Request | None:
 
 
 def read_answer(received: bytes) -> Head | None:
-    """Read an answer's head from what has come so far; None where it is not complete.
+    """Read an answer's head from what has come so far; return None if it is not complete.
 
     Raises:
-        UnknownProtocolError: It is something else.
+        UnknownProtocolError: It is no answer.
     """
     if not b"HTTP/1.".startswith(received[:7]):
         raise UnknownProtocolError
@@ -138,7 +138,7 @@ def read_answer(received: bytes) -> Head | None:
 
 
 def status_of(answer: Head) -> int:
-    """Give the status of an answer; 0 where it tells none."""
+    """Return the status of an answer; 0 if it has none."""
     words = answer.first_line.split(b" ")
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
 
@@ -148,14 +148,14 @@ class Body:
 
     Attributes:
         has_ended: Whether all of it has come.
-        content: What it says, without what chunks have around them; kept where that is asked for.
+        content: Its bytes, without the framing of chunks; empty unless they are to be kept.
     """
 
     def __init__(self, length: int | None, *, keep: bool = False) -> None:
-        """Begin.
+        """Begin a body.
 
         Args:
-            length: As `Head.length` gives it.
+            length: As `Head.length` returns it.
             keep: Whether to keep the content.
         """
         self.has_ended = length == 0
@@ -166,13 +166,13 @@ class Body:
         self._state = self._chunk_size if self._in_chunks else self._data
 
     def take(self, received: bytes) -> int:
-        """Take what has come.
+        """Take the next bytes.
 
         Returns:
-            How many of the bytes belong to the body, or are of use once more have come.
+            How many of them were taken. The rest is not of this body, or needs more to be read.
 
         Raises:
-            UnknownProtocolError: The chunks are none.
+            UnknownProtocolError: They are no valid chunks.
         """
         at = 0
         while not self.has_ended:
@@ -221,7 +221,7 @@ class Body:
 
 
 def _line(received: bytes, at: int) -> bytes | None:
-    """Give a line with its end; None where it is not complete."""
+    """Return a line with its end; None if it is not complete."""
     end = received.find(b"\n", at, at + _LONGEST_CHUNK_LINE)
     if end >= 0:
         return received[at : end + 1]

@@ -1,4 +1,4 @@
-"""Containers, as a person is told of several of them in a line."""
+"""Words for a line that tells a person of several containers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN: Final = 3
 
 @dataclass(frozen=True, order=True)
 class Told:
-    """What a person knows a container by.
+    """What identifies a container to a person.
 
     Attributes:
         name: Its name.
@@ -24,22 +24,22 @@ class Told:
     image: str
 
     def __str__(self) -> str:
-        """Give both."""
+        """Return both."""
         return f"{self.name} ({self.image})"
 
 
 def several(number: int, one: str, more: str) -> str:
-    """Count things.
+    """Return the words for a number of things.
 
     Args:
         number: How many there are.
-        one: What to say of one.
-        more: What to say of several.
+        one: The words for one.
+        more: The words for several.
     """
     return f"{number} {one if number == 1 else more}"
 
 
 def first_of(things: Sequence[object]) -> str:
-    """Name the first of some things, and tell how many more there are."""
+    """Return the names of the first of some things, and how many more there are."""
     more = f" and {len(things) - _SHOWN} more" if things[_SHOWN:] else ""
     return ", ".join(map(str, things[:_SHOWN])) + more
