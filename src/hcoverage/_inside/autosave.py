@@ -71,7 +71,9 @@ _TEMPORARY = ".autosave."
 
 
 def start(container: str = "", recording: "dict[str, Any] | None" = None) -> None:
-    """Save the data of the coverage.py that measures this process, from now on; only once.
+    """From now on, save the data of the coverage.py that measures this process.
+
+    If called again, it does nothing.
 
     Args:
         container: The name of this container. There sources have other paths than where the data
@@ -117,7 +119,7 @@ class _Saving:
             self._save_before(os, name)
 
     def save(self, patience: float = _PATIENCE) -> None:
-        """Save what is new, unless another thread is at it for longer than `patience` seconds."""
+        """Save what is new, unless another thread is saving for longer than `patience` seconds."""
         raise NotImplementedError
 
     def end(self, event: str = "atexit") -> None:
@@ -228,7 +230,7 @@ class _Autosave(_Saving):
         )
 
     def save(self, patience: float = _PATIENCE) -> None:
-        """Save what is new, unless another thread is at it for longer than `patience` seconds."""
+        """Save what is new, unless another thread is saving for longer than `patience` seconds."""
         # Reentrant, for a signal handler that ends the process while the same thread is saving.
         if not self._saving.acquire(patience > 0, patience if patience > 0 else -1):
             return
@@ -247,7 +249,7 @@ class _Autosave(_Saving):
         self._file.give_way()
 
     def _save_instead(self) -> None:
-        self._file.measuring = self._measuring  # that does not measure any more
+        self._file.measuring = self._measuring  # It has stopped, and is not the current one.
         self.save()
 
     def _close(self) -> None:
@@ -277,7 +279,7 @@ class _Autosave(_Saving):
         with self._control:
             self._pauses = max(self._pauses - 1, 0)
             if not self._pauses and not self._ended:
-                # At the planned time, despite the pause: with many forks it would never come.
+                # At the planned time: if each fork put it off, it might never come.
                 self._ticker = _Ticker(self._tick, max(self._due - _now(), 0))
 
     def _begin_in_child(self) -> None:
@@ -286,7 +288,7 @@ class _Autosave(_Saving):
             self._begin()
 
     def _pause_during(self, module: "Any", name: str) -> None:
-        """Pause for longer than the handlers do: Python 3.13 counts threads after they have run."""
+        """Pause longer than the handlers of forks: Python 3.13 counts threads after these ran."""
         real = getattr(module, name)
 
         def wrapper() -> "Any":
@@ -312,7 +314,7 @@ class _Beside:
     def __enter__(self) -> None:
         data = self._data
         self._choose: Any = None
-        # Data that it wrote while the process ran is in a file that it has open.
+        # If it has written data before, it has its file open under its own name.
         if data is None or data._no_disk or data._dbs or _exists(data._filename):
             return
         self._choose = choose = data._choose_filename
@@ -369,7 +371,7 @@ class _Ticker:
         if not self._gone.acquire(True, _PATIENCE):
             return
         self._gone.release()
-        # Gone for Python; but before Python 3.12 and later warn of a fork, they ask the kernel.
+        # For its warning about forks, Python 3.12 and later asks the kernel, which may be behind.
         task = f"/proc/self/task/{self._native_id}"
         for _ in range(_THREAD_GONE if sys.version_info >= (3, 12) else 0):
             if not _exists(task):
@@ -385,9 +387,9 @@ class _Ticker:
 
 
 class _SourcesNote:
-    """Notes the identity of the sources that a process ran, which its data does not have.
+    """Notes the size and CRC-32 of the sources that a process ran, which its data file lacks.
 
-    By that they are found on the reading machine (`_sources.finder`), whatever their paths there.
+    By them the reading machine finds the sources (`_sources.finder`), whatever their paths there.
     """
 
     def __init__(self, container: str) -> None:
@@ -428,7 +430,7 @@ class _DataFile:
         self._forget()
 
     def save(self) -> None:
-        """Write the file, if coverage.py has more data than it."""
+        """Write the file, if coverage.py has more data than the file."""
         measuring = self._current() or self.measuring
         if measuring is None:
             return
@@ -582,7 +584,7 @@ class _DataFile:
             raise
 
     def _id(self, name: str, context: "str | None" = None) -> int:
-        # Files and contexts need numbers of their own kind only; sharing one count does no harm.
+        # Files and contexts could be counted separately; one count for both does no harm.
         return self._ids.setdefault((name, context), len(self._ids) + 1)
 
     def _name(self, name: str) -> str:
@@ -599,7 +601,7 @@ def _replace(module: "Any", name: str, wrapper: "Callable[..., Any]") -> None:
     setattr(module, name, wrapper)
 
 
-# As `os.path` has them, whose functions call others by names that the application can replace.
+# Like functions of `os.path`; but those call others by names that the application can replace.
 
 
 def _join(directory: str, name: str) -> str:
@@ -620,7 +622,7 @@ def _exists(path: str) -> bool:
 
 
 def _put(path: str, content: bytes) -> None:
-    """Write a file; keep its descriptor open no longer than that, since this is a guest."""
+    """Write a file, and close it at once, since this is a guest."""
     limit, _ = _limits(_LARGEST_FILE)  # negative for none
     if 0 <= limit < len(content):  # the kernel would send a signal
         raise OSError(f"the limit on the size of files is {limit} bytes")
@@ -648,7 +650,7 @@ def _identity(path: str) -> str:
 
 
 def _execute(database: "sqlite3.Connection", insert: str, rows: "Iterable[str]") -> None:
-    """Insert rows by as few statements as SQLite takes them in."""
+    """Insert rows in as few statements as SQLite's limit allows."""
     statement: list[str] = []
     size = 0
     for row in rows:
@@ -676,7 +678,7 @@ def _is_text(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:
-        return False  # SQLite has no place for it, and coverage.py none either
+        return False  # Neither SQLite nor coverage.py can store it.
     return True
 
 

@@ -33,10 +33,10 @@ BRANCH = False
 TEST_FUNCTIONS = False
 SKIP: "tuple[str, ...]" = ()
 KEEP: "frozenset[str]" = frozenset()
-# The recorder's argument, if the session will find the same sources.
+# The recorder's argument, for processes with the session's own sources.
 SETTLED_BEFORE = 0
-# The session's own root directory and container. To read a process's mounts takes the kernel as
-# long as to make a recording.
+# The session's root directory and container. A process with this root is in that container; to find
+# that out from its mounts would take as long as to make a recording.
 ROOT: "tuple[int, int] | None" = None
 CONTAINER = ""
 # Compiled modules of the recorder. They are appended when this one is compiled, see
@@ -50,7 +50,7 @@ _coverage_requests: "Any" = None
 
 
 def start() -> None:
-    """Start measuring this process, once, whichever door asks first."""
+    """Start measuring this process; if called again, do nothing."""
     global _started  # noqa: PLW0603 - one process, one measuring
     if _started:
         return
@@ -148,14 +148,14 @@ def _start_coverage() -> None:
         "container": CONTAINER if is_here else None,
         "settled_before": SETTLED_BEFORE if is_here else 0,
     }
-    # Which test a line is of is known where it is saved; and what failed once is not tried again.
+    # Not with contexts, which only saved data has; nor if the recorder was tried, and has failed.
     is_asked = recorder is None and not _has_contexts()
     _hcoverage_autosave.start(container, recording if is_asked else None)
     measuring = getattr(coverage.process_startup, "coverage", None)
     if measuring is None:
         return
     if not measuring.config.data_file.startswith(DATA_DIR):
-        # By `patch = subprocess`: its data is the application's own, and where that wants it.
+        # The application's `patch = subprocess` has started it: its data is the application's.
         _leave("itself.%s.%d.txt" % (os.uname().nodename, os.getpid()), "")
     if _has_contexts():
         import _hcoverage_coverage_contexts  # type: ignore[import-not-found]
@@ -171,15 +171,15 @@ def _tell_image(coverage: "Any", container: str) -> None:
     """Write a note with the container's image: a data file names only the container."""
     image = os.environ.get("HCOVERAGE_IMAGE")
     if image:
-        # Of a coverage.py that is in the image, and has begun before us, by the name that
-        # `IN_CONTAINER` in `_data_directory` gives it.
+        # If a coverage.py of the image has begun before us, its data has another host name, see
+        # `IN_CONTAINER` in `_data_directory`.
         has_begun = getattr(coverage.process_startup, "coverage", None) is not None
         host = "in-container-" + os.uname().nodename.replace(".", "_")
         _leave("image.%s.txt" % (host if has_begun else container), image)
 
 
 def _have_it_start(coverage: "Any", container: str) -> None:
-    """Start coverage.py, by environment variables that are set only meanwhile."""
+    """Start coverage.py by environment variables, which are set only while it starts."""
     import warnings
 
     wanted = _told_to_coverage(container)
@@ -206,15 +206,15 @@ def _restore_environment(before: "dict[str, str | None]") -> None:
             del os.environ[name]
         else:
             os.environ[name] = value
-    # As a subinterpreter of this process sees it: coverage.py's own hook would print there that it
-    # cannot measure it.
+    # A subinterpreter reads its environment from C. There coverage.py's own hook would print that
+    # it cannot measure the subinterpreter.
     for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
         os.unsetenv(name)
 
 
 def _name_of_container() -> str:
-    # Its host name may be that of the machine (`docker run --network host`), its root is its own
-    # while it is there.
+    # Its host name may be the machine's (`docker run --network host`); its root directory is its
+    # own while the container exists.
     from zlib import crc32
 
     root = os.stat("/")
@@ -236,7 +236,7 @@ def _told_to_coverage(container: str) -> "dict[str, str]":
         wanted["COVERAGE_FILE"] = DATA_FILE + "." + container
     core = ""
     if not _has_tracer():
-        # Ours was compiled for another Python; unless told, coverage.py would print that.
+        # coverage.py's tracer is for another Python; without this, coverage.py would print that.
         core = "pytrace"
     elif _has_contexts() and "COVERAGE_CORE" not in os.environ:
         core = "ctrace"  # `sysmon`, the default since 3.14, has no contexts.
@@ -276,7 +276,7 @@ def _import_coverage() -> "Any":
         import coverage
     except ImportError:
         here = os.path.dirname(os.path.abspath(__file__))
-        # In a container there is one for this Python: a newer one may not run on it.
+        # In containers each version of Python has its own: a newer coverage.py may not run on it.
         directory = os.path.join(here, "lib-%d.%d" % sys.version_info[:2])
         if not os.path.isdir(directory):
             directory = os.path.join(here, "lib")
