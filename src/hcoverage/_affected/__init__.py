@@ -1,1 +1,1 @@
-"""Which tests a change needs: what an earlier run knew of its tests, and what has changed since."""
+"""Finds the tests that a change needs, from records of earlier runs and what has changed since."""

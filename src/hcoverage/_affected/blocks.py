@@ -1,12 +1,12 @@
-"""Splits a source into what a change of it can be attributed to: its functions, and the rest.
+"""Splits a source into blocks, the bodies of its functions, and the *frame*, all the rest.
 
-A function's body runs for whoever calls it, so a change there concerns the tests that ran a line of
-it. All else, the *frame*, runs when the module is imported, and what came of that is everybody's:
-class bodies, decorators, defaults, annotations, docstrings, and which functions there are at all.
-Nested functions belong to the outermost one, which makes them. Comments and layout are no part.
+A change in a function's body concerns the tests that ran a line of it. The frame runs when the
+module is imported, and all tests use the result: class bodies, decorators, defaults, annotations,
+docstrings, and which functions there are. A nested function belongs to its outermost one. Comments
+and layout belong to neither.
 
-Beside that it notes what tells where a function's work may outlive the test that it was done for
-(`shared_state` makes use of it). Pure: text in, facts out.
+It also notes how a function's work may outlive the test that ran it, for `shared_state`. Pure: text
+in, facts out.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class Block:
     """The body of an outermost function or method.
 
     Attributes:
-        name: `function`, `Class.method`; with `#2` for the second one of a name.
-        first: The first line of the body, behind the docstring, counted from 1.
-        last: Its last line; less than `first` where there is nothing but a docstring.
-        digest: Tells it from another body; comments and layout do not count.
-        names: All names that it reads, of variables and attributes; `module:variable.attribute` of
-            a variable that is taken out of another module.
+        name: `function` or `Class.method`; with `#2` for the second one of that name.
+        first: The first line of the body, after the docstring, counted from 1.
+        last: Its last line; less than `first` if there is only a docstring.
+        digest: A hash of the body, without comments and layout.
+        names: The variables and attributes that it reads; `module:variable.attribute` if the
+            variable is imported from another module.
         calls: Those of them that it calls.
-        keeps: Whether it can leave something behind that others find, as in a cache.
-        keeps_in_self: Whether it changes the object that it is a method of.
-        keeps_for_itself: Whether it can leave something that only itself finds, in a closure.
-        made: The names of what it calls to change what that gives, an object that may be shared.
-        body: It, split up further.
+        keeps: Whether it can leave something behind for others, as in a cache.
+        keeps_in_self: Whether it is a method that changes its object.
+        keeps_for_itself: Whether it can leave something in a closure, for itself only.
+        made: What it calls and whose result it changes: such an object may be shared.
+        body: The body, split further.
     """
 
     name: str
@@ -66,16 +66,16 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A source, split up.
+    """A source, split into frame and blocks.
 
     Attributes:
-        frame: Tells from another what runs at import.
+        frame: A hash of what runs at import.
         blocks: The functions, in their order.
-        names: All names that the frame reads, but for what runs only as a script.
+        names: The names that the frame reads, except in what runs only as a script.
         calls: Those of them that it calls.
-        bases: The names of each class's bases, by its name.
-        plain: The variables that are lists, dictionaries or sets, and nothing else.
-        ordinary: The classes of which a call makes a new object, if that is so of their bases.
+        bases: Each class, and the names in its bases.
+        plain: The variables that are always lists, dictionaries or sets.
+        ordinary: The classes that make a new object at each call, if their bases do.
     """
 
     frame: str
@@ -92,15 +92,15 @@ class _Known:
     """What is known of a module's variables.
 
     Attributes:
-        plain: Those that are lists, dictionaries or sets: their methods are nobody's.
-        taken: Those that come out of other modules, as `_taken_out` has them.
+        plain: The lists, dictionaries and sets: their methods are not the project's.
+        taken: The ones imported from other modules, as `_taken_out` returns them.
     """
 
     plain: frozenset[str] = frozenset()
     taken: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def name_of(self, attribute: ast.Attribute) -> Iterator[str]:
-        """Give what an attribute may be found by, if it may be one of the project's."""
+        """Yield the name to record for an attribute, if it may be one of the project's."""
         owner = attribute.value.id if isinstance(attribute.value, ast.Name) else ""
         if owner not in self.plain:
             origin = self.taken.get(owner)
@@ -144,11 +144,11 @@ def shape_of(source: bytes) -> Shape | None:
 
 def _parsed(source: bytes) -> ast.Module | None:
     with warnings.catch_warnings():
-        # Python tells them to whoever imports the source.
+        # Whoever imports the source gets these warnings.
         warnings.simplefilter("ignore")
         try:
             tree = ast.parse(source)
-            # Only the compiler finds an `await` in a plain function: nobody can import it then.
+            # Only the compiler finds errors such as `await` in a plain function.
             compile(tree, "<source>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
@@ -156,7 +156,7 @@ def _parsed(source: bytes) -> ast.Module | None:
 
 
 def _ordinary(classes: list[ast.ClassDef]) -> tuple[str, ...]:
-    """The names of classes that have no metaclass, decorator or `__new__` to give an old object."""
+    """Return the classes that have no metaclass, decorator or `__new__` to return an old object."""
     strange = {
         node.name
         for node in classes
@@ -168,7 +168,7 @@ def _ordinary(classes: list[ast.ClassDef]) -> tuple[str, ...]:
 
 
 def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, _Function]]:
-    """The functions outside of functions, wherever in the module, by qualified name."""
+    """Yield the outermost functions of a module, and their qualified names."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, _Function):
             yield f"{prefix}{child.name}", child
@@ -199,7 +199,7 @@ def _block(name: str, function: _Function, module_names: frozenset[str], known: 
 
 
 def _is_overload(function: _Function) -> bool:
-    """Tell whether it is for type checkers, and never runs."""
+    """Return whether a function is for type checkers, and never runs."""
     return any(
         isinstance(each, ast.Name | ast.Attribute) and ast.unparse(each).endswith("overload")
         for each in function.decorator_list
@@ -216,7 +216,7 @@ def _first_line(node: ast.stmt) -> int:
 
 
 def _empty(function: _Function) -> None:
-    """Leave of a function what its definition evaluates, and what calling it gives."""
+    """Remove a function's body, but keep its docstring, and whether it is a generator."""
     kinds = {type(node).__name__ for node in _own_nodes(function.body)}
     kind = ast.Constant(bool(kinds & {"Yield", "YieldFrom"}))
     function.body = [*function.body[: len(function.body) - len(_behind_docstring(function))]]
@@ -235,7 +235,7 @@ def _digest(*nodes: ast.AST) -> str:
 
 
 def _read_in(nodes: list[Any], known: _Known = _NOTHING_KNOWN) -> set[str]:
-    """The names in some nodes, but for the methods of the plain containers of the module."""
+    """Return the names in some nodes, without methods of the module's plain containers."""
     names = set()
     for part in (part for node in nodes for part in ast.walk(node)):
         if isinstance(part, ast.Name):
@@ -259,9 +259,9 @@ def _called_in(nodes: list[Any], known: _Known) -> set[str]:
 
 
 def _taken_out(tree: ast.Module) -> dict[str, str]:
-    """What a module takes out of others by name: `module:variable`, by the name that it has here.
+    """Map names that a module imports from others to `module:variable`.
 
-    Names that are given to anything else as well are left out.
+    Names that the module assigns as well are left out.
     """
     stored = {
         node.id
@@ -279,7 +279,7 @@ def _taken_out(tree: ast.Module) -> dict[str, str]:
 
 
 def _plain_containers(tree: ast.Module) -> Iterator[str]:
-    """The variables that a module makes lists, dictionaries or sets, and nothing else."""
+    """Yield the variables of a module that are always lists, dictionaries or sets."""
     displays = (ast.List, ast.Dict, ast.Set)
     made: dict[str, list[bool]] = {}
     for node in ast.walk(tree):
@@ -291,12 +291,12 @@ def _plain_containers(tree: ast.Module) -> Iterator[str]:
                 made[name].append(isinstance(value, displays))
             case ast.AnnAssign(target=ast.Name(id=name), value=value):
                 made[name].append(isinstance(value, displays))
-    # Once stored, and that a display.
+    # Stored only once, and then a display.
     return (name for name, found in made.items() if found == [False, True])
 
 
 def _assigned(tree: ast.Module) -> Iterator[str]:
-    """The names that a module has of its own, or takes out of others; modules are none of them."""
+    """Yield the names that a module assigns or imports from others, but not imported modules."""
     for node in _own_nodes(list(tree.body)):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
@@ -307,7 +307,7 @@ def _assigned(tree: ast.Module) -> Iterator[str]:
 
 
 def _is_script_part(node: ast.stmt) -> bool:
-    """Tell `if __name__ == "__main__":`, which runs in a process of its own."""
+    """Return whether it is `if __name__ == "__main__":`, which runs in a process of its own."""
     return isinstance(node, ast.If) and any(
         isinstance(part, ast.Name) and part.id == "__name__" for part in ast.walk(node.test)
     )

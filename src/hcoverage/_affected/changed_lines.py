@@ -1,4 +1,4 @@
-"""Which lines of which files have changed since a branch left a revision, as git tells it."""
+"""Asks git which lines of which files have changed since a branch left a revision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _HUNK: Final = rb"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@"
 _FILE: Final = b"+++ "
 _PREFIX: Final = b"b/"
-# Whatever the user's configuration makes of it.
+# Options that overrule the user's configuration.
 _DIFF: Final = (
     *("-c", "core.quotePath=false", "diff", "--no-color", "--no-ext-diff", "--no-textconv"),
     *("--unified=0", "--inter-hunk-context=0", "--find-renames", "--relative"),
@@ -26,10 +26,10 @@ _DIFF: Final = (
 
 
 def changed_lines(root: Path, revision: str) -> dict[str, frozenset[int]]:
-    """Tell which lines are new, or have changed, since a branch left a revision.
+    """Return the lines that are new, or have changed, since a branch left a revision.
 
-    Of a file that was renamed those count that are not the old one's. What is not committed
-    counts, and so do files that git does not have yet.
+    Changes that are not committed count, and files that git does not have yet. In a renamed file
+    only lines count that differ from the old file's.
 
     Args:
         root: The project's directory.
@@ -53,7 +53,7 @@ def changed_lines(root: Path, revision: str) -> dict[str, frozenset[int]]:
 
 
 def lines_of_diff(text: bytes) -> Iterator[tuple[str, frozenset[int]]]:
-    """Read the new lines of each file out of a diff without context.
+    """Yield the new lines of each file in a diff without context.
 
     Args:
         text: What `git diff` prints.
@@ -68,7 +68,7 @@ def lines_of_diff(text: bytes) -> Iterator[tuple[str, frozenset[int]]]:
         if hunk is not None:
             old, new = (1 if count is None else int(count) for count in hunk.group(1, 3))
             lines.update(range(int(hunk[2]), int(hunk[2]) + new))
-            _skip(rest, old + new)  # it may look like anything
+            _skip(rest, old + new)  # They may look like headers.
         elif line.startswith(_FILE):
             if path:
                 yield path, frozenset(lines)
@@ -83,8 +83,8 @@ def _skip(lines: Iterator[bytes], number: int) -> None:
 
 
 def _path(name: bytes) -> str:
-    """Give the path that a diff names; empty for one that is gone."""
-    name = name.removesuffix(b"\t")  # so ends a name with a space in it
+    """Return the path that a diff names; empty if the file is gone."""
+    name = name.removesuffix(b"\t")  # git adds it to a name with a space in it
     if name.startswith(b'"'):
         name = codecs.escape_decode(name.strip(b'"'))[0]
     return os.fsdecode(name.removeprefix(_PREFIX)) if name.startswith(_PREFIX) else ""

@@ -1,4 +1,4 @@
-"""What has changed between two states of a project, in the parts that tests depend on. Pure."""
+"""Finds what has changed between two states of a project, as far as tests depend on it. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Kind(enum.Enum):
-    """What has become of a file, or of a part of it."""
+    """How a file, or a part of it, has changed."""
 
     ADDED = "is new"
     DELETED = "is gone"
@@ -32,10 +32,10 @@ class Change:
 
     Attributes:
         path: The file.
-        kind: What has become of it.
-        block: The function whose body it is, of `BODY`.
-        parts: The first and the last line of each part of it that has changed, as they were before;
-            nothing where it is not known that all else is the same.
+        kind: How it has changed.
+        block: For `BODY`, the function whose body it is.
+        parts: The first and last lines of the parts of the body that have changed, counted in the
+            old file. Empty if anything else in the body may have changed.
     """
 
     path: str
@@ -45,11 +45,11 @@ class Change:
 
 
 def changes(before: Mapping[str, FileFacts], after: Mapping[str, FileFacts]) -> list[Change]:
-    """Tell what has changed.
+    """Return what has changed.
 
     Args:
         before: The files, by path.
-        after: The same, later.
+        after: The files later.
     """
     found: list[Change] = []
     for path in sorted({*before, *after}):

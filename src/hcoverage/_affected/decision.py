@@ -1,4 +1,4 @@
-"""Which tests a change needs, of all earlier runs that are known: the facts, looked up."""
+"""Decides which tests are needed, from the records of all earlier runs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from hcoverage._affected.facts import FileFacts, ProjectState
     from hcoverage._affected.record import KnownRun
 
-# Compared where there are some to compare with: in pytest itself.
+# Compared only in pytest itself, which knows its options.
 PYTEST_OPTIONS: Final = "pytest's options"
 
 
 class RevisionError(HcoverageError):
-    """What has changed since a revision is not known."""
+    """It is not known what has changed since a revision."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Decision:
     """Which tests are needed, and why.
 
     Attributes:
-        everything: Why all are; each is a reason by itself.
-        tests: Why each of the others is, by node id.
-        files: Why all tests of a file are, by its path.
+        everything: The reasons why all tests are needed.
+        tests: For node ids of tests, the reasons why they are needed.
+        files: For paths of files, the reasons why all their tests are needed.
         known: The path of the file of each known test, by node id.
-        began: When the last run began, for a person; empty if none is known.
+        began: When the last run began, in words; empty if none is known.
     """
 
     everything: tuple[str, ...]
@@ -47,7 +47,7 @@ class Decision:
     began: str = ""
 
     def reasons(self, test: str, path: str) -> tuple[str, ...]:
-        """Tell why a test is needed; nothing if it is not.
+        """Return why a test is needed; empty if it is not.
 
         Args:
             test: Its node id.
@@ -57,9 +57,9 @@ class Decision:
         return (*self.everything, *self.files.get(path, ()), *self.tests.get(test, ()), *new)
 
     def needed(self) -> list[str]:
-        """Give what to hand pytest: node ids, and the paths of files all of whose tests are needed.
+        """Return arguments for pytest: node ids, and paths of files whose tests are all needed.
 
-        Tests that nobody knows are in those files, or are pytest's to find.
+        Unknown tests are in those files, or pytest itself finds them.
         """
         if self.everything:
             return sorted({*self.known.values(), *self.files})
@@ -77,13 +77,13 @@ def decide(
     since: str | None = None,
     options: str | None = None,
 ) -> Decision:
-    """Decide which tests are needed, for what has changed since they ran last.
+    """Decide which tests are needed because of what has changed since they last ran.
 
     Args:
         root: The project's directory.
         data_file: The merged data file of the earlier runs.
-        since: A revision of git: also for what has changed since a branch left it.
-        options: What pytest is run with now; None if that is not known.
+        since: A revision of git; what has changed since the branch left it counts, too.
+        options: The options of pytest now; None if they are not known.
 
     Raises:
         RevisionError: There is no such revision, or no git.
@@ -122,7 +122,7 @@ def _is_test(path: str) -> bool:
 
 
 def _files_of(known: KnownRun) -> set[str]:
-    """The files of the tests of which a run is the last."""
+    """Return the files of the tests whose last run this is."""
     return {known.run.tests[name].file for name in known.latest}
 
 
@@ -133,7 +133,7 @@ def _of_run(
     also: list[Change],
     known_somewhere: Container[str],
 ) -> Decision:
-    """Decide for the tests of which a run is the last."""
+    """Decide for the tests whose last run this is."""
     run = known.run
     if PYTEST_OPTIONS not in now.environment:
         before = {
@@ -150,7 +150,7 @@ def _of_run(
         if run.tests[name].file in now.files and run.tests[name].outcome != NOT_COLLECTED
     }
     tests = {name: why for name, why in found.tests.items() if name in existing}
-    # Of what has changed since, and has run since, another run tells.
+    # If the tests of a file have run since, a later run decides about them.
     mine = _files_of(known)
     whole = {
         path: why
@@ -161,12 +161,12 @@ def _of_run(
 
 
 def changes_since(root: Path, revision: str, now: ProjectState) -> list[Change]:
-    """Tell what has changed since a branch left a revision, committed or not.
+    """Return what has changed since a branch left a revision, committed or not.
 
     Args:
         root: The project's directory.
         revision: The revision.
-        now: The project as it is.
+        now: The project as it is now.
 
     Raises:
         RevisionError: There is no such revision, or no git.
@@ -184,12 +184,12 @@ def changes_since(root: Path, revision: str, now: ProjectState) -> list[Change]:
             is_source = path in now.files and now.files[path].shape is not None
             before[path] = facts_of(content, is_source=is_source or path.endswith(".py"))
     after = {path: facts for path, facts in now.files.items() if path in paths}
-    # What a run leaves behind is in neither.
+    # Files that runs leave behind are in neither.
     return [change for change in changes(before, after) if change.path in {*after, *before}]
 
 
 def merge_base(root: Path, revision: str) -> str:
-    """Give the commit at which the branch that is here left a revision.
+    """Return the commit at which the current branch left a revision.
 
     Raises:
         RevisionError: There is no such revision, or no git.

@@ -1,4 +1,4 @@
-"""Makes an earlier run of what one leaves: merged data with contexts, and pytest's notes."""
+"""Makes a record of a run for later ones, from its merged data with contexts and pytest's notes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def record_tests(
     session: Session, result: CombineResult, root: Path, *, is_blind: bool
 ) -> Path | None:
-    """Keep what a run tells of its tests, if it had contexts.
+    """Write a record of a run's tests, if it had contexts.
 
     Args:
         session: The session, still open.
@@ -46,7 +46,7 @@ def record_tests(
         is_blind: Whether something ran that was not measured.
 
     Returns:
-        Where it is kept; None if no pytest noted anything, or it began in another directory.
+        The record's path; None if no pytest in this directory has noted anything.
 
     Raises:
         OSError: It cannot be written.
@@ -84,7 +84,7 @@ def record_tests(
 
 
 def _still_there(known: KnownRun, noted: Container[str], collected: Container[str]) -> KnownRun:
-    """Leave out the tests that are gone from files of which it is known what is in them."""
+    """Leave out tests that are gone from files that were collected."""
     tests = known.run.tests
     latest = (name for name in known.latest if name in noted or tests[name].file not in collected)
     return KnownRun(known.run, frozenset(latest))
@@ -93,7 +93,7 @@ def _still_there(known: KnownRun, noted: Container[str], collected: Container[st
 def _without_left_out(
     tests: Mapping[str, KnownTest], before: Iterable[KnownRun]
 ) -> dict[str, KnownTest]:
-    """Leave out what nobody wanted to run, if an earlier run tells of it; or it never ran."""
+    """Leave out the tests that were deselected; but those never known before count as not run."""
     known = {name for each in before for name in each.latest}
     never = {
         name: dataclasses.replace(test, outcome=NOT_RUN)
@@ -115,8 +115,8 @@ def lines_by_test(
         static: The rcfile's own context.
 
     Returns:
-        For each file, by its path from there, the lines by test: bit n for line n. What ran for no
-        test, or for nobody knows whom, is under `NO_TEST`.
+        For each file, by its path from there, the lines by test: bit n for line n. Lines that ran
+        for no test, or for an unknown one, are under `NO_TEST`.
     """
     names: dict[str, list[str]] = defaultdict(list)
     for name in tests:
@@ -156,7 +156,7 @@ def _lines(database: sqlite3.Connection) -> Iterator[tuple[str, str, int]]:
 
 
 def _is_blind(result: CombineResult, pids: set[int], static: str) -> bool:
-    """Tell whether something ran for nobody knows whom, or is not the source that is here."""
+    """Return whether something ran for an unknown test, or is not the source that is here."""
     nobody = {"", static}
     return bool(
         result.unmapped
@@ -171,7 +171,7 @@ def _is_blind(result: CombineResult, pids: set[int], static: str) -> bool:
 
 
 def _seen(result: CombineResult, pids: set[int], static: str) -> set[str]:
-    """The contexts of processes that are not pytest's own."""
+    """Return the contexts that processes other than pytest's own had."""
     found: set[str] = set()
     for process in result.recorded:
         if process.pid not in pids or place_of(process.origin):
@@ -186,10 +186,10 @@ def _unchanged(
     since: int,
     known: Mapping[str, FileFacts],
 ) -> ProjectState:
-    """Give the project as it was for all of the run; what changed meanwhile has no digest.
+    """Return the project as it was during all of the run; files that changed have no digest.
 
-    Only its digests are of when it began: who waits for the tests does not wait for sources to be
-    split up.
+    Sources are split only now. When the run began only digests were taken, so that nobody has to
+    wait for the tests.
     """
     now = look_at_project(root, beside, known)
     files: dict[str, FileFacts] = {}
@@ -206,19 +206,19 @@ def _unchanged(
 
 
 def _doubt(result: CombineResult, state: ProjectState) -> str:
-    """Say why what a run tells is not all there is; empty if it is."""
+    """Return why a run's record is incomplete; empty if it is complete."""
     if result.set_aside or result.losses:
         return "the last run lost data, so it does not tell who ran what"
-    # What it had in it then, and so what that could call, is not known any more.
+    # Their content during the run is lost, and so what it could call.
     changed = (path for path, facts in state.files.items() if facts == FileFacts(""))
     source = next((path for path in changed if path.endswith(".py")), None)
     return "" if source is None else f"{source} has changed while the last run's tests ran"
 
 
 def _beside(ran: Mapping[str, object], tests: Mapping[str, KnownTest]) -> dict[str, bool]:
-    """What counts though git does not have it, and whether it was measured.
+    """Return the files to look at beside git's, and whether each was measured.
 
-    That is generated sources, and data that tests opened; but not what they wrote.
+    They are generated sources, and data that tests opened.
     """
     opened = {path: False for test in tests.values() for path in test.opened}
     return {**opened, **dict.fromkeys(ran, True)}
@@ -233,11 +233,11 @@ def _relative(test: KnownTest, root: Path) -> KnownTest:
 
 
 def _inside(paths: Iterable[str], root: Path) -> frozenset[str]:
-    """Those of some paths that are in the project, as seen from its directory."""
+    """Return those of some paths that are in the project, relative to its directory."""
     relative = (_from(path, root) for path in paths)
     return frozenset(path for path in relative if not path.startswith((os.pardir, os.sep)))
 
 
 def _from(path: str, root: Path) -> str:
-    """A path as seen from the project's directory, so that another checkout has it too."""
+    """Return a path relative to the project's directory: the same in every checkout."""
     return os.path.relpath(root / path, root)

@@ -1,4 +1,4 @@
-"""What is known of an earlier run, and of the project now: facts, without what follows of them."""
+"""Data types for what is known of an earlier run, and of the project."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
     from hcoverage._affected.blocks import Shape
 
-# What ran, or opened a file, for no test: at import, in collecting, in a hook.
+# In place of a test, for what ran outside of tests: at import, during collection, in a hook.
 NO_TEST: Final = ""
 PASSED: Final = "passed"
 NOT_RUN: Final = "not run"
-# Somebody chose other tests (`-k`, `--hcov-affected`): what was known of it before still holds.
+# It was deselected (`-k`, `--hcov-affected`): what was known of it before still holds.
 LEFT_OUT: Final = "left out"
-# Of a file, as if it were a test: nobody knows which tests are in it.
+# For a file, as if it were a test: its tests are not known.
 NOT_COLLECTED: Final = "not collected"
 
 
@@ -25,8 +25,8 @@ class FileFacts:
     """A file at one time.
 
     Attributes:
-        digest: Tells its content from another; empty where it changed while tests ran.
-        shape: What is in it, of a Python source; None for others and for what does not parse.
+        digest: A hash of its content; empty if it changed while tests ran.
+        shape: The parts of a Python source; None for other files, and if it cannot be compiled.
     """
 
     digest: str
@@ -38,8 +38,8 @@ class ProjectState:
     """The project, and what its tests run with, at one time.
 
     Attributes:
-        environment: What the tests run with, by what to call it: Python, each distribution.
-        files: The files of the project, and those beside it that were measured, by path.
+        environment: What the tests run with, by its name in words: Python, each distribution.
+        files: The files of the project, and others that were measured, by path.
     """
 
     environment: Mapping[str, str]
@@ -51,12 +51,12 @@ class KnownTest:
     """A test of an earlier run.
 
     Attributes:
-        file: The path of the file that it is in.
-        outcome: `PASSED`, or another word for what became of it.
+        file: The path of its file.
+        outcome: `PASSED`, or another word for its outcome.
         opened: The paths of the files that it opened.
         went_outside: Whether it started a process, or talked to one.
-        seen_outside: Whether a process that is not pytest's was measured for it.
-        shares: The tests in which fixtures were set up that it uses.
+        seen_outside: Whether another process than pytest's was measured for it.
+        shares: The tests that set up fixtures which it uses.
     """
 
     file: str
@@ -72,12 +72,12 @@ class EarlierRun:
     """A run whose tests may not be needed again.
 
     Attributes:
-        began: When, for a person.
-        state: The project, as it was for all of the run.
-        tests: The tests that were there, by node id.
-        ran: For each measured file the lines that ran, bit n for line n, by test, `NO_TEST` too.
-        opened: The files that were opened for no test.
-        doubt: Why what it tells is not all there is; empty if it is.
+        began: When it began, in words.
+        state: The project, as it was during all of the run.
+        tests: Its tests, by node id.
+        ran: For each measured file, by test or `NO_TEST`, the lines that ran: bit n for line n.
+        opened: The files that were opened outside of tests.
+        doubt: Why this is incomplete; empty if it is complete.
     """
 
     began: str

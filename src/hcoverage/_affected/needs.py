@@ -1,11 +1,11 @@
 """Decides which tests a change needs, and says why. Pure: facts in, reasons out.
 
-Safe first: a test is left out only where an earlier run tells that nothing it depends on has
-changed. Whatever is not known, or not for certain, is a reason to run.
+Safety comes first: a test is left out only if an earlier run shows that nothing it depends on has
+changed. Anything unknown or uncertain is a reason to run it.
 
-What it cannot know: what a test has by the environment's variables, the clock or the network; a
-file that only C code opens for it, and another test opens by Python; state that a test leaves
-behind in a way that `state_kept` does not know.
+Not seen: environment variables, the clock and the network; a file that only C code opens for a
+test, while another test opens it in Python; state that a test leaves behind in a way that
+`state_kept` does not know.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hcoverage._affected.blocks import Block, Shape
 
 _CONFTEST: Final = "conftest.py"
-# As pytest has it by default. A new file of another name is one that nobody knows.
+# pytest's defaults. A new file with another name counts as unknown.
 TEST_FILES: Final = ("test_*.py", "*_test.py")
 
 
@@ -42,9 +42,9 @@ class Needs:
     """The tests that are needed.
 
     Attributes:
-        everything: Why all are, if so; each a reason by itself.
-        tests: Why each of the others is, by node id.
-        files: The test files all of whose tests are needed, also those that are new; and why.
+        everything: The reasons why all tests are needed; empty if not all are.
+        tests: For node ids of tests, the reasons why they are needed.
+        files: For paths of test files, also new ones, the reasons why all their tests are needed.
     """
 
     everything: tuple[str, ...] = ()
@@ -59,15 +59,15 @@ def needs(
 
     Args:
         run: The earlier run.
-        now: The project as it is.
-        mentioned: The paths of those test files whose name another source has in it.
+        now: The project as it is now.
+        mentioned: The paths of test files whose names occur in other sources.
         also: Changes to heed beside those since the run, such as a branch's.
     """
     deciding = _Deciding(run, now, mentioned)
     if run.doubt:
         deciding.everything.append(run.doubt)
     deciding.compare_environments()
-    # The lines of other changes are not those that ran.
+    # Line numbers of other changes do not fit the run's.
     others = (dataclasses.replace(change, parts=()) for change in also)
     found = dict.fromkeys([*changes(run.state.files, now.files), *others])
     for change in found:
@@ -110,7 +110,7 @@ class _Deciding:
                 self.everything.append(f"{name} was {was or 'not there'}, is {now or 'not there'}")
 
     def heed(self, change: Change) -> None:
-        """Take the reasons that a change gives."""
+        """Add the reasons that a change gives."""
         path, kind = change.path, change.kind
         self._heed_readers(change)
         name = path.rpartition("/")[2]
@@ -130,13 +130,13 @@ class _Deciding:
             self._heed_module(change)
 
     def heed_what_is_out_of_sight(self) -> None:
-        """Take those that had something run for them that was not measured."""
+        """Add the tests for which something unmeasured ran."""
         for name, test in self._run.tests.items():
             if test.went_outside and not test.seen_outside:
                 self._need(name, "it started, or talked to, what was not measured")
 
     def heed_outcomes(self) -> None:
-        """Take those that did not pass."""
+        """Add the tests that did not pass."""
         for name, test in self._run.tests.items():
             if test.outcome == NOT_COLLECTED:
                 self._heed_what_was_not_collected(name, test.file)
@@ -151,7 +151,7 @@ class _Deciding:
             self.everything.append(told)
 
     def heed_shared_fixtures(self) -> None:
-        """Take those that use what a test set up which is taken for a change."""
+        """Add the tests that use a fixture which a needed test set up."""
         affected = {name for name in self._makers if self._is_affected(name)}
         for name, test in self._run.tests.items():
             for maker in sorted(test.shares & affected - {name})[:1]:
@@ -165,7 +165,7 @@ class _Deciding:
         self._tests[test][reason] = None
 
     def _heed_readers(self, change: Change) -> None:
-        if change.kind is Kind.BODY:  # beside it is a change of the text
+        if change.kind is Kind.BODY:  # `TEXT` is another change of the same file.
             return
         if change.path in self._run.opened and change.kind not in (Kind.TEXT, Kind.FRAME):
             reason = f"{change.path} {change.kind.value}, and was opened outside of any test"
@@ -189,7 +189,7 @@ class _Deciding:
     def _heed_data_file(self, change: Change) -> None:
         path = change.path
         if path in self._run.opened:
-            return  # a reason for all, told already
+            return  # `_heed_readers` has given a reason for all tests.
         if not any(path in test.opened for test in self._run.tests.values()):
             self.everything.append(f"{path} has changed: nobody knows who reads it")
             return
@@ -243,10 +243,10 @@ class _Deciding:
     def _who_ran_parts(
         self, path: str, block: Block, parts: Collection[tuple[int, int]]
     ) -> set[str]:
-        """Give who ran some parts of a function, or may have.
+        """Return the tests that ran some parts of a function, or may have.
 
-        A process that pytest has not in it may take a while to see that the test is another one,
-        and meanwhile has its lines for the one before; so who used one counts with the function.
+        Other processes than pytest's notice late that the test has changed, and attribute lines to
+        the test before. So a test that used one counts if it ran any line of the function.
         """
         lines = _mask(block)
         ran = {name: found for name, found in self._run.ran[path].items() if found & lines}
@@ -255,13 +255,13 @@ class _Deciding:
         who = {name for name in ran if name == NO_TEST or name in self._outside}
         for first, last in parts:
             of_part = {name for name, found in ran.items() if found & _lines(first, last)}
-            if not of_part:  # nobody ran it, or Python tells of no line of it
+            if not of_part:  # Nobody ran it, or Python reports no line of it.
                 return set(ran)
             who |= of_part
         return who
 
     def _keepers(self, place: Place, who: set[str]) -> Iterator[Keeper]:
-        """Give what keeps something and may have called a function, in one of some tests."""
+        """Yield the keepers that may have called a function in one of some tests."""
         for states in (self._before, self._after):
             for keeper in states.keepers_of(place):
                 if keeper.place == place or not who.isdisjoint(self._who_ran(keeper.place)):
@@ -295,9 +295,9 @@ class _Deciding:
         return {name for name, found in ran.items() if found & lines}
 
     def _who_may_have_run(self, place: Place) -> set[str]:
-        """Give the tests that may have run what was not measured, as test files often are not."""
+        """Return the tests that may have run what was not measured; test files often are not."""
         if not place.name:
-            return {NO_TEST}  # as all that is imported in collecting
+            return {NO_TEST}  # Like all that is imported during collection.
         if place.path not in self._tests_of or place.path in self._mentioned:
             return {NO_TEST, *self._run.tests}
         in_file = self._tests_of[place.path]
@@ -309,7 +309,7 @@ class _Deciding:
 
     @functools.cached_property
     def _importing(self) -> set[str]:
-        """The tests in which modules were imported, beside what was for none."""
+        """The tests that imported modules, and `NO_TEST`."""
         paths = self._run.state.files
         return {NO_TEST}.union(
             *(self._who_ran(Place(path)) for path in paths if path in self._run.ran)
@@ -318,7 +318,7 @@ class _Deciding:
     def _ran_at_import(self, place: Place) -> bool | None:
         ran = self._run.ran.get(place.path)
         if ran is None or NO_TEST not in ran:
-            return None  # not measured, or imported before that began
+            return None  # It was not measured, or was imported before measuring began.
         return not self._importing.isdisjoint(self._who_ran(place))
 
     def _block(self, path: str, name: str) -> Block | None:

@@ -1,4 +1,4 @@
-"""Whether any pytest of a run noted its tests: most do not, and need nothing else of this."""
+"""Finds pytest's notes of a run; small, since most runs have none and need nothing else here."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PREFIX: Final = "hcov-tests."
 
 
 def are_tests_noted(session: Session) -> bool:
-    """Tell whether a session, still open, has what `record_tests` makes a record of."""
+    """Return whether a session, still open, has notes for `record_tests`."""
     return bool(notes_in(Path(session.environment[SESSION_VARIABLE])))
 
 
 def notes_in(directory: Path) -> list[Path]:
-    """List the notes in a session's startup directory."""
+    """Return the notes in a session's startup directory."""
     return sorted(directory.glob(f"{PREFIX}*"))

@@ -1,4 +1,4 @@
-"""What each pytest of a run notes of its tests, until the run ends and it becomes an earlier run.
+"""Writes and reads pytest's notes on the tests of a run; its end makes a record of them.
 
 The notes lie in the session's private directory, where no container and no other user writes.
 """
@@ -25,12 +25,12 @@ class Notes:
     """What one pytest knows of its tests.
 
     Attributes:
-        pid: Its process.
+        pid: Its process id.
         tests: The tests, by node id; paths are absolute.
-        opened: What was opened for none of them.
-        collected: The files of which all tests are among them; paths are absolute.
+        opened: The files that were opened outside of tests.
+        collected: The files whose tests are all among them; paths are absolute.
         state: The project when it began; None in pytest-xdist's workers.
-        root: Its directory.
+        root: The project's directory.
     """
 
     pid: int
@@ -88,7 +88,7 @@ def _notes(content: Any) -> Notes:  # noqa: ANN401 - JSON
 
 
 def merged_tests(all_notes: Iterable[Notes]) -> dict[str, KnownTest]:
-    """Merge what several noted: a test that ran twice passed if it did both times."""
+    """Merge the tests of several notes; one that ran twice has passed if it did both times."""
     found: dict[str, KnownTest] = {}
     for notes in all_notes:
         for name, test in notes.tests.items():
@@ -98,7 +98,7 @@ def merged_tests(all_notes: Iterable[Notes]) -> dict[str, KnownTest]:
 
 
 def _both(one: KnownTest, other: KnownTest) -> KnownTest:
-    # Each of pytest-xdist's workers collects all tests, and runs some.
+    # Each worker of pytest-xdist collects all tests, but runs only some.
     for less in (LEFT_OUT, NOT_RUN):
         if less in (one.outcome, other.outcome):
             return other if one.outcome == less else one

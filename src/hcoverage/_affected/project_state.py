@@ -1,7 +1,7 @@
-"""Looks at a project as it is: what its files contain, and what its tests run with.
+"""Looks at a project: what its files contain, and what its tests run with.
 
-The files are those that git knows or would add; without git all that are the project's
-(`project_files`). Leaves to others what a difference means (`needs`).
+The files are those that git knows or would add; without git, all of `project_files`. What a
+difference means is left to `needs`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hcoverage._sources.project_files import project_files
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-# What runs leave behind, whoever made them; where git does not leave them out.
+# Files that runs leave behind, hcov's or others', if git does not ignore them.
 _LEFT_BY_RUNS: Final = (
     r"(^|/)(\.coverage(\..*)?|coverage\.(xml|json|lcov)|htmlcov/.*|coverage_data/.*|"
     r"\.(hcov|pytest|mypy|ruff)_cache/.*|__pycache__/.*|[^/]*\.egg-info/.*)$"
@@ -43,9 +43,9 @@ def look_at_project(
 
     Args:
         root: Its directory.
-        beside: Paths, from there, of files that are looked at as well, such as generated ones.
-        known: What is known already; a source of the same digest is not split up again.
-        split: Whether sources are split up, which takes a hundred times what digesting them does.
+        beside: Relative paths of other files to look at, such as generated ones.
+        known: What is known already; a source with the same digest is not split again.
+        split: Whether to split sources, which takes a hundred times as long as digesting them.
     """
     known = known or {}
     others = (path for path in beside if not re.search(_LEFT_BY_RUNS, path))
@@ -56,18 +56,18 @@ def look_at_project(
 
 
 def digest_of(path: Path) -> str:
-    """Digest a file's content; empty if it is no regular file that can be read."""
+    """Return a hash of a file's content; empty if it is no regular file that can be read."""
     content = _content(path)
     return "" if content is None else _digest(content)
 
 
 def facts_of(content: bytes, *, is_source: bool, known: FileFacts | None = None) -> FileFacts:
-    """Give the facts of a file's content.
+    """Return the facts about a file's content.
 
     Args:
         content: The content.
         is_source: Whether it is Python.
-        known: What is known of another content of it.
+        known: The facts about an earlier content of the file.
     """
     digest = _digest(content)
     if known is not None and known.digest == digest and (known.shape or not is_source):
@@ -76,11 +76,11 @@ def facts_of(content: bytes, *, is_source: bool, known: FileFacts | None = None)
 
 
 def mentioned_files(root: Path, paths: Collection[str], files: Iterable[str]) -> frozenset[str]:
-    """Tell which files' names, as those of modules, occur in other sources and configurations.
+    """Return those sources whose module names occur in other sources or configuration files.
 
     Args:
         root: The project's directory.
-        paths: Paths of sources, from there.
+        paths: Relative paths of the sources.
         files: The paths of all files.
     """
     stems = {Path(path).stem: path for path in paths}
@@ -97,7 +97,7 @@ def mentioned_files(root: Path, paths: Collection[str], files: Iterable[str]) ->
 
 
 def git(root: Path, *arguments: str) -> bytes | None:
-    """Ask git for something; None where there is no git, or it fails."""
+    """Return the output of git; None if there is no git, or it fails."""
     command = ["git", "-C", str(root), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, check=False, env=_plain_environment())
@@ -107,7 +107,7 @@ def git(root: Path, *arguments: str) -> bytes | None:
 
 
 def _plain_environment() -> dict[str, str]:
-    # Inside a hook of git these name another index, or another repository.
+    # In a hook of git these variables name another index, or another repository.
     return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
 
@@ -141,7 +141,7 @@ def _digest(content: bytes) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """What tests run with, but for the project's own files."""
+    """Return what tests run with, beside the project's own files."""
     found = {
         "Python": f"{platform.python_implementation()} {sys.version.split()[0]}",
         "the system": f"{sys.platform} {platform.machine()}",

@@ -1,9 +1,9 @@
 """Keeps what is known of tests from run to run, in a directory beside the data file.
 
-The directory has a `.gitignore` of its own, and nothing in it is needed to measure: whoever removes
-it has all tests run. CI keeps it from build to build as it keeps other caches. Of each test the run
-that it was part of last is kept, with all that was known then, so that a run of a part of the tests
-takes nothing from the others.
+The directory has a `.gitignore` of its own. It is not needed to measure: if it is removed, all
+tests count as needed. CI keeps it from build to build, like other caches. For each test its last
+run is kept, with all that was known then. So a run of some tests leaves the records of the others
+as they were.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _LARGEST: Final = 1 << 30  # bytes, unpacked
 
 
 class TestRecordError(HcoverageError):
-    """What is known of earlier runs cannot be read."""
+    """The record of earlier runs cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True)
 class KnownRun:
-    """An earlier run, and for which of its tests it is the last one.
+    """An earlier run, and the tests whose last run it is.
 
     Attributes:
         run: The run.
-        latest: The names of the tests.
+        latest: The names of these tests.
     """
 
     run: EarlierRun
@@ -47,15 +47,15 @@ class KnownRun:
 
 
 def record_path(data_file: Path) -> Path:
-    """Give where the tests of a data file are kept."""
+    """Return the path of the record that belongs to a data file."""
     return data_file.parent / DIRECTORY / f"{data_file.name}{_SUFFIX}"
 
 
 def read_record(data_file: Path) -> list[KnownRun]:
-    """Read what is known of the tests of a data file; nothing where there is no record.
+    """Read the record that belongs to a data file; return an empty list if there is none.
 
     Raises:
-        TestRecordError: There is one that cannot be read.
+        TestRecordError: The record is damaged, or of another version.
         OSError: It cannot be opened.
     """
     path = record_path(data_file)
@@ -75,15 +75,15 @@ def read_record(data_file: Path) -> list[KnownRun]:
 
 
 def add_run(data_file: Path, run: EarlierRun, before: Iterable[KnownRun] = ()) -> Path:
-    """Add a run to what is known.
+    """Add a run to the record.
 
     Args:
         data_file: The data file.
         run: The run.
-        before: What was known before.
+        before: The runs of the record so far.
 
     Returns:
-        Where it is kept.
+        The record's path.
 
     Raises:
         OSError: It cannot be written.
@@ -106,13 +106,13 @@ def add_run(data_file: Path, run: EarlierRun, before: Iterable[KnownRun] = ()) -
 
 
 def packed_state(state: ProjectState) -> dict[str, Any]:
-    """Give a state as JSON has it."""
+    """Return a state in the types of JSON."""
     shapes: dict[str, Any] = {}
     return {"files": _packed_files(state.files, shapes), "shapes": shapes, **_environment(state)}
 
 
 def unpacked_state(content: Mapping[str, Any]) -> ProjectState:
-    """Give what `packed_state` has packed."""
+    """Return the state that `packed_state` has packed."""
     shapes = {digest: _shape(facts) for digest, facts in content["shapes"].items()}
     return ProjectState(dict(content["environment"]), _files(content["files"], shapes))
 
@@ -189,7 +189,7 @@ def _packed_run(known: KnownRun, shapes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _packed_lines(lines: Mapping[str, int], numbers: Mapping[str, int]) -> dict[str, list[int]]:
-    """Many tests run the same lines of a file, so those are written once."""
+    """Return the tests for each set of lines: many tests run the same lines of a file."""
     packed: dict[str, list[int]] = {}
     for name, mask in lines.items():
         packed.setdefault(f"{mask:x}", []).append(numbers.get(name, -1))
@@ -202,7 +202,7 @@ def _known_run(content: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Known
         tests[name] = KnownTest(file, outcome, frozenset(opened), outside, seen, frozenset(shares))
         if is_latest:
             latest.append(name)
-    names = [*tests, ""]  # -1 is the last: for no test
+    names = [*tests, ""]  # -1 is the last one: no test.
     ran = {
         path: {names[number]: int(mask, 16) for mask, who in lines.items() for number in who}
         for path, lines in content["ran"].items()

@@ -1,9 +1,9 @@
-"""Which functions may have run on behalf of what is kept, and so for all tests.
+"""Finds the functions whose results may be kept for other tests, as in a cache.
 
-Who fills a cache does so in the test that comes first: only that test ran what was needed for it.
-So of each function that keeps something (`state_kept`), and of each module's frame, it is told what
-they can call, by name alone: too much, as two functions may have one name, and never too little but
-for names that are made up while it runs. Pure.
+The first test that needs a cache fills it; only that test runs what fills it, but later ones depend
+on that, too. So for each *keeper*, a function that keeps something (`state_kept`) or a module's
+frame, this finds what it can call, by name alone. That is too much rather than too little, since
+functions may share a name; only names that are made at run time are missed. Pure.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Place:
-    """A function, or with an empty name the frame of a module.
+    """A function, or the frame of a module.
 
     Attributes:
         path: The file.
-        name: The block's name.
+        name: The block's name; empty for the frame.
     """
 
     path: str
     name: str = ""
 
 
-# Classes that others are derived from, and that give a new object at each call.
+# Base classes that make a new object at each call.
 _NEW_EACH_TIME: Final = frozenset(
     (
         *("dict", "list", "object", "set", "Exception", "RuntimeError", "TypeError", "ValueError"),
@@ -42,7 +42,7 @@ _NEW_EACH_TIME: Final = frozenset(
 
 
 class Finders(enum.Enum):
-    """Who finds what something keeps."""
+    """The tests that find what a keeper keeps."""
 
     ALL = "all that come later"
     THOSE_WHO_SHARE = "those that have the same object"
@@ -51,11 +51,11 @@ class Finders(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Keeper:
-    """Something that keeps what it has done.
+    """A function or frame that keeps something.
 
     Attributes:
-        place: What it is.
-        finders: Who finds that.
+        place: The function or frame.
+        finders: The tests that find what it keeps.
     """
 
     place: Place
@@ -63,17 +63,17 @@ class Keeper:
 
 
 class SharedState:
-    """What keeps something, and what that can call."""
+    """The keepers, and what they can call."""
 
     def __init__(
         self, shapes: Mapping[str, Shape], ran_at_import: Callable[[Place], bool | None]
     ) -> None:
-        """Take all sources that there are, by path.
+        """Find the keepers.
 
         Args:
-            shapes: The sources.
-            ran_at_import: Tells of a function whether it ran while modules were imported; None
-                where that is not known.
+            shapes: All sources, by path.
+            ran_at_import: Returns whether a function ran while modules were imported; None if that
+                is not known.
         """
         self._functions: dict[str, list[tuple[Place, Block]]] = defaultdict(list)
         self._special: dict[str, list[tuple[Place, Block]]] = defaultdict(list)
@@ -101,13 +101,13 @@ class SharedState:
         self._reached: dict[Place, frozenset[Place]] = {}
 
     def keepers_of(self, place: Place) -> Iterator[Keeper]:
-        """Give what keeps something and can have a function called for it; itself, if it keeps."""
+        """Yield the keepers that can call a function, also indirectly; itself, if it is one."""
         for keeper in self._keepers:
             if keeper.place == place or place in self._reach(keeper.place):
                 yield keeper
 
     def keepers(self) -> Iterator[Keeper]:
-        """Give what keeps something for whoever comes later."""
+        """Yield the keepers whose state does not belong to one object."""
         return (keeper for keeper in self._keepers if keeper.finders is not Finders.THOSE_WHO_SHARE)
 
     def _take(self, place: Place, block: Block) -> None:
@@ -118,13 +118,13 @@ class SharedState:
             self._special[owner].append((place, block))
 
     def _resolved(self, block: Block) -> Block:
-        """Take a block for one that keeps where what it has others make may be shared."""
+        """Let a block count as a keeper if it changes the result of a call that may be shared."""
         if block.keeps or all(map(self._is_new, block.made)):
             return block
         return dataclasses.replace(block, keeps=True)
 
     def _is_new(self, name: str) -> bool:
-        """Tell whether to call a name makes a new object."""
+        """Return whether a call of a name makes a new object."""
         known = _reached([name], lambda one: () if one in _NEW_EACH_TIME else self._bases_of(one))
         return known <= _NEW_EACH_TIME | self._ordinary
 
@@ -132,7 +132,7 @@ class SharedState:
         return self._bases.get(name, ())
 
     def _called(self, names: Iterable[str]) -> frozenset[str]:
-        """Give the names by which something of the project may be called."""
+        """Return the names by which something of the project may be called."""
         found = set()
         for name in names:
             variable, _, attribute = name.partition(".")
@@ -169,10 +169,10 @@ class SharedState:
         blocks: Iterable[tuple[Place, Block]],
         ran_at_import: Callable[[Place], bool | None],
     ) -> set[str]:
-        """The classes of objects that stay: such as are made at import, and in what keeps for all.
+        """Return the classes whose objects may stay: made at import, or by a keeper for all.
 
-        What is made at import runs its methods there, or has no `__init__` of the project's that
-        would tell.
+        If an object is made at import, a method of its class has run there, or the class has no
+        measured `__init__` that would show it.
         """
         ran = {place: ran_at_import(place) for place, _ in blocks}
         tells = {_owner_and_name(block)[0] for place, block in blocks if ran[place] is not None}
@@ -188,7 +188,7 @@ class SharedState:
         found |= silent & self._closure(frames, may_run)
         keeping = [name for _, block in blocks if block.keeps for name in self._called(block.calls)]
         found |= self._closure(keeping, blocks)
-        return _reached(found, self._bases_of)  # a method of its base may change it
+        return _reached(found, self._bases_of)  # Methods of base classes may change an object.
 
     def _has_init(self, name: str) -> bool:
         special = (self._special.get(one, ()) for one in _reached([name], self._bases_of))
@@ -197,7 +197,7 @@ class SharedState:
         )
 
     def _closure(self, names: Iterable[str], blocks: Iterable[tuple[Place, Block]]) -> set[str]:
-        """All that is called by some names, and by what has these names among some functions."""
+        """Return some names, and the names that functions with these names call, and so on."""
         calls: dict[str, set[str]] = defaultdict(set)
         for _, block in blocks:
             calls[_owner_and_name(block)[1]].update(self._called(block.calls))
@@ -205,7 +205,7 @@ class SharedState:
 
 
 def _reached(names: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
-    """Give some names, and all that follow from them."""
+    """Return some names, and all that follow from them."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:
@@ -217,7 +217,7 @@ def _reached(names: Iterable[str], following: Callable[[str], Iterable[str]]) ->
 
 
 def _ordinary_classes(shapes: Collection[Shape]) -> set[str]:
-    """The names that in all modules are those of classes of which a call makes a new object."""
+    """Return the names that in all modules mean classes that make a new object at each call."""
     ordinary = {name for shape in shapes for name in shape.ordinary}
     classes = [(name, shape) for shape in shapes for name, _ in shape.bases]
     strange = {name for name, shape in classes if name not in shape.ordinary}
@@ -226,7 +226,7 @@ def _ordinary_classes(shapes: Collection[Shape]) -> set[str]:
 
 
 def _owner_and_name(block: Block) -> tuple[str, str]:
-    """Give the class that a function is a method of, if it is, and its name."""
+    """Return the class of a method, empty for a function, and the name."""
     owner, _, name = block.name.partition("#")[0].rpartition(".")
     return owner.rpartition(".")[2], name
 
@@ -243,9 +243,9 @@ def _keepers_in(place: Place, block: Block, kept: set[str]) -> Iterator[Keeper]:
 
 
 def _plain_variables(shapes: Mapping[str, Shape]) -> frozenset[str]:
-    """The plain containers of all modules, as `module:variable`.
+    """Return the plain containers of all modules, as `module:variable`.
 
-    Of two modules with one name both have to have it.
+    If two modules have the same name, only containers of both count.
     """
     by_module: dict[str, set[str]] = {}
     for path, shape in shapes.items():

@@ -1,8 +1,9 @@
-"""Tells which functions leave something behind that outlives a test: caches, registries, flags.
+"""Finds functions that leave something behind that outlives a test: caches, registries, flags.
 
-A test that finds a full cache does not run what filled it, and still depends on it. Which functions
-can keep something is told from their text, with some too many: a decorator that speaks of a cache,
-a `global`, a change of what is not the function's own. Pure: syntax trees in, yes or no out.
+A test that finds a full cache does not run what filled it, but depends on that. The text of a
+function shows whether it can keep something: a decorator named like a cache, a `global`, a change
+of something that is not the function's own. Too many are found rather than too few. Pure: syntax
+trees in, yes or no out.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ _CHANGING: Final = frozenset(
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _UNPACKED: Final = (ast.Tuple, ast.List, ast.Starred)
 _SELF: Final = "self"
-_MADE: Final = "()"  # behind the name of what was called
+_MADE: Final = "()"  # after the name of what was called
 _CLASS: Final = "cls"
-# Each question about a function walks it again, and walking takes most of the time. A function is
-# asked about all at once, so few need be remembered.
+# Each question about a function walks its nodes, which takes most of the time. All questions about
+# one function come together, so few walks need be remembered.
 _MOST_SCOPES: Final = 256
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def keeps_state(function: _Function, module_names: frozenset[str]) -> bool:
-    """Tell whether a function can leave something behind, for whoever comes later.
+    """Return whether a function can leave something behind for others.
 
     Args:
         function: An outermost function, with all that is nested in it.
-        module_names: What its module assigns, or takes out of other modules by name.
+        module_names: The names that its module assigns, or imports from other modules.
     """
     if any(_is_keeping_decorator(node) for node in _decorators(function)):
         return True
@@ -64,7 +65,7 @@ def keeps_state(function: _Function, module_names: frozenset[str]) -> bool:
 
 
 def made_and_changed(function: _Function) -> set[str]:
-    """The names of what a function calls to change what that gives: a class gives a new object."""
+    """Return the names of calls whose results a function changes."""
     of_function = _own_names(function)
     found = set()
     for scope in _nodes(function):
@@ -76,16 +77,16 @@ def made_and_changed(function: _Function) -> set[str]:
 
 
 def keeps_for_itself(function: _Function) -> bool:
-    """Tell whether a function can leave something in its own variables.
+    """Return whether a function can leave something in its own variables.
 
-    A function in it has them, which may live longer: only what runs a line of one of the two can
-    find it there.
+    A nested function that lives longer has them in its closure. Only those who run a line of one of
+    the two can find it there.
     """
     return bool(_kept_in(function))
 
 
 def _kept_in(function: _Function) -> set[str]:
-    """The variables of a function that another one in it, which may live longer, changes."""
+    """Return the variables of a function that a nested one, which may live longer, changes."""
     kept = set()
     for scope in _nodes(function):
         if isinstance(scope, ast.Nonlocal):
@@ -96,7 +97,7 @@ def _kept_in(function: _Function) -> set[str]:
 
 
 def _is_exposed(names: set[str], function: _Function) -> bool:
-    """Tell whether variables of a function are to be had without running it or what is in it."""
+    """Return whether others get a function's variables without running it or a nested function."""
     out = [
         node.value
         for node in _nodes(function)
@@ -113,7 +114,7 @@ def _is_exposed(names: set[str], function: _Function) -> bool:
 
 
 def mutates_self(function: _Function) -> bool:
-    """Tell whether a method changes the object that it is called on."""
+    """Return whether a method changes its own object."""
     return any(root == _SELF for node in _nodes(function) for root, _ in _changed(node))
 
 
@@ -133,7 +134,7 @@ def _is_keeping_decorator(decorator: ast.expr) -> bool:
 
 
 def _changes_outside(scope: ast.AST, function: _Function, module_names: frozenset[str]) -> bool:
-    """Tell whether a function, or one nested in it, changes what it has not made itself."""
+    """Return whether a function, or one nested in it, changes what it did not make itself."""
     own = {_SELF, *_own_names(scope)}
     of_function = frozenset() if scope is function else _own_names(function)
     found = {each for node in _own_nodes(scope) for each in _changed(node)}
@@ -148,18 +149,18 @@ def _changes_outside(scope: ast.AST, function: _Function, module_names: frozense
 
 
 def _changed_outermost(scope: ast.AST, function: _Function) -> set[str]:
-    """The variables of a function that another one in it changes, if that may outlive its call."""
+    """Return the variables of a function that a nested one changes, if that may live longer."""
     roots = {root for node in _own_nodes(scope) for root, _ in _changed(node)}
     changed = (roots - {_SELF, *_own_names(scope)}) & _own_names(function)
     return changed if changed and _is_handed_out(scope, function) else set()
 
 
 def _changed(node: ast.AST) -> Iterator[tuple[str, bool]]:
-    """What a statement or call changes in place.
+    """Yield what a statement or call changes in place.
 
     Yields:
-        The name that it begins with, and whether that is more than one of its own parts: a method
-        of a module is no change of the module.
+        The first name of the expression, and whether an object surely changes: a call such as
+        `os.remove()` may be of a function in a module.
     """
     for target in _targets(node):
         if isinstance(target, ast.Attribute | ast.Subscript):
@@ -188,14 +189,14 @@ def _targets(node: ast.AST) -> list[ast.expr]:
 
 
 def _object(node: ast.expr) -> str:
-    """Give the name that an expression begins with, or that of what it calls to have an object."""
+    """Return the first name of an expression; with `_MADE` after it if it is called."""
     root = _root(node)
     is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     return f"{root}{_MADE}" if is_call and root not in (_SELF, _CLASS) else root
 
 
 def _root(node: ast.expr) -> str:
-    """Give the name that an expression begins with; of a class, and of all variables, `cls`."""
+    """Return the first name of an expression; `cls` for classes, and for `globals()`."""
     while True:
         match node:
             case ast.Attribute(attr="__class__"):
@@ -209,7 +210,7 @@ def _root(node: ast.expr) -> str:
             case ast.Name(id=name):
                 return name
             case _:
-                return _SELF  # a value that nobody else has
+                return _SELF  # A value that nobody else has.
 
 
 @functools.lru_cache(_MOST_SCOPES)
@@ -250,7 +251,7 @@ def _changeable_defaults(scope: ast.AST) -> Iterator[str]:
 
 
 def _is_handed_out(scope: ast.AST, function: _Function) -> bool:
-    """Tell whether a nested function outlives the call of its outermost one, as a decorator's."""
+    """Return whether a nested function may outlive the outermost one's call, as a decorator's."""
     name = getattr(scope, "name", None)
     if name is None:
         return True
@@ -264,13 +265,13 @@ def _is_handed_out(scope: ast.AST, function: _Function) -> bool:
 
 @functools.lru_cache(_MOST_SCOPES)
 def _nodes(function: ast.AST) -> tuple[ast.AST, ...]:
-    """The nodes of a function, with those of functions in it."""
+    """Return the nodes of a function and of its nested functions."""
     return tuple(ast.walk(function))
 
 
 @functools.lru_cache(_MOST_SCOPES)
 def _own_nodes(scope: ast.AST) -> tuple[ast.AST, ...]:
-    """The nodes of a function, without those of functions in it."""
+    """Return the nodes of a function without those of its nested functions."""
     found: list[ast.AST] = []
     left = [scope]
     while left:

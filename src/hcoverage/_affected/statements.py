@@ -1,10 +1,9 @@
-"""Splits a function's body into the parts that a line of it tells of: statements, and conditions.
+"""Splits a function's body into *parts*, statements and conditions, and a *skeleton*, the rest.
 
-A test that ran a function and not the part of it that has changed does what it did before, as long
-as the rest is the same: which parts there are and in which order, and which variables the function
-has. That rest is the *skeleton*. What has no line of its own that surely runs (`pass`, `global`),
-functions and classes in it, imports, and `match` are wholly of the skeleton. Pure: syntax trees in,
-facts out.
+Whether a part ran shows in its lines. If only one part has changed, a test that did not run it does
+what it did before. The skeleton is the order of the parts, the function's variables, and what is in
+no part: statements without a line that surely runs (`pass`, `global`), nested functions and
+classes, imports, and `match`. Pure: syntax trees in, facts out.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ import dataclasses
 import hashlib
 from typing import Final
 
-# One of them anywhere makes the whole function a generator.
+# One of these anywhere makes the function a generator.
 _YIELDS: Final = (ast.Yield, ast.YieldFrom)
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What runs if a line of it runs.
+    """A statement or condition; it has run if one of its lines has.
 
     Attributes:
         first: Its first line, counted from 1.
         last: Its last line.
-        digest: Tells its content from another.
+        digest: A hash of its content.
     """
 
     first: int
@@ -38,7 +37,7 @@ class Body:
     """A function's body.
 
     Attributes:
-        skeleton: Tells from another all that is in no part.
+        skeleton: A hash of all that is in no part.
         parts: The parts, in their order.
     """
 
@@ -54,7 +53,7 @@ def split(statements: list[ast.stmt]) -> Body:
     """
     splitter = _Splitter()
     splitter.take(statements)
-    # One that is assigned anywhere is the function's own everywhere.
+    # A variable that is assigned anywhere is the function's own everywhere.
     nodes = [part for each in statements for part in ast.walk(each)]
     variables = {
         part.id
@@ -67,10 +66,10 @@ def split(statements: list[ast.stmt]) -> Body:
 
 
 def changed_parts(before: Body, after: Body) -> tuple[tuple[int, int], ...]:
-    """Tell which parts of a body have changed.
+    """Return which parts of a body have changed.
 
     Returns:
-        The first and the last line of each, as they were before; nothing if more has changed.
+        The first and the last line of each in the old file; empty if anything else has changed.
     """
     if before.skeleton != after.skeleton or len(before.parts) != len(after.parts):
         return ()
@@ -79,7 +78,7 @@ def changed_parts(before: Body, after: Body) -> tuple[tuple[int, int], ...]:
 
 
 def digest_of(*texts: str) -> str:
-    """Digest some texts."""
+    """Return a hash of some texts."""
     text = "\n".join(texts)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
