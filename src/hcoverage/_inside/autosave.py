@@ -51,7 +51,7 @@ try:
 except ImportError:  # a minimal build
     _limits, _LARGEST_FILE = (lambda _: (-1, -1)), 0
 
-# Functions look builtins up here: in what they are now, whatever becomes of them.
+# Functions look builtins up in this copy, which stays as it is when the application replaces some.
 if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
     __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 

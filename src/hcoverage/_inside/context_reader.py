@@ -10,7 +10,7 @@ import sys
 from mmap import PROT_READ, mmap as map_file
 from posix import O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, close, dup, fstat, open as open_file
 
-# Functions look builtins up here: in what they are now, whatever becomes of them.
+# Functions look builtins up in this copy, which stays as it is when the application replaces some.
 if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
     __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 

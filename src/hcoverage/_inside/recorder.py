@@ -1,23 +1,24 @@
 """Records which lines of Python a process runs, in a file that outlives the process.
 
-Self-contained: it imports nothing of ours but its own parts beside it (``recorder_sources``,
-``recorder_writer``, ``recorder_seldom`` for what few processes meet, others for branches and
-contexts), and next to nothing of the standard library, so that it can be copied into any
-environment and started there by a ``.pth`` file. This one starts it, knows which frames and errors
-are its own, and has the interpreter call for what it marks. Each
-line that runs is one byte stored in a shared mapping of a file in the data directory. The kernel
-owns that byte from then on, so nothing has to happen when the process ends, however it ends: no
-exit or signal handler, no flush.
+Each line that runs is one byte, stored in a shared mapping of a file in the data directory. The
+kernel owns that byte from then on, so nothing has to happen when the process ends, however it ends:
+no exit or signal handler, no flush.
+
+This module starts the recorder, registers its callbacks, and knows which frames and errors are its
+own. The recorder's parts lie beside it: ``recorder_sources``, ``recorder_writer``,
+``recorder_seldom`` for rare conditions, others for branches and contexts. They import nothing else
+of ours, and next to nothing of the standard library. So they can be copied into any environment,
+and a ``.pth`` file can start them there.
 
 Left to others: who starts it and when (the hook), what the bytes mean (``_read.recording_format``
-and ``docs/recording-format.md``), and which files a report wants. The recorder writes down what it
-saw and may record more than is wanted; it decides nothing that coverage.py's configuration decides.
+and ``docs/recording-format.md``), and which files a report wants. The recorder may record more than
+is wanted; it decides nothing that coverage.py's configuration decides.
 
 It is a guest in somebody else's process. It takes no lock, keeps no descriptor where Python allows
-that, prints nothing, and lets no exception of its own reach the application. All that it calls it
-has bound below when it was loaded: tests replace functions of ``os`` and builtins, and must not
-find us calling the replacement (``dev/guest_names.py`` sees to it). On a Python without
-``sys.monitoring`` (before 3.12) it does nothing; the file only has to stay importable there.
+that, prints nothing, and lets no exception of its own reach the application. It binds all that it
+calls when it is loaded: tests replace functions of ``os`` and builtins, and must not see us call
+the replacements (``dev/guest_names.py`` checks this). Before Python 3.12, which has no
+``sys.monitoring``, it does nothing; the file only has to stay importable there.
 """
 
 # There is no `from __future__ import annotations` here, and annotations are quoted instead: that
@@ -26,7 +27,7 @@ import os
 import sys
 from sys import _getframe
 
-# Functions look builtins up here: in what they are now, whatever becomes of them.
+# Functions look builtins up in this copy, which stays as it is when the application replaces some.
 if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
     __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 
 TOOL_NAME: "Final" = "hcoverage"
 
-# 0, 2 and 5 are named for debuggers, profilers and optimisers, whose owners take them without
-# asking; 1 is left to coverage.py for as long as there is another.
+# 0, 2 and 5 are named for debuggers, profilers and optimisers, which take them without asking; 1 is
+# coverage.py's, and taken last.
 _TOOL_IDS: "Final" = (4, 3, 1)
 
 _ENV_DIRECTORY: "Final" = "HCOVERAGE_RECORD"
@@ -49,11 +50,11 @@ _ENV_BRANCH: "Final" = "HCOVERAGE_RECORD_BRANCH"
 _ENV_CONTEXT: "Final" = "HCOVERAGE_RECORD_CONTEXT"
 _ENV_SKIP: "Final" = "HCOVERAGE_RECORD_SKIP"
 
-# Before 3.14, a LINE event looks its line up from the beginning of the code object's table, so that
-# the lines of a long module cost the square of their number: 100,000 lines take 50 seconds. In code
-# with a table of the second number of bytes INSTRUCTION events are used, and the reader looks the
-# lines up; with the first, too, where lines have few instructions, as those of a class that defines
-# methods have: each name that is used comes with more of them.
+# Before 3.14, a LINE event searches the code object's line table from its beginning. So time grows
+# with the square of the number of lines: 100,000 lines take 50 seconds. If the table has at least
+# the second number of bytes, INSTRUCTION events are used, and the reader finds the lines. From the
+# first number on, this depends on whether lines have few instructions, as those of a class that
+# defines methods. A sign of that are few names: code that uses a name has more instructions.
 _LONG_LINE_TABLES: "Final" = (600, 1 << 12) if sys.version_info < (3, 14) else (1 << 62, 1 << 62)
 _BYTES_OF_A_NAME: "Final" = 3
 
@@ -69,7 +70,7 @@ _SELDOM_PART: "Final" = __name__ + "_seldom"
 _FRAME: "Final" = type(_getframe())
 # Py_TPFLAGS_HEAPTYPE: a class that is none of the interpreter's own.
 _HEAP_TYPE: "Final" = 1 << 9
-# Events of `sys.addaudithook` that come of what is called here. `object.__getattr__` is that of
+# Audit events of what is called here (`sys.addaudithook`). `object.__getattr__` is that of
 # `tb_frame`.
 _AUDITED: "Final" = frozenset(
     (
@@ -93,22 +94,23 @@ def start(
 ) -> bool:
     """Start recording this process, unless something already measures it.
 
-    Every argument left out is taken from the environment. Nothing is raised and nothing printed,
-    whatever goes wrong: what could not be recorded is told in the data directory.
+    Whatever goes wrong, nothing is raised or printed; the data directory tells what could not be
+    recorded.
 
     Args:
-        data_directory: Where the recording is made; it must exist. Else ``HCOVERAGE_RECORD``.
-        branch: Whether to record what branches depend on. Else ``HCOVERAGE_RECORD_BRANCH=1``.
-        context: coverage.py's static context. Else ``HCOVERAGE_RECORD_CONTEXT``.
-        container: The id of the container this is in, or an empty string. Else it is found out.
+        data_directory: An existing directory for the recording; by default ``HCOVERAGE_RECORD``.
+        branch: Whether to record branches; by default if ``HCOVERAGE_RECORD_BRANCH`` is ``1``.
+        context: coverage.py's static context; by default ``HCOVERAGE_RECORD_CONTEXT``.
+        container: The id of the container this is in, or an empty string; by default it is found
+            out.
         skip: Directories whose code is not recorded; ``stdlib`` and ``site-packages`` stand for
-            those of this interpreter. Else ``HCOVERAGE_RECORD_SKIP``, separated by ``os.pathsep``.
-        keep: Names of files that are recorded though they are installed: the project's own may be.
-        settled_before: When the run began whose end will read what is recorded, on this machine, in
-            nanoseconds since the epoch, less two seconds. A source that nobody has touched since is
-            known again by its size and time; of all others the CRC-32 is told, too, which takes
-            longer.
-        load: Gives a part of the recorder by the name of its module. Without it they are imported.
+            this interpreter's. By default ``HCOVERAGE_RECORD_SKIP``, split at ``os.pathsep``.
+        keep: Names of files that are recorded even if installed: the project itself may be.
+        settled_before: Two seconds before the start of the run, in nanoseconds since the epoch, if
+            the recording is read on this machine. Then a ``.py`` file that nobody has touched since
+            is recognised by its size and time. Of other sources the CRC-32 is recorded, too, which
+            takes longer.
+        load: Returns a part of the recorder by its module's name; by default parts are imported.
 
     Returns:
         Whether this process is being recorded because of this call.
@@ -130,7 +132,7 @@ def start(
         skip = filter(None, os.environ.get(_ENV_SKIP, "").split(os.pathsep))
     try:
         _load_part = load or _import_part
-        # Now: later what they bind may be the application's.
+        # Loaded now: later they might bind the application's replacements.
         part(LONG_CODE_PART)
         sources = part(SOURCES_PART)
         directory = sources.absolute(directory)
@@ -149,7 +151,7 @@ def start(
 
 
 def _private(module: "Any") -> "Any":
-    """A module as it is now."""
+    """Return a copy of a module, which stays as the module is now."""
     copy = type(sys)(module.__name__)
     copy.__dict__.update(module.__dict__)
     return copy
@@ -165,15 +167,15 @@ def _import_part(name: str) -> "Any":
 
 _load_part: "Callable[[str], Any]" = _import_part
 _parts: "dict[str, Any]" = {}
-# Our own code runs after a fork; it is no part of the application.
+# Our own code, some of which runs after a fork, is not recorded.
 own_files: "set[str]" = {start.__code__.co_filename}
 _own_globals: "list[dict[str, Any]]" = [globals()]
 
 
 def part(name: str) -> "Any":
-    """A part of the recorder, which is loaded where it is needed.
+    """Return a part of the recorder; load it when it is first needed.
 
-    One with a function `bind` is given what it cannot import: `is_ours`, and this function.
+    If it has a function `bind`, that gets what the part cannot import: `is_ours` and this function.
     """
     try:
         return _parts[name]
@@ -196,7 +198,7 @@ def is_ours(error: BaseException) -> bool:
     """Return whether our code caused an error, and not the application's meanwhile.
 
     A signal handler of the application can run while our code does, and raise: a `TimeoutError`
-    from SIGALRM is an `OSError` too. What its audit hook raises, to refuse us something, is ours.
+    from SIGALRM is an `OSError` too. If its audit hook refuses us something, that error is ours.
     """
     trace = error.__traceback__
     try:
@@ -210,7 +212,7 @@ def is_ours(error: BaseException) -> bool:
             return True  # a hook that refuses all
         if not isinstance(refusal, Exception):
             raise
-    # What another thread raises here (`PyThreadState_SetAsyncExc`) is a class of its own.
+    # An error that another thread raises here (`PyThreadState_SetAsyncExc`) has a class of its own.
     return isinstance(error, Exception) and not type(error).__flags__ & _HEAP_TYPE
 
 
@@ -220,7 +222,7 @@ def _is_own(frame: "FrameType") -> bool:
 
 
 def _is_audit_hook(frame: "FrameType") -> bool:
-    """Return whether an application's function is a hook that refuses us, by its arguments."""
+    """Return whether a frame is of an audit hook that refuses us; its arguments show that."""
     for value in frame.f_locals.values():
         event = value[0] if type(value) is tuple and value else value
         if type(event) is str and event in _AUDITED:
@@ -229,9 +231,9 @@ def _is_audit_hook(frame: "FrameType") -> bool:
 
 
 def _find_frames() -> "Any":
-    """Give frames that run; `sys._getframe` is audited, and what a generator's goes back to is not.
+    """Yield the frame of the caller at each step; first its own frame must be sent to it.
 
-    Sent its own frame once, it gives for each further step the one that takes the step.
+    It reads `f_back` of that, since `sys._getframe` is audited.
     """
     own: Any = yield None
     while True:
@@ -248,21 +250,21 @@ def _frame_finder() -> "Callable[[], Any]":
 
     def find() -> "Any":
         try:
-            # In a variable, our own frame would keep itself, and all that is above it, alive.
+            # Not in a variable: in one, our frame would keep itself and its callers alive.
             return step(None).f_back
         except (ValueError, StopIteration):
-            # Another thread is at it, or a signal handler of the application has ended it.
+            # Another thread runs the generator, or the application's signal handler has ended it.
             return _getframe(1)
 
     return find
 
 
 def _is_measured(monitoring: "Any") -> bool:
-    """Whether coverage.py, or another copy of this file, measures this process already."""
+    """Return whether coverage.py, or another copy of this file, measures this process already."""
     tools = [monitoring.get_tool(number) for number in range(6)]
     if TOOL_NAME in tools or "coverage.py" in tools:
         return True
-    # coverage.py's C and Python tracers are seen only by their trace function.
+    # coverage.py's C and Python tracers show only by their trace function.
     trace = sys.gettrace()
     module = getattr(trace, "__module__", None) or type(trace).__module__
     return str(module).partition(".")[0] == "coverage"
@@ -285,7 +287,7 @@ def _tool_taker(monitoring: "Any") -> "Callable[[], int | None]":
 
 
 def _monitor_branches(monitoring: "Any", tool: int, recorder: "Recorder") -> None:
-    """Register the part for branches; BRANCH_LEFT and BRANCH_RIGHT exist since 3.14."""
+    """Register the callbacks for branches; BRANCH_LEFT and BRANCH_RIGHT exist since 3.14."""
     if sys.version_info < (3, 14):
         part(BRANCHES_PART).monitor(globals(), monitoring, tool, recorder)
     else:
@@ -304,10 +306,10 @@ def line_callbacks(  # noqa: C901 - Split up, the callbacks would cost calls.
 ) -> "tuple[tuple[int, Callable[..., object]], ...]":
     """Return the callbacks for the interpreter, by event.
 
-    The callbacks are closures over local variables, since they are the cost of measuring. Each
+    They are closures over local variables, which is fastest; they are the cost of measuring. Each
     location calls once: `DISABLE` removes the event from the bytecode. If the application is at
-    the limit of its stack, they ask to be called again, without calling anything themselves, since
-    that would fail as well.
+    the limit of its stack, they ask to be called again, and call nothing, since that would fail,
+    too.
     """
     events = monitoring.events
     instructions = recorder.instructions
@@ -412,8 +414,8 @@ class Recorder:
         self, writer: "Writer", sources: "Any", skips: "Callable[[str], bool]", settled_before: int
     ) -> None:
         self.regions: dict[str, Marks | None] = {}
-        # Where instructions are marked, by the line table of their code object: its hash is kept
-        # with it, while that of a code object would be computed each time.
+        # The marks of instructions, by the line table of their code object: bytes keep their hash,
+        # while that of a code object is computed each time.
         self.instructions: dict[bytes, Marks] = {}
         self.sources: dict[str, bytes] = {}
         self.writer = writer
@@ -429,8 +431,8 @@ class Recorder:
     def add_source(self, filename: str) -> "Marks | None":
         """Make room for the lines of a file that is seen for the first time.
 
-        It is called, by functions of ours, from the callback for code that starts: the frame that
-        starts is asked for the module's names.
+        The callback for code that starts calls it, through other functions of ours. So the next
+        frame that is not ours is the one that starts; it has the module's globals.
 
         Args:
             filename: The ``co_filename`` of the code.
@@ -446,7 +448,7 @@ class Recorder:
             frame = self._find_frame()
             while _is_own(frame):
                 frame = frame.f_back
-            # Cython tells of code that no frame runs. Asking a frame for its code is audited.
+            # Cython reports code that no frame runs. The `repr` shows that; `f_code` is audited.
             if ", file %r, line " % filename not in repr(frame):
                 return None
             files = self._files
@@ -455,7 +457,7 @@ class Recorder:
             region = self.writer.add_lines(source, 0, files.line_room(source))
             self.sources[filename] = source
         except UnicodeError:
-            pass  # No name of a file; coverage.py does not measure it.
+            pass  # It is no file name; coverage.py does not measure it.
         except RecursionError:
             raise
         except BaseException as error:  # noqa: BLE001
@@ -495,7 +497,7 @@ class Recorder:
             return None
         if not (type(error) is SystemError and is_ours(error)):
             self.writer.note_loss(error)
-        # Else it is code that only pretends to be Python's, as Cython's with `profile` does.
+        # Else the code only pretends to be Python's, as Cython's does with `profile`.
         return disable
 
     def line_fails(self, filename: str, line: int, error: BaseException, disable: object) -> object:

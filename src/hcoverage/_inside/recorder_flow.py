@@ -11,7 +11,7 @@ All places are in code units, of two bytes each. Like the recorder it is a guest
 that is looked up later than when it is loaded.
 """
 
-# Functions look builtins up here: in what they are now, whatever becomes of them.
+# Functions look builtins up in this copy, which stays as it is when the application replaces some.
 if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
     __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 

@@ -15,7 +15,7 @@ reach the application. ``docs/recording-format.md`` describes what it writes.
 import sys
 from _contextvars import ContextVar
 
-# Functions look builtins up here: in what they are now, whatever becomes of them.
+# Functions look builtins up in this copy, which stays as it is when the application replaces some.
 if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
     __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 

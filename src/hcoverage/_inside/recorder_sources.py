@@ -14,7 +14,7 @@ import posix
 import sys
 from posix import O_CLOEXEC, O_RDONLY, close, getcwd, lstat, open as open_file, read, readlink, stat
 
-# Functions look builtins up here: in what they are now, whatever becomes of them.
+# Functions look builtins up in this copy, which stays as it is when the application replaces some.
 if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
     __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 
