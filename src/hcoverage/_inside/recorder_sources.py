@@ -23,7 +23,7 @@ try:
 except ImportError:  # a minimal build
     mmap = None  # type: ignore[assignment]
 
-# Before Python 3.11 it is that of `os.path`, in Python.
+# Before Python 3.11 it is written in Python.
 normpath = getattr(posix, "_path_normpath", os.path.normpath)
 
 TYPE_CHECKING = False
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from typing import Any, Final
 
-_SOURCE_FIXED: "Final" = 32  # bytes of what is told of a source, before its names
+_SOURCE_FIXED: "Final" = 32  # bytes of a source's description, before its names
 SOURCE_FOUND: "Final" = 1
 SOURCE_READ: "Final" = 2
 
-# There is room for so many lines, as far as a source can have them, and for one more for each so
-# many bytes; Python's lines have 35 on average. Those past the room get blocks of their own.
+# Room is made for the first number of lines, or fewer in a shorter source, and for one more line
+# per second number of bytes; a line has 35 on average. Lines past that get blocks of their own.
 _SHORT_LINES: "Final" = 128
 _BYTES_OF_A_LINE: "Final" = 24
 OVERFLOW_LINES: "Final" = 256
 
-# CRC-32 of four bits. Up to so many bytes, `binascii` would take longer to load.
+# CRC-32 of four bits. For up to `_crc_room` bytes in all, loading `binascii` would take longer.
 _CRC_TABLE: "Final" = (
     0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158, 0x5005713C,
     0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C,
@@ -54,15 +54,15 @@ if "binascii" in sys.builtin_module_names:
 elif sys.version_info >= (3, 12):
     from _imp import create_dynamic, exec_dynamic
 
-    # Where it lies is known from `mmap`, which is a shared library beside it or has none.
+    # If `mmap` is a shared library, too, `binascii` lies beside it.
     _binascii = type(sys)("binascii")
     _binascii.name = "binascii"
     _directory, _, _binascii.origin = (getattr(mmap, "__file__", None) or "").rpartition("/")
     _binascii.origin = _directory + "/" + _binascii.origin.replace("mmap", "binascii", 1)
 
 _A_MILLISECOND: "Final" = 10**6  # nanoseconds
-# `settled_before` allows for file systems that tell time in steps of two seconds; the kernel's
-# clock has steps of up to 10 ms.
+# `settled_before` allows for file systems whose times have steps of two seconds. Otherwise 20 ms
+# are enough: the kernel's clock has steps of up to 10 ms.
 _FINER: "Final" = 2 * 10**9 - 20 * 10**6
 _MOST_LINKS: "Final" = 40  # as the kernel
 _FILE_TYPE: "Final" = 0o170000
@@ -80,7 +80,7 @@ def is_ours(_error: BaseException) -> bool:
 
 
 def bind(ours: "Callable[[BaseException], bool]", _part: "Any") -> None:
-    """Take what the recorder knows, and this cannot import; see `recorder.part`."""
+    """Take what this cannot import; see `recorder.part`."""
     global is_ours  # noqa: PLW0603 - once, as it is loaded
     is_ours = ours  # type: ignore[assignment]
 
@@ -93,16 +93,16 @@ def skipper(
     Args:
         entries: As `recorder.start` takes them.
         keep: As `recorder.start` takes it.
-        own_files: Those of the recorder, also such as come later.
+        own_files: The recorder's own files; more may be added later.
 
     Returns:
-        A function that says of a ``co_filename`` whether nothing in this file is recorded.
+        A function that returns whether a ``co_filename`` is not to be recorded.
     """
     names = set(entries)
     installed = "site-packages" in names
     standard = _STANDARD_LIBRARY + "/" if "stdlib" in names else "\0"
     directories = [absolute(name) + "/" for name in names - {"stdlib", "site-packages"}]
-    # What is compiled from no file has a name in angle brackets.
+    # Code that comes from no file has a name in angle brackets.
     beginnings = ("<", "memory:", *directories)
 
     def skips(filename: str) -> bool:
@@ -117,7 +117,7 @@ def skipper(
 
 
 def _ends_in(filename: str, names: "Collection[str]") -> bool:
-    """Return whether a file has one of some names; `__init__.py` includes its package's."""
+    """Return whether a file has one of some names; for `__init__.py` with its package's name."""
     above, _, name = filename.rpartition("/")
     if name.startswith("__"):
         name = above.rpartition("/")[2] + "/" + name
@@ -151,7 +151,7 @@ def describe_source(path: str, module: str, settled_before: int) -> bytes:
         if not is_ours(error):
             raise
     module_name = module.encode("utf-8", "backslashreplace")
-    # One number, since that is quicker than six: what is behind is in the more significant bytes.
+    # Six numbers as one, which is quicker; the first is in the least significant bytes.
     facts |= len(name) << 192 | len(module_name) << 224
     return facts.to_bytes(_SOURCE_FIXED, "little") + name + module_name
 
@@ -159,11 +159,11 @@ def describe_source(path: str, module: str, settled_before: int) -> bytes:
 def _facts(path: str, status: "os.stat_result", settled_before: int) -> int:
     modified = status.st_mtime_ns
     times = (modified & 0xFFFFFFFFFFFFFFFF) << 96
-    # What unpacks archives sets the time of modification, but not the other one.
+    # Unpacking an archive sets the time of modification, but not that of change.
     changed = status.st_ctime_ns
     if changed % _A_MILLISECOND:
-        settled_before += _FINER  # the file system tells time by the kernel's clock
-    # The session knows the text that a `.py` file of the project had, and of no other.
+        settled_before += _FINER  # the file system has the kernel clock's times
+    # The session knows what the project's `.py` files contained, but not other sources.
     if modified < settled_before > changed and path.endswith(".py"):
         return SOURCE_FOUND | status.st_size << 32 | times
     descriptor = open_file(path, O_RDONLY | O_CLOEXEC)
@@ -175,7 +175,7 @@ def _facts(path: str, status: "os.stat_result", settled_before: int) -> int:
 
 
 def line_room(source: bytes) -> int:
-    """Return for how many lines of a source, described by `describe_source`, to make room."""
+    """Return how many lines to make room for, from what `describe_source` returned."""
     size = int.from_bytes(source[4:12], "little")
     if size:
         return size // _BYTES_OF_A_LINE + min(size, _SHORT_LINES) + 2
@@ -183,7 +183,7 @@ def line_room(source: bytes) -> int:
 
 
 def crc32(content: bytes) -> int:
-    """CRC-32, as `binascii` has it, which may be a shared library and take longer to load."""
+    """Return the CRC-32. `binascii` may be a shared library, and take longer to load."""
     global _compiled_crc32, _crc_room  # noqa: PLW0603 - one process, one library
     if _compiled_crc32 is None and _crc_room >= 0:
         _crc_room -= len(content)
@@ -201,7 +201,7 @@ def crc32(content: bytes) -> int:
 
 
 def _load_crc32() -> "Callable[[bytes], int] | None":
-    """Load `binascii.crc32` where that is a shared library, without the import system.
+    """Load `binascii.crc32` from its shared library, without the import system.
 
     The application may be in the middle of an import, with its locks held, or be an importer.
     """
@@ -265,9 +265,9 @@ def _name_of(spec: "Any") -> "Any":
 
 
 def _in_real_directory(path: str, real_directories: "dict[str, str]") -> str:
-    """The absolute path, resolved but for its last part, which may still be a link.
+    """Return the absolute path with its directory resolved; its last part may still be a link.
 
-    Resolving each file on its own would take many times as long.
+    To resolve each file on its own would take many times as long.
     """
     directory, _, name = path.rpartition("/")
     real = real_directories.get(directory)
@@ -298,7 +298,7 @@ def _real_directory(path: str, real_directories: "dict[str, str]") -> str:
     return real if real == "/" else real + "/"
 
 
-# As `os.path` has them, whose functions call others by names that the application can replace.
+# Like functions of `os.path`; but those call others by names that the application can replace.
 
 
 def absolute(path: str) -> str:
@@ -309,7 +309,7 @@ def absolute(path: str) -> str:
 
 
 def _real_path(path: str) -> str:
-    """Resolve all links in an absolute path, as far as it is there."""
+    """Resolve all links in an absolute path, as far as it exists."""
     left = path.split("/")[::-1]
     real = ""
     links = 0

@@ -1,8 +1,8 @@
 """Owns the files that a process writes into the data directory: the recorder's part for recordings.
 
 ``recorder`` loads it at its start, from beside itself and under its own name, so that both can be
-copied together. ``docs/recording-format.md`` describes the files. This module does not know what is
-marked in them, and when.
+copied together. ``docs/recording-format.md`` describes the files. What is marked in them, and when,
+is left to others.
 
 Like the recorder it is a guest: no lock, no descriptor that stays open where Python allows that,
 no output, and no exception of its own reaches the application.
@@ -69,9 +69,9 @@ FORMAT_VERSION: "Final" = 5
 SUFFIX: "Final" = ".hcrec"
 HEADER_FIXED: "Final" = 64
 LINES_KIND: "Final" = b"LINE"
-_RECORD_FIXED: "Final" = 20  # before what is told of its source
+_RECORD_FIXED: "Final" = 20  # bytes, before the description of its source
 MARK: "Final" = b"\xa5"
-"""The byte of a line that ran. Four bits from zero, so that no single bad bit makes a line run."""
+"""The byte of a line that ran. Four of its bits are set: no single bad bit makes a line run."""
 
 NO_HEADING: "Final" = b""
 
@@ -96,13 +96,13 @@ _ENCODING_ERRORS: "Final" = sys.getfilesystemencodeerrors()
 _NO_MEMORY: "Final" = 12  # ENOMEM
 _NOT_HERE: "Final" = 38  # ENOSYS
 
-# What the recorder knows, and this cannot import.
+# The recorder's, which this cannot import.
 is_ours: "Callable[[BaseException], bool]"
 _seldom: "Any" = None
 
 
 def bind(ours: "Callable[[BaseException], bool]", part: "Any") -> None:
-    """Take what the recorder knows; see `recorder.part`."""
+    """Take what this cannot import; see `recorder.part`."""
     global is_ours, _seldom  # noqa: PLW0603 - once, as it is loaded
     is_ours = ours
     _seldom = part(__name__.replace("_writer", "_seldom"))
@@ -120,15 +120,15 @@ def aligned(length: int) -> int:
 class Writer:
     """Owns the files of this process in the data directory.
 
-    A recording is one or more segments, each a file of fixed size that is mapped whole: nothing
-    grows, so a fork, a change of user or a lost directory never finds one half changed. A segment
-    with room left is in `_free`; taking it from that list is what makes a thread its owner, so no
-    lock is needed, and a thread that finds the list empty makes a segment of its own.
+    A recording is one or more segments, each a file of fixed size that is mapped whole. Segments do
+    not grow, so a fork, a change of user or a lost directory never finds one half changed. Segments
+    with room left are in `_free`. A thread owns a segment while it has taken it from that list, so
+    no lock is needed. If the list is empty, the thread makes a new segment.
 
     Attributes:
-        heading: A record that tells something of those which are added after it, or nothing; each
-            segment has it before the first of these.
-        largest_segment: How many bytes a segment has at most, but for a larger record.
+        heading: A record about those that are added after it, or none; each segment has it before
+            the first of these.
+        largest_segment: The most bytes of a segment, unless one record needs more.
         mark: What is stored where something ran.
     """
 
@@ -148,7 +148,7 @@ class Writer:
         self.heading = NO_HEADING
         self.largest_segment = _LARGEST_SEGMENT
         self._next_size = _FIRST_SEGMENT
-        # Now: what the application does to them, or to the environment, is of no account.
+        # Read now: later the application may have changed them, or the environment.
         self._facts = _lasting_facts()
         self._identify(forked_from="")
         self._free.append(self._new_segment(0))
@@ -158,7 +158,7 @@ class Writer:
         """Make room to mark lines of a source file.
 
         Args:
-            source: The file, as `recorder_sources.describe_source` gives it.
+            source: The file, as `recorder_sources.describe_source` describes it.
             first: The line that index 0 of the result stands for.
             count: How many lines there is room for.
 
@@ -179,19 +179,19 @@ class Writer:
         heading: "bytes | None" = None,
         after: int = 0,
     ) -> "tuple[Segment, int]":
-        """Write a record for a source file, but for its content.
+        """Write a record for a source file, with room for its content.
 
         Args:
-            kind: What it begins with.
-            source: The file, as `recorder_sources.describe_source` gives it.
-            first: A line.
+            kind: The bytes that it begins with.
+            source: The file, as `recorder_sources.describe_source` describes it.
+            first: Its first line.
             count: How many bytes of content there is room for.
             more: What comes before the content.
-            heading: What is to be before it in place of the present heading.
-            after: How many bytes there have to be after it.
+            heading: The heading to use instead of the present one.
+            after: How many bytes must be left after it.
 
         Returns:
-            The segment it is in, and where in that its `count` bytes of content are.
+            Its segment, and the position in that of the `count` bytes of content.
         """
         if getpid() != self._pid:
             self._after_fork()  # A fork by compiled code that does not call Python's hooks.
@@ -212,7 +212,7 @@ class Writer:
             self._free.append(segment)
 
     def length_of(self, source: bytes, more: bytes) -> int:
-        """How many bytes of a record are before its content."""
+        """Return how many bytes of a record are before its content."""
         return _RECORD_FIXED + len(source) + len(more)
 
     def add_beside(self, segment: "Segment", record: bytes, count: int) -> "Marks | None":
@@ -220,11 +220,11 @@ class Writer:
 
         Args:
             segment: That segment.
-            record: The record, but for its content.
+            record: The record, without its content.
             count: How many bytes of content there is room for.
 
         Returns:
-            The content; None where the segment has no room, or is not this process's or thread's.
+            The marks; None if the segment has no room, or another thread or process has it.
         """
         if getpid() != self._pid:
             self._after_fork()
@@ -282,13 +282,13 @@ class Writer:
             segment = self._free.pop()
         except IndexError:
             return self._new_segment(length)
-        # A signal handler that forks while a segment is taken leaves the parent's to the child.
+        # If a signal handler forks while a segment is taken, the child gets the parent's.
         if segment.owner != self._pid or segment.room < length:
             return self._new_segment(length)
         return segment
 
     def _new_segment(self, length: int) -> "Segment":
-        """Create a segment with room for `length` bytes, and for more where the disk has them."""
+        """Create a segment with room for `length` bytes, and for more if the disk has space."""
         header_room = aligned(HEADER_FIXED + len(self._metadata))
         least = -(-(header_room + length) // _BLOCK) * _BLOCK
         size = max(self._next_size, least)
@@ -323,8 +323,8 @@ class Writer:
 
     def _fill(self, descriptor: int, path: str, size: int) -> "Segment":
         try:
-            # The application's umask, or the user it becomes, must not hide this from the report.
-            # Only where it would: setting it is audited.
+            # The report must be able to read it, whatever the application's umask or user.
+            # Only if need be, since `fchmod` is audited.
             if fstat(descriptor).st_mode & _READABLE != _READABLE:
                 fchmod(descriptor, 0o644)
         except OSError:
@@ -433,8 +433,8 @@ def _working_directory() -> str:
 
 
 def container_id() -> str:
-    """The id of the container this process is in, as Docker and Podman show it in its mounts."""
-    # Not by the engines' marks: podman's is in /run, where a read-only container has a tmpfs.
+    """Return the id of this process's container, which Docker and Podman show in its mounts."""
+    # Not by the engines' files: podman's is in /run, where a read-only container has a tmpfs.
     try:
         descriptor = open_file("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC)
         try:
@@ -443,10 +443,10 @@ def container_id() -> str:
             close(descriptor)
     except OSError:
         return ""
-    # What is mounted into /etc: where an engine runs, there are mounts of its containers too.
+    # Only mounts into /etc: on the engine's machine, mounts of its containers show, too.
     for mount in mounts.splitlines():
         if b" /etc/" in mount:
-            # Podman's storage is below a directory of that name as well.
+            # Podman's storage is also below a directory of that name.
             for rest in mount.split(b"containers/")[1:]:
                 identity = rest[:_CONTAINER_ID_LENGTH]
                 if len(identity) == _CONTAINER_ID_LENGTH and not identity.strip(_HEXADECIMAL):
@@ -461,7 +461,7 @@ class MappedSegment:
 
     def __init__(self, view: "memoryview[int]") -> None:
         self._view = view
-        self._marks = view.cast("c")  # a store of one byte takes less than that of a number
+        self._marks = view.cast("c")  # to store a byte is faster than to store a number
         self._position = 0
         self.heading = NO_HEADING
         self.owner = getpid()
@@ -476,7 +476,7 @@ class MappedSegment:
         return position
 
     def put(self, position: int, content: bytes) -> None:
-        """Write something, its first four bytes last: a reader that sees them sees the rest."""
+        """Write content, its first four bytes last: a reader that sees these sees the rest."""
         self._view[position + 4 : position + len(content)] = content[4:]
         self._view[position : position + 4] = content[:4]
 
@@ -491,7 +491,7 @@ class MappedSegment:
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    """Take the disk space now: a store into a mapping without it kills the application (SIGBUS).
+    """Reserve disk space: a store into a mapping without it kills the application (SIGBUS).
 
     Raises:
         OSError: There is no space, or it is more than RLIMIT_FSIZE allows.
@@ -506,7 +506,7 @@ def _reserve(descriptor: int, size: int) -> None:
                 raise OSError(_NOT_HERE, "")  # noqa: TRY301
             posix_fallocate(descriptor, 0, size)
             if size >= _PIECE:
-                # Else the first store into each page takes 5 us on ext4.
+                # Otherwise the first store into each page takes 5 us on ext4.
                 _write_zeros(descriptor, size)
         except OSError as error:
             _seldom.reserve_otherwise(descriptor, size, error, _write_zeros)
@@ -515,7 +515,7 @@ def _reserve(descriptor: int, size: int) -> None:
 
 
 def _write_zeros(descriptor: int, size: int) -> None:
-    """Write so many bytes, from the beginning of a file.
+    """Write this many zero bytes at the beginning of a file.
 
     Raises:
         OSError: There is no space, or it is more than RLIMIT_FSIZE allows.
@@ -526,7 +526,7 @@ def _write_zeros(descriptor: int, size: int) -> None:
 
 
 def map_segment(descriptor: int, size: int) -> "memoryview | None":
-    """Map a file shared, or return None where that cannot be had."""
+    """Map a file shared, or return None if that is not possible."""
     if map_file is None:
         return None
     try:
