@@ -1,16 +1,15 @@
 """Records which way branches go, on Python 3.12 and 3.13: the recorder's part for branches there.
 
-`sys.monitoring` has one BRANCH event for both ways there, and `DISABLE` ends it for both. So it is
-kept on only where nothing else that fires once would tell that the other way was gone, too: a jump,
-a return, another branch, or the start of a line that is entered from nowhere else. Exceptions that
-leave a line have events of their own. All of it is marked by its place in the bytecode, which is
-put beside the marks; what that means for lines, the reader tells (``_read.branches``). What can be
-known
-from bytecode is in ``recorder_flow``.
+There `sys.monitoring` has one BRANCH event for both ways of a branch, and `DISABLE` ends it for
+both. So the event is kept only if nothing else that fires once would show the other way: a jump, a
+return, another branch, or the start of a line that is entered from nowhere else. Exceptions that
+leave a line have events of their own. All is marked by its place in the bytecode, which is written
+beside the marks. The reader finds out what that means for lines (``_read.branches``).
+``recorder_flow`` finds out what the bytecode shows.
 
-Loaded by ``recorder`` where branches are wanted, from beside it and under its name, so that it can
-be copied with it. Like the recorder it is a guest: no lock, no output, and no exception of its own
-reaches the application; it calls no name that is looked up later than when it is loaded.
+``recorder`` loads it for branches, from beside itself and under its own name, so that both can be
+copied together. Like the recorder it is a guest: no lock, no output, and no exception of its own
+reaches the application; it binds all that it calls when it is loaded.
 """
 
 import sys
@@ -52,15 +51,15 @@ RAISED: "Final" = 3
 BY_INSTRUCTION: "Final" = 1
 _OUTSIDE: "Final" = -1
 
-# The bytes that each code unit has: that a line started there or an instruction ran; that it jumped
-# or was left otherwise; that a branch ran on.
+# Each code unit has three bytes: a line started or an instruction ran there; it jumped, or its line
+# was left otherwise; a branch there did not jump.
 _LEFT: "Final" = 1
 _RAN_ON: "Final" = 2
 _MARKS: "Final" = 3
 
 # CO_OPTIMIZED, see the `inspect` module: a function, which may run more than once.
 _FUNCTION: "Final" = 1
-# Events at a larger offset are looked up in a slower way.
+# Events at a larger offset are looked up in a slower way, see `expect`.
 _FASTEST: "Final" = 1 << 15
 # CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR, see the `inspect` module.
 _GENERATORS: "Final" = 0x20 | 0x80 | 0x200
@@ -73,13 +72,13 @@ _ENTRY_PRIME: "Final" = 65521
 def monitor(
     names: "dict[str, Any]", monitoring: "Any", tool: int, recorder: "Recorder"
 ) -> "_Branches":
-    """Have the interpreter call the recorder for lines and for what branches depend on.
+    """Register the callbacks for lines and for what branches depend on.
 
     Args:
-        names: Those in the recorder's module.
+        names: The names in the recorder's module.
         monitoring: ``sys.monitoring``.
         tool: The tool id that the recorder has taken.
-        recorder: Where lines are marked.
+        recorder: Marks the lines.
 
     Returns:
         What is known of code.
@@ -97,16 +96,16 @@ def monitor(
 def callbacks_beside(
     names: "dict[str, Any]", monitoring: "Any", tool: int, recorder: "Recorder"
 ) -> "Any":
-    """Give callbacks for one context of several at once, which somebody calls for the interpreter.
+    """Return callbacks for one of several contexts at once; a dispatcher will call them.
 
     Args:
-        names: Those in the recorder's module.
+        names: The names in the recorder's module.
         monitoring: ``sys.monitoring``.
         tool: The tool id that the recorder has taken.
-        recorder: Where lines are marked in that context.
+        recorder: Marks the lines of that context.
 
     Returns:
-        Pairs of an event and what is called.
+        Pairs of an event and its callback.
     """
     branches = _Branches(names, monitoring, tool, recorder)
     if current is not None:
@@ -114,7 +113,7 @@ def callbacks_beside(
     return _callbacks(branches, monitoring, recorder, is_called_for=True)
 
 
-# For contexts, which begin later than recording.
+# Contexts, which begin later than recording, need it.
 current: "Optional[_Branches]" = None
 
 
@@ -125,7 +124,7 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
     *,
     is_called_for: bool = False,
 ) -> "Any":
-    """Give the callbacks: closures over local variables, see `recorder.line_callbacks`."""
+    """Return the callbacks: closures over local variables, see `recorder.line_callbacks`."""
     events = monitoring.events
     disable = monitoring.DISABLE
     identity, traceback_of = _id, _traceback_of
@@ -155,7 +154,7 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
             return fails(error, disable)
         return disable
 
-    # Where the application is at the edge of its stack, all is asked again.
+    # If the application is at the edge of its stack, the event comes again.
     def line_runs(code: "CodeType", line: int) -> object:
         filename = code.co_filename
         try:
@@ -222,9 +221,9 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
             return fails(error, disable)
         return disable
 
-    # An exception comes from where the head of its traceback says, if that was written in this
-    # frame and leads there. Else it goes on from an instruction that raises it again, of which
-    # there is an event before: from its place is known where it goes on.
+    # The head of an exception's traceback says where it was raised, if that was in this frame.
+    # Otherwise an instruction raises it again. That has an event of its own, before this one; its
+    # place shows where the exception goes on.
     def exception_goes_on(code: "CodeType", offset: int, _error: BaseException) -> None:
         try:
             if going_on[offset] is code:
@@ -294,7 +293,7 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
 
 
 def _outside(find_frame: "Callable[[], Any]") -> "Callable[[], Any]":
-    """Find the frame for a callback that something of ours calls: that of the caller."""
+    """Return a frame finder for callbacks that a dispatcher calls: it skips the dispatcher."""
 
     def find() -> "Any":
         return find_frame().f_back.f_back
@@ -316,15 +315,15 @@ class _Branches:
         self.kind = BRANCHES_KIND
         self.opcodes = self.flow.OPCODES[_VERSION]
         self.recorder = recorder
-        # By the `id` of code objects, which are kept, so that it is nobody else's.
+        # By the `id` of code objects, which are kept, so that no other object gets it.
         self.codes: dict[int, Code] = {}
         self.plain: dict[int, _PlainCode] = {}
         self.pinned: list[CodeType] = []
-        # At the destination of a branch that is kept, the code in which it went there before.
+        # By the offset of a destination, the code in which a branch has gone there whose event is
+        # kept.
         self.usual: list[Optional[CodeType]] = []
-        # Where exceptions are raised again, the code in which that was seen; where they are
-        # handled, the code in which no more can be seen of it; and where an event says that one
-        # leaves the code, likewise. That last place may be any.
+        # By the offset of an event, the code in which it shows nothing new: exceptions that are
+        # raised again, that are handled, and that leave the code (then any offset may be told).
         self.going_on: list[Optional[CodeType]] = []
         self.settled: list[Optional[CodeType]] = []
         self.left: list[Optional[CodeType]] = []
@@ -332,7 +331,7 @@ class _Branches:
         self.checksum: Callable[[bytes], int] = names["part"](names["WRITER_PART"]).checksum
         self.find_frame: Callable[[], Any] = names["_frame_finder"]()
         self._same: dict[tuple[object, ...], Code] = {}
-        # What is known of bytecode, in whatever context it runs.
+        # What is known of bytecode, for all contexts.
         self.flows: dict[tuple[object, ...], Any] = {}
         self._logs: dict[str, _Log] = {}
         self._monitoring = monitoring
@@ -345,18 +344,18 @@ class _Branches:
         )
 
     def region_of(self, filename: str) -> "Optional[Marks]":
-        """Where the lines of a file are marked."""
+        """Return the place of a file's line marks."""
         try:
             return self.recorder.regions[filename]
         except KeyError:
             return self.recorder.add_source(filename)
 
     def instructions(self, code: "CodeType") -> "Optional[Marks]":
-        """Where the instructions of long code without branches are marked."""
+        """Return the place of the instruction marks of long code without branches."""
         return self.recorder.instructions.get(code.co_linetable)
 
     def begin_anew(self) -> None:
-        """Have what is seen written again, as seen in another context."""
+        """Write all that is seen again, since it now belongs to another context."""
         for log in _list(self._logs.values()):
             log.begin_anew()
         for places, offset in self._expected:
@@ -364,7 +363,7 @@ class _Branches:
         self._expected.clear()
 
     def expect(self, places: "list[Optional[CodeType]]", offset: int, code: "CodeType") -> None:
-        """Have an event at an offset, in some code, be answered at once from now on."""
+        """From now on, answer an event at an offset of some code at once."""
         if 0 <= offset < _FASTEST:
             if offset >= _len(places):
                 places.extend([None] * (2 * offset + 1 - _len(places)))
@@ -372,7 +371,7 @@ class _Branches:
             self._expected.append((places, offset))
 
     def watch(self, code: "CodeType") -> None:
-        """Have told what has to be known of a code object."""
+        """Enable the events that are needed in a code object."""
         content = code.co_code
         if not self.flow.has_branches(self.opcodes, content):
             self.watch_plain(code)
@@ -397,9 +396,9 @@ class _Branches:
         self.set_events(code, known)
 
     def is_long(self, code: "CodeType") -> bool:
-        """Whether LINE events are slow in it, see `_LONG_LINE_TABLES` in the recorder.
+        """Return whether LINE events are slow in code, see `_LONG_LINE_TABLES` in the recorder.
 
-        Where instructions are told in their place, more branches are kept.
+        With INSTRUCTION events instead, more BRANCH events must be kept.
         """
         may_be_long, is_long = self._long_tables
         length = _len(code.co_linetable)
@@ -410,9 +409,9 @@ class _Branches:
         )
 
     def watch_plain(self, code: "CodeType") -> None:
-        """Have told the lines of code without branches, and its end.
+        """Enable the events for the lines and the end of code without branches.
 
-        A function or class in one line has two ways: on, and its own end.
+        The line of a function or class in one line has two ways: on, and its own end.
         """
         monitoring, tool = self._monitoring, self._tool
         if _id(code) not in self.plain:
@@ -428,9 +427,9 @@ class _Branches:
             pass  # The application freed the tool id, which it never took.
 
     def is_return(self, operations: bytes, last: int) -> bool:
-        """Whether coverage.py takes the end of code for one.
+        """Return whether coverage.py takes the end of code by an exception for a return.
 
-        That of a generator which waits where it yields is none.
+        It does not if a generator ends where it waits, at a `yield`.
         """
         if last == _len(operations) - 1:
             return True
@@ -438,7 +437,7 @@ class _Branches:
         return 0 <= place < _len(operations) and operations[place] != self.opcodes.resume
 
     def log(self, filename: str) -> "_Log":
-        """Where exceptions in a file are written down."""
+        """Return the log for the exceptions in a file."""
         try:
             return self._logs[filename]
         except KeyError:
@@ -447,7 +446,7 @@ class _Branches:
             return self._logs.setdefault(filename, log)
 
     def note_strange(self) -> None:
-        """Leave word that a branch went where the bytecode does not say."""
+        """Note that a branch went where its bytecode does not lead."""
         self.recorder.writer.note_loss(_StrangeBranchError())
 
     def set_events(self, code: "CodeType", known: "Code") -> None:
@@ -465,7 +464,7 @@ class _Branches:
             pass  # The application freed the tool id, which it never took.
 
     def _set_with_instructions(self, code: "CodeType", wanted: int) -> None:
-        """As `recorder_long_code.watch` does it: there is a second tool from the beginning."""
+        """Enable events with a second tool from the start, as `recorder_long_code.watch` does."""
         monitoring, tool = self._monitoring, self._tool
         second = self._take_tool()
         if second is None:
@@ -483,13 +482,13 @@ class _Branches:
 
 
 class _NoToolError(Exception):
-    """There is no second tool id: a debugger's may make CPython forget what we wanted."""
+    """There is no second tool id, so a debugger's may make CPython forget our events."""
 
     errno = 16  # EBUSY
 
 
 class Code:
-    """A code object with branches, or several that are the same."""
+    """A code object with branches, or several equal ones."""
 
     def __init__(
         self,
@@ -529,14 +528,14 @@ class Code:
         self._seen: set[tuple[int, int]] = _set()
         self._kept: set[tuple[int, int]] = _set()
         self._raised: set[tuple[int, int]] = _set()
-        # By offsets, what need not be looked at again.
+        # By offsets, the exceptions that need not be looked at again.
         self.handled: set[tuple[int, int]] = _set()
         self.passed: set[int] = _set()
         self.unwound: set[int] = _set()
         self._is_generator = _bool(code.co_flags & _GENERATORS)
 
     def make_room(self) -> "Marks":
-        """Make room for marks where there is none yet.
+        """Make room for the marks, if there is none yet.
 
         Raises:
             OSError: There is no room on the disk, or the directory cannot be written to.
@@ -553,7 +552,7 @@ class Code:
         return marks
 
     def mark(self, index: int) -> None:
-        """Mark something that happened."""
+        """Set a mark."""
         try:
             marks = self._marks
             if marks is None:
@@ -565,21 +564,21 @@ class Code:
             self._branches.recorder.writer.note_loss(error)
 
     def runs(self, place: int) -> None:
-        """An instruction is about to run."""
+        """Mark an instruction that is about to run."""
         if self.by_instruction:
             self.mark(place)
         if place in self.untold:
             self.mark(_LEFT * self.count + place)
 
     def leaves(self, place: int) -> None:
-        """A jump or a return happens."""
+        """Mark a jump or a return."""
         self.mark(_LEFT * self.count + place)
 
     def goes(self, place: int, way: int) -> bool:
-        """A branch goes one way.
+        """Mark the way that a branch goes.
 
         Returns:
-            Whether that has to be told again.
+            Whether its event must be kept.
         """
         if (place, way) in self._kept:
             return True
@@ -603,7 +602,7 @@ class Code:
         return True
 
     def leads_alone(self, way: int, *, runs_on: bool) -> bool:
-        """Whether no other branch leads to where one goes, by jumping or by running on."""
+        """Return whether no other branch leads to where one goes, by jumping or running on."""
         flow = self._flow
         ways = _sum(
             [flow.operations[each] in flow.opcodes.branches for each in flow.entries.get(way, ())]
@@ -611,29 +610,29 @@ class Code:
         return ways + runs_on == 1
 
     def goes_on(self, offset: int, frame: "FrameType") -> bool:
-        """An instruction raises an exception again, which goes on from there.
+        """Note where an exception goes on that an instruction raises again.
 
         Returns:
-            Whether there is no more to say of it.
+            Whether nothing new can be seen there.
         """
         place = offset >> 1
         handler = self._flow.handler_of(place)
-        # It may be where the exception was first, and that is an end or not.
+        # `f_lasti` may be where it was raised first: coverage.py decides by that.
         if handler != _OUTSIDE or self._is_return(frame.f_lasti):
             self._note(place, handler)
         return (place, handler) in self._raised
 
     def handles(self, last: int, offset: int, error: BaseException, frame: "FrameType") -> bool:
-        """An exception that was perhaps raised in this frame is handled here.
+        """Note an exception that is handled here, if it was raised in this frame.
 
         Args:
-            last: Where, if it was.
-            offset: Of its handler.
+            last: The offset where it was raised, if it was in this frame.
+            offset: The offset of its handler.
             error: The exception.
             frame: The frame.
 
         Returns:
-            Whether there is no more to say of exceptions that are handled here.
+            Whether nothing new can be seen of exceptions that are handled here.
         """
         handler, raised = offset >> 1, last >> 1
         flow = self._flow
@@ -646,19 +645,19 @@ class Code:
             return self._is_settled(handler)
         elif frame.f_lasti == last and _is_subclass(_type(error), _end_of_iteration):
             self._note(raised, handler)
-        # Else it goes on from the end of the loop, of which there is another event; or somebody has
-        # given the exception another traceback.
+        # Else another event follows, at the end of the loop; or somebody has given the exception
+        # another traceback.
         return False
 
     def unwinds(self, last: int, frame: "FrameType") -> bool:
-        """An exception that was perhaps raised in this frame leaves it.
+        """Note an exception that leaves this frame, if it was raised in it.
 
         Args:
-            last: Where, if it was.
+            last: The offset where it was raised, if it was in this frame.
             frame: The frame.
 
         Returns:
-            Whether there is no more to say of exceptions that leave the code.
+            Whether nothing new can be seen of exceptions that leave the code.
         """
         raised = last >> 1
         if self._flow.handler_of(raised) != _OUTSIDE:
@@ -674,7 +673,7 @@ class Code:
         return self._branches.is_return(self._flow.operations, last >> 1)
 
     def _is_settled(self, handler: int) -> bool:
-        """Whether exceptions were seen from all lines from where one can come to a handler."""
+        """Return whether exceptions have come to a handler from each line that can raise them."""
         lines = self._flow.lines
         seen = {lines[raised] for raised, where in self._raised if where == handler}
         seen.discard(None)
@@ -709,7 +708,7 @@ class _PlainCode:
         self.unwound: set[int] = _set()
 
     def leaves(self, place: int, line: "Optional[int]") -> None:
-        """It ends in a line."""
+        """Write down that it has ended in a line."""
         if place in self._ends:
             return
         if line is None:
@@ -730,18 +729,18 @@ class _PlainCode:
             self._branches.recorder.writer.note_loss(error)
 
     def goes_on(self, _offset: int, frame: "FrameType") -> bool:
-        """An exception is raised again and leaves it."""
+        """Note an exception that is raised again, and leaves it."""
         return self.unwinds(frame.f_lasti, frame)
 
     def unwinds(self, last: int, frame: "FrameType") -> bool:
-        """An exception that was perhaps raised in this frame leaves it.
+        """Note an exception that leaves this frame, if it was raised in it.
 
         Args:
-            last: Where, if it was.
+            last: The offset where it was raised, if it was in this frame.
             frame: The frame.
 
         Returns:
-            Whether there is no more to say of exceptions that leave the code.
+            Whether nothing new can be seen of exceptions that leave the code.
         """
         if frame.f_lasti != last:
             return False
@@ -757,13 +756,13 @@ class _PlainCode:
 
 
 class _StrangeBranchError(Exception):
-    """A branch went where the bytecode does not say."""
+    """A branch went where its bytecode does not lead."""
 
     errno = 14  # EFAULT
 
 
 class _Log:
-    """The exceptions of one source file, in blocks that one thread has at a time."""
+    """The exceptions of one source file, in blocks that one thread owns at a time."""
 
     __slots__ = ("_free", "_next_size", "_source", "_writer")
 
@@ -774,7 +773,7 @@ class _Log:
         self._next_size = _FIRST_ENTRIES
 
     def begin_anew(self) -> None:
-        """Write what comes into other blocks."""
+        """Use other blocks from now on."""
         self._free = []
         self._next_size = _FIRST_ENTRIES
 
@@ -791,7 +790,7 @@ class _Log:
             block = self._free.pop()
         except IndexError:
             block = None
-        # After a fork a block is the parent's, who goes on writing in it.
+        # After a fork a block is the parent's, which goes on writing in it.
         if block is None or block.room < _len(content) or block.owner != _getpid():
             size = self._next_size
             if size < _LARGEST_ENTRIES:
