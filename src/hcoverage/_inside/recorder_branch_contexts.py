@@ -1,14 +1,13 @@
-"""Has branches attributed to the test that is running, on Python 3.12 and 3.13.
+"""Attributes branches to the running test on Python 3.12 and 3.13: the recorder's part for both.
 
-The recorder's part for contexts where branches are wanted, too: what `recorder_branches` marks, of
-each code object that runs in a context. A code object's bytecode is written once per segment. What
-a context saw of it is a short record beside that, with a mark for each thing that can happen there
-(`recorder_flow.Flow.slots`), and for nothing else. Lines are told by where they start, so that no
-context needs records of lines.
+It marks what `recorder_branches` marks, but for each context. A code object's bytecode is written
+once per segment. Beside it, each context has a short record with *slots*, one for each mark that
+can ever be set there (`recorder_flow.Flow.slots`). The marks show where lines start, so that
+contexts need no records of lines.
 
-Loaded by ``recorder_contexts``, from beside it and under its name, so that it can be copied with
-it. Like the recorder it is a guest: no lock, no output, and no exception of its own reaches the
-application; it calls no name that is looked up later than when it is loaded.
+``recorder_contexts`` loads it, from beside itself and under its own name, so that both can be
+copied together. Like the recorder it is a guest: no lock, no output, and no exception of its own
+reaches the application; it binds all that it calls when it is loaded.
 """
 
 import sys
@@ -32,7 +31,7 @@ _BY_STARTS: "Final" = 2
 _STARTED: "Final" = 0
 _LEFT: "Final" = 1
 
-# Each segment has the bytecode of what ran in its contexts, so that larger ones are better.
+# Each segment repeats the bytecode of what ran in its contexts, so larger ones take less room.
 _LARGEST_SEGMENT: "Final" = 1 << 22
 # See `recorder_contexts`.
 _KEEPS_DESCRIPTORS: "Final" = sys.version_info < (3, 13)
@@ -50,17 +49,17 @@ _traceback_of: "Final[Callable[[BaseException], Any]]" = BaseException.__dict__[
 def monitor(
     part: "Any", monitoring: "Any", tool: int, recorder: "Any", contexts: "RecordedContexts"
 ) -> "BranchContexts":
-    """Have the interpreter call here instead of `recorder_branches`.
+    """Register callbacks in place of those of `recorder_branches`.
 
     Args:
-        part: That module, where branches are being recorded.
+        part: That module, which records branches already.
         monitoring: ``sys.monitoring``.
         tool: The tool id that the recorder has taken.
         recorder: The recorder.
-        contexts: What tells for what the process runs.
+        contexts: Knows the present context.
 
     Returns:
-        What has to be told when that changes.
+        An object whose `begin_anew` must be called when the context changes.
     """
     recorder.writer.largest_segment = _LARGEST_SEGMENT
     made = BranchContexts(part, monitoring, tool, recorder, contexts)
@@ -92,23 +91,23 @@ class BranchContexts:
         self._same: dict[tuple[object, ...], Any] = {}
 
     def begin_anew(self) -> "list[object]":
-        """Have what is seen marked again, as seen in another context.
+        """Mark all that is seen again, since it now belongs to another context.
 
         Returns:
-            Where it was marked before: nothing that `kept` has not.
+            The places of marks that must be kept: none, since `kept` has them.
         """
         self.branches.begin_anew()
         return []
 
     def is_wanted(self, filename: str) -> bool:
-        """Whether a file is recorded."""
+        """Return whether a file is recorded."""
         return filename in self.recorder.sources or self.contexts.region(filename) is not None
 
     def begin(self, code: "CodeType") -> "Any":
-        """Make room for what is seen of a code object, the first time that it runs in a context.
+        """Make room for the marks of a code object, when it first runs in a context.
 
         Returns:
-            What marks it; None where it is not recorded.
+            The object that has the marks; None if the code is not recorded.
         """
         known = self._codes.get(_id(code))
         if known is None and not self.is_wanted(code.co_filename):
@@ -128,7 +127,7 @@ class BranchContexts:
         return known
 
     def watch(self, code: "CodeType") -> None:
-        """Have told what has to be known of a code object."""
+        """Enable the events that are needed in a code object."""
         branches = self.branches
         if branches.flow.has_branches(branches.opcodes, code.co_code):
             try:
@@ -144,7 +143,7 @@ class BranchContexts:
             branches.watch_plain(code)
 
     def _known(self, code: "CodeType") -> "Any":
-        """Give what is known of a code object, of which `contexts.known` keeps the `id`."""
+        """Return what is known of a code object, which is kept, so that no other gets its `id`."""
         branches = self.branches
         content = code.co_code
         if _id(code) in branches.plain:
@@ -166,20 +165,20 @@ class BranchContexts:
 
 
 def _code_class(base: "Any") -> "Any":  # noqa: C901 - one class
-    """Give the class of what is known of a code object: `recorder_branches.Code` in contexts."""
+    """Return the class for a code object in contexts, derived from `recorder_branches.Code`."""
 
     class ContextCode(base):  # type: ignore[misc]
-        """A code object, or several that are the same.
+        """A code object, or several equal ones.
 
         Attributes:
-            context: The number of the context that it was begun in.
-            marks: Where it is marked in that context.
-            lines: The slots of lines that can start in one place only.
-            starts: By offsets, the slots of what starts there or is about to run.
-            ends: Likewise, of jumps, returns and instructions that end a line.
-            ways: By the offsets of a branch and of where it goes, its slot; whether the other way
-                is told by itself; the other way; whether it alone leads there.
-            kept: Ways that were seen in the context, of branches that are asked again.
+            context: The number of the context that it has marks for.
+            marks: The marks for that context.
+            lines: By line, the slot of its start, if it can start in one place only.
+            starts: By offset, the slots of lines that start, or instructions about to run.
+            ends: By offset, the slots of jumps, returns and instructions that end a line.
+            ways: By the offsets of a branch and its destination: the slot; whether another event
+                shows the other way; the other way; whether this branch alone leads there.
+            kept: Ways that were seen in the context, of branches whose event is kept.
         """
 
         def __init__(
@@ -206,7 +205,7 @@ def _code_class(base: "Any") -> "Any":  # noqa: C901 - one class
             self.lines = {} if self.by_instruction else self._in_one_place()
             self.untold_offsets = {2 * place for place in self.untold}
             self._room = _len(slots)
-            # The segment that has the bytecode, and what a record beside that begins with.
+            # The segment that has the bytecode, and how records beside that begin.
             self._segment: Any = None
             self._record = b""
             self._elsewhere: Any = None
@@ -245,7 +244,7 @@ def _code_class(base: "Any") -> "Any":  # noqa: C901 - one class
                 seen.clear()
 
         def _define(self, writer: "Any") -> None:
-            """Write the bytecode into a segment with room for what is seen of it."""
+            """Write the bytecode into a segment that has room for marks beside it."""
             owner, branches = self._owner, self._branches
             source = branches.recorder.sources[self._filename]
             segment, end = writer.add_record(
@@ -291,11 +290,11 @@ def _code_class(base: "Any") -> "Any":  # noqa: C901 - one class
             self._elsewhere[kind * self.count + (offset >> 1)] = mark
 
         def make_room(self) -> "Any":
-            """There is some since the context began."""
+            """Return the marks: there has been room since the context began."""
             return self.marks
 
         def learn(self, offset: int, destination: int) -> None:
-            """Find out about a branch that goes a way for the first time."""
+            """Find out about a way that a branch goes for the first time."""
             flow, place, way = self._flow, offset >> 1, destination >> 1
             following = flow.following(place)
             runs_on = way == following
@@ -319,7 +318,7 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
 ) -> None:
     """Register the callbacks: closures over local variables, see `recorder._monitor_lines`.
 
-    In each, nothing is called between asking `rooms` and `DISABLE`, see `recorder_contexts.Fired`.
+    Between asking `rooms` and returning `DISABLE` they call nothing, see `recorder_contexts.Fired`.
     """
     events = monitoring.events
     disable = monitoring.DISABLE
@@ -438,7 +437,7 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
         return ends[0]
 
     def is_unusual(code: "CodeType", kind: int, offset: int, error: BaseException) -> object:
-        """Mark what has no slot, or is of code that was running before there were contexts."""
+        """Mark what has no slot, or belongs to code that ran before there were contexts."""
         try:
             if _type(error) is not key_error:
                 return fails(error, disable)

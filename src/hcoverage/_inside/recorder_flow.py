@@ -1,14 +1,13 @@
 """What follows what in the bytecode of Python 3.12 and 3.13, as far as branches need it.
 
-Both the recorder (``recorder_branches``), to know which events it can do without, and the reader
-(``_read.branches``), to tell arcs from the events that were there, ask the same questions here, so
-that they cannot differ. The reader may be another Python than the one that compiled the code, so
-what is particular to a version is data (`OPCODES`). Bytecode may come from a recording, which
-anybody may have written: nothing here believes an offset before it was checked, and each question
-ends.
+The recorder (``recorder_branches``) asks it which events are not needed; the reader
+(``_read.branches``) asks it which arcs follow from those that were recorded. Both use one module,
+so that their answers fit. The reader may run on another Python than the one that compiled the code,
+so facts about a version are data (`OPCODES`). Anybody may have written a recording and its
+bytecode: each offset is checked before it is used, and each search ends.
 
-All places are in code units, of two bytes each. Like the recorder it is a guest, and calls no name
-that is looked up later than when it is loaded.
+All places are in code units, of two bytes each. Like the recorder it is a guest: it binds all that
+it calls when it is loaded.
 """
 
 # Functions look builtins up in this copy, which stays as it is when the application replaces some.
@@ -31,9 +30,9 @@ _NUMBERS_OF_A_HANDLER: "Final" = 4  # start, length, target, depth
 _LONGEST_ARGUMENT: "Final" = 32  # bits
 
 UNKNOWN: "Final" = -1
-"""Among the lines that something is entered from: where from cannot be told from the code."""
+"""In place of a line: the code does not show from which line something is entered."""
 
-# More are not looked at: what they lead to is taken for unknown.
+# Longer searches stop, and their result counts as unknown.
 _LONGEST_CHAIN: "Final" = 200
 _MOST_SOURCES: "Final" = 128
 
@@ -42,11 +41,11 @@ class Opcodes:
     """The numbers of those instructions that branches depend on, in one version of Python."""
 
     def __init__(self, numbers: "dict[str, int]", after_for: int) -> None:
-        """Take them.
+        """Sort the instructions by what they do.
 
         Args:
-            numbers: By their names.
-            after_for: How many instructions past its target the end of a `for` loop goes on.
+            numbers: Their numbers, by name.
+            after_for: How many instructions past its target a `for` loop goes on at its end.
         """
         self.extended = numbers["EXTENDED_ARG"]
         self.for_iter = numbers["FOR_ITER"]
@@ -68,14 +67,14 @@ class Opcodes:
         self.nothing = numbers["NOP"]
         self.end_async_for = numbers["END_ASYNC_FOR"]
         self.make_function = numbers["MAKE_FUNCTION"]
-        # A function or class in one line has its own end in that line, beside what follows.
+        # From the line of a function or class in one line, execution goes on, or ends there.
         self.forks = _frozenset((self.end_async_for, self.make_function))
-        # CPython tells no lines for them (`initialize_lines` in instrumentation.c).
+        # CPython reports no lines for them (`initialize_lines` in instrumentation.c).
         self.without_line = _frozenset(
             (numbers["END_FOR"], numbers["END_SEND"], self.end_async_for, self.resume)
         )
         self.after_for = after_for
-        # By these it is known, without looking at each instruction, whether code has branches.
+        # If only these are in code, it has no branches: a quick test (`has_branches`).
         decide = self.branches | self.backward | {self.reraise, self.end_async_for}
         self.others = bytes(number for number in range(256) if number not in decide)
 
@@ -132,14 +131,14 @@ OPCODES: "Final" = {
         after_for=2,
     ),
 }
-"""By version: of those whose branches are recorded in this way."""
+"""By version, for those whose branches are recorded in this way."""
 
 
 def handlers_of(table: bytes) -> "list[tuple[int, int, int]]":
-    """Where exceptions are handled: ``co_exceptiontable``.
+    """Decode ``co_exceptiontable``, which says where exceptions are handled.
 
     Returns:
-        Of each range of instructions its start, its end and the handler.
+        Of each range of instructions its start, its end and its handler.
     """
     found: list[tuple[int, int, int]] = []
     numbers: list[int] = []
@@ -174,7 +173,7 @@ class Flow:
             content: Its ``co_code``.
             lines: The line of each code unit.
             handlers: Where exceptions are handled, as `handlers_of` gives it.
-            by_instruction: Whether its lines are told by instructions, and not by LINE events.
+            by_instruction: Whether it has INSTRUCTION events instead of LINE events.
         """
         self.opcodes = opcodes
         self.operations = operations = content[::2]
@@ -213,7 +212,7 @@ class Flow:
         return following + argument
 
     def following(self, place: int) -> int:
-        """The place of the next instruction, past the inline caches of this one."""
+        """Return the place of the next instruction, past the inline caches of this one."""
         operations, count = self.operations, self.count
         place += 1
         while place < count and not operations[place]:
@@ -221,7 +220,7 @@ class Flow:
         return place
 
     def _falls_from(self, place: int) -> int:
-        """The place of the instruction before, if execution goes on from there; else -1."""
+        """Return the place of the instruction before, if execution goes on from it; else -1."""
         operations = self.operations
         place -= 1
         while place >= 0 and not operations[place]:
@@ -229,7 +228,7 @@ class Flow:
         return -1 if place < 0 or operations[place] in self.opcodes.ends else place
 
     def sources(self, place: int) -> "set[int]":
-        """From which lines an instruction is entered such that its own line starts with that."""
+        """Return the lines from which an instruction is entered so that its own line starts."""
         try:
             return self._sources[place]
         except KeyError:
@@ -262,25 +261,25 @@ class Flow:
                         seen.add(source)
                         left.append(source)
                 elif at != place or line != own:
-                    # From its own line nothing starts, unless something without a line is between.
+                    # From its own line it starts no line, unless one without a line is between.
                     found.add(line)
 
     def is_told(self, place: int, way: int) -> bool:
-        """Whether it is told by something that fires once that a branch went this way.
+        """Return whether an event that fires once shows that a branch went a way.
 
         Args:
-            place: Of the branch.
-            way: The place it would go to.
+            place: The place of the branch.
+            way: The place that it would go to.
         """
         line = self.lines[place]
         if line is None:
-            return True  # Nobody asks: both ways are followed.
+            return True  # It does not matter: the reader follows both ways.
         chain = 0
         while 0 <= way < self.count:
             here = self.lines[way]
             operation = self.operations[way]
             if here == line:
-                return True  # How that line is left is told where it is left.
+                return True  # Other events show where that line is left.
             if here is not None and operation not in self.opcodes.without_line:
                 return self.sources(way) == {line}
             if operation in self.opcodes.ends or operation in self.opcodes.branches:
@@ -292,13 +291,13 @@ class Flow:
         return False
 
     def slots(self, untold: "Iterable[int]") -> "list[int]":
-        """What can be marked of this code, by how marks are numbered in a record of branches.
+        """Return the marks that can ever be set, by their numbers in a record of branches.
 
-        Lines start nowhere else (`initialize_lines` in CPython's instrumentation.c), but in some of
-        these places none does.
+        Lines start only at the places that it finds (`initialize_lines` in CPython's
+        instrumentation.c), though not at all of them.
 
         Args:
-            untold: What `untold_ends` gives.
+            untold: What `untold_ends` returns.
         """
         lines, operations, opcodes, count = self.lines, self.operations, self.opcodes, self.count
         ends = opcodes.jumps | opcodes.returns
@@ -313,7 +312,7 @@ class Flow:
             begins = line != before or place in self.entries or place in self._handlers
             if self._by_instruction or (line is not None and begins):
                 started.append(place)
-            # Before the first `RESUME`, too.
+            # All before the first `RESUME`, too.
             is_passed_over = operation in opcodes.without_line or place < first
             before = None if is_passed_over else line
             if operation in ends:
@@ -323,9 +322,9 @@ class Flow:
         return [*started, *[count + place for place in _sorted(left)], *ran_on]
 
     def untold_ends(self) -> "list[int]":
-        """Instructions that end a line from which there are branches, where no event tells that.
+        """Return the instructions that end a line with branches, while no event shows that.
 
-        They are those that run on into where something else leads, too.
+        They run on into a place to which something else leads, too.
         """
         lines, operations, opcodes = self.lines, self.operations, self.opcodes
         branching = self._branching_lines()
@@ -335,7 +334,7 @@ class Flow:
             before = self._falls_from(target)
             if before < 0 or operations[before] in opcodes.branches:
                 continue
-            # What is left of a constant in a condition of several lines does nothing.
+            # Of a constant in a condition of several lines, the compiler leaves a NOP.
             ends = lines[before] in branching or before in in_bodies
             ends = ends or operations[before] == opcodes.nothing
             if ends and self._is_untold(before, target):
@@ -347,17 +346,17 @@ class Flow:
         return found
 
     def handler_of(self, place: int) -> int:
-        """Where an exception from an instruction is handled; -1 where nowhere here."""
+        """Return where an exception from an instruction is handled; -1 if not in this code."""
         for start, end, handler in self._protected:
             if start <= place < end:
                 return handler
         return -1
 
     def raising_lines(self, handler: int) -> "set[int | None]":
-        """The lines of instructions that may raise what is handled somewhere.
+        """Return the lines of instructions whose exceptions go to a handler.
 
         Args:
-            handler: That place; or a negative number for what is handled nowhere here.
+            handler: Its place; a negative number for exceptions that leave the code.
         """
         known = self._raising.get(handler)
         if known is not None:
@@ -378,10 +377,10 @@ class Flow:
         return found
 
     def _branching_lines(self) -> "set[int | None]":
-        """The lines that coverage.py may know more than one way on from.
+        """Return the lines from which coverage.py may know more than one way on.
 
-        That of a branch, of a function or class in one line, which has an end of its own, and the
-        last of a `finally`, which goes on to where it was entered for.
+        They are those of branches; of functions and classes in one line, which end there, too; and
+        the last one of a `finally`, which goes on differently after each way into it.
         """
         lines, opcodes = self.lines, self.opcodes
         found: set[int | None] = _set()
@@ -402,7 +401,7 @@ class Flow:
         }
 
     def _ends_of_bodies(self) -> "set[int]":
-        """The ends of bodies in the line of what leads to them, though they may end elsewhere."""
+        """Return the ends of bodies that begin in their branch's line; they may end in another."""
         found = _set()
         for place, target in self.targets.items():
             if self.operations[place] not in self.opcodes.branches:
@@ -424,7 +423,7 @@ class Flow:
 
 
 def has_branches(opcodes: Opcodes, content: bytes) -> bool:
-    """Whether a code object has what branches of a report can depend on.
+    """Return whether a code object has instructions that a report's branches depend on.
 
     Args:
         opcodes: Those of its version.
@@ -434,7 +433,7 @@ def has_branches(opcodes: Opcodes, content: bytes) -> bool:
 
 
 def lines_by_unit(entries: "Iterable[tuple[int, int, int | None]]", count: int) -> "Any":
-    """The line of each code unit, from what ``co_lines`` gives."""
+    """Return the line of each code unit, from what ``co_lines`` returns."""
     lines: list[int | None] = [None] * count
     for start, end, line in entries:
         if line is not None:
