@@ -46,7 +46,7 @@ _KEEPS_DESCRIPTORS: "Final" = sys.version_info < (3, 13)
 # line that begins after it for one that has already begun: no line event of functions in one line.
 _HIDES_LINES: "Final" = sys.version_info >= (3, 13)
 _RESUME: "Final" = opmap["RESUME"] if _HIDES_LINES else -1
-# Contexts whose places are known yet, where they may come again.
+# So many contexts keep their places, if contexts may come again.
 _MOST_LATELY: "Final" = 64
 _ABSENT: "Final[Any]" = object()
 
@@ -63,11 +63,11 @@ class RecordedContexts:
             else's.
         text: The present context.
         ends: The answer of callbacks that disables an event for this context.
-        requests: What tells of contexts at once, as soon as there are some
-            (``recorder_requests``).
-        rooms: Where something is marked in the present context, as far as that may come again.
-        hiding: Whether the starts of a code object are told each time, by its `id`: else a line
-            would not be told again. It is asked at the first start in each context.
+        requests: Attributes several contexts at once (``recorder_requests``); None before the first
+            request.
+        rooms: The places of marks in the present context, if contexts may come again.
+        hiding: By `id` of code objects, whether their start events must stay enabled: without them
+            a line of theirs would send no events again.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class RecordedContexts:
         Args:
             module: The recorder's module, which records this process.
             reader: The file to follow; without one, `switch` is called.
-            comes_again: Whether a context often is one that there was a moment ago.
+            comes_again: Whether contexts often come again soon.
         """
         monitoring, tool, recorder = module.current
         module.own_globals(globals())
@@ -139,7 +139,7 @@ class RecordedContexts:
             self.requests.switch(text)
             return
         recorder = self._recorder
-        # What another thread makes room for meanwhile is of one context or the other.
+        # Room that another thread makes meanwhile belongs to one context or the other.
         self.rooms = {}
         recorder.writer.heading = self.heading(text)
         self.rooms = self._rooms_of(text)
@@ -260,12 +260,12 @@ class RecordedContexts:
         return marks
 
     def keep(self, rooms: "dict[object, Any]", key: object, room: "Any") -> None:
-        """Know where something is marked, for when the context comes again.
+        """Keep the place of something's marks, in case the context comes again.
 
         Args:
-            rooms: What `rooms` was when it had none.
+            rooms: The `rooms` in which it was missing.
             key: What is marked.
-            room: Where.
+            room: The place of its marks.
         """
         if rooms is self.rooms and self._lately is not None:
             rooms[key] = room

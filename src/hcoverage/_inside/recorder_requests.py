@@ -82,7 +82,7 @@ class Requests:
             request = Request(name, self._place((name,)))
             self._active.add(request)
             self._settle()
-            # Another thread may be at it: what runs before it is through would be nobody's.
+            # Also while another thread does so: what runs before that is done would be nobody's.
             if not self._is_started:
                 self._start()
         except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
@@ -196,7 +196,7 @@ class Requests:
                 place.regions[code.co_filename][line] = mark  # type: ignore[index]
             except RecursionError:
                 return None
-            except BaseException:  # noqa: BLE001 - it is met again, and told
+            except BaseException:  # noqa: BLE001 - `otherwise` meets it again, and reports it
                 return otherwise(code, line)
             return None
 

@@ -1,13 +1,13 @@
-"""Has what a process runs attributed to the test function that runs it: the recorder's part.
+"""Attributes what a process runs to the test function that runs it: a part of the recorder.
 
-Loaded where the rcfile has ``dynamic_context = test_function``, from beside ``recorder`` and under
-its name. As with coverage.py's C tracer, the context is that of the process, and begins with a
-function whose name begins with ``test``, in whatever file, if none runs in this thread already; it
-ends when that frame returns, yields or raises. coverage.py's own callbacks name it by ``getattr``,
-which may call the application; here nothing of it is called.
+It is loaded if the rcfile has ``dynamic_context = test_function``, from beside ``recorder`` and
+under its name. As with coverage.py's C tracer, the whole process has one context. It begins with a
+function whose name begins with ``test``, in any file, unless one runs in this thread already; it
+ends when the function's frame returns, yields or raises. coverage.py finds the name by ``getattr``,
+which may call the application; this calls nothing of the application's.
 
-The recorder's callbacks are called before the ones here, since those of a tool with a larger number
-are: so a return is marked in the context that it ends, and a line in the one that has begun.
+CPython calls the callbacks of a tool with a larger number first, and the recorder has the larger
+one. So a return is marked in the context that it ends, and a line in the one that has begun.
 
 Like the recorder it is a guest: no lock, no output, and no exception of its own reaches the
 application.
@@ -47,7 +47,7 @@ _attribute_of: "Final" = object.__getattribute__
 
 
 class _NoToolError(Exception):
-    """There is no other tool id: nothing is attributed."""
+    """There is no fitting tool id, so nothing is attributed."""
 
     errno = 16  # EBUSY
 
@@ -56,8 +56,8 @@ def follow(module: "Any", contexts: "Any") -> None:
     """Attribute what this process runs, from now on.
 
     Args:
-        module: The recorder's module, where this process is being recorded.
-        contexts: The module of `recorder_contexts`.
+        module: The recorder's module, which records this process.
+        contexts: The module `recorder_contexts`.
     """
     monitoring, recorders, recorder = module.current
     module.own_globals(globals())
@@ -76,7 +76,7 @@ def follow(module: "Any", contexts: "Any") -> None:
 
 
 def _guarded(callback: "Callable[..., object]", fails: "Callable[..., object]") -> "Any":
-    """Let no error of a callback's own reach the application."""
+    """Wrap a callback, so that no error of its own reaches the application."""
 
     def call(code: "CodeType", _offset: int, _value: object = None) -> object:
         try:
@@ -90,7 +90,7 @@ def _guarded(callback: "Callable[..., object]", fails: "Callable[..., object]") 
 
 
 class _TestFunctions:
-    """Which test function runs in each thread, as coverage.py's tracers know it."""
+    """Follows which test function runs in each thread, as coverage.py's tracers do."""
 
     def __init__(
         self, module: "Any", monitoring: "Any", tool: int, switch: "Callable[[str], None]"
@@ -99,11 +99,11 @@ class _TestFunctions:
         self._tool = tool
         self._switch = switch
         self._find_frame: Callable[[], Any] = module._frame_finder()
-        # By threads, the `id` of the frame that began the context.
+        # By thread, the `id` of the frame that began the context.
         self._began: dict[int, int] = {}
 
     def callbacks(self) -> "tuple[tuple[int, Callable[[CodeType], object]], ...]":
-        """Give what the interpreter is to call, by events."""
+        """Return the callbacks for the interpreter, by event."""
         events = self._monitoring.events
         return (
             (events.PY_START, self._starts),
@@ -124,7 +124,7 @@ class _TestFunctions:
         try:
             self._monitoring.set_local_events(self._tool, code, wanted)
         except (ValueError, SystemError):
-            # Its end would not be told: the application freed the tool id, or Cython compiled it.
+            # Its end would not be seen: the application freed the tool id, or Cython compiled it.
             return None
         self._begin(self._find_frame().f_back.f_back)
         return None
@@ -153,14 +153,14 @@ def _is_test(code: "CodeType") -> bool:
 
 
 def _name_of(frame: "FrameType") -> "Optional[str]":
-    """Name what runs in a frame, as coverage.py's `qualname_from_frame` does."""
+    """Return the name of what runs in a frame, like coverage.py's `qualname_from_frame`."""
     code, names = frame.f_code, frame.f_globals
     name = code.co_name
     if code.co_argcount and code.co_varnames[0] == "self":
         values = frame.f_locals
         method = _name_of_method(values.get("self"), name)
         if type(values) is dict:
-            values.clear()  # before Python 3.13 it is a copy, which would keep what it has
+            values.clear()  # before Python 3.13 it is a copy, which would keep values alive
         if method is not None:
             return method
     function = _value_of(names, name)
@@ -172,7 +172,7 @@ def _name_of(frame: "FrameType") -> "Optional[str]":
 
 
 def _name_of_method(owner: "Any", name: str) -> "Optional[str]":
-    """Name what an object has under a name, as far as that can be told without calling it."""
+    """Return the full name of an object's method, if it is known without calling anything."""
     kind = type(owner)
     try:
         own = _attribute_of(owner, "__dict__")
@@ -182,7 +182,7 @@ def _name_of_method(owner: "Any", name: str) -> "Optional[str]":
     if method is _ABSENT:
         method = _look_up(kind, name)
         getter: Any = _look_up(type(method), "__get__")
-        # Of a property, and of what is written in Python, is taken that it gives something.
+        # Properties, and descriptors written in Python, are not called; they count as found.
         if type(getter) is _slot_type and property not in _mro_of(type(method)):
             method = getter(method, owner, kind)
     if method is _ABSENT or method is None:
@@ -195,7 +195,7 @@ def _name_of_method(owner: "Any", name: str) -> "Optional[str]":
 
 
 def _look_up(kind: type, name: str) -> "Any":
-    """Find what a class has under a name."""
+    """Return what a class has under a name."""
     for each in _mro_of(kind):
         found = _names_of(each).get(name, _ABSENT)
         if found is not _ABSENT:
