@@ -1,4 +1,4 @@
-"""Has what a service runs for a request attributed to the test that sent it: WSGI and ASGI.
+"""Attributes what a service runs for a request to the test that sent it: WSGI and ASGI.
 
 A test's name comes with its request, in the member `hcoverage.context` of W3C's `baggage` header;
 `pytest --hcov-baggage` puts it there. So tests that run at once are told apart in one service.
@@ -7,8 +7,8 @@ A test's name comes with its request, in the member `hcoverage.context` of W3C's
 
     application = wsgi(application)
 
-Where nothing is measured, or nothing is attributed, the application is given back as it is. Imports
-next to nothing, and knows nothing of what measures; that is asked of the process itself.
+If nothing is measured, or nothing is attributed, the application is returned unchanged. This module
+imports next to nothing, and nothing that measures; it finds that in the running process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["asgi", "wsgi"]
 
 KEY: Final = "hcoverage.context"
-# Anybody may send it. As long as W3C has it at the most; a name as the tests' own are cut.
+# Anybody may send the header. W3C's limit for it, and the length that tests' names are cut to.
 _LONGEST_HEADER: Final = 8192  # characters
 _LONGEST_NAME: Final = 2048  # characters
 
@@ -34,13 +34,13 @@ _HEADER: Final = b"baggage"
 
 
 def wsgi(application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """Wrap a WSGI application, where this process is measured with contexts.
+    """Wrap a WSGI application, if this process is measured with contexts.
 
     Args:
         application: The application.
 
     Returns:
-        The same, if there is nothing to do.
+        The wrapped one; the same, if there is nothing to attribute.
     """
     requests = _requests()
     if requests is None:
@@ -68,13 +68,13 @@ def wsgi(application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[
 
 
 def asgi(application: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Wrap an ASGI application, where this process is measured with contexts.
+    """Wrap an ASGI application, if this process is measured with contexts.
 
     Args:
         application: The application.
 
     Returns:
-        The same, if there is nothing to do.
+        The wrapped one; the same, if there is nothing to attribute.
     """
     requests = _requests()
     if requests is None:
@@ -97,7 +97,7 @@ def asgi(application: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable
 
 
 def context_in(header: str) -> str:
-    """Give the test that a `baggage` header names; nothing where it names none.
+    """Return the test that a `baggage` header names; empty if it names none.
 
     Args:
         header: Its value; anybody may have written it.
@@ -112,7 +112,7 @@ def context_in(header: str) -> str:
 
 
 def _requests() -> Any:  # noqa: ANN401 - it is of what was copied to where this process started
-    """Give what attributes requests in this process, if anything does."""
+    """Return the object that attributes requests in this process; None if there is none."""
     process = sys.modules.get("_hcoverage_process")
     try:
         return None if process is None else process.requests()

@@ -81,7 +81,7 @@ class _Group(click.Group):
 
 @contextlib.contextmanager
 def _usage_explained() -> Iterator[None]:
-    """Have click's own errors end in the slug of their page, too."""
+    """Add the slug of their page to click's own errors, too."""
     try:
         yield
     except _HELP_ASKED_FOR:

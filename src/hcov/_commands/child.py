@@ -53,7 +53,7 @@ def run_command(
         command: The argv.
         environment: Its whole environment.
         look: Called with the command's process id when it starts, now and then, and before its end
-            is known; returns after how many seconds to call it again.
+            is known; it returns the number of seconds until the next call.
 
     Returns:
         Its exit status; 128 + N if signal N ended it, as in a shell.

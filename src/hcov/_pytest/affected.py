@@ -54,7 +54,7 @@ def _rcfile(config: pytest.Config) -> Path | None:
 
 
 class _Affected:
-    """Leaves tests out."""
+    """Deselects the tests that are not needed."""
 
     def __init__(self, decision: hcoverage.Decision) -> None:
         self._decision = decision
@@ -77,7 +77,7 @@ class _Affected:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Leave out what is not needed."""
+        """Deselect the tests that are not needed."""
         needed: list[pytest.Item] = []
         left_out: list[pytest.Item] = []
         for item in items:
@@ -91,13 +91,13 @@ class _Affected:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """No test at all is well, where none is needed."""
+        """Succeed without a test, if none is needed."""
         nothing = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
         if nothing and not self._decision.everything:
             session.exitstatus = pytest.ExitCode.OK
 
     def pytest_report_header(self) -> list[str]:
-        """Tell what is run, and why it is everything."""
+        """Return how many tests run, or why all do."""
         return list(self._words())
 
     def _words(self) -> Iterator[str]:

@@ -72,7 +72,11 @@ def _is_wanted(config: pytest.Config) -> bool:
 
 
 def _announced() -> Callable[[], None]:
-    """Give contexts to processes that start here, since requests will name tests."""
+    """Let processes that start here have contexts, since requests will name tests.
+
+    Returns:
+        A function that undoes this.
+    """
     if hcoverage.CONTEXT_VARIABLE in os.environ:
         return lambda: None
     os.environ[hcoverage.CONTEXT_VARIABLE] = ""

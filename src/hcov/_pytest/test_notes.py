@@ -1,8 +1,8 @@
-"""Notes what `hcov affected` has to know of each test, beside the lines that it ran.
+"""Notes what `hcov affected` needs to know of each test, beside the lines that it ran.
 
-That is what became of it, which files it opened in this process, whether it started a process or
-talked to one, and whose fixtures it uses. Opened files and started processes are told by the
-interpreter's audit events; what runs in other processes, and what C code opens, is not seen.
+That is its outcome, the files that it opened in this process, whether it started a process or
+talked to one, and which tests set up its fixtures. The interpreter's audit events show opened files
+and started processes. What other processes and C code open is not seen.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ _OUTSIDE: Final = frozenset(
         "subprocess.Popen",
     ]
 )
-# Of pytest and its common plugins: what is shown, which tests, in which order, on which processes.
+# Options of pytest and its common plugins that change no test: what is shown, which tests run, in
+# which order, in which processes.
 _NEUTRAL: Final = (
     r"-([vqxsklmnr].*|(-(hcov|no-hcov|cov|no-cov|tb|maxfail|exitfirst|lf|last-failed|ff|nf|sw|dist|"
     r"tx|numprocesses|maxprocesses|durations|color|verbose|quiet|no-header|no-summary|capture|junit|"
@@ -49,18 +50,18 @@ _NARROW: Final = "function"
 _SKIPPED: Final = "skipped"
 _FAILED: Final = "failed"
 _INTERRUPTED: Final = "interrupted"
-# The outcome of a test is the worst of its phases. Without the last of them it did not come to its
-# end: there was a Ctrl-C, or its process ended.
+# The outcome of a test is that of its worst phase. If the last phase is missing, the test was
+# interrupted: by Ctrl-C, or by the end of its process.
 _RANK: Final = (hcoverage.PASSED, _SKIPPED, _FAILED)
 _LAST_PHASE: Final = "teardown"
 
 
 def note_tests(config: pytest.Config, *, with_state: bool) -> None:
-    """Note what becomes of the tests that this process runs.
+    """Note the outcomes of the tests that this process runs.
 
     Args:
-        config: pytest's configuration, as far as it is there.
-        with_state: Whether to note what the project is now; once a run is enough.
+        config: pytest's configuration, as far as it is known yet.
+        with_state: Whether to note the state of the project; once in a run is enough.
     """
     notes = _TestNotes(config, _state(config) if with_state else None)
     config.pluginmanager.register(notes, "hcov-test-notes")
@@ -73,7 +74,7 @@ def _state(config: pytest.Config) -> hcoverage.ProjectState:
 
 
 def options_of(config: pytest.Config) -> str:
-    """Return the options that may change what a test does: all but some that surely do not."""
+    """Return the options that may change what tests do: all except those that surely do not."""
     given = list(map(str, config.invocation_params.args))
     found = []
     for option, following in zip(given, [*given[1:], ""], strict=True):
@@ -105,25 +106,25 @@ class _TestNotes:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
-        """Note all tests that there are, before some are left out."""
+        """Note all tests, before some are deselected."""
         for item in items:
             self._files[item.nodeid] = str(item.path)
         self._collected = self._wholly_collected()
         return (yield)
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        """Note which tests nobody wanted to run: what was known of them still holds."""
+        """Note which tests are deselected: what was known of them still holds."""
         self._left_out.update(item.nodeid for item in items)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Note what cannot be collected, and so has tests that nobody knows."""
+        """Note what cannot be collected: its tests are not known."""
         if report.failed and report.nodeid:
             self._files[report.nodeid] = self._path_of(report.nodeid)
             self._outcomes[report.nodeid] = hcoverage.NOT_COLLECTED
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
-        """Note the tests of pytest-xdist's workers, who may crash before they write their notes."""
+        """Note the tests of pytest-xdist's workers, which may crash before they write notes."""
         self._is_for_workers = True
         for name in ids:
             self._files.setdefault(name, self._path_of(name))
@@ -132,7 +133,7 @@ class _TestNotes:
     def pytest_runtest_protocol(
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> Generator[None, object, object]:
-        """Have what is opened, and started, be this test's until the next one."""
+        """Attribute what is opened and started to this test, until the next one."""
         self._files.setdefault(item.nodeid, str(item.path))
         self._seen.test = item.nodeid
         self._ended.discard(item.nodeid)
@@ -155,12 +156,12 @@ class _TestNotes:
     def pytest_runtest_teardown(self, item: pytest.Item) -> None:
         """Note which fixtures a test has used."""
         used = getattr(getattr(item, "_request", None), "_fixture_defs", None)
-        # Not known: so all that there are.
+        # If they are not known, all count.
         mine = set(self._made) if used is None else set(map(id, used.values()))
         self._fixtures[item.nodeid] = mine & self._made.keys()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note what becomes of a test."""
+        """Note the outcome of a test."""
         passed = report.passed or (report.skipped and hasattr(report, "wasxfail"))
         outcome = hcoverage.PASSED if passed else _SKIPPED if report.skipped else _FAILED
         before = self._outcomes.get(report.nodeid, hcoverage.PASSED)
@@ -170,7 +171,7 @@ class _TestNotes:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """Write it all down."""
+        """Write the notes."""
         if os.getpid() != self._owner:
             return
         self._seen.test = None
@@ -197,7 +198,7 @@ class _TestNotes:
         outcome = self._outcomes.get(name, hcoverage.NOT_RUN)
         if outcome != hcoverage.PASSED:
             return outcome
-        if self._is_for_workers:  # all that a test depends on is in its worker's notes, if at all
+        if self._is_for_workers:  # Only a worker's notes tell what its tests depend on.
             return hcoverage.NOT_RUN
         return outcome if name in self._ended else _INTERRUPTED
 
@@ -205,9 +206,9 @@ class _TestNotes:
         return str(self._config.rootpath / name.partition("::")[0])
 
     def _wholly_collected(self) -> frozenset[str]:
-        """Give the files of which all tests are known now: one that is not among them is gone."""
+        """Return the files whose tests are all known now: any other test of theirs is gone."""
         option = self._config.option
-        if getattr(option, "lf", False):  # it leaves out what it does not want in collecting
+        if getattr(option, "lf", False):  # `--lf` deselects tests during collection already.
             return frozenset()
         start = self._config.invocation_params.dir
         chosen = (str(each).partition("::") for each in self._config.args)
@@ -217,10 +218,10 @@ class _TestNotes:
 
 
 class _Audited:
-    """What the interpreter's audit events tell, by test.
+    """What the interpreter's audit events show, by test.
 
     Attributes:
-        test: The test that is running; empty for none, None to look no more.
+        test: The test that is running; empty for none, None to ignore all events.
         opened: The files that were opened, by test.
         outside: The tests that started a process, or talked to one.
     """
@@ -229,12 +230,12 @@ class _Audited:
         self.test: str | None = ""
         self.opened: dict[str, set[str]] = defaultdict(set)
         self.outside: set[str] = set()
-        # It cannot be taken away again: it looks at nothing when all is over.
+        # An audit hook cannot be removed; at the end it ignores all events.
         sys.addaudithook(self._hook())
 
     def _hook(self) -> Any:  # noqa: ANN401
         opened, outside = self.opened, self.outside
-        # Bound here: tests replace such functions.
+        # Bound here, since tests replace such functions.
         join, isabs, getcwd, fsdecode = os.path.join, os.path.isabs, os.getcwd, os.fsdecode
         kinds, texts = _OUTSIDE, (str, bytes)
 
@@ -250,7 +251,7 @@ class _Audited:
                         opened[test].add(name if isabs(name) else join(getcwd(), name))
                     except (OSError, ValueError):
                         outside.add(test)
-                else:  # a descriptor: of a pipe to a process, it may be
+                else:  # A descriptor, perhaps of a pipe to another process.
                     outside.add(test)
             elif event in kinds:
                 outside.add(test)

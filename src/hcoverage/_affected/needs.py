@@ -295,7 +295,7 @@ class _Deciding:
         return {name for name, found in ran.items() if found & lines}
 
     def _who_may_have_run(self, place: Place) -> set[str]:
-        """Return the tests that may have run what was not measured; test files often are not."""
+        """Return the tests that may have run a place that was not measured, as in test files."""
         if not place.name:
             return {NO_TEST}  # Like all that is imported during collection.
         if place.path not in self._tests_of or place.path in self._mentioned:

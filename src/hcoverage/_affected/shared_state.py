@@ -101,7 +101,7 @@ class SharedState:
         self._reached: dict[Place, frozenset[Place]] = {}
 
     def keepers_of(self, place: Place) -> Iterator[Keeper]:
-        """Yield the keepers that can call a function, also indirectly; itself, if it is one."""
+        """Yield the keepers that are a function, or can call it directly or indirectly."""
         for keeper in self._keepers:
             if keeper.place == place or place in self._reach(keeper.place):
                 yield keeper

@@ -64,7 +64,7 @@ def _check_core(interpreter: Interpreter, recorder_since: tuple[int, int] | None
 
 
 def _check_coverage(interpreter: Interpreter) -> Iterator[Finding]:
-    """Check whether coverage.py is there, and its version."""
+    """Check that coverage.py is there, and its version."""
     if interpreter.coverage:
         yield _finding(interpreter, "coverage.py", Status.OK, interpreter.coverage)
     elif interpreter.is_own:

@@ -261,7 +261,7 @@ class Flow:
                         seen.add(source)
                         left.append(source)
                 elif at != place or line != own:
-                    # From its own line it starts no line, unless one without a line is between.
+                    # From the same line none starts, unless an instruction without one is between.
                     found.add(line)
 
     def is_told(self, place: int, way: int) -> bool:

@@ -283,7 +283,7 @@ class _DataFileReader:
             raise UntrustedDataError(f"coverage.py cannot read it ({error})") from error
 
     def _sound_tables(self, empty: frozenset[str], arcs: list[_ArcRow]) -> frozenset[str]:
-        """Return the tables without odd rows: to search the arcs takes twice as long as this."""
+        """Return the tables that need no search for odd rows, which takes twice as long as this."""
         is_whole = not any("." in text for *_, text in arcs if text)
         return empty | {"arc"} if is_whole and has_bounded_arcs(self._database) else empty
 

@@ -394,7 +394,7 @@ def _same_bases(here: Mapping[str, Any], full_name: str, bases: Sequence[str]) -
 def _base_image(
     program: Engine, recipe: _Recipe, here: dict[str, dict[str, Any]], shown: _Shown
 ) -> BaseImage | None:
-    """Return what the base image passes on; pull the image first if it is not here."""
+    """Return what an image inherits from its base; pull the base first if it is not here."""
     stages = recipe.stages()
     name = base_of(stages, find_stage(stages, recipe.target))
     if name == "scratch":
