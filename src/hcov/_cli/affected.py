@@ -8,7 +8,7 @@ import click
 
 import hcoverage
 
-# As in `_cli`: what a command does is imported as it does it.
+# As in `main`: the work of a command is imported only when it runs.
 # ruff: noqa: PLC0415
 
 

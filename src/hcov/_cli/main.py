@@ -19,7 +19,7 @@ from hcov._cli.sets import common, diff, only
 from hcov._tell.formats import FILE_REPORTS, FORMATS
 from hcov._tell.messages import message_of, tell
 
-# What the commands do is imported as they do it: a help, or a completion, takes none of it.
+# The work of a command is imported only when it runs: help and completion need none of it.
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:

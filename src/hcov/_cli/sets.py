@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hcov._commands.sets import Place
 
-# As in `main`: what a command does is imported as it does it.
+# As in `main`: the work of a command is imported only when it runs.
 # ruff: noqa: PLC0415
 
 _PATH = click.Path(path_type=Path)

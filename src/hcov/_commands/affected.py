@@ -22,7 +22,7 @@ def affected(since: str | None, rcfile: hcoverage.Rcfile) -> None:
     """Print the tests that are needed, one a line, as pytest takes them.
 
     Raises:
-        HcoverageError, OSError: It cannot be told what has changed.
+        HcoverageError, OSError: It is not known what has changed.
     """
     decision = _decide(since, rcfile)
     for test in decision.needed() or ([_EVERYTHING] if decision.everything else []):
@@ -42,7 +42,7 @@ def why(test: str, since: str | None, rcfile: hcoverage.Rcfile) -> int:
         `UNKNOWN_TEST` if there is no such test, else 0.
 
     Raises:
-        HcoverageError, OSError: It cannot be told what has changed.
+        HcoverageError, OSError: It is not known what has changed.
     """
     decision = _decide(since, rcfile)
     path = test.partition("::")[0]

@@ -1,6 +1,6 @@
 """`--hcov-affected`: leave out the tests that a change does not need.
 
-Which those are is decided once, where the run begins: pytest-xdist's workers are told.
+The process that begins the run decides this once, and tells pytest-xdist's workers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def choose(config: pytest.Config) -> None:
         config: pytest's configuration.
 
     Raises:
-        UsageError: It cannot be told what has changed.
+        UsageError: It is not known what has changed.
     """
     told = getattr(config, "workerinput", {}).get(_TOLD)
     if told is not None:

@@ -22,7 +22,7 @@ def join(config: pytest.Config, *, beside_pytest_cov: bool) -> None:
     """
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     if is_worker and beside_pytest_cov:
-        import hcoverage  # noqa: PLC0415 - most need it not
+        import hcoverage  # noqa: PLC0415 - few need it
 
         hcoverage.leave_this_process()
     if beside_pytest_cov:

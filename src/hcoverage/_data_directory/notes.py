@@ -22,7 +22,7 @@ _SOURCES_BYTES: Final = 4 << 20
 _PROBLEM_PREFIX: Final = "problem."
 # For processes that had coverage.py measure them, such as `coverage run`.
 _ITSELF_NOTE: Final = r"itself\.(?P<host>.+)\.(?P<pid>\d{1,10})\.txt"
-# Of processes that coverage.py measured, and that were asked for other tests than they counted for.
+# Of processes measured by coverage.py that got requests of other tests than their context.
 _REQUESTS_NOTE: Final = r"requests\.(?P<host>.+)\.(?P<pid>\d{1,10})\.txt"
 _PROBLEM_BYTES: Final = 2000
 # For a process that could not be measured. Problems of images and commands name their subject.
@@ -43,7 +43,7 @@ def problems(directory: Path) -> list[str]:
 
 
 def image_notes(directory: Path) -> dict[str, str]:
-    """Read the image that each container names, by its host name, safe to print."""
+    """Read the notes on containers' images, by the containers' host names; safe to print."""
     notes = _notes(directory, _IMAGE_NOTE)
     return {re.sub(_IMAGE_NOTE, r"\1", note.name): _text_of(note).strip() for note in notes}
 
@@ -56,7 +56,7 @@ def measured_themselves(directory: Path) -> list[int]:
 
 
 def asked_for_others(directory: Path) -> list[tuple[str, int]]:
-    """List the processes that were asked for other tests than they counted for: host and id."""
+    """List the processes that got requests of other tests than their context: host and id."""
     names = (re.fullmatch(_REQUESTS_NOTE, note.name) for note in _notes(directory, _REQUESTS_NOTE))
     return [(name["host"], int(name["pid"])) for name in names if name]
 

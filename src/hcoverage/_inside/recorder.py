@@ -438,7 +438,7 @@ class Recorder:
             filename: The ``co_filename`` of the code.
 
         Returns:
-            What to mark lines in, or None when this is not recorded.
+            The place of its line marks; None if it is not recorded.
         """
         if self._skips(filename):
             self.regions[filename] = None

@@ -48,7 +48,7 @@ if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-de
 
 try:
     from mmap import mmap as map_file
-except ImportError:  # A minimal build: every mark is a write then.
+except ImportError:  # A minimal build; then every mark is a write.
     map_file = None  # type: ignore[assignment, misc]
 
 _HAS_TRACKFD = sys.version_info >= (3, 13)

@@ -188,7 +188,7 @@ class Recorded:
         self.empty += other.empty
 
     def sources(self, key: GroupKey) -> Iterator[RanSource]:
-        """Yield the sources of a group, each once for each of its heads."""
+        """Yield the sources of a group; a source with several heads comes once for each."""
         for head, by_context in self.lines.get(key, {}).items():
             yield _with_marks(head, by_context)
         for head, in_contexts in self.arcs.get(key, {}).items():

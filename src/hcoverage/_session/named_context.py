@@ -61,7 +61,7 @@ def followed(
     Args:
         data_dir: The session's data directory.
         name: The first context.
-        settings: Those of the rcfile, which may name contexts itself.
+        settings: The rcfile's settings, which may name contexts themselves.
 
     Yields:
         The environment variables to start them with.

@@ -1,6 +1,6 @@
 """Whether an rcfile has dynamic contexts of its own, which come before all others.
 
-It imports nothing: also commands that read no rcfile load it.
+It imports nothing, since commands that read no rcfile load it, too.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class SourceFinder:
 
     @property
     def trees(self) -> tuple[FoundTree, ...]:
-        """Return which directory there is which one here, those with most sources first."""
+        """The trees that were found, those with most sources first."""
         ordered = sorted(self._found.items(), key=lambda item: (-len(item[1]), item[0]))
         return tuple(
             FoundTree(there, here, len(paths), by_content=self._by_content[there, here] > 0)

@@ -331,7 +331,7 @@ def _refuse(text: str) -> float:
 
 
 def _field(model: dict[str, Any], name: str, kind: type[Any]) -> Any:  # noqa: ANN401 - of that kind
-    """Return the value of a name in any spelling of capitals, and have it spelled like this.
+    """Return the value of a name, whatever its capital letters; rename it to this spelling.
 
     Raises:
         ValueError: The value is of another kind.

@@ -88,7 +88,7 @@ def _remove(engine: str, keeper: str, volumes: Sequence[str]) -> None:
 
 
 def _remove_unused(engine: str) -> None:
-    """Remove what earlier runs of this machine left: killed ones, or outlived by containers."""
+    """Remove what this machine's earlier runs left, if they were killed, or outlived."""
     question = quote(json.dumps({"label": [OWN_LABEL]}))
     containers = ask_for_object(engine, f"/containers/json?all=1&filters={question}")
     for one in containers or []:
