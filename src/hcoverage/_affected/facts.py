@@ -38,7 +38,7 @@ class ProjectState:
     """The project, and what its tests run with, at one time.
 
     Attributes:
-        environment: What the tests run with, by its name in words: Python, each distribution.
+        environment: What the tests run with, by name: Python, the system, each distribution.
         files: The files of the project, and others that were measured, by path.
     """
 

@@ -319,8 +319,7 @@ class _Branches:
         self.codes: dict[int, Code] = {}
         self.plain: dict[int, _PlainCode] = {}
         self.pinned: list[CodeType] = []
-        # By the offset of a destination, the code in which a branch has gone there whose event is
-        # kept.
+        # By the offset of a destination: code in which a branch with a kept event has gone there.
         self.usual: list[Optional[CodeType]] = []
         # By the offset of an event, the code in which it shows nothing new: exceptions that are
         # raised again, that are handled, and that leave the code (then any offset may be told).
@@ -602,7 +601,7 @@ class Code:
         return True
 
     def leads_alone(self, way: int, *, runs_on: bool) -> bool:
-        """Return whether no other branch leads to where one goes, by jumping or running on."""
+        """Return whether a single branch leads to a place, by jumping or by running on."""
         flow = self._flow
         ways = _sum(
             [flow.operations[each] in flow.opcodes.branches for each in flow.entries.get(way, ())]
@@ -610,7 +609,7 @@ class Code:
         return ways + runs_on == 1
 
     def goes_on(self, offset: int, frame: "FrameType") -> bool:
-        """Note where an exception goes on that an instruction raises again.
+        """Note where a re-raised exception goes on.
 
         Returns:
             Whether nothing new can be seen there.
@@ -729,7 +728,7 @@ class _PlainCode:
             self._branches.recorder.writer.note_loss(error)
 
     def goes_on(self, _offset: int, frame: "FrameType") -> bool:
-        """Note an exception that is raised again, and leaves it."""
+        """Note a re-raised exception that leaves it."""
         return self.unwinds(frame.f_lasti, frame)
 
     def unwinds(self, last: int, frame: "FrameType") -> bool:

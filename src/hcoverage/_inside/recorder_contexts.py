@@ -46,7 +46,7 @@ _KEEPS_DESCRIPTORS: "Final" = sys.version_info < (3, 13)
 # line that begins after it for one that has already begun: no line event of functions in one line.
 _HIDES_LINES: "Final" = sys.version_info >= (3, 13)
 _RESUME: "Final" = opmap["RESUME"] if _HIDES_LINES else -1
-# So many contexts keep their places, if contexts may come again.
+# The number of contexts whose places are kept, if contexts may come again.
 _MOST_LATELY: "Final" = 64
 _ABSENT: "Final[Any]" = object()
 
@@ -59,8 +59,8 @@ class RecordedContexts:
         numbers: Its first item changes whenever that file does.
         seen: The value of that item at the last look.
         number: How many contexts there have been.
-        known: Code objects that are recorded, by their `id`; they are kept, so that it is nobody
-            else's.
+        known: Code objects that are recorded, by their `id`; they are kept, so that no other object
+            gets it.
         text: The present context.
         ends: The answer of callbacks that disables an event for this context.
         requests: Attributes several contexts at once (``recorder_requests``); None before the first

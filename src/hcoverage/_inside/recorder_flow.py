@@ -172,7 +172,7 @@ class Flow:
             opcodes: Those of its version.
             content: Its ``co_code``.
             lines: The line of each code unit.
-            handlers: Where exceptions are handled, as `handlers_of` gives it.
+            handlers: Where exceptions are handled, as `handlers_of` returns it.
             by_instruction: Whether it has INSTRUCTION events instead of LINE events.
         """
         self.opcodes = opcodes
@@ -261,7 +261,8 @@ class Flow:
                         seen.add(source)
                         left.append(source)
                 elif at != place or line != own:
-                    # From the same line none starts, unless an instruction without one is between.
+                    # Entered from its own line, it starts no line, unless an instruction without a
+                    # line is between.
                     found.add(line)
 
     def is_told(self, place: int, way: int) -> bool:

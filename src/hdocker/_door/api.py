@@ -92,7 +92,7 @@ def call(
     kind: str = _JSON,
     patience: float | None = _PATIENCE,
 ) -> Said:
-    """Have an engine do something.
+    """Send a request to an engine, and return its answer.
 
     Args:
         engine: The path of its socket.
@@ -114,7 +114,7 @@ def call(
 
 
 def ask(engine: str, question: str) -> bytes:
-    """Ask an engine.
+    """Send a GET request to an engine.
 
     Args:
         engine: The path of its socket.
@@ -226,7 +226,7 @@ def _status(head: bytes) -> int:
 
 
 def ask_for_object(engine: str, question: str) -> Any:  # noqa: ANN401 - what JSON has
-    """Ask an engine, and decode its JSON; return None if it has none.
+    """Send a GET request to an engine, and decode the JSON; return None if there is none.
 
     Raises:
         OSError: It does not answer.

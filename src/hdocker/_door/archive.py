@@ -45,7 +45,7 @@ class Archive:
             if path.is_dir():
                 self.add_tree(f"{name}/{path.name}", path, left_out)
             elif path.is_file():
-                # Compiled files have the time of their source in them.
+                # With its time: compiled files contain that of their source.
                 self.add_file(f"{name}/{path.name}", path.read_bytes(), path.stat().st_mtime)
 
     def add_directory(self, name: str, *, is_open: bool = False) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def close(door: Door, began: float, socket: Path) -> None:
-    """Fetch what containers have recorded, and keep what those need that outlive the run.
+    """Fetch what containers have recorded, and keep the mounts of those that outlive the run.
 
     Args:
         door: The door that clients came through.

@@ -1,8 +1,8 @@
-"""Finds compose projects that were up before the run: `up` leaves their containers as they are.
+"""Finds compose projects that were up before the run.
 
-So do we; then they are not measured, and the end of the run tells that: nobody would notice
-otherwise that `up` has created nothing. Before compose does anything, it asks the engine for a
-project's containers; that is seen here.
+`up` leaves their containers as they are, and so do we. So they are not measured, and the end of the
+run tells that: otherwise nobody would notice that `up` has created nothing. They are found because
+compose first asks the engine for a project's containers.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def may_run(sign: str) -> bool:
 
 
 def _began(process: int) -> str:
-    """Return when a process began, since another may have its id by now."""
+    """Return when a process began: with its id, that is unique."""
     try:
         stat = Path(f"/proc/{process}/stat").read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""Puts what measures into containers that were there before the run.
+"""Puts our files into containers that were there before the run, so that they are measured.
 
 Nothing can be mounted into a container that exists. But files can be put into it, whether it runs
 or not: it gets the startup directory, and the `.pth` files that lead its Pythons there. A command
@@ -164,7 +164,7 @@ class Earlier:
         return added
 
     def _put(self, found: _Found, added: Added) -> None:
-        """Put what measures into a container."""
+        """Put our files into a container."""
         door = self._door
         self._require_to_be_ours(found)
         mounts = added.mounts_beside(found.targets, shares_volumes=False)

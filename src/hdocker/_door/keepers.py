@@ -88,7 +88,7 @@ def _remove(engine: str, keeper: str, volumes: Sequence[str]) -> None:
 
 
 def _remove_unused(engine: str) -> None:
-    """Remove what this machine's earlier runs left, if they were killed, or outlived."""
+    """Remove the volumes and keepers that are left from this machine's runs that are over."""
     question = quote(json.dumps({"label": [OWN_LABEL]}))
     containers = ask_for_object(engine, f"/containers/json?all=1&filters={question}")
     for one in containers or []:

@@ -1,4 +1,4 @@
-"""Adds what measures to the OCI configuration of a container that podman is about to make.
+"""Adds our mounts and variables to the OCI configuration of a container that podman will make.
 
 The configuration does not name the image. It is found in podman's storage, by the directory of the
 container's files: podman itself cannot be asked about a container that it is just starting.
@@ -52,7 +52,7 @@ class _Run:
 def measured(
     container: dict[str, Any], session: str, data_dir: str, owner: str, client: str
 ) -> dict[str, Any] | None:
-    """Return a container's configuration with what measures added; None to leave it as it is.
+    """Return a container's configuration with our mounts and variables; None to leave it as it is.
 
     Args:
         container: Its OCI configuration.
@@ -77,7 +77,7 @@ def _measured(container: dict[str, Any], run: _Run) -> dict[str, Any] | None:
     image = _image_of(str((container.get("root") or {}).get("path", "")))
     if image is None or image.name.startswith(PAUSE):
         return None
-    with open(created_in(run.private), "a") as created:  # else the end tells that it went past
+    with open(created_in(run.private), "a") as created:  # else the run tells that it went past
         created.write(f"{image.container}\n")
     caller = caller_of(os.getppid(), int(run.owner), run.session, run.data_dir)
     if caller.wants_none or variables.get(SESSION_VARIABLE) == "":
@@ -92,7 +92,7 @@ def _measured(container: dict[str, Any], run: _Run) -> dict[str, Any] | None:
     beside = added.mounts_beside(targets, shares_volumes=False)
     name = image.name.removeprefix(_HERE)
     host = str(container.get("hostname", ""))
-    if host != os.uname().nodename:  # By its own host name, `podman exec` is recognised.
+    if host != os.uname().nodename:  # Files of `podman exec` have the container's own host name.
         note_image_in(run.data_dir, host, name)
     wanted = added.variables_for(name, variables, run.session, caller.told)
     environment = [*({**variables, **wanted}).items()]
@@ -131,7 +131,7 @@ def _added(image: _Image, run: _Run) -> Added:
 
 
 def _has_it_already(image: _Image, mounts: list[dict[str, Any]], run: _Run) -> bool:
-    """Return whether `get_docker_base_cmd` has added what measures already.
+    """Return whether `get_docker_base_cmd` has added our mounts already.
 
     Raises:
         NotInjectedError: A mount of the user's is in the way of ours.

@@ -1,4 +1,4 @@
-"""Keeps what containers mount that outlive the run, so that they can be started again.
+"""Keeps the mounts of containers that outlive the run, so that these can be started again.
 
 Only empty files and directories stay, which measure nothing. A later run removes them, when the
 engine has no such container any more.
@@ -36,7 +36,7 @@ def mark_used(door: Door) -> None:
 
 
 def let_outlive(door: Door) -> None:
-    """Keep what containers mount that still exist; remove what earlier runs left.
+    """Keep what existing containers mount; remove what earlier runs left.
 
     Args:
         door: The door; no more containers are created through it.

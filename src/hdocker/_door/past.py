@@ -151,10 +151,7 @@ def _steps(door: Door, created: Iterable[Event]) -> set[str]:
 
 
 def _is_its_own(engine: str, event: Event) -> bool:
-    """Return whether a command is the container's own health check.
-
-    Also if the container must be left alone.
-    """
+    """Return whether a command is its container's health check, or the container is left alone."""
     known: dict[str, Any] = {}
     with contextlib.suppress(OSError):
         known = ask_for_object(engine, f"/containers/{quote(event.container, safe='')}/json") or {}

@@ -1,4 +1,4 @@
-"""The hook that podman runs when it starts a container: adds what measures.
+"""The hook that podman runs when it starts a container: adds our mounts and variables.
 
 Podman runs it as a program (see `podman`), with the container's OCI configuration on stdin, and
 takes the new one from stdout. Podman waits, so the package is loaded without its `__init__`. If

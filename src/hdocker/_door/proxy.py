@@ -158,7 +158,7 @@ class _Proxy:
                 _Connection(self, client, engine).serve()
 
     def changed(self, asked: Creation, client: int) -> Change | None:
-        """Return the change that has a new container measured; None to leave it as it is.
+        """Return the change by which a new container is measured; None to leave it as it is.
 
         Args:
             asked: The container that the client asks for.
@@ -198,7 +198,7 @@ class _Proxy:
         return {each: self._path for each in sources if os.path.realpath(each) == engine}
 
     def changed_execution(self, action: Action, asked: Execution, client: int) -> Change | None:
-        """Return the change that has a command measured; None to leave it as it is.
+        """Return the change by which a command is measured; None to leave it as it is.
 
         Args:
             action: The container to run it in.
@@ -279,7 +279,7 @@ class _Proxy:
                 ids.write(f"{identity}\n")
 
     def _has_it_already(self, asked: Creation) -> bool:
-        """Return whether `get_docker_base_cmd` or another door has added what measures already.
+        """Return whether `get_docker_base_cmd` or another door has added our mounts already.
 
         Raises:
             NotInjectedError: A mount of the user's is in the way of ours.
@@ -418,7 +418,7 @@ class _Connection:
             self._engine.sendall(some)
 
     def _create(self, request: Request, action: Action | None) -> bool:
-        """Have a container or command created that is measured, or else as the client asks.
+        """Have the engine create a container or command: measured, or else as the client asks.
 
         Args:
             request: The request.
@@ -521,7 +521,7 @@ class _Answers:
     Attributes:
         has_come: Whether anything has come since the last request, or there was no request.
         are_stream: Whether what comes is no HTTP any more.
-        status_is_known: Whether it is known yet whether the answer becomes a stream.
+        status_is_known: Whether it has been found out if the answer becomes a stream.
     """
 
     def __init__(self, client: socket.socket, engine: socket.socket, marks: Marks) -> None:

@@ -1,6 +1,6 @@
-"""Reads of HTTP/1 requests where each ends, and what its head says; no more.
+"""Finds where a request of HTTP/1 ends, and reads its head.
 
-Nothing is normalised: what is passed on are the bytes that were sent. What is not understood is an
+Nothing is normalised: the bytes are passed on as they were sent. What is not understood is an
 error; the connection is then passed on unread.
 """
 

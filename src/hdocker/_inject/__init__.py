@@ -1,1 +1,1 @@
-"""Measures a container from its start, by what it is given; its image is not changed."""
+"""Measures containers by mounts and variables that they get as they start."""

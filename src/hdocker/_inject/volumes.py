@@ -1,4 +1,4 @@
-"""Has volumes replace directories here where an engine does not see this machine's files.
+"""Replaces directories of this machine by volumes, if an engine does not see its files.
 
 Each image's startup directory has a volume, and the session's data directory has one. A *keeper*,
 a container that is created but never started, mounts both: through it files are copied in, and at
