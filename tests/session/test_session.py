@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -138,6 +139,28 @@ class TestDoors:
         if old is None:
             pytest.skip("no Python before 3.8 here")
         session(venv, f"{shlex.quote(str(old))} -c 'import sys; sys.exit(0)'; {venv.word} one.py")
+
+    def test_a_python_that_needs_an_older_coverage_is_told_how_to_get_it(
+        self, make_venv: MakeVenv
+    ) -> None:
+        other = make_venv("other")
+        (other.site_packages / "coverage").rename(other.path / "coverage")
+        with hcoverage.open_session(core="coverage") as session:
+            # What runs here, in a grammar that the other does not know.
+            ours = Path(session.environment["HCOVERAGE_SESSION"], "lib", "coverage")
+            ours.unlink()
+            ours.mkdir()
+            (ours / "__init__.py").write_text("import later than = now\n")
+            environment = dict(session.environment)
+            done = subprocess.run(
+                [other.python, "one.py"], env=environment, capture_output=True, check=False
+            )
+            (problem,) = session.problems()
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        assert problem.endswith(
+            "(SyntaxError: invalid syntax (__init__.py, line 1)): "
+            f"`{other.python} -m pip install coverage` installs one that does"
+        )
 
     def test_all_doors_are_closed_afterwards(self, venv: Venv) -> None:
         before = {path.name for path in venv.site_packages.iterdir()}
@@ -385,20 +408,27 @@ class TestRecordings:
                 hcoverage.combine(session.data_paths(), coveragerc="branch.rc")
             assert len(list(session.data_dir.glob("*.hcrec"))) == 1
 
-    def test_what_could_not_be_recorded_is_told_and_the_application_goes_on(self) -> None:
-        limit = "ulimit -f 1"  # no file of more than 512 bytes, as a quota would have it
-        with hcoverage.open_session(core="recorder") as session:
-            environment = dict(session.environment)
-            subprocess.run([sys.executable, "one.py"], env=environment, check=True)
-            program = f"{limit}; exec {shlex.quote(sys.executable)} one.py"
-            done = subprocess.run(
-                ["sh", "-ec", program], env=environment, check=True, capture_output=True
-            )
-            result = hcoverage.combine(session.data_paths())
-        assert (done.stdout, done.stderr) == (b"", b"")
-        (loss,) = result.losses
-        assert "could record nothing: File too large" in loss
-        assert _measured(result.data_file) == {"one.py"}
+    @pytest.mark.parametrize("core", ["recorder", "coverage"])
+    def test_what_could_not_be_recorded_is_told_once_and_the_application_goes_on(
+        self, core: str
+    ) -> None:
+        # No file of more than so many times 512 bytes, as a quota would have it: nothing can be
+        # recorded, or all of it, but no room is left for a data file.
+        for limit, losses in ((0, ["could record nothing: File too large"]), (8, [])):
+            with hcoverage.open_session(core=core) as session:
+                environment = dict(session.environment)
+                subprocess.run([sys.executable, "one.py"], env=environment, check=True)
+                Path("two.py").write_text("c = 3\n")
+                program = f"ulimit -f {limit}; exec {shlex.quote(sys.executable)} two.py"
+                done = subprocess.run(
+                    ["sh", "-ec", program], env=environment, check=True, capture_output=True
+                )
+                assert session.problems() == []
+                result = hcoverage.combine(session.data_paths())
+            assert (done.stdout, done.stderr) == (b"", b"")
+            assert [re.sub("^process .* (?=could)", "", loss) for loss in result.losses] == losses
+            assert result.set_aside == ()
+            assert _measured(result.data_file) == {"one.py"} | (set() if losses else {"two.py"})
 
     def test_who_ran_is_told(self) -> None:
         with hcoverage.open_session(core="recorder") as session:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcoverage._combine.inputs import is_open_to_all
-from hcoverage._data_directory.names import process_of
+from hcoverage._data_directory.names import host_in_names, process_of
 from hcoverage._read.data_file_batch import Batch, ReadFile, read_batch
 from hcoverage._read.part import Kind, Part
 from hcoverage._result.merged import (
@@ -144,7 +144,7 @@ def _measured(
 ) -> _Measured:
     """Select the data files that fit each other and what is merged already."""
     fitting, set_aside = _fitting(found.batch, kind)
-    outlived = _outlived(found.batch, fitting)
+    outlived = _outlived(found.batch, fitting, found.recorded)
     set_aside = [item for item in set_aside if item.path not in outlived]
     files, parts, conflicting = _without_conflicts(
         found.batch, fitting, merged, map_path, found.origins
@@ -192,22 +192,24 @@ def _fitting(batch: Batch, kind: Kind) -> tuple[list[ReadFile], list[SetAside]]:
     return fitting, [*refused, *(SetAside(Path(file.path), why_odd(file, names)) for file in odd)]
 
 
-def _outlived(batch: Batch, files: list[ReadFile]) -> set[Path]:
+def _outlived(batch: Batch, files: list[ReadFile], recorded: RecordedData) -> set[Path]:
     """Find cut-short files whose process has another file, which was saved before.
 
-    `_inside.autosave` removes its own file once coverage.py has saved. If both exist, the process
-    ended in between, and the whole file has all of its data that was not lost.
+    `_inside.autosave` removes its own file once coverage.py has saved, and so is a recording. If
+    both exist, the process ended in between, or could not save; the whole one has all of its data
+    that was not lost, or tells why there is none.
     """
     cut_short = [refusal.path for refusal in batch.refused if refusal.is_cut_short]
     if not cut_short:
         return set()
-    whole = {_process(Path(file.path)) for file in files}
+    whole = {_process(Path(file.path)) for file in files} | {*map(_process, recorded.merged)}
     return {path for path in cut_short if process_of(path.name) and _process(path) in whole}
 
 
 def _process(path: Path) -> tuple[Path, tuple[str, int] | None]:
     # With the directory: there may be one from each of several machines with the same name.
-    return path.parent, process_of(path.name)
+    process = process_of(path.name)
+    return path.parent, process and (host_in_names(process[0]), process[1])
 
 
 def _without_conflicts(

@@ -134,8 +134,7 @@ class _Saving:
                 self._coverage_ends(event)
             self._give_way()
         except Exception as error:  # noqa: BLE001 - Python would print it
-            self._save_instead()
-            self._note(error)
+            self._save_instead(error)
         finally:
             self._close()
 
@@ -145,8 +144,8 @@ class _Saving:
     def _give_way(self) -> None:
         """Remove our saved data: coverage.py has saved it."""
 
-    def _save_instead(self) -> None:
-        """Save the data that coverage.py could not."""
+    def _save_instead(self, error: Exception) -> None:
+        """Save the data that coverage.py could not; by default it is recorded already."""
 
     def _close(self) -> None:
         """Close everything."""
@@ -184,8 +183,8 @@ class _Saving:
         directory, self._problems = self._problems, None
         if not directory:
             return
-        reason = f"{type(error).__name__}: {error}"
-        text = f"data was not saved while it ran ({reason}); a kill would have lost it"
+        when = "when it ended; it may be lost" if self._ended else "while it ran"
+        text = f"data was not saved {when} ({type(error).__name__}: {error})"
         name = f"problem.{_uname().nodename}.{_getpid()}.txt"
         try:
             _put(_join(directory, name), text.encode("utf-8", "replace"))
@@ -248,9 +247,10 @@ class _Autosave(_Saving):
     def _give_way(self) -> None:
         self._file.give_way()
 
-    def _save_instead(self) -> None:
+    def _save_instead(self, error: Exception) -> None:
         self._file.measuring = self._measuring  # It has stopped, and is not the current one.
         self.save()
+        self._note(error)
 
     def _close(self) -> None:
         self._file.close()
