@@ -49,6 +49,10 @@ recorder: "Any" = None
 _coverage_requests: "Any" = None
 
 
+class _CannotMeasureError(Exception):
+    """This Python cannot be measured; its text tells why, and what to do."""
+
+
 def start() -> None:
     """Start measuring this process; if called again, do nothing."""
     global _started  # noqa: PLW0603 - one process, one measuring
@@ -58,8 +62,10 @@ def start() -> None:
     try:
         if not _start_recorder():
             _start_coverage()
+    except _CannotMeasureError as error:
+        _note(str(error))
     except Exception as error:  # noqa: BLE001 - site would print it on the application's stderr
-        _note(error)
+        _note("%s: %s" % (type(error).__name__, error))
 
 
 def _start_recorder() -> bool:
@@ -136,7 +142,7 @@ def _start_coverage() -> None:
     if coverage is None:
         return
     if not _has_tracer() and _is_subinterpreter():
-        raise RuntimeError("coverage.py does not measure subinterpreters")
+        raise _CannotMeasureError("coverage.py does not measure subinterpreters")
     container = "" if ROOT else _name_of_container()
     _tell_image(coverage, container)
     _have_it_start(coverage, container)
@@ -284,10 +290,17 @@ def _import_coverage() -> "Any":
         sys.path.append(directory)
         try:
             import coverage
-        except ImportError:
-            if not has_told:
+        except Exception as error:
+            if has_told:
+                return None
+            if not os.path.isdir(os.path.join(directory, "coverage")):
                 raise
-            return None
+            # It is the measuring Python's, and too new for this one's grammar or library.
+            told = (*sys.version_info[:2], type(error).__name__, error, sys.executable)
+            raise _CannotMeasureError(
+                "it has no coverage.py, and hcov's own does not run on Python %d.%d (%s: %s): "
+                "`%s -m pip install coverage` installs one that does" % told
+            ) from None
         finally:
             sys.path.remove(directory)
     return coverage
@@ -322,9 +335,9 @@ def _is_subinterpreter() -> bool:
     return False
 
 
-def _note(error: Exception) -> None:
+def _note(problem: str) -> None:
     name = f"problem.{os.uname().nodename}.{os.getpid()}.txt"
-    _leave(name, f"{sys.executable}: {type(error).__name__}: {error}")
+    _leave(name, f"{sys.executable}: {problem}")
 
 
 def _leave(name: str, text: str) -> None:
