@@ -400,7 +400,7 @@ def test_what_the_engine_refuses_is_asked_for_as_the_client_did_and_that_is_told
     assert b" 201 " in said(door.path, creation("refused"))
     assert [PLACE in body.decode() for body in door.engine.created] == [True, False]
     (problem,) = door.session.problems()
-    assert "the engine refused what measures it: no such mount" in problem
+    assert "the engine refused what hcoverage adds: no such mount" in problem
 
 
 def test_what_the_engine_refuses_anyhow_it_refuses_in_its_own_words(door: Door) -> None:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 # takes less than 1 % of one processor, however many processes there are.
 _INTERVAL: Final = 0.1
 _REST: Final = 150
-# Seconds to the next look, while an `exec` is not through or a reported start is not visible yet.
-# That takes microseconds, or longer on a busy machine: doubled each time, a few times in a row.
+# Seconds to the next look, if an `exec` is not complete or a reported start is not visible yet.
+# On a busy machine this can take long, so the time is doubled for each of a few looks in a row.
 _SOON: Final = 0.001
 _MOST_SOON: Final = 5
 

@@ -173,8 +173,8 @@ class Earlier:
         said = put_archive(door.engine, found.identity, "/", self._startup_archive(found))
         if not said.is_good:
             raise NotInjectedError(
-                f"container {found.name} ({found.image}) was there before the run, and what "
-                f"measures it cannot be put into it: {said.reason}"
+                f"container {found.name} ({found.image}) was there before the run, and hcoverage's "
+                f"files cannot be put into it: {said.reason}"
             )
         prepared = Prepared(
             found.identity,

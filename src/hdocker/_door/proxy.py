@@ -484,7 +484,7 @@ class _Connection:
             return answer
         refused, answer = answer, _asked(door.engine, original)
         if answer.status in _CREATED:
-            self._tell(f"the engine refused what measures it: {refused.told}")
+            self._tell(f"the engine refused what hcoverage adds: {refused.told}")
         return answer
 
     def _changed(self, request: Request, action: Action | None, content: bytes) -> Change | None:
