@@ -16,7 +16,9 @@ import pytest
 from tests.forks import hcov
 
 import hcoverage
-from hcoverage._watch.unmeasured import Reason, interpreter_options
+from hcoverage._watch.command_line import command_line
+from hcoverage._watch.packaging import builds, installs
+from hcoverage._watch.unmeasured import Reason
 
 if TYPE_CHECKING:
     from tests.conftest import MakeVenv
@@ -307,7 +309,7 @@ class TestNothingIsToldOf:
 def test_the_options_of_python_itself_are_told_from_a_programs(
     argv: list[str], letters: str
 ) -> None:
-    assert interpreter_options(argv) == frozenset(letters)
+    assert command_line(argv).options == frozenset(letters)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of starts")
@@ -410,3 +412,62 @@ def test_the_page_lists_each_reason_and_no_other() -> None:
     rows = {line for line in page.read_text(encoding="utf-8").splitlines() if line[:1] == "|"}
     told = {f"| {reason.cause} | {reason.remedy('PYTHON')} |" for reason in Reason}
     assert rows - {"| cause | what to do |", "|---|---|"} == told
+
+
+PIP_BY_VIRTUALENV: Final = "import runpy; runpy.run_module('pip', run_name='__main__')"
+UV: Final = "import sys; from python.get_interpreter_info import main; main()"
+
+
+@pytest.mark.any_python
+@pytest.mark.parametrize(
+    ("argv", "is_of_a_tool"),
+    [
+        (["python", "-I", "-m", "pip", "install", "."], True),
+        (["python", "-Im", "ensurepip", "--upgrade"], True),
+        (["python", "/venv/bin/pip3.13", "install", "."], True),
+        (["python", "/venv/lib/pip/__pip-runner__.py", "install"], True),
+        (["python", "-W", "ignore", "-c", PIP_BY_VIRTUALENV], True),
+        (["python", "-I", "-B", "-c", UV], True),
+        (["python", "-I", "-W", "ignore", "-c", "import json"], True),
+        (["python", "-EsS", "/lib/pdm/models/in_process/env_spec.py"], True),
+        (["python", "-I", "/lib/virtualenv/discovery/py_info.py"], True),
+        (["python", "-m", "pipeline"], False),
+        (["python", "-m", "pytest", "pip"], False),
+        (["python", "pip/tests.py"], False),
+        (["python", "-I", "-c", "import shop"], False),
+        (["python", "setup.py", "develop"], False),
+        (["python"], False),
+    ],
+)
+def test_what_installs_packages_runs_no_code_of_a_project(
+    argv: list[str],
+    is_of_a_tool: bool,  # noqa: FBT001
+) -> None:
+    assert installs(argv) is is_of_a_tool
+    assert not builds(argv)
+
+
+@pytest.mark.any_python
+class TestABuild:
+    """A build in an environment of its own runs code of the project where that has a script."""
+
+    SCRIPT: Final = "pyproject_hooks/_in_process/_in_process.py"
+
+    @pytest.fixture
+    def built(self, make_venv: MakeVenv) -> list[str]:
+        """The call of a build backend, in an environment of its own."""
+        script = Path("lib", self.SCRIPT)
+        script.parent.mkdir(parents=True)
+        script.write_text(WAITS)
+        return [PYTHON, "starts.py", "none", str(make_venv("other").python), f"./{script}", "build"]
+
+    def test_is_not_told_where_it_runs_none_that_counts(self, built: list[str]) -> None:
+        assert told(run(*built)) == []
+        Path("setup.py").touch()
+        Path(".coveragerc").write_text(f"{RCFILE}omit = setup.py\n")
+        assert told(run(*built)) == []
+
+    def test_is_told_with_what_to_do_where_setup_py_counts(self, built: list[str]) -> None:
+        Path("setup.py").touch()
+        (line,) = told(run(*built))
+        assert "setup.py counts; build with `--no-build-isolation`" in line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import signal
 import tempfile
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import hcoverage
 import hdocker
+from hcov._commands.tox import let_through_tox
 from hcov._tell.formats import UNDER_THRESHOLD
 from hcov._tell.messages import message_of, tell
 from hcov._tell.origin_counts import counted_origins
@@ -206,9 +208,10 @@ def environment_of(session: hcoverage.Session, options: Options) -> Iterator[Map
             )
             environment.update(stack.enter_context(followed))
         if options.containers:
-            yield stack.enter_context(hdocker.containers_measured(environment))
+            environment = stack.enter_context(hdocker.containers_measured(environment))
         else:
-            yield {**environment, hdocker.CONTAINERS_VARIABLE: "0"}
+            environment[hdocker.CONTAINERS_VARIABLE] = "0"
+        yield let_through_tox(environment, os.environ)
 
 
 def finish(

@@ -49,6 +49,7 @@ from hcoverage._settings.rcfile import Rcfile, as_rcfile
 from hcoverage._sources.identity import known_now
 from hcoverage._sources.project_files import project_files
 from hcoverage._sources.roots import importing_from_here, roots
+from hcoverage._watch.packaging import BUILD_SCRIPTS
 from hcoverage._watch.unmeasured import Doors, Unmeasured, find_unmeasured
 
 if TYPE_CHECKING:
@@ -186,8 +187,19 @@ class Session:
             *(entry.name for place in places for entry in place.iterdir()),
             *(file.name for file in merged),
         ]
-        doors = Doors(self.environment[SESSION_VARIABLE], self.hook)
+        startup = self.environment[SESSION_VARIABLE]
+        doors = Doors(startup, self.hook, builds_count=self._has_build_script())
         return find_unmeasured(seen, names, doors)
+
+    def _has_build_script(self) -> bool:
+        """Return whether anything counts that a build runs of the project."""
+        scripts = [file for file in self.known if os.path.basename(file) in BUILD_SCRIPTS]  # noqa: PTH119
+        if not scripts:
+            return False
+        # Imported here, only if there are any: it imports much of coverage.py.
+        from hcoverage._sources.choice import Choice  # noqa: PLC0415
+
+        return any(map(Choice(self.rcfile.settings).wants, scripts))
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage._data_directory.names import pids_of
 from hcoverage._settings.environment import SESSION_VARIABLE
+from hcoverage._watch.command_line import command_line
+from hcoverage._watch.packaging import builds, installs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,12 +26,6 @@ if TYPE_CHECKING:
 
 # The oldest Python in which the hook does anything.
 _OLDEST: Final = (3, 8)
-
-# Options whose value is the next word, unless it is in the same one.
-_WITH_VALUE: Final = "WX"
-_LONG_WITH_VALUE: Final = "--check-hash-based-pycs"
-_END_OF_OPTIONS: Final = "cm"
-
 
 _INSTALL: Final = "{python} -m pip install hcoverage && {python} -m hcov inject"
 
@@ -41,10 +37,12 @@ class Doors:
     Attributes:
         startup: The session's startup directory.
         hook: The hook in site-packages.
+        builds_count: Whether what builds run of the project counts.
     """
 
     startup: str
     hook: Path
+    builds_count: bool = True
 
 
 class Reason(enum.Enum):
@@ -76,6 +74,10 @@ class Reason(enum.Enum):
     PYTHONPATH_REPLACED = (
         "another environment's Python was started with another PYTHONPATH",
         f"extend PYTHONPATH instead of replacing it, or `{_INSTALL}`",
+    )
+    BUILT_APART = (
+        "a package is built in an environment of its own, out of reach, and setup.py counts",
+        "build with `--no-build-isolation`, or name setup.py in `omit` of the rcfile",
     )
     STILL_RUNNING = (
         "it is still running, and had saved nothing yet",
@@ -132,15 +134,15 @@ def find_unmeasured(
         doors: The ways by which they should have been measured.
 
     Returns:
-        These Pythons, except those that somebody excluded on purpose or that another session
-        measures.
+        These Pythons, except those that somebody excluded on purpose, that another session
+        measures, or that run no code of the project since they install or build packages.
     """
     known = pids_of(file_names)
     found = []
     for python in seen:
         session = (python.environment or {}).get(SESSION_VARIABLE, doors.startup)
         is_wanted = session == doors.startup and not _is_of_session(python, doors)
-        if is_wanted and known.isdisjoint(python.pids):
+        if is_wanted and known.isdisjoint(python.pids) and _may_run_ours(python, doors):
             reason = _reason(python, doors)
             remedy = reason.remedy(python.interpreter)
             found.append(Unmeasured(python.pids[0], python.argv, reason, remedy))
@@ -153,30 +155,14 @@ def _is_of_session(python: SeenPython, doors: Doors) -> bool:
     return any(word.startswith(f"{private}/") for word in python.argv[1:])
 
 
-def interpreter_options(argv: Iterable[str]) -> frozenset[str]:
-    """Return the letters of the options that Python itself was started with."""
-    letters: set[str] = set()
-    words = iter(tuple(argv)[1:])
-    for word in words:
-        if word == _LONG_WITH_VALUE:
-            next(words, None)
-            continue
-        if not word.startswith("-") or word in ("-", "--"):
-            break
-        for position, letter in enumerate(word[1:], 2):
-            letters.add(letter)
-            if letter in _END_OF_OPTIONS:
-                return frozenset(letters)
-            if letter in _WITH_VALUE:
-                if position == len(word):
-                    next(words, None)
-                break
-    return frozenset(letters)
+def _may_run_ours(python: SeenPython, doors: Doors) -> bool:
+    """Return whether a Python may have run code of the project."""
+    return not installs(python.argv) and (doors.builds_count or not builds(python.argv))
 
 
 def _reason(python: SeenPython, doors: Doors) -> Reason:
     """Return the likely reason."""
-    options = interpreter_options(python.argv)
+    options = command_line(python.argv).options
     if "S" in options:
         return Reason.NO_SITE
     version = _version(python.executable)
@@ -184,6 +170,8 @@ def _reason(python: SeenPython, doors: Doors) -> Reason:
         return Reason.TOO_OLD
     if python.environment is None:
         return Reason.OTHER_USER
+    if builds(python.argv):
+        return Reason.BUILT_APART
     if not _shares_site_packages(python, doors.hook):
         closed = _why_no_door_led_in(options, python.environment, doors)
     else:
