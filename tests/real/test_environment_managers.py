@@ -1,7 +1,7 @@
 """What makes an environment for each run is measured like any other program, and told of no Python.
 
-tox clears the environment, virtualenv and `python -m venv` start Pythons that ignore it. nox, hatch,
-poetry, pdm, uv, pipenv and build were tried by hand.
+tox clears the environment; virtualenv and `python -m venv` start Pythons that ignore it. nox,
+hatch, poetry, pdm, uv, pipenv and build were tried by hand.
 """
 
 from __future__ import annotations
