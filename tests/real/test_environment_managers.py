@@ -59,7 +59,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the program `tox`."""
     path = tmp_path_factory.mktemp("tools")
     venv.create(path, with_pip=True)
-    command = [path / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", TOX]
+    command = [f"{path}/bin/pip", "install", "--quiet", "--disable-pip-version-check", TOX]
     subprocess.run(command, check=True)
     return path / "bin"
 
