@@ -3,10 +3,15 @@
 Each way around the door does the same six things, in an engine of the tests' own, since others
 would be counted: it creates a container, starts one that was there before the run, and executes
 something in one; each of them ends before the run does, and is running when it ends.
+
+All ways, with each thing that they do alone, in both kinds of runs, are taken by
+
+    HCOVERAGE_CORPUS=full python -m pytest tests/door/test_door_past.py
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -48,7 +53,7 @@ KINDS: Final = {
     "s": "older containers were started",
     "e": "commands were executed",
 }
-CLIENTS: Final = {
+CLIENTS: Final[dict[str, str]] = {
     "-H": 'docker -H "$ENGINE"',
     "--context": "docker --context own",
     "a DOCKER_HOST of the test's own": 'env DOCKER_HOST="$ENGINE" docker',
@@ -56,34 +61,71 @@ CLIENTS: Final = {
 }
 # As a library does that has the address in the code that calls it.
 PROGRAM: Final = """\
-import http.client, json, os, socket, sys
+import getopt, http.client, json, os, socket, sys
 class Engine(http.client.HTTPConnection):
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(os.environ["ENGINE"].removeprefix("unix://"))
-def ask(method, path, body=None):
+def ask(path, body=None):
     engine = Engine("docker")
-    engine.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
-    answer = engine.getresponse()
-    content = answer.read()
-    assert answer.status < 400, content
-    return content
-def json_of(content):
-    return json.loads(content)["Id"]
-name = sys.argv[1]
-for end, command, removed in (("ends", "true", True), ("runs", "sleep 600", False)):
-    host = {"NetworkMode": "none", "AutoRemove": removed, "Init": True}
-    wanted = {"Image": os.environ["IMAGE"], "Cmd": command.split(), "HostConfig": host}
-    ask("POST", f"/containers/create?name={name}-c-{end}", wanted)
-    ask("POST", f"/containers/{name}-c-{end}/start")
-    ask("POST", f"/containers/{name}-s-{end}/start")
-    wanted = {"Cmd": command.split(), "AttachStdout": end == "ends"}
-    made = json_of(ask("POST", f"/containers/{name}-e-{end}/exec", wanted))
-    ask("POST", f"/exec/{made}/start", {"Detach": end == "runs"})
-ask("POST", f"/containers/{name}-s-ends/wait")
+    engine.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    return json.loads(engine.getresponse().read() or b"{}")
+verb, *words = sys.argv[1:]
+options, words = getopt.getopt(words, "ad", ["init", "rm", "name=", "network="])
+options = dict(options)
+name = options.get("--name") or words[0]
+if verb in ("run", "create"):
+    host = {"NetworkMode": "none", "AutoRemove": "--rm" in options, "Init": "--init" in options}
+    wanted = {"Image": words[0], "Cmd": words[1:], "HostConfig": host}
+    ask(f"/containers/create?name={name}", wanted)
+if verb in ("run", "start"):
+    ask(f"/containers/{name}/start")
+if "-a" in options:
+    ask(f"/containers/{name}/wait")
+if verb == "exec":
+    wanted = {"Cmd": words[1:], "AttachStdout": "-d" not in options}
+    made = ask(f"/containers/{name}/exec", wanted)["Id"]
+    ask(f"/exec/{made}/start", {"Detach": "-d" in options})
 """
 IN_CODE: Final = "an address in its code"
-WAYS: Final = (*CLIENTS, IN_CODE)
+CLIENTS[IN_CODE] = '"$PYTHON" "$PWD/program.py"'
+
+
+RUNNERS: Final = ("hcov run", "pytest --hcov")
+COMPOSE: Final = """\
+services:
+  one: &one {image: "$IMAGE", command: sleep 600, init: true, network_mode: none}
+  two: *one
+"""
+CREATION: Final = "--network none --name NAME $IMAGE true"
+# Each with how much is told of what kind, and of which containers.
+DEEDS: Final = {
+    "run": (f"CLIENT run --rm {CREATION}", 1, "container was created", [""]),
+    "create, start": (
+        f"CLIENT create {CREATION}\nCLIENT start -a NAME",
+        *(1, "container was created", [""]),
+    ),
+    "start": ("CLIENT start -a NAME-s-ends", 1, "older container was started", ["-s-ends"]),
+    "exec": (
+        "CLIENT exec NAME-e-ends true\nCLIENT exec NAME-e-ends true",
+        *(2, "commands were executed", ["-e-ends"]),
+    ),
+    "compose up": (
+        "CLIENT compose --project-name NAME up --detach",
+        *(2, "containers were created", ["-one-1", "-two-1"]),
+    ),
+}
+# The program is no compose.
+CELLS: Final = [
+    (way, deed, runner)
+    for way, deed, runner in itertools.product(CLIENTS, DEEDS, RUNNERS)
+    if (way, deed) != (IN_CODE, "compose up")
+]
+SAMPLE: Final = [
+    ("--context", "compose up", "hcov run"),
+    ("an address in its code", "create, start", "pytest --hcov"),
+]
+IS_FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 
 
 @pytest.fixture
@@ -101,6 +143,7 @@ def project(
         "DOCKER_HOST": address,
         "ENGINE": address,
         "IMAGE": image_without_python,
+        "PYTHON": sys.executable,
         "DOCKER_CONFIG": str(tmp_path / "docker"),
     }.items():
         monkeypatch.setenv(name, value)
@@ -114,7 +157,7 @@ def project(
 @pytest.fixture
 def names(project: Path) -> Iterator[dict[str, str]]:  # noqa: ARG001 - the engine
     """For each way around the door a name; its containers from before are there."""
-    names = {way: f"hcoverage-test-{uuid.uuid4().hex[:12]}" for way in WAYS}
+    names = {way: f"hcoverage-test-{uuid.uuid4().hex[:12]}" for way in CLIENTS}
     with ThreadPoolExecutor(4) as makers:
         list(makers.map(make_before, names.values()))
     yield names
@@ -136,17 +179,15 @@ def docker(*words: str) -> str:
     return done.stdout.strip()
 
 
-def script_of(way: str, name: str) -> str:
-    if way == IN_CODE:
-        return f'"{sys.executable}" "$PWD/program.py" {name} || exit 9\n'
-    return "set -e" + ACTIONS.replace("CLIENT", CLIENTS[way]).replace("NAME", name)
+def script_of(way: str, name: str, actions: str = ACTIONS) -> str:
+    return f"set -e\n{actions}".replace("CLIENT", CLIENTS[way]).replace("NAME", name)
 
 
 def told(lines: list[str]) -> list[str]:
     return [line for line in lines if "past hcoverage's proxy" in line]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", CLIENTS)
 def test_each_thing_is_told_by_its_kind(names: dict[str, str], way: str) -> None:
     with hcoverage.open_session() as session:
         with hdocker.containers_measured(session.environment) as environment:
@@ -187,12 +228,22 @@ def test_a_check_of_health_is_nobodys_command(project: Path) -> None:  # noqa: A
     docker("rm", "--force", name)
 
 
-@pytest.mark.parametrize("runner", ["hcov run", "pytest --hcov"])
+@pytest.mark.parametrize("runner", RUNNERS)
 def test_all_of_it_is_counted_at_the_end_of_a_run(names: dict[str, str], runner: str) -> None:
-    script = "".join(f"({script_of(way, name)}) && " for way, name in names.items()) + "true"
+    lines = told_by(runner, "".join(f"({script_of(way, name)}) && " for way, name in names.items()))
+    number = 2 * len(CLIENTS)
+    assert len(lines) == len(KINDS)
+    for words in KINDS.values():
+        (line,) = (line for line in lines if f"not measured: {number} {words} past" in line)
+        assert re.search(rf" and {number - 3} more; ", line)
+        assert line.endswith("[not-measured]")
+
+
+def told_by(runner: str, script: str) -> list[str]:
+    """Have a test of a run do something, and give what is told of what went past the door."""
     Path("test_it.py").write_text(
         "import subprocess, app\n"
-        f"def test_it(): subprocess.run(['sh', '-c', {script!r}], check=True)\n"
+        f"def test_it(): subprocess.run(['sh', '-ec', {script + 'true'!r}], check=True)\n"
     )
     python = [sys.executable, "-m"]
     pytest_words = [*python, "pytest", "-q", "-p", "no:cacheprovider"]
@@ -202,10 +253,29 @@ def test_all_of_it_is_counted_at_the_end_of_a_run(names: dict[str, str], runner:
     }
     done = subprocess.run(whole[runner], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    lines = told((done.stdout + done.stderr).splitlines())
-    number = 2 * len(WAYS)
-    assert len(lines) == len(KINDS)
-    for words in KINDS.values():
-        (line,) = (line for line in lines if f"not measured: {number} {words} past" in line)
-        assert re.search(rf" and {number - 3} more; ", line)
-        assert line.endswith("[not-measured]")
+    return told((done.stdout + done.stderr).splitlines())
+
+
+@pytest.mark.parametrize(("way", "deed", "runner"), CELLS if IS_FULL else SAMPLE)
+def test_a_run_tells_what_one_way_did(
+    project: Path,
+    _docker_plugins: str,  # noqa: PT019 - where they are
+    way: str,
+    deed: str,
+    runner: str,
+) -> None:
+    (project / "docker" / "cli-plugins").symlink_to(Path(_docker_plugins, "cli-plugins"))
+    (project / "compose.yaml").write_text(COMPOSE)
+    name = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
+    make_before(name)
+    script, number, kind, of = DEEDS[deed]
+    try:
+        (line,) = told_by(runner, script_of(way, name, f"{script}\n"))
+    finally:
+        docker("rm", "--force", *docker("ps", "--all", "--quiet").split())
+    assert f"not measured: {number} {kind} past" in line
+    _, _, shown = line.partition(" by somebody else: ")
+    shown, _, advice = shown.removeprefix("in ").partition("; ")
+    assert sorted(shown.split(", ")) == [f"{name}{each} ({os.environ['IMAGE']})" for each in of]
+    assert advice.startswith("a client comes through the proxy if it goes by DOCKER_HOST")
+    assert line.endswith("[not-measured]")
