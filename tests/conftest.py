@@ -35,15 +35,17 @@ from tests.command_log import (
     told_data_directories,
 )
 from tests.forks import forks_ended
+from tests.sampling import FULL, sample
 
 import hcoverage
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 _DEV: Final = Path(__file__).parents[1] / "dev"
 _RELEASES: Final = Path(__file__).parents[1] / ".cache" / "releases"
 # Read at once: tests change the environment.
+_KEPT: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hcoverage"
 _ENGINE_REQUIRED: Final = (
     os.environ.get("CI") == "true" or os.environ.get("HCOVERAGE_REQUIRE_ENGINE") == "1"
 )
@@ -144,12 +146,30 @@ def pytest_runtest_makereport(
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before `-m` selects
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None]:
     """Hold the marker and the fixture `engine` together, and put the quick tests first.
 
     On several processes those come first that one of them has to run one after the other, and other
     people's suites: begun last, they would run alone at the end.
     """
+    _mark(items)
+    items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in _SLOW])
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: [not item.get_closest_marker(name) for name in _LONG])
+    if not FULL:
+        _leave_out_rows(config, items)
+    yield
+    for item in items:
+        # pytest-xdist tells a test's group by its id, and 3.8 writes that where pytest 9.2 does not
+        # read it any more: all tests would be without a group (pytest-dev/pytest-xdist#1386).
+        written = getattr(item, "_nodeid", item.nodeid)
+        if written != item.nodeid:
+            item._id = type(item.id).parse(written)
+
+
+def _mark(items: list[pytest.Item]) -> None:
     by_auto = {item.function for item in items if _core_of(item) == "auto"}  # type: ignore[attr-defined]
     for item in items:
         if not isinstance(item, pytest.Function):
@@ -163,16 +183,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
             item.add_marker(pytest.mark.thorough)
             if sys.version_info < (3, 12) and item.function in by_auto:
                 item.add_marker(pytest.mark.any_python)  # it is what `auto` takes there
-    items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in _SLOW])
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: [not item.get_closest_marker(name) for name in _LONG])
-    yield
-    for item in items:
-        # pytest-xdist tells a test's group by its id, and 3.8 writes that where pytest 9.2 does not
-        # read it any more: all tests would be without a group (pytest-dev/pytest-xdist#1386).
-        written = getattr(item, "_nodeid", item.nodeid)
-        if written != item.nodeid:
-            item._id = type(item.id).parse(written)
+
+
+def _leave_out_rows(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep so many rows of a test that is `sampled` that each value is still met."""
+    rows: dict[object, list[tuple[pytest.Item, list[str]]]] = {}
+    strengths: dict[object, int] = {}
+    # Where there is a choice, what each lane runs.
+    for item in sorted(items, key=_is_left_out_somewhere):
+        marker = item.get_closest_marker("sampled")
+        callspec = getattr(item, "callspec", None)
+        if callspec and marker and not _repeats(item):
+            key = item.parent, getattr(item, "originalname", "")
+            strengths[key] = marker.args[0] if marker.args else 1
+            rows.setdefault(key, []).append((item, [*map(repr, callspec.params.values())]))
+    every = {item for found in rows.values() for item, _ in found}
+    kept = {item for key, found in rows.items() for item in sample(found, strengths[key])}
+    config.hook.pytest_deselected(items=[item for item in items if item in every - kept])
+    items[:] = [item for item in items if item not in every - kept]
+
+
+def _is_left_out_somewhere(item: pytest.Item) -> bool:
+    return any(map(item.get_closest_marker, ("thorough", "any_python")))
+
+
+def _repeats(item: pytest.Item) -> bool:
+    """Tell what no lane runs on this Python, since it is the same as another row."""
+    return sys.version_info < (3, 12) and item.get_closest_marker("any_python") is not None
 
 
 def _core_of(item: pytest.Item) -> object:
@@ -430,6 +467,38 @@ def _download(name: str, version: str, archive: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         Path(scratch, archive.name).rename(archive)
+
+
+class KeptDirectory(Protocol):
+    """The fixture `kept_directory`."""
+
+    def __call__(self, name: str, fill: Callable[[Path], None]) -> Path:
+        """Get a directory with something in it that nobody changes.
+
+        Args:
+            name: Its name, which tells all that its contents depend on.
+            fill: Makes them where they are not there yet.
+        """
+
+
+@pytest.fixture(scope="session")
+def kept_directory() -> KeptDirectory:
+    """Get what takes long to install; it stays, also for the next clone."""
+
+    def get(name: str, fill: Callable[[Path], None]) -> Path:
+        kept = _KEPT / name
+        _KEPT.mkdir(parents=True, exist_ok=True)
+        with (_KEPT / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                with tempfile.TemporaryDirectory(dir=_KEPT) as scratch:
+                    made = Path(scratch, name)
+                    made.mkdir()
+                    fill(made)
+                    made.rename(kept)
+        return kept
+
+    return get
 
 
 # Processes ---------------------------------------------------------------------------------------

@@ -82,6 +82,7 @@ def by_pytest(_: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hcov"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "ways",
     [

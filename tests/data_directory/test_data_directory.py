@@ -212,6 +212,7 @@ class TestAKilledRun:
         assert hcov("combine").returncode == 0
         assert measured()["waits.py"][:2] == [1, 2]
 
+    @pytest.mark.thorough
     def test_is_found_by_the_doctor_who_changes_nothing(self, killed: Path) -> None:
         before = sorted(killed.iterdir())
         done = hcov("doctor", "--no-proof")

@@ -44,6 +44,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.thorough
+@pytest.mark.sampled
 @pytest.mark.parametrize("data_file", ["build/cov/.coverage", "{here}/a b/x.cov", "../out/x"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_directory_that_is_not_there_is_made(project: Path, way: str, data_file: str) -> None:
@@ -65,6 +66,7 @@ def test_combine_makes_it_too(project: Path) -> None:
     assert (project / "build/cov/.coverage").is_file()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("data_file", ["file/cov/.coverage", "/proc/cov/.coverage", "directory"])
 @pytest.mark.parametrize("way", WAYS)
 def test_what_cannot_be_written_is_told_before_a_test_runs(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import os
 import subprocess
@@ -157,7 +156,9 @@ def project(
 @pytest.mark.usefixtures("clean_environment")
 @pytest.mark.xdist_group("door-builds")
 @pytest.mark.skipif(sys.platform != "linux", reason="the engine has the door's socket here")
-@pytest.mark.parametrize(("builder", "quiet"), [*itertools.product(BUILDERS, ["", "--quiet"])])
+@pytest.mark.sampled
+@pytest.mark.parametrize("quiet", ["", "--quiet"])
+@pytest.mark.parametrize("builder", BUILDERS)
 @pytest.mark.usefixtures("project")
 def test_a_step_of_a_build_that_ran_python_is_told_once(builder: str, quiet: str) -> None:
     if "/usr/bin" in BUILDERS[builder] and not os.access("/usr/bin/docker", os.X_OK):

@@ -7,7 +7,6 @@ what its containers ran is in the merged report under the path that the code has
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import shutil
@@ -26,6 +25,8 @@ import hdocker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.conftest import KeptDirectory
 
 pytestmark = [
     pytest.mark.engine,
@@ -153,6 +154,8 @@ try:
 except DockerException as error:
     print(error.stdout, error.stderr, error.return_code)
 """
+PYTHON_CLIENTS: Final = ("docker==7.2.0", "testcontainers==4.15.0", "python-on-whales==0.81.0")
+NODE_CLIENT: Final = "testcontainers@10"
 PYTHON_PROGRAMS: Final = {
     **{
         f"docker-py, {way}": (DOCKER_PY, way)
@@ -218,27 +221,31 @@ def ways(module_ways: Ways, container_name: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packages(kept_directory: KeptDirectory) -> Path:
     """Where Python's clients are installed."""
-    directory = tmp_path_factory.mktemp("packages")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    wanted = ["docker", "testcontainers", "python-on-whales"]
-    command = [*pip, "--target", str(directory), *wanted]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return directory
+
+    def install(directory: Path) -> None:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        command = [*pip, "--target", str(directory), *PYTHON_CLIENTS]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    versions = "-".join([*PYTHON_CLIENTS, *map(str, sys.version_info[:2])])
+    return kept_directory(versions.replace("==", "-"), install)
 
 
 @pytest.fixture(scope="module")
-def node_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def node_packages(kept_directory: KeptDirectory) -> Path:
     """Where a client in JavaScript is installed."""
     if not shutil.which("npm"):
         pytest.skip("no npm here")
-    directory = tmp_path_factory.mktemp("node")
-    command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", ".", "testcontainers@10"]
-    done = subprocess.run(command, cwd=directory, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return directory
+
+    def install(directory: Path) -> None:
+        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", ".", NODE_CLIENT]
+        done = subprocess.run(command, cwd=directory, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    return kept_directory(f"node-{NODE_CLIENT}", install)
 
 
 def measured(session: hcoverage.Session) -> set[int]:
@@ -371,7 +378,9 @@ LIVES: Final = {
 
 
 @pytest.mark.usefixtures("compose")
-@pytest.mark.parametrize(("life", "client"), [*itertools.product(LIVES, COMPOSES)])
+@pytest.mark.sampled
+@pytest.mark.parametrize("client", COMPOSES)
+@pytest.mark.parametrize("life", LIVES)
 def test_a_compose_project_lives_as_it_would(ways: Ways, life: str, client: str) -> None:
     name = f"hcoverage-test-{uuid.uuid4().hex[:12]}"
     for environment in (ways.through, ways.direct):

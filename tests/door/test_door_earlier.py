@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests.forks import hcov
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,8 +124,7 @@ def make(creation: Sequence[str], *, running: bool) -> None:
 
 
 def hcov_run(script: str, *options: str) -> Done:
-    command = [sys.executable, "-m", "hcov", "run", *options, "--", "sh", "-c", f"{script}; :"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = hcov("run", *options, "--", "sh", "-c", f"{script}; :")
     lines: set[int] = set()
     with contextlib.suppress(FileNotFoundError):
         data = CoverageData(basename=str(Path(".coverage").resolve(strict=True)))
@@ -133,6 +133,7 @@ def hcov_run(script: str, *options: str) -> Done:
     return Done(done.returncode, done.stdout, done.stderr, frozenset(lines))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("when", ["before", "in the run"])
 @pytest.mark.parametrize("way", WAYS)
 def test_what_starts_in_a_container_is_measured(creation: list[str], way: str, when: str) -> None:

@@ -124,6 +124,7 @@ def chosen_by(way: str, engine: SecondEngine, open_port: int, directory: Path) -
     return {**shared, **by_host[way]}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_client_says_and_ends_as_it_would_and_is_measured(
     ways: Ways, client: str, monkeypatch: pytest.MonkeyPatch

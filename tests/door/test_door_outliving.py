@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from tests.forks import hcov
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,8 +98,7 @@ def shell(script: str) -> str:
 
 
 def hcov_run(script: str, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [*HCOV, *more, "--", "sh", "-ec", script]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return hcov("run", *more, "--", "sh", "-ec", script)
 
 
 def left() -> list[Path]:
@@ -116,6 +116,7 @@ def files_left() -> list[Path]:
 
 
 @pytest.mark.usefixtures("project_removed")
+@pytest.mark.sampled
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("again", AGAIN)
 @pytest.mark.parametrize("creation", CREATIONS)

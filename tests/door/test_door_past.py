@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from tests.sampling import FULL
 
 import hcoverage
 import hdocker
@@ -125,7 +126,6 @@ SAMPLE: Final = [
     ("--context", "compose up", "hcov run"),
     ("an address in its code", "create, start", "pytest --hcov"),
 ]
-IS_FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 
 
 @pytest.fixture
@@ -155,9 +155,13 @@ def project(
 
 
 @pytest.fixture
-def names(project: Path) -> Iterator[dict[str, str]]:  # noqa: ARG001 - the engine
-    """For each way around the door a name; its containers from before are there."""
-    names = {way: f"hcoverage-test-{uuid.uuid4().hex[:12]}" for way in CLIENTS}
+def names(
+    request: pytest.FixtureRequest,
+    project: Path,  # noqa: ARG001 - the engine
+) -> Iterator[dict[str, str]]:
+    """For each way around the door of the test a name; its containers from before are there."""
+    ways = request.node.callspec.params["ways"]
+    names = {way: f"hcoverage-test-{uuid.uuid4().hex[:12]}" for way in ways}
     with ThreadPoolExecutor(4) as makers:
         list(makers.map(make_before, names.values()))
     yield names
@@ -187,8 +191,9 @@ def told(lines: list[str]) -> list[str]:
     return [line for line in lines if "past hcoverage's proxy" in line]
 
 
-@pytest.mark.parametrize("way", CLIENTS)
-def test_each_thing_is_told_by_its_kind(names: dict[str, str], way: str) -> None:
+@pytest.mark.parametrize("ways", [[way] for way in CLIENTS], ids=CLIENTS)
+def test_each_thing_is_told_by_its_kind(names: dict[str, str], ways: list[str]) -> None:
+    (way,) = ways
     with hcoverage.open_session() as session:
         with hdocker.containers_measured(session.environment) as environment:
             command = ["sh", "-c", script_of(way, names[way])]
@@ -202,14 +207,15 @@ def test_each_thing_is_told_by_its_kind(names: dict[str, str], way: str) -> None
         assert "if it goes by DOCKER_HOST" in line
 
 
-def test_through_the_door_nothing_of_it_is_told(names: dict[str, str]) -> None:
-    script = "set -e" + ACTIONS.replace("CLIENT", "docker").replace("NAME", names["-H"])
+@pytest.mark.parametrize("ways", [["-H", "--context"]], ids=["of two"])
+def test_through_the_door_nothing_of_it_is_told(names: dict[str, str], ways: list[str]) -> None:
+    script = "set -e" + ACTIONS.replace("CLIENT", "docker").replace("NAME", names[ways[0]])
     with hcoverage.open_session() as session:
         with hdocker.containers_measured(session.environment) as environment:
             environment["HCOVERAGE_CONTAINERS"] = "0"  # whoever wants none has come through it, too
             subprocess.run(["sh", "-c", script], env=environment, check=True, capture_output=True)
             del environment["HCOVERAGE_CONTAINERS"]
-            script = script.replace(names["-H"], names["--context"])
+            script = script.replace(names[ways[0]], names[ways[1]])
             subprocess.run(["sh", "-c", script], env=environment, check=True, capture_output=True)
         assert not told(session.problems())
 
@@ -228,10 +234,15 @@ def test_a_check_of_health_is_nobodys_command(project: Path) -> None:  # noqa: A
     docker("rm", "--force", name)
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
-def test_all_of_it_is_counted_at_the_end_of_a_run(names: dict[str, str], runner: str) -> None:
+@pytest.mark.parametrize(
+    ("runner", "ways"),
+    [(RUNNERS[0], [*CLIENTS]), *((each, [*CLIENTS][:2]) for each in RUNNERS[1:])],
+)
+def test_all_of_it_is_counted_at_the_end_of_a_run(
+    names: dict[str, str], runner: str, ways: list[str]
+) -> None:
     lines = told_by(runner, "".join(f"({script_of(way, name)}) && " for way, name in names.items()))
-    number = 2 * len(CLIENTS)
+    number = 2 * len(ways)
     assert len(lines) == len(KINDS)
     for words in KINDS.values():
         (line,) = (line for line in lines if f"not measured: {number} {words} past" in line)
@@ -256,7 +267,7 @@ def told_by(runner: str, script: str) -> list[str]:
     return told((done.stdout + done.stderr).splitlines())
 
 
-@pytest.mark.parametrize(("way", "deed", "runner"), CELLS if IS_FULL else SAMPLE)
+@pytest.mark.parametrize(("way", "deed", "runner"), CELLS if FULL else SAMPLE)
 def test_a_run_tells_what_one_way_did(
     project: Path,
     _docker_plugins: str,  # noqa: PT019 - where they are

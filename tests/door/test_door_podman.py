@@ -120,9 +120,18 @@ def image(python_image: str, _podman_environment: dict[str, str]) -> Iterator[st
         subprocess.run(["podman", "image", "rm", "--force", python_image], check=True)
 
 
+@pytest.fixture(scope="module")
+def python_of_image(image: str, _podman_environment: dict[str, str]) -> str:
+    """Where that Python is."""
+    find = ["podman", "run", "--rm", image, "sh", "-c", "command -v python3"]
+    environment = {**os.environ, **_podman_environment}
+    return subprocess.check_output(find, env=environment, text=True).strip()
+
+
 @pytest.fixture
 def ways(
     image: str,
+    python_of_image: str,
     podman: str,  # its environment
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -132,9 +141,8 @@ def ways(
     Path("app.py").write_text(APP)
     Path("pod.yaml").write_text(POD.format(name=name, image=image, source=tmp_path))
     Path(".coveragerc").write_text("[run]\nsource = .\n")
-    find = [podman, "run", "--rm", image, "sh", "-c", "command -v python3"]
-    python = subprocess.check_output(find, text=True).strip()
-    told = {"IMAGE": image, "NAME": name, "PODMAN": shutil.which(podman) or "", "PYTHON": python}
+    program = shutil.which(podman) or ""
+    told = {"IMAGE": image, "NAME": name, "PODMAN": program, "PYTHON": python_of_image}
     with hcoverage.open_session() as session:
         direct = {**os.environ, **told}
         with hdocker.containers_measured({**session.environment, **told}) as through:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from coverage import CoverageData
 from tests.door.second_engine import path_with_ssh_to, port_to
+from tests.forks import hcov
 
 import hcoverage
 import hdocker
@@ -210,17 +210,27 @@ def image(
     docker(remote_engine, "image", "rm", "app")
 
 
+@pytest.fixture(scope="module")
+def python_of_image(remote_engine: str, image: str) -> str:
+    """Where its Python is."""
+    find = ["run", "--rm", "--network", "none", image, "sh", "-c", "command -v python3"]
+    return docker(remote_engine, *find).strip()
+
+
 @pytest.fixture
 def project(
-    tmp_path: Path, remote_engine: str, image: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    remote_engine: str,
+    image: str,
+    python_of_image: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[str]:
     """The engine's address, in a project with the application's source."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DOCKER_HOST", remote_engine)
     monkeypatch.setenv("IMAGE", image)
     monkeypatch.setenv("NAME", f"hcoverage-test-{uuid.uuid4().hex[:12]}")
-    find = ["run", "--rm", "--network", "none", image, "sh", "-c", "command -v python3"]
-    monkeypatch.setenv("PYTHON", docker(remote_engine, *find).strip())
+    monkeypatch.setenv("PYTHON", python_of_image)
     Path("app.py").write_text(APP)
     Path(".coveragerc").write_text("[run]\nsource = .\n")
     yield remote_engine
@@ -229,8 +239,7 @@ def project(
 
 
 def hcov_run(script: str) -> tuple[subprocess.CompletedProcess[str], set[int]]:
-    command = [sys.executable, "-m", "hcov", "run", "--", "sh", "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = hcov("run", "--", "sh", "-c", script)
     data = CoverageData()
     data.read()
     return done, set(data.lines(str(Path.cwd() / "app.py")) or ())
@@ -253,6 +262,7 @@ def check_measured(way: str) -> None:
     assert "not measured" not in done.stderr
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("way", ["read-only", "killed, --rm"])
 @pytest.mark.parametrize("address", ["tcp", "ssh"])
 def test_it_is_measured_over_a_relay(

@@ -7,6 +7,7 @@ that the code has here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -66,14 +67,31 @@ def image(python_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     said("docker", "image", "rm", "--force", name)
 
 
+@pytest.fixture(scope="module")
+def module_session(
+    engine: str,  # noqa: ARG001 - DOCKER_HOST
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[hcoverage.Session]:
+    """A session for all tests, as one run is for all of a suite's: an image is looked into once."""
+    project = tmp_path_factory.mktemp("project")
+    project.chmod(0o755)
+    with contextlib.chdir(project):
+        write_project()
+        with hcoverage.open_session() as session:
+            yield session
+
+
 @pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hcoverage.Session]:
+def session(
+    module_session: hcoverage.Session, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[hcoverage.Session]:
     """A session that this process is a part of, in a project with the application's source."""
-    monkeypatch.chdir(tmp_path)
-    write_project()
-    with hcoverage.open_session() as session:
-        os.environ.update(session.environment)
-        yield session
+    session = module_session
+    monkeypatch.chdir(session.data_file.parent)
+    os.environ.update(session.environment)
+    yield session
+    for left in [*session.data_dir.glob("*.hcrec"), *session.data_dir.glob("prob*")]:
+        left.unlink()
 
 
 PLAIN: Final = ("docker", "run", "--rm")
@@ -81,6 +99,7 @@ PLAIN: Final = ("docker", "run", "--rm")
 MAKES_VENV: Final = "python3 -m venv --without-pip /tmp/v && /tmp/v/bin/python -I app.py"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("init", [(), ("--init",)], ids=["PID 1", "an init process"])
 @pytest.mark.parametrize(
     "end", [("stop",), ("kill",), ("rm", "--force")], ids=["stop", "kill", "rm"]

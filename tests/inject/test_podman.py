@@ -6,6 +6,7 @@ container runs twice, once as it is and once with what `get_docker_base_cmd` add
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -61,18 +62,30 @@ def image(
     said("docker", "image", "rm", "--force", name)
 
 
+@pytest.fixture(scope="module")
+def module_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hcoverage.Session]:
+    """A session for all tests, as one run is for all of a suite's: an image is looked into once."""
+    project = tmp_path_factory.mktemp("project")
+    project.chmod(0o755)
+    with contextlib.chdir(project):
+        write_project()
+        with hcoverage.open_session() as session:
+            yield session
+
+
 @pytest.fixture
 def session(
     podman: str,  # noqa: ARG001 - its environment
-    tmp_path: Path,
+    module_session: hcoverage.Session,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[hcoverage.Session]:
     """A session that this process is a part of, in a project with the application's source."""
-    monkeypatch.chdir(tmp_path)
-    write_project()
-    with hcoverage.open_session() as session:
-        os.environ.update(session.environment)
-        yield session
+    session = module_session
+    monkeypatch.chdir(session.data_file.parent)
+    os.environ.update(session.environment)
+    yield session
+    for left in [*session.data_dir.glob("*.hcrec"), *session.data_dir.glob("prob*")]:
+        left.unlink()
 
 
 def base(image: str) -> list[str]:
@@ -84,6 +97,7 @@ def run(start: Sequence[str], words: Sequence[str], end: Sequence[str] | None = 
     return ended(start, f"hcoverage-test-{uuid.uuid4().hex[:12]}", words, end)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("init", [(), ("--init",)], ids=["PID 1", "an init process"])
 @pytest.mark.parametrize("end", [("stop", "--time", "1"), ("kill",)], ids=["stop", "kill"])
 def test_what_ended_it_loses_no_line(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import coverage
 import pytest
+from tests.sampling import FULL
 
 import hcoverage
 from hcoverage._errors import NoDataError
@@ -23,7 +24,6 @@ from hcoverage._inside import coverage_marks
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 
 # Branches both ways, loops, a generator, exceptions that are caught and passed on, `with`,
 # `finally`, a class, a comprehension, a thread, code compiled anew, lines that have no source.
@@ -325,7 +325,7 @@ def test_a_kill_at_each_system_call_of_the_end_loses_nothing(settings: str) -> N
     with opened(settings) as session:
         everything = run_and_kill(command, session.environment, Path(), 1 << 30)
     keeps_all = "pytrace" not in settings
-    for calls in range(1, everything, 1 if FULL else max(1, everything // 12)):
+    for calls in range(1, everything, 1 if FULL else max(1, everything // 6)):
         with opened(settings) as session:
             run_and_kill(command, session.environment, Path(), calls)
             # What is saved now and then may not be yet; what there is is whole.

@@ -128,6 +128,7 @@ def contexts(lines: Sequence[int]) -> list[set[str]]:
     return [{*found[line]} for line in lines]
 
 
+@pytest.mark.thorough
 @needs_recorder
 def test_two_tests_that_run_at_once_are_told_apart() -> None:
     write_tests(*CLIENTS, parties=2)
@@ -137,7 +138,9 @@ def test_two_tests_that_run_at_once_are_told_apart() -> None:
 
 
 @needs_recorder
-@pytest.mark.parametrize("around", [(), ("hcov", "run", "-q", "--")])
+@pytest.mark.parametrize(
+    "around", [(), pytest.param(("hcov", "run", "-q", "--"), marks=pytest.mark.thorough)]
+)
 def test_so_it_is_one_after_the_other_and_by_the_configuration_file(around: Sequence[str]) -> None:
     write_tests("by_urllib", parties=1)
     Path("pytest.ini").write_text(

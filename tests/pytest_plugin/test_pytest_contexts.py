@@ -132,6 +132,7 @@ def of_tests(*names: str) -> set[str]:
 
 @pytest.mark.parametrize("core", ["auto", "coverage"])
 class TestWhoRanIt:
+    @pytest.mark.sampled
     @pytest.mark.parametrize("around", [(), ("hcov", "run", "--core={core}", "--")])
     def test_test_subprocess_and_service(self, core: str, around: tuple[str, ...]) -> None:
         """Tests that take turns at the service are told apart, though nothing calls into it."""

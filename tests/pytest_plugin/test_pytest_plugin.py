@@ -175,10 +175,10 @@ class TestWholeRun:
         "options",
         [
             (),
-            ("-n2",),
             *(
                 pytest.param(options, marks=pytest.mark.thorough)
                 for options in (
+                    ("-n2",),
                     ("--forked",),
                     ("-p", "no:terminal"),
                     ("--hcov-core=coverage",),
@@ -402,6 +402,7 @@ class TestRefused:
         assert "use --cov-report" in refused("--hcov", "--cov", "--hcov-report=html")
 
 
+@pytest.mark.any_python
 @pytest.mark.thorough
 class TestInside:
     def test_in_a_session_it_takes_part_and_says_so(self, expected: dict[str, list[int]]) -> None:
@@ -440,6 +441,7 @@ class TestInside:
         assert measured()["lib.py"] == [1, 3, 4, 5, 7, 8]
 
 
+@pytest.mark.sampled
 @pytest.mark.thorough
 class TestBesidePytestCov:
     """The same command twice, with the plugin and without: pytest-cov's report has more."""
@@ -450,6 +452,7 @@ class TestBesidePytestCov:
     def core(self, request: pytest.FixtureRequest) -> str:
         return f"--hcov-core={request.param}"
 
+    @pytest.mark.any_python
     @pytest.mark.parametrize("distributed", [(), ("-n2",)], ids=["alone", "-n2"])
     def test_its_threshold_counts_subprocesses(
         self, core: str, distributed: tuple[str, ...]
@@ -496,6 +499,7 @@ class TestBesidePytestCov:
         assert "not measured" not in out
         assert measured() == {"lib.py": [1, 3, 5, 7]}
 
+    @pytest.mark.any_python
     @pytest.mark.parametrize("distributed", [(), ("-n2",)], ids=["alone", "-n2"])
     def test_all_data_goes_where_its_variable_says(
         self, core: str, distributed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -519,6 +523,7 @@ class TestImportedBefore:
 
     TOLD: Final = "hcov: not measured: pytest imported lib.py before --hcov could begin"
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("core", ["auto", "coverage"])
     @pytest.mark.parametrize("way", ["-p", "PYTEST_PLUGINS", "addopts"])
     def test_it_is_told(self, way: str, core: str, monkeypatch: pytest.MonkeyPatch) -> None:

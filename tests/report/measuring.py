@@ -1,7 +1,8 @@
 """Measure a small project by one of our ways, or by coverage.py alone, and take what is reported.
 
 Everything runs as it does for a person: in processes, in an environment where packages are
-installed and not linked to, with coverage.py's own hook in it.
+installed and not linked to, with coverage.py's own hook in it. What measures is forked where it can
+be, see `forks.py`; what is measured starts on its own, but for pytest that measures itself.
 """
 
 from __future__ import annotations
@@ -255,6 +256,15 @@ class Project:
             check=False,
         )
 
+    def measured_by(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run what measures it: a module by its name, or a program, of the project's Python."""
+        kind, name, *rest = arguments
+        if kind != "-m" or self.layout.editable:  # which is seen as a Python starts
+            return self.run(self.python.python, *arguments)
+        return forked(
+            name, *rest, env=self.variables, directory=self.directory, python=self.python.python
+        )
+
     def listed(self) -> frozenset[str]:
         """Give the names of all files and directories in it."""
         names: set[str] = set()
@@ -320,7 +330,7 @@ def lay_out(
 def measure(project: Project, *command: str) -> Result:
     """Measure a project by one of our ways, and report."""
     before = project.listed()
-    done = project.run(*command)
+    done = project.measured_by(*command)
     new = project.listed() - before
     return _reported(project, done, new)
 
@@ -328,7 +338,7 @@ def measure(project: Project, *command: str) -> Result:
 def measure_alone(project: Project, *command: str) -> Result:
     """Measure a project by coverage.py's own command, combine if there is a need to, and report."""
     before = project.listed()
-    done = project.run(*command)
+    done = project.measured_by(*command)
     new = project.listed() - before
     result = _reported(project, done, new, "combine")
     return dataclasses.replace(result, new=result.new | project.listed() - before)

@@ -4,7 +4,8 @@ A cell is one container: an rcfile, a place where the container has the code, a 
 Whatever these are, the report has to be what coverage.py reports of the same program under the same
 rcfile, run here in one process; and nothing is told but what is to be told of any run.
 
-The cells are shared out so that each two of rcfile, place and way meet. All of them:
+The cells are shared out so that each way is there, and each of its images meets each place and each
+rcfile. All of them:
 
     HCOVERAGE_CORPUS=full python -m pytest tests/report/test_container_matrix.py
 
@@ -38,7 +39,8 @@ from tests.report.containers import (
     measure_alone,
 )
 from tests.report.measuring import Environment
-from tests.report.test_report_matrix import FULL, SAMPLE, differences_of_json
+from tests.report.test_report_matrix import SAMPLE, differences_of_json
+from tests.sampling import FULL, sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,6 +71,12 @@ class Cell:
         return bool(self.way.script) or self.placement.umask != ORDINARY_UMASK
 
     @property
+    def meetings(self) -> tuple[object, ...]:
+        """What has to meet in one cell at least."""
+        image = self.way.image
+        return (image, self.placement.name), (image, self.rcfile), self.way.name
+
+    @property
     def name(self) -> str:
         """What to call it."""
         return f"{self.way.name}-{self.rcfile}-{self.placement.name}"
@@ -80,10 +88,10 @@ def all_cells() -> Iterator[Cell]:
 
 
 def shared_out() -> Iterator[Cell]:
-    """Choose a way for each rcfile in each place, so that each meets each way."""
-    for row, rcfile in enumerate(RCFILES):
-        for column, placement in enumerate(PLACEMENTS):
-            yield Cell(WAYS[(row + column) % len(WAYS)], rcfile, placement)
+    """Choose so many that each image, by which a core measures, meets all that there is."""
+    # Where there is a choice, one that shares its session with others.
+    cells = sorted(all_cells(), key=lambda cell: cell.is_alone)
+    return iter(sample(((cell, cell.meetings) for cell in cells), 1))
 
 
 def parameters() -> list[object]:
@@ -209,14 +217,15 @@ def _is_ordinary(line: str, container: Container) -> bool:
     return re.fullmatch(f"hcov: ({'|'.join(told)})|Wrote JSON report .*", line) is not None
 
 
-def test_each_two_of_rcfile_place_and_way_meet() -> None:
+def test_each_image_meets_each_place_and_rcfile() -> None:
     cells = [*shared_out()]
-    for pair, wanted in (
-        ({(cell.way.name, cell.rcfile) for cell in cells}, len(WAYS) * len(RCFILES)),
-        ({(cell.way.name, cell.placement.name) for cell in cells}, len(WAYS) * len(PLACEMENTS)),
-        ({(cell.rcfile, cell.placement.name) for cell in cells}, len(RCFILES) * len(PLACEMENTS)),
+    assert {cell.way for cell in cells} == {*WAYS}
+    images = len({way.image for way in WAYS})
+    for pairs, wanted in (
+        ({(cell.way.image, cell.rcfile) for cell in cells}, images * len(RCFILES)),
+        ({(cell.way.image, cell.placement.name) for cell in cells}, images * len(PLACEMENTS)),
     ):
-        assert len(pair) == wanted
+        assert len(pairs) == wanted
 
 
 def test_what_is_compared_with_is_worth_it(expected: Callable[[Cell], Result]) -> None:

@@ -35,6 +35,7 @@ from tests.report.measuring import (
     measure_alone,
 )
 from tests.report.rcfiles import RCFILES, Rcfile, generated
+from tests.sampling import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,11 +43,10 @@ if TYPE_CHECKING:
 
 _File: TypeAlias = "Mapping[str, Any]"
 LAYOUTS: Final = (*ORDINARY_LAYOUTS, *ODD_LAYOUTS)
-FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 SAMPLE: Final = int(os.environ.get("HCOVERAGE_CELLS", "0"))
 RECORDS: Final = sys.version_info >= (3, 12)
 BY_CHANCE: Final = 100
-QUICK: Final = 8  # each so-manieth is tried after each edit, too
+QUICK: Final = 20  # each so-manieth is tried after each edit, too
 HCOV: Final = ("-m", "hcov", "run")
 PYTEST: Final = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 # What hcov tells of an ordinary run. Anything else is noise.
@@ -221,7 +221,7 @@ def expected(
         if key not in known:
             parent = tmp_path_factory.mktemp("alone")
             project = lay_out(parent / "in", cell.layout, cell.rcfile, python, alone=True)
-            known[key] = measure_alone(project, python.python, *command)
+            known[key] = measure_alone(project, *command)
         return known[key]
 
     return get
@@ -239,7 +239,7 @@ def test_report_is_that_of_coverage_py(
 ) -> None:
     right = expected(cell)
     project = lay_out(tmp_path / "in", cell.layout, cell.rcfile, python, alone=False)
-    ours = measure(project, python.python, *cell.way.command(project))
+    ours = measure(project, *cell.way.command(project))
     if wrong := [*differences(cell, ours, right)]:
         told = "\n".join([*wrong, "It printed:", ours.out, "It told:", ours.err])
         pytest.fail(told, pytrace=False)
@@ -333,7 +333,7 @@ def test_what_is_compared_with_is_worth_it(
 ) -> None:
     rcfile = Rcfile("both", "[run]\nsource = <package>, <testdir>\n")
     project = lay_out(tmp_path / "in", layout, rcfile, python, alone=True)
-    result = measure_alone(project, python.python, *_script(layout))
+    result = measure_alone(project, *_script(layout))
     assert (result.status, result.err) == (0, "")
     ran = {name for name, file in result.json[1]["files"].items() if file["executed_lines"]}
     assert any(name.endswith("never.py") for name in result.json[1]["files"].keys() - ran)

@@ -7,7 +7,6 @@ import os
 import stat
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -129,6 +128,7 @@ class TestCombine:
 # Where coverage.py has its data file, by the rcfile.
 DATA_FILES = (".coverage", "build/cov/.coverage", "all of it.cov", "deep/er/x")
 DATA_DIRECTORIES = ("coverage_data", AWKWARD, "-dash")
+THOROUGH = pytest.mark.thorough
 LINES = 9
 
 
@@ -164,20 +164,13 @@ class TestAgainAndAgain:
         lines: list[int] = report["files"][program.name]["executed_lines"]
         return lines
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize(
-        ("data_file", "data_dir", "way"),
-        [
-            pytest.param(
-                data_file,
-                DATA_DIRECTORIES[number % 4 % 3],
-                way,
-                marks=[pytest.mark.thorough] if number % 7 else [],
-            )
-            for number, (data_file, way) in enumerate(
-                product(DATA_FILES, (run_all, together, None))
-            )
-        ],
+        "data_file",
+        [*DATA_FILES[:2], *(pytest.param(name, marks=THOROUGH) for name in DATA_FILES[2:])],
     )
+    @pytest.mark.parametrize("data_dir", DATA_DIRECTORIES)
+    @pytest.mark.parametrize("way", [run_all, together, None])
     def test_with_containers_and_without(
         self,
         program: Path,

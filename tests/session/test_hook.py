@@ -102,6 +102,7 @@ class TestInjecting:
         after = hook_of(venv).stat()
         assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
+    @pytest.mark.any_python
     @pytest.mark.thorough
     def test_many_at_once_leave_one_whole_hook(self, venv: Venv) -> None:
         code = "import hcoverage; hcoverage.inject()"

@@ -236,6 +236,7 @@ class TestTwoSessionsInOneEnvironment:
         for name in ("first", "second"):
             assert _measured(Path(f"{name}_data.merged")) == {f"{name}.py"}
 
+    @pytest.mark.any_python
     def test_that_start_and_end_at_once_lose_no_child(self, venv: Venv) -> None:
         sessions = []
         for number in range(12):

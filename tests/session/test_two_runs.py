@@ -113,6 +113,7 @@ def measured(data_file: str) -> dict[str, list[int]]:
     return {name: found for name, found in lines.items() if found}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("core", CORES)
 @pytest.mark.parametrize("directory", ["none", "of the user's"])
 @pytest.mark.parametrize(
@@ -147,16 +148,13 @@ def test_each_has_the_result_that_it_has_alone(
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.sampled
+@pytest.mark.parametrize("first", ["hcov run", "pytest --hcov"])
 @pytest.mark.parametrize(
-    ("first", "second"),
+    "second",
     [
-        ("hcov run", "pytest --hcov"),
-        *(
-            pytest.param(first, second, marks=pytest.mark.thorough)
-            for first in ("hcov run", "pytest --hcov")
-            for second in WAYS
-            if (first, second) != ("hcov run", "pytest --hcov")
-        ),
+        pytest.param(way, marks=[] if way == "pytest --hcov" else pytest.mark.thorough)
+        for way in WAYS
     ],
 )
 def test_the_second_for_a_data_file_says_so_before_it_starts(

@@ -45,6 +45,7 @@ def image(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.engine
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("isolated", [(), ("-I",)], ids=["", "python -I"])
 @pytest.mark.parametrize("user", ["0:0", "1000:1000"])
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077], ids=oct)

@@ -9,11 +9,11 @@ the events that we cause; others that a change may cause, too, with
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from tests.sampling import FULL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
 
-FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 OURS: Final = ("open", "mmap.__new__", "everything")
 # What the recorder has caused at one time or another.
 EVENTS: Final = (
@@ -86,6 +85,7 @@ def test_a_hook_sees_nothing_of_ours(guests: Guests, when: str) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.sampled
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("when", ["at once", "fork"])
 def test_a_hook_may_refuse_us_anything(guests: Guests, how: str, when: str) -> None:

@@ -124,6 +124,7 @@ def functions_that_ran() -> dict[str, set[str]]:
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("core", CORES)
 def test_each_process_is_measured(elsewhere: Venv, core: str) -> None:
     command = ["driver.py", *(f"{name} {arguments}" for name, (arguments, _) in WAYS.items())]

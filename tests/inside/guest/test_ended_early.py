@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Final
 
 import coverage
 import pytest
+from tests.sampling import FULL
 
-FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 KILLS: Final = 1000 if FULL else 12
 POOLS: Final = 50 if FULL else 1
 # A thousand of anything take longer than a test that hangs may.
@@ -122,6 +121,7 @@ def run(core: str, branch: bool, *command: str) -> Outcome:  # noqa: FBT001
     return Outcome(done.returncode, done.stdout, done.stderr, lines)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("core", "branch"), CORES)
 def test_a_kill_in_the_first_100_ms_loses_nothing_and_turns_nothing_red(
     core: str,
@@ -145,6 +145,7 @@ def test_a_kill_in_the_first_100_ms_loses_nothing_and_turns_nothing_red(
     print(sum(map(bool, steps.values())), "of", KILLS, "had begun")  # noqa: T201
 
 
+@pytest.mark.sampled
 @pytest.mark.thorough
 @pytest.mark.parametrize(("core", "branch"), CORES)
 def test_workers_of_a_pool_that_is_ended_after_a_millisecond_lose_nothing(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from tests.sampling import FULL
 
 import hcoverage
 from hcoverage._read.recording_files import read_files
@@ -28,7 +29,6 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="ptrace of Linux"),
 ]
 
-FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 # A prime: as many points in CI, and others with each change of what we call.
 STEP: Final = 1 if FULL else 23
 TRACE_ME: Final = 0
@@ -88,6 +88,7 @@ def run_until(point: int, environment: dict[str, str]) -> tuple[int, int, bool]:
         return pid, len(told.read()), has_ended
 
 
+@pytest.mark.thorough
 def test_a_kill_at_any_system_call_loses_nothing_that_ran(guests: Guests) -> None:
     imported: dict[int, int] = {}
     point, has_ended = 1, False

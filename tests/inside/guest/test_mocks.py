@@ -16,13 +16,13 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from tests.sampling import FULL
 
 if TYPE_CHECKING:
     from tests.inside.guest.conftest import Guests
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
 
-FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 KINDS: Final = ("plain", "nonsense", "raises", "fails", "counts", "slow")
 MOMENTS: Final = ("import", "thread", "fork before", "fork after")
 MOST: Final = 1500  # functions that a Python has in those modules
@@ -278,6 +278,7 @@ def _write_app(guests: Guests) -> None:
         guests.write(f"modules/m{number}.py", MODULE)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "moment",
@@ -303,6 +304,7 @@ def test_no_mock_is_called_by_us(app: Guests, kind: str, moment: str) -> None:
     assert [number for number in fine if f"m{number}.py" not in ran] == []
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "moment",

@@ -117,6 +117,7 @@ def test_what_a_program_does_to_itself(app: Guests, name: str) -> None:
     assert measured == bare
 
 
+@pytest.mark.thorough
 def test_limits(app: Guests) -> None:
     """At their edge some programs do not start, bare or measured."""
     for name, limit in LIMITS:

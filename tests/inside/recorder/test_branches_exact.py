@@ -31,6 +31,7 @@ from tests.inside.recorder.test_recorder_exact import (
     NOT_COMPARED,
     STDLIB_TESTS as FEW_STDLIB_TESTS,
 )
+from tests.sampling import FULL
 
 from hcoverage._inside.recorder_flow import OPCODES, Opcodes
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from tests.inside.recorder.conftest import Bench
 
-FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 RANDOM_PROGRAMS: Final = 600 if FULL else 20
 ROUNDS: Final = 200 if FULL else 3
 OTHERS: Final = [*filter(None, os.environ.get("HCOVERAGE_PYTHONS", "").split(os.pathsep))]
@@ -165,6 +165,7 @@ def test_each_construct(bench: Bench, python: str) -> None:
     assert_same_report(bench, python, "run_all.py")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("python", PYTHONS)
 def test_each_construct_in_a_context_of_its_own(bench: Bench, python: str) -> None:
     _write_all(bench, construct_programs())

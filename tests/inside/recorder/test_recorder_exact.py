@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
+from tests.sampling import FULL
 
 from hcoverage._inside import recorder_long_code
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
 
-FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 GENERATED_PROGRAMS: Final = 1000 if FULL else 12
 # Of one program, measured; the slowest of the standard library's tests is full of subprocesses.
 RUN_LIMIT: Final = 600.0  # seconds

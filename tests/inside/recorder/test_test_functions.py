@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from tests.inside.recorder.branch_programs import random_programs
 from tests.inside.recorder.test_branches_exact import (
-    FULL,
     PYTHONS as WITH_BRANCHES,
     assert_same_report,
 )
+from tests.sampling import FULL
 
 if TYPE_CHECKING:
     from tests.inside.recorder.conftest import Bench
