@@ -161,10 +161,16 @@ def run_lines(commands: list[str]) -> None:
 @pytest.mark.parametrize(
     ("set_up", "combine"),
     [
-        (lambda: run_lines(hcoverage.coverage_subprocess_commands()), typed),
-        (hcoverage.coverage_commands_subprocess, hcoverage.coverage_combine),
+        pytest.param(
+            lambda: run_lines(hcoverage.coverage_subprocess_commands()), typed, id="commands"
+        ),
+        pytest.param(
+            hcoverage.coverage_commands_subprocess,
+            hcoverage.coverage_combine,
+            id="carried out",
+            marks=pytest.mark.thorough,
+        ),
     ],
-    ids=["commands", "carried out"],
 )
 @pytest.mark.usefixtures("project")
 def test_step_by_step(set_up: Callable[[], None], combine: Callable[[], None]) -> None:

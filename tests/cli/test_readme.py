@@ -63,7 +63,10 @@ def numbers(command: list[str], project: Path, environment: dict[str, str]) -> d
 def test_step_by_step_gives_the_numbers_of_hcov_run_three_times_in_a_row(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """With containers, without, and with them again: what another run ran counts nowhere."""
+    """With containers, without, and with them again: what another run ran counts nowhere.
+
+    In Python once: `test_commands.py` has the same steps again and again by the library.
+    """
     chosen = {
         "with": environment,
         "without": {**environment, "PYTEST_ADDOPTS": "-p no:hypothesispytest -k pricing"},
@@ -77,14 +80,13 @@ def test_step_by_step_gives_the_numbers_of_hcov_run_three_times_in_a_row(
     assert len(whole["with"]["shop/cli.py"]) > 10
     assert len(whole["with"]["shop/service.py"]) > 10
     assert whole["without"] != whole["with"]
-    ways = {
-        "shell": ["sh", "-ec", block("sh", 'eval "$(hcov inject)"')],
-        "python": ["python", "-c", block("python", "import os\nimport subprocess\nimport hcov")],
-    }
-    for way, command in ways.items():
-        shutil.copytree(SHOP, tmp_path / way)
-        for name in ("with", "without", "with"):
-            assert numbers(command, tmp_path / way, chosen[name]) == whole[name], (way, name)
+    shell = ["sh", "-ec", block("sh", 'eval "$(hcov inject)"')]
+    python = ["python", "-c", block("python", "import os\nimport subprocess\nimport hcov")]
+    shutil.copytree(SHOP, tmp_path / "shell")
+    for name in ("with", "without", "with"):
+        assert numbers(shell, tmp_path / "shell", chosen[name]) == whole[name], name
+    shutil.copytree(SHOP, tmp_path / "python")
+    assert numbers(python, tmp_path / "python", chosen["with"]) == whole["with"]
 
 
 def test_the_steps_are_what_the_library_says() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
 import pytest
+from tests.sampling import FULL
 
 import hcoverage
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.index, pytest.mark.thorough, pytest.mark.timeout(3600)]
 
-FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 PROJECT: Final = "pytest_cov"
 VERSION: Final = "7.1.0"
 # To build it, and for its tests, beside what is in each environment of ours.
@@ -40,7 +40,7 @@ NEEDED: Final = (
 # It starts containers of redis, with celery; pytest's header, which names our plugin, must not have
 # the word "coverage".
 NOT_OURS: Final = ("test_celery", "test_disabled_output")
-ONE_OF: Final = 12
+ONE_OF: Final = 40
 ALWAYS: Final = ("borken_cwd[nodist]", "no_cover_marker", "no_cover_fixture", "coverage_file")
 PLUGIN: Final = f"""\
 import pytest
@@ -100,4 +100,4 @@ def test_passes_as_it_does_without_us(
     cases = list(ET.parse(results).iter("testcase"))  # noqa: S314 - pytest wrote it just now
     passed = sum(not len(case) for case in cases)
     tell(f"{PROJECT} {VERSION}: {passed} of its tests pass with --hcov in each run")
-    assert passed >= len(ALWAYS) + 10
+    assert passed >= len(ALWAYS) + 4

@@ -380,7 +380,9 @@ class TestBadInputs:
         assert merged.lines(str(Path("program.py").absolute())) == [1, 3]
 
     @pytest.mark.thorough
-    def test_a_bomb_is_refused(self) -> None:
+    def test_a_bomb_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        largest = 64 << 20  # a gigabyte takes long to unpack
+        monkeypatch.setattr("hcoverage._result.origin_data.LARGEST", largest)
         data_file(HERE, 7, [1])
         data_file("0123456789ab", 7, [3])
         hcoverage.combine(["data"], command=7)
@@ -389,7 +391,7 @@ class TestBadInputs:
         beginning, more = (
             compressor.compress(zeros) + compressor.flush(zlib.Z_FULL_FLUSH) for _ in range(2)
         )
-        bomb = beginning + more * 1100
+        bomb = beginning + more * (largest >> 20)
         with contextlib.closing(sqlite3.connect(".coverage")) as database, database:
             database.execute("UPDATE hcov_origins SET data = ?", (bomb,))
         with pytest.raises(hcoverage.OriginsError, match="larger than can be right"):

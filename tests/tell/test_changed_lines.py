@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 from click.testing import CliRunner, Result
 from coverage import Coverage
+from tests.forks import hcov
 
 import hcoverage
 from hcov._cli.main import main
@@ -91,13 +92,8 @@ def table(*options: str) -> dict[str, list[str]]:
 
 def summary_of_a_run(path: Path) -> str:
     """Give what `hcov run` adds to the summary of a pull request."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hcov", "run", "-q", "--", sys.executable, "app.py"],
-        env={**os.environ, "GITHUB_STEP_SUMMARY": str(path), "GITHUB_BASE_REF": "main"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "GITHUB_STEP_SUMMARY": str(path), "GITHUB_BASE_REF": "main"}
+    done = hcov("run", "-q", "--", sys.executable, "app.py", env=environment)
     assert done.returncode == 0, done.stderr
     return path.read_text()
 
