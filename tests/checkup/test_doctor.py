@@ -402,6 +402,7 @@ class TestTheDataDirectory:
             subprocess.run(["/bin/umount", str(data)], check=True)
 
 
+@pytest.mark.any_python
 @pytest.mark.thorough
 class TestInterpreters:
     def test_no_coverage_where_hcov_is(self, home: Venv) -> None:

@@ -146,6 +146,7 @@ def wait_for_the_end_of(process: int) -> None:
         os.close(descriptor)
 
 
+@pytest.mark.any_python
 @pytest.mark.thorough
 @pytest.mark.usefixtures("inside")
 class TestInsideOfPytest:
