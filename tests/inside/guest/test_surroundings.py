@@ -5,8 +5,12 @@ Each cell is a way to run one program, which imports, forks and starts a thread.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import platform
 import resource
+import struct
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
@@ -80,10 +84,34 @@ BEFORE: Final[Mapping[str, str]] = {
         if sys.version_info >= (3, 13)
         else ""
     ),
+    "interpreters' pool": (
+        "from concurrent.futures import InterpreterPoolExecutor\n"
+        "with InterpreterPoolExecutor(2) as p:\n    print(*p.map(abs, [-1, -2]))\n"
+        if sys.version_info >= (3, 14)
+        else ""
+    ),
     "pool": (
         "import multiprocessing\nwith multiprocessing.get_context('fork').Pool(2) as p:\n"
         "    print(p.map(abs, [-1, -2]))\n"
     ),
+}
+# System calls that a filter refuses, as those of containers do: of x86-64; the bits of an argument
+# that make it refuse, of those that Python itself cannot do without.
+REFUSED: Final[Mapping[str, tuple[int, int, int]]] = {
+    "fallocate": (285, 0, 0),
+    "ftruncate": (77, 0, 0),
+    "pwrite64": (18, 0, 0),
+    "rename": (82, 0, 0),
+    "unlink": (87, 0, 0),
+    "uname": (63, 0, 0),
+    "getppid": (110, 0, 0),
+    "readlink": (89, 0, 0),
+    "getrandom": (318, 0, 0),
+    "rt_sigprocmask": (14, 0, 0),
+    "rt_sigtimedwait": (128, 0, 0),
+    "fcntl": (72, 0, 0),
+    "mmap, shared": (9, 3, 1),
+    "openat, to create": (257, 2, os.O_CREAT),
 }
 LIMITS: Final = tuple(
     [("NOFILE", n) for n in (4, 5, 6, 7, 8, 16)]
@@ -128,6 +156,37 @@ def test_limits(app: Guests) -> None:
 
         bare, measured = app.both("app.py", preexec_fn=lower)
         assert measured == bare, (name, limit)
+
+
+@pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="numbers of Linux on x86-64"
+)
+def test_system_calls_that_are_refused(app: Guests) -> None:
+    """From its start on; the answer is the one of a sandbox, or of a kernel that is too old."""
+    for number, (name, refused) in enumerate(REFUSED.items()):
+        error = (errno.EPERM, errno.ENOSYS)[number % 2]
+
+        def refuse(refused: tuple[int, int, int] = refused, error: int = error) -> None:
+            _refuse(*refused, error)
+
+        bare, measured = app.both("app.py", preexec_fn=refuse)
+        assert measured == bare, (name, error)
+
+
+def _refuse(call: int, argument: int, bits: int, error: int) -> None:
+    """Have the kernel refuse a system call of this process: seccomp, by a program of BPF."""
+    load, is_equal, has_bits, end = 0x20, 0x15, 0x45, 0x06
+    program = [(load, 0, 0, 0), (is_equal, 0, 3 if bits else 1, call)]
+    if bits:
+        program += [(load, 0, 0, 16 + 8 * argument), (has_bits, 0, 1, bits)]
+    program += [(end, 0, 0, 0x50000 | error), (end, 0, 0, 0x7FFF0000)]
+    code = b"".join(struct.pack("HBBI", *step) for step in program)
+    buffer = ctypes.create_string_buffer(code)
+    told = struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(38, 1, 0, 0, 0)  # no new privileges, or only root may
+    if libc.prctl(22, 2, told, 0, 0):
+        raise OSError(ctypes.get_errno(), "no filter")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
