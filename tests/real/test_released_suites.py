@@ -1,0 +1,116 @@
+"""Released projects' own suites, each configured as it is: the whole report is coverage.py's.
+
+Installed from wheels, so that `[paths]` has to find the sources here. In CI one runs; all by
+
+    HCOVERAGE_CORPUS=full python -m pytest tests/real/test_released_suites.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+import hcoverage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import MakeVenv, UnpackRelease
+
+pytestmark = [pytest.mark.index, pytest.mark.thorough, pytest.mark.timeout(3600)]
+
+FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
+# What their suites need beside pytest, by project and version. All have branches, and their sources
+# in src.
+PROJECTS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
+    ("itsdangerous", "2.2.0"): ("freezegun",),
+    ("attrs", "25.3.0"): ("cloudpickle", "hypothesis"),
+    ("jinja2", "3.1.6"): ("trio",),
+    ("pluggy", "1.6.0"): (),
+    ("structlog", "25.4.0"): (
+        *("freezegun", "pretend", "pytest-asyncio<1.1", "simplejson"),
+        *("rich", "twisted"),
+    ),
+}
+PYTEST: Final = ("-q", "-p", "no:cacheprovider")
+
+
+def run(command: list[str], **variables: str) -> None:
+    environment = {**hcoverage.unmeasured_environment(os.environ), **variables}
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def report() -> dict[str, Any]:
+    """Take the report that was written, but for when that was, and what it was made of."""
+    said: dict[str, Any] = json.loads(Path("coverage.json").read_bytes())
+    del said["meta"]["timestamp"]
+    Path("coverage.json").unlink()
+    Path(".coverage").unlink()
+    return said
+
+
+@pytest.fixture
+def in_project(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_venv: MakeVenv,
+    unpack_release: UnpackRelease,
+) -> Callable[[str, str], str]:
+    """Make a project's directory the current one, and return a Python that has it and us."""
+
+    def enter(name: str, version: str) -> str:
+        python = str(make_venv(with_pytest=True).python)
+        pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "--python", python]
+        run([*pip, "install", f"{name}=={version}", *PROJECTS[name, version]])
+        monkeypatch.chdir(unpack_release(name, version, tmp_path))
+        return python
+
+    return enter
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [*PROJECTS] if FULL else [*PROJECTS][:1], ids=lambda text: text
+)
+def test_the_whole_report_is_coverages(
+    name: str,
+    version: str,
+    *,
+    in_project: Callable[[str, str], str],
+    tell: Callable[[str], None],
+) -> None:
+    python = in_project(name, version)
+    run([python, "-m", "coverage", "run", "-m", "pytest", *PYTEST])
+    if not Path(".coverage").exists():  # its configuration has `parallel`
+        run([python, "-m", "coverage", "combine", "-q"])
+    run([python, "-m", "coverage", "json", "-q", "--fail-under=0"])
+    expected = report()
+
+    hcov = ["-m", "hcov", "run", "--no-containers", "--fail-under=0", "--json", "--"]
+    run([python, *hcov, python, "-m", "pytest", *PYTEST])
+    of_the_command = report()
+    plugin = ("--hcov", "--hcov-report=json", "--hcov-fail-under=0")
+    run([python, "-m", "pytest", *PYTEST, *plugin])
+    of_the_plugin = report()
+
+    totals = expected["totals"]
+    tell(
+        f"{name} {version}: {len(expected['files'])} files, {totals['covered_lines']} lines and "
+        f"{totals['covered_branches']} branches covered: the same report three ways"
+    )
+    assert totals["covered_branches"] > 0
+    assert of_the_command == expected
+    assert of_the_plugin == expected
