@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from tests.sampling import FULL
 
 import hcoverage
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.index, pytest.mark.thorough, pytest.mark.timeout(3600)]
 
-FULL: Final = os.environ.get("HCOVERAGE_CORPUS") == "full"
 # What their suites need beside pytest, by project and version. All have branches, and their sources
 # in src.
 PROJECTS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
