@@ -162,7 +162,10 @@ def run_lines(commands: list[str]) -> None:
     ("set_up", "combine"),
     [
         pytest.param(
-            lambda: run_lines(hcoverage.coverage_subprocess_commands()), typed, id="commands"
+            lambda: run_lines(hcoverage.coverage_subprocess_commands()),
+            typed,
+            id="commands",
+            marks=pytest.mark.thorough,
         ),
         pytest.param(
             hcoverage.coverage_commands_subprocess,

@@ -178,6 +178,7 @@ def test_a_file_outside_the_project_is_not_merged_and_is_told(
     assert result.outside or forge is recording
 
 
+@pytest.mark.thorough
 def test_no_report_shows_text_of_a_file_outside_the_project(tmp_path: Path, data: Path) -> None:
     secret = tmp_path / "secret.py"
     named = {way(secret) for way in (by_its_name, by_dots_through_a_mapping, by_a_mapped_link)}

@@ -259,6 +259,7 @@ SECTIONS: Final = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("has_section", [False, True])
 @pytest.mark.parametrize("rcfile", RCFILES)
 def test_what_is_told_to_be_pasted_maps(

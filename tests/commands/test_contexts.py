@@ -200,6 +200,7 @@ class TestWhereNobodyFollows:
         told = "the run that this process is in follows no context: start it with"
         assert said.count(told) == len(self.COMMANDS)
 
+    @pytest.mark.thorough
     def test_two_runs_are_not_told_apart(self) -> None:
         with contextlib.ExitStack() as stack:
             for name in ("one", "two"):

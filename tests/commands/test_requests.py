@@ -239,13 +239,8 @@ def test_threads_that_change_at_each_step_mix_nothing_up(*, branch: bool) -> Non
 
 
 @needs_recorder
-@pytest.mark.parametrize(
-    "branch",
-    [
-        pytest.param(False, id="lines", marks=pytest.mark.thorough),
-        pytest.param(True, id="branches"),
-    ],
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("branch", [False, True], ids=["lines", "branches"])
 def test_all_together_are_what_runs_without_contexts(*, branch: bool) -> None:
     write_service("threads", branch=branch)
     reports = []

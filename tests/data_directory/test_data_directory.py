@@ -282,6 +282,7 @@ def test_what_was_set_aside_is_believed_no_more_than_before(project: Path, tmp_p
     assert measured() == {"one.py": [1]}
 
 
+@pytest.mark.thorough
 def test_two_runs_at_once_in_one_project_measure_their_own(project: Path, temporary: Path) -> None:
     for name in ("first", "second"):
         (project / f"{name}.py").write_text(WAITS)

@@ -173,6 +173,7 @@ LOOKS: Final = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("settings", SETTINGS[:2])
 @pytest.mark.parametrize("what", LOOKS)
 def test_the_application_finds_as_without_us(what: str, settings: str) -> None:

@@ -542,7 +542,9 @@ class TestImportedBefore:
             pytest.param(["-k", "this_process"], id="only tests import it"),
             pytest.param(["-p", "lib", "-k", "test_subprocess"], id="a subprocess has it whole"),
             pytest.param(
-                ["-p", "lib", "-n", "1", "-k", "this_process"], id="a worker has it whole"
+                ["-p", "lib", "-n", "1", "-k", "this_process"],
+                id="a worker has it whole",
+                marks=pytest.mark.thorough,
             ),
         ],
     )

@@ -199,6 +199,7 @@ class TestAgainAndAgain:
             write_data(here / data_file, program, 8)
             write_data(here / data_dir / ".coverage", program, 9)
 
+    @pytest.mark.thorough
     def test_combining_again_without_setting_up_again(self, program: Path) -> None:
         here = program.parent
         run_all(hcoverage.coverage_subprocess_commands(), here)

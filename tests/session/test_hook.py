@@ -95,6 +95,7 @@ class TestInjecting:
         assert len(result.merged) == 1
         assert measured_files(result.data_file) == {str(venv.path / "pkg" / "it.py")}
 
+    @pytest.mark.thorough
     def test_again_changes_nothing(self, venv: Venv) -> None:
         call(venv, "hcoverage.inject()")
         before = hook_of(venv).stat()

@@ -187,6 +187,7 @@ def test_nor_is_the_run_that_a_run_is_of() -> None:
     assert Path(".coverage").exists()
 
 
+@pytest.mark.thorough
 def test_what_a_command_measures_itself_goes_where_the_user_said() -> None:
     inner = [sys.executable, "-m", "coverage", "run", "-m", "first"]
     environment = {**os.environ, "COVERAGE_FILE": str(Path("named").absolute())}
@@ -201,6 +202,7 @@ def test_what_a_command_measures_itself_goes_where_the_user_said() -> None:
         Path("named").unlink()
 
 
+@pytest.mark.thorough
 def test_data_that_the_second_cannot_merge_is_not_the_firsts(project: Path) -> None:
     (project / "coverage_data").mkdir()
     (project / "coverage_data" / ".gitkeep").touch()

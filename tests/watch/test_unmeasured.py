@@ -183,7 +183,7 @@ class TestCauses:
         line = of_child(PYTHON, "-BSu", "waits.py")
         assert "-S keeps Python from reading any start-up hook; start it without" in line
 
-    @pytest.mark.parametrize("option", ["-I", "-E"])
+    @pytest.mark.parametrize("option", ["-I", pytest.param("-E", marks=pytest.mark.thorough)])
     def test_another_environments_python_that_ignores_the_environment(
         self, make_venv: MakeVenv, option: str
     ) -> None:

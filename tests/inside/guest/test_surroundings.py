@@ -130,6 +130,7 @@ def app(guests: Guests) -> Guests:
     return guests
 
 
+@pytest.mark.thorough
 def test_options_of_the_interpreter(app: Guests) -> None:
     for options in OPTIONS:
         bare, measured = app.both(*options, "app.py")

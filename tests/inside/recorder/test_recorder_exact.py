@@ -271,7 +271,10 @@ def _assert_same(bench: Bench, core: str, arguments: list[str]) -> None:
     assert not any(differ.values()), differ
 
 
-@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize(
+    "core",
+    [CORES[0], *(pytest.param(core, marks=pytest.mark.thorough) for core in CORES[1:])],
+)
 @pytest.mark.parametrize("name", TRICKY)
 def test_tricky_programs(bench: Bench, name: str, core: str) -> None:
     if name == "annotations" and core == "ctrace" and sys.version_info >= (3, 14):
