@@ -40,6 +40,7 @@ _set: "Final" = set
 _bool: "Final" = bool
 _sum: "Final" = sum
 _is_subclass: "Final" = issubclass
+_OSError: "Final" = OSError
 _type: "Final" = type
 _end_of_iteration: "Final" = StopAsyncIteration
 
@@ -50,6 +51,12 @@ ONE_ARC: "Final" = 1
 RAISED: "Final" = 3
 BY_INSTRUCTION: "Final" = 1
 _OUTSIDE: "Final" = -1
+
+# What is told of as a loss, as errors of the interpreter's own: see `recorder.is_ours`.
+# EBUSY: there is no second tool id, and a debugger's may make CPython forget what we wanted.
+_NO_TOOL: "Final" = 16
+# EFAULT: a branch went where the bytecode does not say.
+_STRANGE_BRANCH: "Final" = 14
 
 # Each code unit has three bytes: a line started or an instruction ran there; it jumped, or its line
 # was left otherwise; a branch there did not jump.
@@ -446,7 +453,7 @@ class _Branches:
 
     def note_strange(self) -> None:
         """Note that a branch went where its bytecode does not lead."""
-        self.recorder.writer.note_loss(_StrangeBranchError())
+        self.recorder.writer.note_loss(_OSError(_STRANGE_BRANCH, ""))
 
     def set_events(self, code: "CodeType", known: "Code") -> None:
         monitoring, tool = self._monitoring, self._tool
@@ -467,7 +474,7 @@ class _Branches:
         monitoring, tool = self._monitoring, self._tool
         second = self._take_tool()
         if second is None:
-            self.recorder.writer.note_loss(_NoToolError())
+            self.recorder.writer.note_loss(_OSError(_NO_TOOL, ""))
             monitoring.set_local_events(tool, code, wanted)
             return
         try:
@@ -478,12 +485,6 @@ class _Branches:
             monitoring.set_local_events(second, code, 0)
         finally:
             monitoring.free_tool_id(second)
-
-
-class _NoToolError(Exception):
-    """There is no second tool id, so a debugger's may make CPython forget our events."""
-
-    errno = 16  # EBUSY
 
 
 class Code:
@@ -752,12 +753,6 @@ class _PlainCode:
         begins = 2 * operations.find(resume)
         lines = {each for start, _, each in self._code.co_lines() if start > begins}
         return lines == {line} and place in self._ends
-
-
-class _StrangeBranchError(Exception):
-    """A branch went where its bytecode does not lead."""
-
-    errno = 14  # EFAULT
 
 
 class _Log:

@@ -35,7 +35,9 @@ _LONGEST_HEADING: "Final" = 60_000  # characters; the reader takes 64 KB
 # Any client may choose names, and each name takes room on the disk.
 _MOST_NAMES: "Final" = 10_000
 _MOST_PLACES: "Final" = 1000
-_TOO_MANY: "Final" = 7  # E2BIG
+# E2BIG, of an error that is the interpreter's own (see `recorder.is_ours`): requests have had more
+# names than any suite has tests.
+_TOO_MANY: "Final" = 7
 _NEW: "Final" = object.__new__
 
 
@@ -77,7 +79,7 @@ class Requests:
         """
         try:
             if name not in self._names and len(self._names) >= _MOST_NAMES:
-                raise _TooManyError  # noqa: TRY301
+                raise OSError(_TOO_MANY, "")  # noqa: TRY301
             self._names.add(name)
             request = Request(name, self._place((name,)))
             self._active.add(request)
@@ -302,12 +304,6 @@ class _HeadedWriter:
     ) -> "tuple[Segment, int]":
         """As `Writer` does it."""
         return self._writer.add_record(kind, source, first, count, more, heading=self._heading)
-
-
-class _TooManyError(Exception):
-    """Requests have had more names than any suite has tests."""
-
-    errno = _TOO_MANY
 
 
 def _beside(recorder: "Recorder", writer: "Any") -> "Recorder":

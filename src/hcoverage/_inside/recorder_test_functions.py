@@ -46,10 +46,9 @@ _names_of: "Final[Any]" = type.__dict__["__dict__"].__get__
 _attribute_of: "Final" = object.__getattribute__
 
 
-class _NoToolError(Exception):
-    """There is no fitting tool id, so nothing is attributed."""
-
-    errno = 16  # EBUSY
+# EBUSY, an error of the interpreter's own (see `recorder.is_ours`): there is no other tool id, and
+# nothing is attributed.
+_NO_TOOL: "Final" = 16
 
 
 def follow(module: "Any", contexts: "Any") -> None:
@@ -66,7 +65,7 @@ def follow(module: "Any", contexts: "Any") -> None:
     if tool is None or tool > recorders:
         if tool is not None:
             monitoring.free_tool_id(tool)
-        recorder.writer.note_loss(_NoToolError())
+        recorder.writer.note_loss(OSError(_NO_TOOL, ""))
         return
     functions = _TestFunctions(module, monitoring, tool, recorded.switch)
     for event, callback in functions.callbacks():

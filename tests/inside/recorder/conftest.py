@@ -195,6 +195,7 @@ def make_bench() -> MakeBench:
             "recorder_contexts",
             "recorder_flow",
             "recorder_long_code",
+            "recorder_requests",
             "recorder_seldom",
             "recorder_sources",
             "recorder_test_functions",

@@ -219,3 +219,17 @@ def test_all_contexts_together_are_what_runs_without_them(bench: Bench) -> None:
     bench.run(bench.write(program.format("switch('x')", "switch(str(i))"), "with.py"))
     bench.run(bench.write(program.format("x = 1", "y = 1"), "without.py"))
     assert bench.lines("with.py") == bench.lines("without.py")
+
+
+@pytest.mark.parametrize("bench", ["lines"], indirect=True)
+def test_requests_of_more_names_than_are_told_apart_are_told(bench: Bench) -> None:
+    bench.customize(
+        FOLLOWING + "import hcrecorder_requests\nhcrecorder_requests._MOST_NAMES = 1\n"
+        "import builtins\nof_process = hcrecorder_requests.of_process\n"
+        "builtins.requests = of_process(hcrecorder, hcrecorder_contexts.current)\n"
+    )
+    bench.write("print([requests.begin(name) is not None for name in ('one', 'two', 'one')])\n")
+    env = {**bench.env, "FOLLOWED": "/nowhere"}
+    assert bench.run("app.py", env=env) == "[True, False, True]\n"
+    losses = [segment.loss for segment in bench.only().segments if segment.loss]
+    assert [os.strerror(loss.error) for loss in losses] == ["Argument list too long"]

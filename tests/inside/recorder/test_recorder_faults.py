@@ -328,6 +328,24 @@ def test_tool_ids_named_for_others_are_left_free(bench: Bench) -> None:
     assert bench.lines() == {1, 2, 3}
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="a second tool id is not needed")
+def test_where_no_second_tool_id_is_left_branches_go_on_and_that_is_told(bench: Bench) -> None:
+    bench.write(
+        "def f(x):\n    with open('/dev/null'):\n        if x: return\n"
+        "    while x:\n        try: int('a')\n        except ValueError: continue\n"
+        "        finally: x = 0\nf(0)\nf(1)\n",
+        "late.py",
+    )
+    bench.write(
+        "from sys import monitoring as m\n"
+        "for n in range(6):\n    if m.get_tool(n) is None: m.use_tool_id(n, 'theirs')\n"
+        "import late\nprint('done')\n"
+    )
+    assert bench.run("app.py", env={**bench.env, "HCOVERAGE_RECORD_BRANCH": "1"}) == "done\n"
+    losses = [segment.loss for segment in bench.only().segments if segment.loss]
+    assert [os.strerror(loss.error) for loss in losses] == ["Device or resource busy"]
+
+
 def test_application_that_frees_our_tool_id(bench: Bench) -> None:
     bench.write("x = 1\n", "late.py")
     bench.write("import sys\nfor n in range(6): sys.monitoring.free_tool_id(n)\nimport late\n")
