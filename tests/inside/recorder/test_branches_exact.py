@@ -5,7 +5,9 @@ with 600 random programs, 200 rounds of 64 threads and the standard library's ow
 other Pythons that have coverage.py installed:
 
     HCOVERAGE_CORPUS=full HCOVERAGE_PYTHONS=/a/bin/python:/b/bin/python \\
-        python -m pytest tests/inside/recorder/test_branches_exact.py
+        python -m pytest -rP tests/inside/recorder/test_branches_exact.py
+
+The option `-rP` has the counts of statements and branches printed.
 """
 
 from __future__ import annotations
@@ -110,7 +112,10 @@ def assert_same_report(bench: Bench, python: str, *arguments: str) -> None:
         reports.append(_in_order(json.loads(report.read_text())))
     assert reports[0]["totals"]["covered_branches" if settings.branch else "covered_lines"]
     assert _differences(*reports) == {}
-    assert reports[0]["totals"] == reports[1]["totals"]
+    totals = reports[0]["totals"]
+    assert totals == reports[1]["totals"]
+    counts = [f"{totals.get(f'num_{name}', 0)} {name}" for name in ("statements", "branches")]
+    print(f"{python} {' '.join(arguments)}: {', '.join(counts)}, no difference")  # noqa: T201 - with -rP
 
 
 def _run(bench: Bench, command: list[str], env: Mapping[str, str]) -> int:
