@@ -45,7 +45,7 @@ AT_START: Final = {
     # The middleware asks as the service is imported.
     "recorder_requests.py": {"of_process", "Requests.__init__"},
     "recorder_seldom.py": set(),
-    "recorder_sources.py": set(),
+    "recorder_sources.py": {"load_map_file"},
     "recorder_test_functions.py": set(),
     "recorder_writer.py": {"_lasting_facts"},
     "sitecustomize.py": {"_load_compiled"},

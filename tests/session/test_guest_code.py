@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import marshal
 import os
+from pathlib import Path
+from types import CodeType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from hcoverage._session import guest_code
+from hcoverage._session import guest_code, startup_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 SOURCES: Final = {
     "one.py": b'"""Words."""\ndef f(x: int) -> int:\n    """More."""\n    return x + 1\n'
@@ -116,3 +117,30 @@ def test_few_are_kept(cache: Path) -> None:
     for number in range(12):
         guest_code.compiled({"one.py": f"x = {number}\n".encode()})
     assert len(list(cache.iterdir())) <= 8
+
+
+def test_functions_that_few_call_are_unpacked_when_one_is_called() -> None:
+    sources = {"one.py": b"import sys\ndef bind(x): pass\ndef f(x): return x + sys.a()\n"}
+    codes = guest_code.compiled(sources, ["one.py"])
+    later, now = (name.format("one.py") for name in (guest_code.LATER, guest_code.NOW))
+    code = guest_code.placed(marshal.loads(codes[now]), "file", {later: codes[later]})  # noqa: S302
+    module = ModuleType("one")
+    exec(code, module.__dict__)  # noqa: S102 - our own
+    assert "bind" in module.__dict__
+    assert "f" not in module.__dict__
+    module.sys = SimpleNamespace(a=lambda: 2)  # type: ignore[attr-defined]
+    assert module.f(3) == 5
+    assert "f" in module.__dict__
+
+
+def test_a_setting_may_have_the_name_of_a_piece_of_code() -> None:
+    process = marshal.dumps(compile("STARTED = 1", "process", "exec"))
+    parts = {"recorder": compile("x = 1", "recorder", "exec")}
+    names = f"CONTEXTS = {('process', 'recorder', 'part recorder')}\n"
+    told: dict[str, object] = {}
+    code = startup_directory._told(process, Path("file"), names, parts)
+    exec(marshal.loads(code), told)  # noqa: S102, S302 - our own
+    assert told["CONTEXTS"] == ("process", "recorder", "part recorder")
+    assert told["STARTED"] == 1
+    assert isinstance(told["PARTS"], dict)
+    assert isinstance(told["PARTS"]["recorder"], CodeType)

@@ -7,7 +7,6 @@ newer than Python 3.8, and no error of its own reaches the application.
 
 import os
 import sys
-from marshal import loads
 
 # Functions look builtins up in this copy, which stays as it is when the application replaces some.
 if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
@@ -40,8 +39,8 @@ SETTLED_BEFORE = 0
 ROOT: "tuple[int, int] | None" = None
 CONTAINER = ""
 # Compiled modules of the recorder. They are appended when this one is compiled, see
-# `_session.startup_directory`, so that a process reads one file.
-PARTS: "dict[str, bytes]" = {}
+# `_session.startup_directory`, so that a process reads one file, and each name in them once.
+PARTS: "dict[str, Any]" = {}
 
 _started = False
 recorder: "Any" = None
@@ -129,7 +128,7 @@ def _load_beside(name: str) -> "Any":
 def _load_part(name: str) -> "Any":
     if name not in PARTS:
         return _load_beside(name)
-    code = loads(PARTS[name])
+    code = PARTS[name]
     module = type(sys)(name)
     module.__file__ = code.co_filename
     module.__builtins__ = __builtins__  # type: ignore[attr-defined] # one copy for all

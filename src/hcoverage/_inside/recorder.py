@@ -183,7 +183,7 @@ def part(name: str) -> "Any":
         loaded = _load_part(name)
         own_files.add(loaded.__file__)
         own_globals(loaded.__dict__)
-        if hasattr(loaded, "bind"):
+        if "bind" in loaded.__dict__:
             loaded.bind(is_ours, part)
         _parts[name] = loaded
         return loaded

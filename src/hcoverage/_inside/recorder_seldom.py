@@ -1,4 +1,4 @@
-"""The recorder's part for rare conditions: no shared mappings, no disk space, Python 3.12.
+"""The recorder's part for rare conditions: no shared mappings, no disk space.
 
 ``recorder`` loads it at its start, from beside itself and under its own name, so that both can be
 copied together. Like the recorder it is a guest: it takes no lock, prints nothing, and lets no
@@ -11,7 +11,6 @@ from posix import (
     O_NOFOLLOW,
     O_WRONLY,
     close,
-    dup,
     getpid,
     open as open_file,
     pwrite,
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
     from hcoverage._inside.recorder_writer import Marks
 
-_STANDARD_ERROR: "Final" = 2
 # EINVAL, ENOSYS, EOPNOTSUPP on Linux, and on macOS, where the last is ENOTSUP's.
 _NOT_SUPPORTED: "Final" = (22, 38, 95, 45, 78, 102)
 _TOO_LARGE: "Final" = 27  # EFBIG
@@ -93,22 +91,6 @@ def discard(path: str, code: int, *, tell: bool) -> None:
             unlink(path)
     except OSError:
         pass
-
-
-def map_above_standard_streams(map_file: "Any", descriptor: int, size: int) -> "Any":
-    """Map a file on Python 3.12, which keeps a duplicate of the descriptor.
-
-    In a process started without standard streams the duplicate would become one of them, and the
-    application's output would overwrite the recording.
-    """
-    spare: list[int] = []
-    try:
-        while not spare or spare[-1] < _STANDARD_ERROR:
-            spare.append(dup(descriptor))
-        return map_file(descriptor, size)
-    finally:
-        for number in spare:
-            close(number)
 
 
 _classes: "list[Any]" = []

@@ -18,11 +18,6 @@ from posix import O_CLOEXEC, O_RDONLY, close, getcwd, lstat, open as open_file, 
 if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
     __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
 
-try:
-    import mmap
-except ImportError:  # a minimal build
-    mmap = None  # type: ignore[assignment]
-
 # Before Python 3.11 it is written in Python.
 normpath = getattr(posix, "_path_normpath", os.path.normpath)
 
@@ -48,17 +43,17 @@ _CRC_TABLE: "Final" = (
 )  # fmt: skip
 _crc_room = 1 << 10
 _compiled_crc32: "Any" = None
-_binascii: "Any" = None
+_create_library: "Any" = None
+_libraries = ""
 if "binascii" in sys.builtin_module_names:
     from binascii import crc32 as _compiled_crc32
-elif sys.version_info >= (3, 12):
-    from _imp import create_dynamic, exec_dynamic
+if sys.version_info >= (3, 12):
+    from _imp import create_dynamic as _create_library, exec_dynamic, extension_suffixes
 
-    # If `mmap` is a shared library, too, `binascii` lies beside it.
-    _binascii = type(sys)("binascii")
-    _binascii.name = "binascii"
-    _directory, _, _binascii.origin = (getattr(mmap, "__file__", None) or "").rpartition("/")
-    _binascii.origin = _directory + "/" + _binascii.origin.replace("mmap", "binascii", 1)
+    # Where the interpreter's own lie.
+    _libraries = "%s/%s/python%d.%d/lib-dynload/%%s%s" % (
+        sys.base_exec_prefix, sys.platlibdir, *sys.version_info[:2], extension_suffixes()[0]
+    )  # fmt: skip
 
 _A_MILLISECOND: "Final" = 10**6  # nanoseconds
 # `settled_before` allows for file systems whose times have steps of two seconds. Otherwise 20 ms
@@ -201,18 +196,44 @@ def crc32(content: bytes) -> int:
 
 
 def _load_crc32() -> "Callable[[bytes], int] | None":
-    """Load `binascii.crc32` from its shared library, without the import system.
-
-    The application may be in the middle of an import, with its locks held, or be an importer.
-    """
+    """Load `binascii.crc32`, if it is in a shared library."""
     try:
-        module = create_dynamic(_binascii)
-        exec_dynamic(module)
+        return _load_library("binascii").crc32  # type: ignore[no-any-return]
     except BaseException as error:
         if not is_ours(error):
             raise
         return None
-    return module.crc32  # type: ignore[no-any-return]
+
+
+def _load_library(name: str) -> "Any":
+    """Load a shared library of the interpreter's own, without the import system.
+
+    That would take three times as long. Later, the application may be in the middle of an import,
+    with its locks held, or be an importer.
+
+    Raises:
+        ImportError: It is not where such libraries are.
+    """
+    spec = type(sys)(name)
+    spec.name = name  # type: ignore[attr-defined]
+    spec.origin = _libraries % name  # type: ignore[attr-defined]
+    module = _create_library(spec)
+    exec_dynamic(module)
+    return module
+
+
+def load_map_file() -> "Any":
+    """Return `mmap.mmap`, or None in a minimal build, which has none."""
+    if _libraries and "mmap" not in sys.builtin_module_names:
+        try:
+            return _load_library("mmap").mmap
+        except ImportError:
+            pass  # It is elsewhere.
+    try:
+        from mmap import mmap
+    except ImportError:
+        return None
+    return mmap
 
 
 def find_source(

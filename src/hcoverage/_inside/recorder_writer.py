@@ -27,6 +27,7 @@ from posix import (
     O_RDONLY,
     O_RDWR,
     close,
+    dup,
     fchmod,
     fstat,
     getcwd,
@@ -45,11 +46,6 @@ from time import time_ns
 # Functions look builtins up in this copy, which stays as it is when the application replaces some.
 if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
     __builtins__ = {**__builtins__, "__hcoverage__": True}  # type: ignore[assignment, dict-item]
-
-try:
-    from mmap import mmap as map_file
-except ImportError:  # A minimal build; then every mark is a write.
-    map_file = None  # type: ignore[assignment, misc]
 
 _HAS_TRACKFD = sys.version_info >= (3, 13)
 # Not every system has this.
@@ -95,16 +91,20 @@ _ENCODING: "Final" = sys.getfilesystemencoding()
 _ENCODING_ERRORS: "Final" = sys.getfilesystemencodeerrors()
 _NO_MEMORY: "Final" = 12  # ENOMEM
 _NOT_HERE: "Final" = 38  # ENOSYS
+_STANDARD_ERROR: "Final" = 2
 
 # The recorder's, which this cannot import.
 is_ours: "Callable[[BaseException], bool]"
 _seldom: "Any" = None
+# None in a minimal build: every mark is a write then.
+map_file: "Any" = None
 
 
 def bind(ours: "Callable[[BaseException], bool]", part: "Any") -> None:
     """Take what this cannot import; see `recorder.part`."""
-    global is_ours, _seldom  # noqa: PLW0603 - once, as it is loaded
+    global is_ours, map_file, _seldom  # noqa: PLW0603 - once, as it is loaded
     is_ours = ours
+    map_file = part(__name__.replace("_writer", "_sources")).load_map_file()
     _seldom = part(__name__.replace("_writer", "_seldom"))
 
 
@@ -532,7 +532,23 @@ def map_segment(descriptor: int, size: int) -> "memoryview | None":
     try:
         if _HAS_TRACKFD:
             return memoryview(map_file(descriptor, size, trackfd=False))  # type: ignore[call-arg, unused-ignore]
-        return memoryview(_seldom.map_above_standard_streams(map_file, descriptor, size))
+        return memoryview(_map_above_standard_streams(descriptor, size))
     except (OSError, ValueError):
         # ENODEV and EINVAL on some network and VM file systems; ENOMEM under RLIMIT_AS.
         return None
+
+
+def _map_above_standard_streams(descriptor: int, size: int) -> "Any":
+    """Map a file on Python 3.12, which keeps a duplicate of the descriptor.
+
+    In a process started without standard streams the duplicate would become one of them, and the
+    application's output would overwrite the recording.
+    """
+    spare: list[int] = []
+    try:
+        while not spare or spare[-1] < _STANDARD_ERROR:
+            spare.append(dup(descriptor))
+        return map_file(descriptor, size)
+    finally:
+        for number in spare:
+            close(number)

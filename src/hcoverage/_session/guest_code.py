@@ -21,7 +21,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 _NAME: Final = "guests-{tag}-{key}.bin"
 _PATTERN: Final = "guests-*.bin"
@@ -29,21 +29,41 @@ _KEPT: Final = 8  # for other Pythons, and other versions of hcoverage
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
-def compiled(sources: Mapping[str, bytes]) -> dict[str, bytes]:
+# A module whose functions few processes call, in two pieces: what is bound as it is loaded, and the
+# functions, which are unpacked when one is looked up. They find the module's names as they were.
+NOW: Final = "{} now"
+LATER: Final = "{} later"
+_UNPACK: Final = """
+from marshal import loads
+def __getattr__(name):
+    exec(loads(%r), globals())
+    return globals()[name]
+"""
+
+
+def compiled(sources: Mapping[str, bytes], in_two: Collection[str] = ()) -> dict[str, bytes]:
     """Return the marshalled code of modules, compiled now or in an earlier session.
 
     Args:
         sources: The modules' texts, by name.
+        in_two: The modules that are compiled in two pieces as well, see `NOW`. The first piece has
+            the second one's name as a constant, in place of which its code is put (`placed`).
     """
     own = Path(__file__).read_bytes()  # the key covers how they are compiled, too
-    text = b"\0".join([own, *(part for name in sources for part in (name.encode(), sources[name]))])
+    names = " ".join(in_two).encode()
+    texts = (part for name in sources for part in (name.encode(), sources[name]))
+    text = b"\0".join([own, names, *texts])
     key = importlib.util.source_hash(importlib.util.MAGIC_NUMBER + text).hex()
     directory = _cache_directory()
     file = directory and directory / _NAME.format(tag=sys.implementation.cache_tag, key=key)
     found = _read(file) if file else None
-    if found is not None and found.keys() == sources.keys():
+    if found is not None and found.keys() >= sources.keys():
         return found
-    codes = {name: marshal.dumps(_compile(name, source)) for name, source in sources.items()}
+    codes = {name: _compile(name, ast.parse(source)) for name, source in sources.items()}
+    for name in in_two:
+        now, later = _split(ast.parse(sources[name]), LATER.format(name))
+        codes[NOW.format(name)] = _compile(name, now)
+        codes[LATER.format(name)] = _compile(name, later)
     if file:
         _keep(file, marshal.dumps(codes))
     return codes
@@ -56,7 +76,7 @@ def placed(code: CodeType, file: str, constants: Mapping[str, Any] | None = None
     """
     known = constants or {}
     replaced = (
-        placed(each, file)
+        placed(each, file, known)
         if isinstance(each, CodeType)
         else known.get(each, each)
         if isinstance(each, str)
@@ -66,9 +86,19 @@ def placed(code: CodeType, file: str, constants: Mapping[str, Any] | None = None
     return code.replace(co_filename=file, co_consts=tuple(replaced))
 
 
-def _compile(name: str, source: bytes) -> CodeType:
-    tree = _Unannotated().visit(ast.parse(source))
-    return compile(ast.fix_missing_locations(tree), name, "exec", optimize=2)
+def _compile(name: str, tree: ast.Module) -> bytes:
+    plain = ast.fix_missing_locations(_Unannotated().visit(tree))
+    return marshal.dumps(compile(plain, name, "exec", optimize=2))
+
+
+def _split(tree: ast.Module, later: str) -> tuple[ast.Module, ast.Module]:
+    """Take the functions out of a module, but for `bind`, which is called as it is loaded."""
+    functions = [
+        each for each in tree.body if isinstance(each, ast.FunctionDef) and each.name != "bind"
+    ]
+    rest = [each for each in tree.body if each not in functions]
+    unpack = ast.parse(_UNPACK % later).body
+    return ast.Module([*rest, *unpack], []), ast.Module([*functions], [])
 
 
 class _Unannotated(ast.NodeTransformer):

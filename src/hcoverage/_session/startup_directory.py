@@ -13,12 +13,13 @@ import marshal
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._inside import recorder_writer
-from hcoverage._session.guest_code import compiled, placed
+from hcoverage._session.guest_code import LATER, NOW, compiled, placed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,21 +56,20 @@ _COPIES: Final = {
     "recorder_writer": "_hcoverage_recorder_writer.py",
     "sitecustomize": "sitecustomize.py",
 }
-# Modules that only branches need.
+# Modules that only branches need, on the Python that they are compiled for.
 _BRANCH_PARTS: Final = (
-    "_hcoverage_recorder_arcs.py",
-    "_hcoverage_recorder_branches.py",
-    "_hcoverage_recorder_flow.py",
+    ("_hcoverage_recorder_branches.py", "_hcoverage_recorder_flow.py")
+    if sys.version_info < (3, 14)
+    else ("_hcoverage_recorder_arcs.py",)
 )
 # Modules that are compiled together with `_inside.process`, see there; contexts load theirs later.
 _PARTS: Final = (
     "_hcoverage_recorder.py",
-    *_BRANCH_PARTS,
-    "_hcoverage_recorder_long_code.py",
-    "_hcoverage_recorder_seldom.py",
     "_hcoverage_recorder_sources.py",
     "_hcoverage_recorder_writer.py",
 )
+# The same, but few processes call their functions.
+_SELDOM_PARTS: Final = ("_hcoverage_recorder_long_code.py", "_hcoverage_recorder_seldom.py")
 _PROCESS: Final = _COPIES["process"]
 
 
@@ -139,16 +139,12 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
     (directory / COVERAGE_DIRECTORY / "coverage").symlink_to(_directory_of("coverage"))
     # Compiled here, not in each process: no process could keep the result if its user may not
     # write here, or if PYTHONDONTWRITEBYTECODE is set.
-    codes = compiled(sources)
-    parts = {
-        Path(name).stem: _in_one_piece(codes[name], directory / name)
-        for name in _PARTS
-        if settings.branch or name not in _BRANCH_PARTS
-    }
+    codes = compiled(sources, _SELDOM_PARTS)
+    parts = _parts(codes, directory, settings) if _records_here(settings) else {}
     codes[_PROCESS] = _told(codes[_PROCESS], directory / _PROCESS, told, parts)
     (directory / "__pycache__").mkdir()
-    for name, code in codes.items():
-        _write_compiled(directory / name, code)
+    for name in sources:
+        _write_compiled(directory / name, codes[name])
     _open_to_all(directory)
 
 
@@ -158,17 +154,35 @@ def _place() -> str:
     return f"ROOT = {(root.st_dev, root.st_ino)!r}\nCONTAINER = {container!r}\n"
 
 
-def _in_one_piece(code: bytes, file: Path) -> bytes:
-    """Return code as the bytes that `_inside.process` embeds."""
-    return marshal.dumps(_without_lines(placed(marshal.loads(code), str(file))))  # noqa: S302 - ours
+def _records_here(settings: Settings) -> bool:
+    return settings.recorder_since is not None and sys.version_info >= settings.recorder_since
 
 
-def _told(process: bytes, file: Path, told: str, parts: Mapping[str, bytes]) -> bytes:
-    """Compile only the text that is appended to `_inside.process`."""
-    names = {name: f"part {name}" for name in parts}
-    text = f"exec('process')\n{told}PARTS = {names!r}\n"
-    known = placed(marshal.loads(process), str(file))  # noqa: S302 - ours
-    constants = {"process": known, **{names[name]: code for name, code in parts.items()}}
+def _parts(codes: Mapping[str, bytes], directory: Path, settings: Settings) -> dict[str, CodeType]:
+    """Return the code of the recorder's modules, by their names."""
+    parts = {}
+    for name in (*_PARTS, *(_BRANCH_PARTS if settings.branch else ())):
+        parts[Path(name).stem] = _code_in(codes[name], directory / name)
+    for name in _SELDOM_PARTS:
+        later = LATER.format(name)
+        functions = marshal.dumps(_without_lines(_code_in(codes[later], directory / name)))
+        parts[Path(name).stem] = _code_in(
+            codes[NOW.format(name)], directory / name, {later: functions}
+        )
+    return parts
+
+
+def _code_in(code: bytes, file: Path, constants: Mapping[str, object] | None = None) -> CodeType:
+    return placed(marshal.loads(code), str(file), constants)  # noqa: S302 - ours
+
+
+def _told(process: bytes, file: Path, told: str, parts: Mapping[str, CodeType]) -> bytes:
+    """Compile only the text that is appended to `_inside.process`, with parts of the recorder."""
+    # No setting has a NUL byte.
+    names = {name: f"\0{name}" for name in parts}
+    text = f"exec('\\0')\n{told}PARTS = {names!r}\n"
+    constants: dict[str, CodeType] = {names[name]: code for name, code in parts.items()}
+    constants["\0"] = _code_in(process, file)
     code = placed(compile(text, "told", "exec"), str(file), constants)
     return marshal.dumps(_without_lines(code))
 
