@@ -59,7 +59,7 @@ def started(*images: str) -> Iterator[SecondEngine]:
         data = undo.enter_context(tempfile.TemporaryDirectory())
         subprocess.run(OPENSSL, cwd=runtime, check=True, capture_output=True)
         shutil.copy(runtime / "cert.pem", runtime / "ca.pem")
-        port = _free_port()
+        port = free_port()
         engine = SecondEngine(f"{runtime}/docker.sock", port, runtime)
         command = [
             *("dockerd", "--host", f"unix://{engine.socket}", "--host", f"tcp://127.0.0.1:{port}"),
@@ -97,7 +97,8 @@ def _drain(process: subprocess.Popen[bytes]) -> None:
         pass
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Give a port of this machine that nobody listens at."""
     with socket.create_server(("127.0.0.1", 0)) as one:
         return int(one.getsockname()[1])
 

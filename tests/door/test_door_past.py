@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from tests.door.ways import RUNNERS, told_by
 from tests.sampling import FULL
 
 import hcoverage
@@ -92,7 +93,6 @@ IN_CODE: Final = "an address in its code"
 CLIENTS[IN_CODE] = '"$PYTHON" "$PWD/program.py"'
 
 
-RUNNERS: Final = ("hcov run", "pytest --hcov")
 COMPOSE: Final = """\
 services:
   one: &one {image: "$IMAGE", command: sleep 600, init: true, network_mode: none}
@@ -191,6 +191,10 @@ def told(lines: list[str]) -> list[str]:
     return [line for line in lines if "past hcoverage's proxy" in line]
 
 
+def told_of(runner: str, script: str) -> list[str]:
+    return told(told_by(runner, script))
+
+
 @pytest.mark.parametrize("ways", [[way] for way in CLIENTS], ids=CLIENTS)
 def test_each_thing_is_told_by_its_kind(names: dict[str, str], ways: list[str]) -> None:
     (way,) = ways
@@ -241,30 +245,13 @@ def test_a_check_of_health_is_nobodys_command(project: Path) -> None:  # noqa: A
 def test_all_of_it_is_counted_at_the_end_of_a_run(
     names: dict[str, str], runner: str, ways: list[str]
 ) -> None:
-    lines = told_by(runner, "".join(f"({script_of(way, name)}) && " for way, name in names.items()))
+    lines = told_of(runner, "\n".join(f"({script_of(way, name)})" for way, name in names.items()))
     number = 2 * len(ways)
     assert len(lines) == len(KINDS)
     for words in KINDS.values():
         (line,) = (line for line in lines if f"not measured: {number} {words} past" in line)
         assert re.search(rf" and {number - 3} more; ", line)
         assert line.endswith("[not-measured]")
-
-
-def told_by(runner: str, script: str) -> list[str]:
-    """Have a test of a run do something, and give what is told of what went past the door."""
-    Path("test_it.py").write_text(
-        "import subprocess, app\n"
-        f"def test_it(): subprocess.run(['sh', '-ec', {script + 'true'!r}], check=True)\n"
-    )
-    python = [sys.executable, "-m"]
-    pytest_words = [*python, "pytest", "-q", "-p", "no:cacheprovider"]
-    whole = {
-        "hcov run": [*python, "hcov", "run", "--", *pytest_words],
-        "pytest --hcov": [*pytest_words, "--hcov"],
-    }
-    done = subprocess.run(whole[runner], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return told((done.stdout + done.stderr).splitlines())
 
 
 @pytest.mark.parametrize(("way", "deed", "runner"), CELLS if FULL else SAMPLE)
@@ -281,7 +268,7 @@ def test_a_run_tells_what_one_way_did(
     make_before(name)
     script, number, kind, of = DEEDS[deed]
     try:
-        (line,) = told_by(runner, script_of(way, name, f"{script}\n"))
+        (line,) = told_of(runner, script_of(way, name, f"{script}\n"))
     finally:
         docker("rm", "--force", *docker("ps", "--all", "--quiet").split())
     assert f"not measured: {number} {kind} past" in line

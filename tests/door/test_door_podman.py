@@ -6,6 +6,7 @@ and what it ran is in the merged report under the path that the code has here.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
-from tests.door.ways import Ways
+from tests.door.ways import RUNNERS, Ways, told_by
 from tests.sampling import FULL
 
 import hcoverage
@@ -422,3 +423,39 @@ def test_what_goes_past_the_door_to_a_service_is_told(
     assert f"{name}-url" in created
     assert started.startswith("1 older container was started past")
     assert all("without --url" in each for each in (created, executed, started))
+
+
+# What one way past the hook, `PODMAN`, does alone; and what is told of it.
+PAST_WAYS: Final = {
+    "--hooks-dir": "$PODMAN --hooks-dir $PWD",
+    "another configuration": "env CONTAINERS_CONF=$CONF $PODMAN",
+    "a cleared environment": """env -i PATH=$PATH CONTAINERS_CONF=$CONF \\
+        CONTAINERS_STORAGE_CONF=$CONTAINERS_STORAGE_CONF $PODMAN""",
+}
+PAST_DEEDS: Final = {
+    "run": ("PODMAN run --rm --name $NAME $BARE true", "1 container was started", ""),
+    "create, start": (
+        "PODMAN create --name $NAME $BARE true\nPODMAN start --attach $NAME",
+        *("1 container was started", ""),
+    ),
+    "exec": ("PODMAN exec $NAME-old true", "1 command was executed", "-old"),
+}
+PAST_CELLS: Final = [*itertools.product(PAST_WAYS, PAST_DEEDS, RUNNERS)]
+
+
+@pytest.mark.usefixtures("run_past")
+@pytest.mark.parametrize(
+    ("way", "deed", "runner"),
+    PAST_CELLS if FULL else [("--hooks-dir", "create, start", "pytest --hcov")],
+)
+def test_a_run_tells_what_one_way_past_the_hook_did(way: str, deed: str, runner: str) -> None:
+    name, bare = os.environ["NAME"], os.environ["BARE"]
+    Path("app.py").write_text("print('ran')\n")
+    script, started, of = PAST_DEEDS[deed]
+    before = "$PODMAN run -d --init --name $NAME-old $BARE sleep 600"
+    subprocess.run(["sh", "-c", before], check=True, capture_output=True)
+    lines = told_by(runner, script.replace("PODMAN ", f"{PAST_WAYS[way]} "))
+    (line,) = (line for line in lines if "podman" in line)
+    assert line.startswith(f"hcov: not measured: {started} by podman")
+    assert f"{name}{of} ({bare}); " in line
+    assert line.endswith("[not-measured]")

@@ -1,16 +1,20 @@
-"""The same command by two ways: through the door, and without it."""
+"""The same command by two ways: through the door, and without it; and what a run tells of one."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import hdocker
 
 if TYPE_CHECKING:
     import hcoverage
+
+RUNNERS: Final = ("hcov run", "pytest --hcov")
 
 
 @dataclass(frozen=True)
@@ -45,3 +49,25 @@ def unmeasured(*command: str, **options: object) -> subprocess.CompletedProcess[
     """Do the same, and have its containers left alone."""
     environment = {**os.environ, hdocker.CONTAINERS_VARIABLE: "0"}
     return run(*command, env=environment, **options)
+
+
+def told_by(runner: str, script: str) -> list[str]:
+    """Have a test of a run do something by a script, and give what the run says.
+
+    Args:
+        runner: One of `RUNNERS`.
+        script: The script. Beside the test is a module `app`.
+    """
+    Path("test_it.py").write_text(
+        "import subprocess, app\n"
+        f"def test_it(): subprocess.run(['sh', '-ec', {script!r}], check=True)\n"
+    )
+    python = [sys.executable, "-m"]
+    pytest_words = [*python, "pytest", "-q", "-p", "no:cacheprovider"]
+    whole = {
+        "hcov run": [*python, "hcov", "run", "--", *pytest_words],
+        "pytest --hcov": [*pytest_words, "--hcov"],
+    }
+    done = run(*whole[runner])
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [*done.stdout.splitlines(), *done.stderr.splitlines()]

@@ -7,6 +7,7 @@ project and over the directory for temporary files.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
-from tests.door.second_engine import path_with_ssh_to, port_to
+from tests.door.second_engine import OPENSSL, free_port, path_with_ssh_to, port_to
 from tests.forks import hcov
 from tests.sampling import FULL
 
@@ -42,7 +43,9 @@ set -e
 mount -t tmpfs none "$1"
 exec dockerd --host "unix://$2/docker.sock" --data-root "$1/data" --exec-root "$1/exec" \\
     --pidfile "$1/pid" --bridge none --iptables=false --ip-masq=false \\
-    --containerd-namespace "$3" --containerd-plugins-namespace "$3-plugins" --shutdown-timeout 1
+    --containerd-namespace "$3" --containerd-plugins-namespace "$3-plugins" --shutdown-timeout 1 \\
+    --host "tcp://127.0.0.1:$4" --tlsverify --tlscacert "$2/cert.pem" --tlscert "$2/cert.pem" \\
+    --tlskey "$2/key.pem"
 """
 APP: Final = """\
 import os, sys
@@ -99,9 +102,12 @@ def remote_engine(image_without_python: str) -> Iterator[str]:
     name = f"hcoverage-test-{uuid.uuid4().hex[:8]}"
     runtime = Path("/run") / name
     runtime.mkdir(mode=0o700)
+    subprocess.run(OPENSSL, cwd=runtime, check=True, capture_output=True)
+    shutil.copy(runtime / "cert.pem", runtime / "ca.pem")
+    (runtime / "port").write_text(port := str(free_port()))
     address = f"unix://{runtime}/docker.sock"
     above = os.environ["PYTEST_DEBUG_TEMPROOT"]  # of all temporary directories
-    argv = ["sh", "-c", DOCKERD, "sh", above, str(runtime), name]
+    argv = ["sh", "-c", DOCKERD, "sh", above, str(runtime), name, port]
     log = runtime / "log"
     with (
         log.open("wb") as output,
@@ -266,15 +272,21 @@ def check_measured(way: str) -> None:
 
 
 @pytest.mark.sampled
-@pytest.mark.parametrize("way", ["read-only", "killed, --rm"])
-@pytest.mark.parametrize("address", ["tcp", "ssh"])
+@pytest.mark.parametrize(
+    ("address", "way"),
+    [*itertools.product(("tcp", "ssh"), ("read-only", "killed, --rm")), ("tls", "killed, --rm")],
+)
 def test_it_is_measured_over_a_relay(
-    project: str, way: str, address: str, tmp_path_factory: pytest.TempPathFactory
+    project: str, address: str, way: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     socket = project.removeprefix("unix://")
     with contextlib.ExitStack() as undo:
         if address == "tcp":
             os.environ["DOCKER_HOST"] = f"tcp://127.0.0.1:{undo.enter_context(port_to(socket))}"
+        elif address == "tls":
+            runtime = Path(socket).parent
+            os.environ["DOCKER_HOST"] = f"tcp://127.0.0.1:{(runtime / 'port').read_text()}"
+            os.environ["DOCKER_TLS_VERIFY"], os.environ["DOCKER_CERT_PATH"] = "1", str(runtime)
         else:
             os.environ["PATH"] = path_with_ssh_to(socket, tmp_path_factory.mktemp("bin"))
             os.environ["DOCKER_HOST"] = "ssh://somebody@elsewhere"
