@@ -9,7 +9,8 @@ another failing test, in what that one left behind.
     python benchmarks/affected_mutants.py --mutants 30 shop      # with an engine: `make engine`
 
 `tomlkit` is taken from the package index, with its tests. `shop` is `examples/shop`, with a tool in
-subprocesses and a service in a container.
+subprocesses and a service in a container. With `--kept FILE` each outcome is added to a file, and
+mutants that are in it are not tried again: a run that was ended goes on.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import ast
 import concurrent.futures
 import dataclasses
 import itertools
+import json
 import os
 import queue
 import random
@@ -263,6 +265,7 @@ def main() -> None:
     parser.add_argument("--mutants", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--at-once", type=int, default=1, help="copies of the project")
+    parser.add_argument("--kept", type=Path, help="where outcomes are kept, for a run that goes on")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
         project, source = PROJECTS[options.project](Path(directory))
@@ -276,16 +279,44 @@ def main() -> None:
         for number in range(options.at_once):
             projects.put(shutil.copytree(project, Path(directory) / str(number) / project.name))
 
+        kept = read_outcomes(options.kept)
+
         def tried(numbered: tuple[int, Mutant]) -> Outcome:
+            number, mutant = numbered
+            if mutant in kept:
+                return kept[mutant]
             copy = projects.get()
             try:
-                return told(*numbered, copy)
+                outcome = told(number, mutant, copy)
             finally:
                 projects.put(copy)
+            keep_outcome(options.kept, mutant, outcome)
+            return outcome
 
         with concurrent.futures.ThreadPoolExecutor(options.at_once) as pool:
             outcomes = list(pool.map(tried, enumerate(chosen, 1)))
     sys.exit(summary(outcomes))
+
+
+def read_outcomes(path: Path | None) -> dict[Mutant, Outcome]:
+    """Read what came of the mutants that were tried before."""
+    if path is None or not path.exists():
+        return {}
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        mutant, outcome = json.loads(line)
+        for name in ("failed", "needed", "fail_alone"):
+            outcome[name] = frozenset(outcome[name])
+        found[Mutant(**mutant)] = Outcome(**outcome)
+    return found
+
+
+def keep_outcome(path: Path | None, mutant: Mutant, outcome: Outcome) -> None:
+    """Add to a file what came of a mutant."""
+    if path is not None:
+        both = [dataclasses.asdict(mutant), dataclasses.asdict(outcome)]
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(both, default=sorted) + "\n")
 
 
 def told(number: int, mutant: Mutant, project: Path) -> Outcome:
