@@ -60,6 +60,8 @@ _PROTECTS: "Final" = frozenset(code for code in _JUMPS if dis.opname[code].start
 _UNIT: "Final" = 2 if sys.version_info >= (3, 10) else 1  # bytes for each unit of a jump's argument
 
 _READ_ONLY: "Final" = O_RDONLY | O_CLOEXEC
+# `id` is audited: a hook of the application, and that of `hcov affected`, would be called.
+_identity: "Final" = object.__hash__
 _int, _len, _range, _set, _type, _abs = int, len, range, set, type, abs
 _int_equals = int.__eq__
 
@@ -355,10 +357,10 @@ class _Arcs(_Source):
 
     def note(self, key: int, code: "CodeType") -> None:
         super().note(key, code)
-        if key & _FROM_IS_NEGATIVE and id(code) not in self._known:
+        if key & _FROM_IS_NEGATIVE and _identity(code) not in self._known:
             codes = self._codes.pop(key & _LINE, [])
             for each in codes if code in codes else [*codes, code]:
-                self._known[id(each)] = each
+                self._known[_identity(each)] = each
                 self._plant(_possible_arcs(each))
 
     def _record(self, key: int) -> None:

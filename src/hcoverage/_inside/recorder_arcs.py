@@ -36,6 +36,8 @@ _FIRST_ARCS: "Final" = 512
 _LARGEST_ARCS: "Final" = 1 << 14
 _LONGEST_TRAIL: "Final" = 250
 _PRIME: "Final" = 65521
+# `id` is audited: a hook of the application, and that of `hcov affected`, would be called.
+_identity: "Final" = object.__hash__
 
 
 def monitor(monitoring: "Any", tool: int, recorder: "Recorder") -> None:
@@ -118,8 +120,8 @@ class _ArcMonitor:
             region = recorder.regions[filename]
         except KeyError:
             region = recorder.add_source(filename)
-        if region is not None and id(code) not in self._codes:
-            self._codes[id(code)] = _CodeArcs(code, self._log(filename))
+        if region is not None and _identity(code) not in self._codes:
+            self._codes[_identity(code)] = _CodeArcs(code, self._log(filename))
             events = monitoring.events
             branches = events.BRANCH_LEFT | events.BRANCH_RIGHT
             try:
@@ -145,7 +147,7 @@ class _ArcMonitor:
             recorder.regions[code.co_filename][line] = recorder.mark  # type: ignore[index]
         except IndexError:
             recorder.mark_outside(code.co_filename, line)
-        arcs = self._codes[id(code)]
+        arcs = self._codes[_identity(code)]
         last = arcs.last_line
         if last is not None and last != line:
             arcs.log.add((ONE_ARC, last, line))
@@ -153,7 +155,7 @@ class _ArcMonitor:
         return self._monitoring.DISABLE
 
     def _code_returns(self, code: "CodeType", offset: int, _value: object) -> object:
-        arcs = self._codes[id(code)]
+        arcs = self._codes[_identity(code)]
         line = arcs.line_of(offset)
         if line is not None:
             arcs.log.add((ONE_ARC, line, -code.co_firstlineno))
@@ -162,7 +164,7 @@ class _ArcMonitor:
         return self._monitoring.DISABLE
 
     def _branch_goes(self, code: "CodeType", offset: int, destination: int) -> object:
-        arcs = self._codes[id(code)]
+        arcs = self._codes[_identity(code)]
         line = arcs.line_of(offset)
         if line is not None:
             leaves, lines = self._bytecode.trail(arcs, destination)

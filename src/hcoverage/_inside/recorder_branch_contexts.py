@@ -35,7 +35,8 @@ _LEFT: "Final" = 1
 _LARGEST_SEGMENT: "Final" = 1 << 22
 # See `recorder_contexts`.
 _KEEPS_DESCRIPTORS: "Final" = sys.version_info < (3, 13)
-_id: "Final" = id
+# `id` is audited: a hook of the application, and that of `hcov affected`, would be called.
+_identity: "Final" = object.__hash__
 _len: "Final" = len
 _type: "Final" = type
 _divmod: "Final" = divmod
@@ -109,7 +110,7 @@ class BranchContexts:
         Returns:
             The object that has the marks; None if the code is not recorded.
         """
-        known = self._codes.get(_id(code))
+        known = self._codes.get(_identity(code))
         if known is None and not self.is_wanted(code.co_filename):
             return None
         try:
@@ -137,7 +138,7 @@ class BranchContexts:
             except BaseException as error:  # noqa: BLE001
                 self.recorder.writer.note_loss(error)
                 return
-            branches.codes[_id(code)] = known
+            branches.codes[_identity(code)] = known
             branches.set_events(code, known)
         else:
             branches.watch_plain(code)
@@ -146,11 +147,11 @@ class BranchContexts:
         """Return what is known of a code object, which is kept, so that no other gets its `id`."""
         branches = self.branches
         content = code.co_code
-        if _id(code) in branches.plain:
+        if _identity(code) in branches.plain:
             events = self._monitoring.get_local_events(self._tool, code)
             by_instruction = events & self._monitoring.events.INSTRUCTION != 0
-        elif _id(code) in branches.codes:
-            by_instruction = branches.codes[_id(code)].by_instruction
+        elif _identity(code) in branches.codes:
+            by_instruction = branches.codes[_identity(code)].by_instruction
         else:
             by_instruction = branches.is_long(code)
         branches.pinned.append(code)
@@ -160,7 +161,7 @@ class BranchContexts:
         known = self._same.get(same)
         if known is None:
             known = self._same.setdefault(same, self._class(self, code, content, same))
-        self._codes[_id(code)] = known
+        self._codes[_identity(code)] = known
         return known
 
 
@@ -327,7 +328,7 @@ def _register(  # noqa: C901, PLR0915 - Split up, the callbacks would cost calls
     after_start = contexts.after_start
     ends = contexts.ends
     rooms = contexts.fired(owner.begin)
-    identity, traceback_of, key_error = _id, _traceback_of, _key_error
+    identity, traceback_of, key_error = _identity, _traceback_of, _key_error
     find_frame, mark, fails = branches.find_frame, recorder.mark, recorder.start_fails
     codes, plain, usual = branches.codes, branches.plain, branches.usual
     going_on, settled, left = branches.going_on, branches.settled, branches.left

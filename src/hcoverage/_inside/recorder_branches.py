@@ -33,7 +33,8 @@ _traceback_of: "Final[Callable[[BaseException], Any]]" = BaseException.__dict__[
 ].__get__
 _from_bytes: "Final" = int.from_bytes
 _bytes: "Final" = bytes
-_id: "Final" = id
+# `id` is audited: a hook of the application, and that of `hcov affected`, would be called.
+_identity: "Final" = object.__hash__
 _len: "Final" = len
 _list: "Final" = list
 _set: "Final" = set
@@ -134,7 +135,7 @@ def _callbacks(  # noqa: C901, PLR0915 - Split up, the callbacks would cost call
     """Return the callbacks: closures over local variables, see `recorder.line_callbacks`."""
     events = monitoring.events
     disable = monitoring.DISABLE
-    identity, traceback_of = _id, _traceback_of
+    identity, traceback_of = _identity, _traceback_of
     find_frame = _outside(branches.find_frame) if is_called_for else branches.find_frame
     fails, line_fails = recorder.start_fails, recorder.line_fails
     regions, mark = recorder.regions, recorder.mark
@@ -382,7 +383,7 @@ class _Branches:
         if not self.flow.has_branches(self.opcodes, content):
             self.watch_plain(code)
             return
-        if _id(code) in self.codes:
+        if _identity(code) in self.codes:
             return
         try:
             tables = (code.co_linetable, code.co_exceptiontable)
@@ -398,7 +399,7 @@ class _Branches:
             self._watch_lines(code)
             return
         self.pinned.append(code)
-        self.codes[_id(code)] = known
+        self.codes[_identity(code)] = known
         self.set_events(code, known)
 
     def is_long(self, code: "CodeType") -> bool:
@@ -420,9 +421,9 @@ class _Branches:
         The line of a function or class in one line has two ways: on, and its own end.
         """
         monitoring, tool = self._monitoring, self._tool
-        if _id(code) not in self.plain:
+        if _identity(code) not in self.plain:
             self.pinned.append(code)
-            self.plain[_id(code)] = _PlainCode(self, code)
+            self.plain[_identity(code)] = _PlainCode(self, code)
         try:
             events = monitoring.events.LINE
             if _len(code.co_linetable) >= self._long_tables[0]:

@@ -49,6 +49,8 @@ _RESUME: "Final" = opmap["RESUME"] if _HIDES_LINES else -1
 # The number of contexts whose places are kept, if contexts may come again.
 _MOST_LATELY: "Final" = 64
 _ABSENT: "Final[Any]" = object()
+# `id` is audited: a hook of the application, and that of `hcov affected`, would be called.
+_identity: "Final" = object.__hash__
 
 
 class RecordedContexts:
@@ -66,6 +68,8 @@ class RecordedContexts:
         requests: Attributes several contexts at once (``recorder_requests``); None before the first
             request.
         rooms: The places of marks in the present context, if contexts may come again.
+        named: Code objects that ran in the present context, and the places of their line marks, by
+            name: of several with one name the first, since `Fired` has the others.
         hiding: By `id` of code objects, whether their start events must stay enabled: without them
             a line of theirs would send no events again.
     """
@@ -105,6 +109,7 @@ class RecordedContexts:
         self.rooms: dict[object, Any] = {}
         self._lately: Optional[dict[str, dict[object, Any]]] = {} if comes_again else None
         self.hiding: dict[int, bool] = {}
+        self.named: dict[str, tuple[CodeType, Any]] = {}
         self._fired: list[Fired] = []
         self._placed: list[str] = list(recorder.regions)
         self._kept: dict[int, object] = {}
@@ -149,7 +154,7 @@ class RecordedContexts:
         if self._arcs is not None:
             before += self._arcs.begin_anew()
         if _KEEPS_DESCRIPTORS:
-            self._kept.update([(id(each), each) for each in before])
+            self._kept.update([(_identity(each), each) for each in before])
         if self.number == 1 or not self._fired:
             # Which events were disabled before this is not known.
             self._monitoring.restart_events()
@@ -166,9 +171,9 @@ class RecordedContexts:
 
     def is_new(self, code: "CodeType") -> bool:
         """Add code that was running already; return whether it was unknown."""
-        if id(code) in self.known:
+        if _identity(code) in self.known:
             return False
-        self.known[id(code)] = code
+        self.known[_identity(code)] = code
         return True
 
     def after_start(self, code: "CodeType") -> object:
@@ -182,9 +187,9 @@ class RecordedContexts:
         """Return whether code has a line that sends events again only with its start events."""
         if not _HIDES_LINES:
             return False
-        hides = self.hiding.get(id(code))
+        hides = self.hiding.get(_identity(code))
         if hides is None:
-            hides = self.hiding[id(code)] = _line_begins_at_once(code)
+            hides = self.hiding[_identity(code)] = _line_begins_at_once(code)
         return hides
 
     def fired(self, place_of: "Callable[[CodeType], Any]") -> "Fired":
@@ -203,10 +208,11 @@ class RecordedContexts:
         `restart_events` would enable them in all code, most of which is not recorded.
         """
         events_of, set_events = self._monitoring.get_local_events, self._monitoring.set_local_events
-        tool, known = self._tool, self.known
-        for fired in self._fired:
-            while fired:
-                code = known[fired.popitem()[0]]
+        tool, known, named = self._tool, self.known, self.named
+        for places in (named, *self._fired):
+            while places:
+                key, place = places.popitem()
+                code = place[0] if places is named else known[key]
                 try:
                     events = events_of(tool, code)
                     set_events(tool, code, 0)
@@ -363,6 +369,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     mark = recorder.mark
     known, is_new = contexts.known, contexts.is_new
     lines = contexts.fired(contexts.region_of_code)
+    named = contexts.named
     instructions = contexts.fired(contexts.instructions)
     ends = contexts.ends
     watch_lines = module.line_watcher(monitoring, tool, recorder, _LONG_LINE_TABLES)
@@ -371,14 +378,14 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
         try:
             if numbers[0] != contexts.seen:
                 look()
-            if id(code) in known:
+            if _identity(code) in known:
                 return after_start(code)
             if code.co_name == "__annotate__":
                 return disable
             if region_of(code.co_filename) is None:
                 return disable
             watch_lines(code)
-            known[id(code)] = code
+            known[_identity(code)] = code
             return after_start(code)
         except RecursionError:
             return None
@@ -390,7 +397,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
         try:
             if numbers[0] != contexts.seen:
                 look()
-            instructions[id(code)][offset] = mark
+            instructions[_identity(code)][offset] = mark
         except RecursionError:
             return None
         except BaseException as error:  # noqa: BLE001
@@ -406,16 +413,38 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
         try:
             if numbers[0] != contexts.seen:
                 look()
-            lines[id(code)][line] = mark
+            # Asking for an identity is a call, which takes half as long as all of this.
+            owner, marks = named[code.co_qualname]
+            if owner is not code:
+                marks = lines[_identity(code)]
+            marks[line] = mark
         except RecursionError:
             return None
         except BaseException as error:  # noqa: BLE001
             try:
-                if type(error) is KeyError and is_new(code):
-                    return line_runs(code, line)
+                if type(error) is KeyError:
+                    return first_line_runs(code, line)
                 return line_fails(code.co_filename, line, error, disable)
             except RecursionError:
                 return None
+        return ends[0]
+
+    def first_line_runs(code: "CodeType", line: int) -> object:
+        try:
+            is_new(code)
+            name, marks, number = code.co_qualname, None, -1
+            while number != contexts.number:
+                number = contexts.number
+                marks = region_of(code.co_filename)
+            if name not in named:
+                named[name] = (code, marks)
+            elif named[name][0] is not code:
+                marks = lines[_identity(code)]
+            marks[line] = mark  # type: ignore[index]
+        except RecursionError:
+            return None
+        except BaseException as error:  # noqa: BLE001
+            return line_fails(code.co_filename, line, error, disable)
         return ends[0]
 
     monitoring.register_callback(tool, events.PY_START, code_starts)
@@ -441,7 +470,7 @@ def _arc_monitor(  # noqa: C901 - one class
         def _code_starts(self, code: "CodeType", offset: int) -> object:
             contexts.look()
             again = contexts.after_start(code)
-            if id(code) in self._codes:
+            if _identity(code) in self._codes:
                 return again
             region = contexts.region(code.co_filename)
             found = super()._code_starts(code, offset)
@@ -467,8 +496,8 @@ def _arc_monitor(  # noqa: C901 - one class
             """Return whether code is recorded, even if it was running before its context."""
             if contexts.region(code.co_filename) is None:
                 return False
-            if id(code) not in self._codes:
-                self._codes[id(code)] = arcs._CodeArcs(code, self._log(code.co_filename))
+            if _identity(code) not in self._codes:
+                self._codes[_identity(code)] = arcs._CodeArcs(code, self._log(code.co_filename))
             return True
 
     return ArcMonitor(monitoring, tool, contexts._recorder)

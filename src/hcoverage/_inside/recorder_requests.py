@@ -39,6 +39,8 @@ _MOST_PLACES: "Final" = 1000
 # names than any suite has tests.
 _TOO_MANY: "Final" = 7
 _NEW: "Final" = object.__new__
+# `id` is audited: a hook of the application, and that of `hcov affected`, would be called.
+_identity: "Final" = object.__hash__
 
 
 class Requests:
@@ -169,10 +171,10 @@ class Requests:
 
         def code_starts(code: "CodeType", _offset: int) -> object:
             try:
-                if id(code) not in known:
+                if _identity(code) not in known:
                     if not (of_request() or self.base).begin(code):
                         return disable
-                    known[id(code)] = code
+                    known[_identity(code)] = code
                 # From now on its events are reported for all contexts.
                 return None if hides_line(code) else disable
             except RecursionError:
@@ -218,11 +220,11 @@ class Requests:
                     if numbers[0] != contexts.seen:
                         contexts.look()
                     place = self.base
-                if id(code) not in place.begun:
-                    if in_all_code and id(code) not in known:
+                if _identity(code) not in place.begun:
+                    if in_all_code and _identity(code) not in known:
                         return
                     place.begin(code)
-                    known[id(code)] = code
+                    known[_identity(code)] = code
                 place.callbacks[event](code, *more)
             except RecursionError:
                 pass
@@ -281,7 +283,7 @@ class Place:
             room = requests.line_room(source)
             self.regions[filename] = _room(recorder.writer, source, room)
         self.callbacks[requests.monitoring.events.PY_START](code, 0)
-        self.begun.add(id(code))
+        self.begun.add(_identity(code))
         return self.regions.get(filename) is not None
 
 

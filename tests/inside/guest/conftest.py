@@ -112,6 +112,13 @@ def guests(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 @pytest.fixture
+def branching(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guests]:
+    """A project of the recorder's in which branches are measured, too."""
+    with _session(tmp_path, project, monkeypatch, "recorder", "branch = True\n") as guests:
+        yield guests
+
+
+@pytest.fixture
 def covered(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guests]:
     """A project in which programs are measured by coverage.py in a session of ours."""
     with _session(tmp_path, project, monkeypatch, "coverage") as guests:
@@ -120,11 +127,11 @@ def covered(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 @contextlib.contextmanager
 def _session(
-    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, core: str
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, core: str, settings: str = ""
 ) -> Iterator[Guests]:
     monkeypatch.chdir(project)
     rcfile = project / ".coveragerc"
-    rcfile.write_text(RCFILE)
+    rcfile.write_text(RCFILE + settings)
     own = ("COVERAGE", "COV_", "HCOVERAGE", "PYTHON")
     plain = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     plain["PYTHONDONTWRITEBYTECODE"] = "1"

@@ -84,6 +84,23 @@ def test_a_hook_sees_nothing_of_ours(guests: Guests, when: str) -> None:
     assert guests.lines(guests.project / "modules/m7.py") == {2}
 
 
+@pytest.mark.parametrize("context", [{}, {"HCOVERAGE_CONTEXT": "a test"}], ids=["all", "a test"])
+def test_a_hook_sees_nothing_of_branches(branching: Guests, context: dict[str, str]) -> None:
+    """Asking `id` for a code object would be audited."""
+    branching.measured.update(context)
+    # Of as many sources as the first file of a recording has room for.
+    bare, measured = branching.both("app.py", "see", "2", "at once")
+    assert measured == bare
+    assert branching.read().recordings
+
+
+def test_a_hook_sees_nothing_of_contexts(guests: Guests) -> None:
+    guests.measured["HCOVERAGE_CONTEXT"] = "a test"
+    bare, measured = guests.both("app.py", "see", "8", "at once")
+    assert measured == bare
+    assert guests.lines(guests.project / "modules/m7.py") == {2}
+
+
 @pytest.mark.thorough
 @pytest.mark.sampled
 @pytest.mark.parametrize("how", HOW)

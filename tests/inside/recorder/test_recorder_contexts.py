@@ -111,6 +111,20 @@ class TestByHand:
             name: {1, 2, 3} for name in "abc"
         }
 
+    def test_functions_of_one_name_are_told_apart(self, bench: Bench) -> None:
+        """Two of one name, in turn and together, a generator of one that was begun before."""
+        app = bench.write(
+            "def f():\n    return 1\none = f\n"
+            "def f():\n    yield 2\n    yield 3\ntwo = f()\nnext(two)\n"
+            "def f():\n    return 4\n"
+            "switch('a')\none(); f()\nswitch('b')\nf(); one()\nswitch('c')\none(); next(two)\n"
+            "switch('d')\nf()\nswitch('e')\none(); f()\n"
+        )
+        bench.run(app)
+        found = by_context(bench)
+        named = {name: found[name] & {2, 5, 6, 10} for name in "abcde"}
+        assert named == {"a": {2, 10}, "b": {2, 10}, "c": {2, 6}, "d": {10}, "e": {2, 10}}
+
     def test_a_fork_goes_on_in_its_parents_context(self, bench: Bench) -> None:
         app = bench.write(
             "import os\ndef here():\n    return 1\nswitch('a')\npid = os.fork()\n"
