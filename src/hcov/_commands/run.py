@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import os
 import shlex
 import signal
@@ -157,7 +158,7 @@ def report_data(data_file: Path, rcfile: hcoverage.Rcfile, context: str | None =
     """
     from hcov._tell.analysis import analysed  # noqa: PLC0415 - with most of coverage.py
 
-    with analysed(data_file, rcfile) as analysis:
+    with analysed(data_file, rcfile, by_context=context is not None) as analysis:
         if context is None:
             return report(analysis)
         return report(analysis, context=context, fail_under=0)
@@ -231,6 +232,16 @@ def finish(
     Returns:
         hcov's own exit status: 0 if all went well, `UNDER_THRESHOLD`, or `DATA_LOST`.
     """
+    with _nothing_collected():
+        return _finish(session, options, command, seen)
+
+
+def _finish(
+    session: hcoverage.Session,
+    options: Options,
+    command: int,
+    seen: Iterable[hcoverage.SeenPython],
+) -> int:
     try:
         merged = merge(session, session.data_file, options, command, seen)
     except hcoverage.NoDataError:
@@ -250,6 +261,18 @@ def finish(
     if reported == UNDER_THRESHOLD:
         return UNDER_THRESHOLD
     return DATA_LOST if reported or not is_whole(result) else 0
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Look for no garbage: there is hardly any, in pytest's process beside all of its objects."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _record_tests(session: hcoverage.Session, merged: Merged) -> None:

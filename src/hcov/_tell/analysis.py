@@ -14,9 +14,11 @@ import contextlib
 import io
 import re
 import shutil
+import sqlite3
 import sys
 import tempfile
 import warnings
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     import hcoverage
 
 _FAILED: Final = 1  # like coverage.py's command
+# Where coverage.py's reports look at contexts.
+_SHOWING_CONTEXTS: Final = ("report:contexts", "html:show_contexts", "json:show_contexts")
 
 
 @dataclass(frozen=True)
@@ -201,12 +205,15 @@ class _AnalysingOnce(coverage.Coverage):
 
 
 @contextlib.contextmanager
-def analysed(data_file: Path, rcfile: hcoverage.Rcfile) -> Iterator[Analysis]:
+def analysed(
+    data_file: Path, rcfile: hcoverage.Rcfile, *, by_context: bool = False
+) -> Iterator[Analysis]:
     """Provide the analysis of one merged data file, and of no file beside it.
 
     Args:
         data_file: The data file.
         rcfile: The rcfile, whose `[report]` settings count.
+        by_context: Whether it is asked what ran in one context.
     """
     with tempfile.TemporaryDirectory(prefix="hcov-") as directory, _plugins_of_here(rcfile):
         # A copy: other files beside the data file do not belong to it.
@@ -216,11 +223,44 @@ def analysed(data_file: Path, rcfile: hcoverage.Rcfile) -> Iterator[Analysis]:
             measuring = _AnalysingOnce(
                 data_file=str(alone), config_file=rcfile.config_file, messages=True
             )
+        if not (by_context or any(map(measuring.get_option, _SHOWING_CONTEXTS))):
+            _put_contexts_together(alone)
         try:
             measuring.load()
             yield Analysis(measuring)
         finally:
             measuring.get_data().close(force=True)
+
+
+def _put_contexts_together(data_file: Path) -> None:
+    """Have what ran in all contexts in one: coverage.py would read each, again for each question.
+
+    What is wrong with the file coverage.py tells.
+    """
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(data_file)) as database,
+        database,
+    ):
+        contexts = [number for (number,) in database.execute("SELECT id FROM context")]
+        if len(contexts) < 2:  # noqa: PLR2004 - nothing to put together
+            return
+        lines: dict[int, int] = defaultdict(int)
+        for file, bits in database.execute("SELECT file_id, numbits FROM line_bits"):
+            lines[file] |= int.from_bytes(bits, "little")
+        arcs = database.execute("SELECT DISTINCT file_id, fromno, tono FROM arc").fetchall()
+        database.execute("DELETE FROM line_bits")
+        database.execute("DELETE FROM arc")
+        database.executemany(
+            f"INSERT INTO line_bits VALUES (?, {contexts[0]}, ?)",  # noqa: S608 - a number
+            [(file, _as_bytes(bits)) for file, bits in lines.items()],
+        )
+        database.executemany(f"INSERT INTO arc VALUES (?, {contexts[0]}, ?, ?)", arcs)  # noqa: S608
+        database.execute("DELETE FROM context WHERE id != ?", contexts[:1])
+
+
+def _as_bytes(bits: int) -> bytes:
+    return bits.to_bytes((bits.bit_length() + 7) // 8, "little")
 
 
 @contextlib.contextmanager
