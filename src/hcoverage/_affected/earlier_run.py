@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import functools
 import os
 import sqlite3
 from collections import defaultdict
@@ -21,7 +22,7 @@ from hcoverage._affected.facts import (
     ProjectState,
 )
 from hcoverage._affected.notes import merged_tests, read_notes
-from hcoverage._affected.project_state import look_at_project
+from hcoverage._affected.project_state import look_at_files
 from hcoverage._affected.record import KnownRun, TestRecordError, add_run, read_record
 from hcoverage._read.origins import place_of
 from hcoverage._session.context_file import context_of
@@ -191,17 +192,17 @@ def _unchanged(
     Sources are split only now. When the run began only digests were taken, so that nobody has to
     wait for the tests.
     """
-    now = look_at_project(root, beside, known)
+    now = look_at_files(root, beside, known)
     files: dict[str, FileFacts] = {}
     for path, facts in began.files.items():
-        same = path in now.files and now.files[path].digest == facts.digest
-        files[path] = now.files[path] if same else FileFacts("")
+        same = path in now and now[path].digest == facts.digest
+        files[path] = now[path] if same else FileFacts("")
     for path, is_source in beside.items():
-        if path in now.files and path not in files:
+        if path in now and path not in files:
             if (root / path).stat().st_mtime_ns < since:
-                files[path] = now.files[path]
+                files[path] = now[path]
             elif is_source:
-                files[path] = FileFacts("", now.files[path].shape)
+                files[path] = FileFacts("", now[path].shape)
     return ProjectState(began.environment, files)
 
 
@@ -238,6 +239,10 @@ def _inside(paths: Iterable[str], root: Path) -> frozenset[str]:
     return frozenset(path for path in relative if not path.startswith((os.pardir, os.sep)))
 
 
+@functools.lru_cache(1 << 16)  # asked for each file of each test
 def _from(path: str, root: Path) -> str:
     """Return a path relative to the project's directory: the same in every checkout."""
+    inside = path.removeprefix(f"{root}/")
+    if inside != path and "/." not in path and "//" not in f"{path}/":
+        return inside
     return os.path.relpath(root / path, root)

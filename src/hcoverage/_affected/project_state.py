@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 import re
+import stat
 import subprocess
 import sys
 from importlib import metadata
@@ -28,6 +29,7 @@ _LEFT_BY_RUNS: Final = (
     r"(^|/)(\.coverage(\..*)?|coverage\.(xml|json|lcov)|htmlcov/.*|coverage_data/.*|"
     r"\.(hcov|pytest|mypy|ruff)_cache/.*|__pycache__/.*|[^/]*\.egg-info/.*)$"
 )
+_PIECE: Final = 1 << 20  # bytes
 _ENVIRONMENT_VARIABLES: Final = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONOPTIMIZE")
 _MAY_NAME_A_MODULE: Final = (".py", ".toml", ".cfg", ".ini")
 
@@ -47,17 +49,27 @@ def look_at_project(
         known: What is known already; a source with the same digest is not split again.
         split: Whether to split sources, which takes a hundred times as long as digesting them.
     """
+    return ProjectState(_environment(), look_at_files(root, beside, known, split=split))
+
+
+def look_at_files(
+    root: Path,
+    beside: Iterable[str] = (),
+    known: Mapping[str, FileFacts] | None = None,
+    *,
+    split: bool = True,
+) -> dict[str, FileFacts]:
+    """Look at the files of a project, as `look_at_project` does."""
     known = known or {}
     others = (path for path in beside if not re.search(_LEFT_BY_RUNS, path))
     paths = sorted({*_own_files(root), *others})
     found = ((path, _facts(root, path, known.get(path), split=split)) for path in paths)
-    files = {path: facts for path, facts in found if facts is not None}
-    return ProjectState(_environment(), files)
+    return {path: facts for path, facts in found if facts is not None}
 
 
 def digest_of(path: Path) -> str:
     """Return a hash of a file's content; empty if it is no regular file that can be read."""
-    content = _content(path)
+    content = _content(str(path))
     return "" if content is None else _digest(content)
 
 
@@ -90,7 +102,7 @@ def mentioned_files(root: Path, paths: Collection[str], files: Iterable[str]) ->
     found = set()
     for path in files:
         if path.endswith(_MAY_NAME_A_MODULE):
-            for name in set(word.findall(_content(root / path) or b"")):
+            for name in set(word.findall(_content(f"{root}/{path}") or b"")):
                 if stems[os.fsdecode(name)] != path:
                     found.add(stems[os.fsdecode(name)])
     return frozenset(found)
@@ -117,23 +129,37 @@ def _own_files(root: Path) -> Iterator[str]:
         paths = iter([os.fsdecode(name) for name in listed.split(b"\0")])
     else:
         real = os.path.realpath(root)
-        paths = (os.path.relpath(path, real) for path, _ in project_files([real]))
+        inside = os.path.join(real, "")  # noqa: PTH118 - a project may have very many files
+        paths = (path.removeprefix(inside) for path, _ in project_files([real]))
     return (path for path in paths if path and not re.search(_LEFT_BY_RUNS, path))
 
 
 def _facts(root: Path, path: str, known: FileFacts | None, *, split: bool) -> FileFacts | None:
-    content = _content(root / path)
+    content = _content(f"{root}/{path}")
     if content is None:
         return None
     is_source = path.endswith(".py") or (known is not None and known.shape is not None)
     return facts_of(content, is_source=is_source and split, known=known)
 
 
-def _content(path: Path) -> bytes | None:
+def _content(path: str) -> bytes | None:
+    """The content of a regular file, without what `Path` costs: a project may have very many."""
     try:
-        return path.read_bytes() if path.is_file() else None
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        content = os.read(descriptor, status.st_size + 1)
+        while more := os.read(descriptor, _PIECE):
+            content += more
     except OSError:
         return None
+    finally:
+        os.close(descriptor)
+    return content
 
 
 def _digest(content: bytes) -> str:
@@ -150,9 +176,19 @@ def _environment() -> dict[str, str]:
         if os.environ.get(name):
             found[name] = os.environ[name]
     for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]
+        name, version = _name_and_version(distribution)
         if name:
             where = distribution.read_text("direct_url.json") or ""
             commit = re.search(r'"commit_id": *"(\w+)"', where)
-            found.setdefault(name, distribution.version + (f" {commit[1]}" if commit else ""))
+            found.setdefault(name, version + (f" {commit[1]}" if commit else ""))
     return found
+
+
+def _name_and_version(distribution: metadata.Distribution) -> tuple[str, str]:
+    """What `metadata` says, which parses all of it as an e-mail for each of both."""
+    head = (distribution.read_text("METADATA") or "").partition("\n\n")[0]
+    name = re.search(r"^Name: *(\S+)\s*$", head, re.MULTILINE)
+    version = re.search(r"^Version: *(\S+)\s*$", head, re.MULTILINE)
+    if name and version:
+        return name[1], version[1]
+    return distribution.metadata["Name"] or "", distribution.version

@@ -127,7 +127,8 @@ def _packed_files(files: Mapping[str, FileFacts], shapes: dict[str, Any]) -> dic
         key = ""
         if facts.shape is not None:
             key = facts.digest or facts.shape.frame
-            shapes.setdefault(key, dataclasses.astuple(facts.shape))
+            if key not in shapes:
+                shapes[key] = _packed_shape(facts.shape)
         packed[path] = [facts.digest, key]
     return packed
 
@@ -137,6 +138,16 @@ def _files(content: Mapping[str, Any], shapes: Mapping[str, Shape]) -> dict[str,
         path: FileFacts(digest, shapes[key] if key else None)
         for path, (digest, key) in content.items()
     }
+
+
+def _packed_shape(shape: Shape) -> list[Any]:
+    """Give its fields; `dataclasses.astuple` would copy each text and list in them."""
+    return [*{**vars(shape), "blocks": [_packed_block(each) for each in shape.blocks]}.values()]
+
+
+def _packed_block(block: Block) -> list[Any]:
+    parts = [[*vars(part).values()] for part in block.body.parts]
+    return [*{**vars(block), "body": [block.body.skeleton, parts]}.values()]
 
 
 def _shape(content: Any) -> Shape:  # noqa: ANN401 - JSON
