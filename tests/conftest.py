@@ -523,11 +523,12 @@ def _forks_ended() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _lean_pytest() -> None:
-    """No pytest that a test or a fixture starts loads what takes half of its start.
+    """No pytest that a test or a fixture starts loads or does what takes half of its time.
 
-    Hypothesis, and of anyio all of trio.
+    Hypothesis, of anyio all of trio, and five collections of garbage at its end.
     """
-    os.environ["PYTEST_ADDOPTS"] = "-p no:hypothesispytest -p no:anyio"
+    plugins = ("hypothesispytest", "anyio", "unraisableexception")
+    os.environ["PYTEST_ADDOPTS"] = " ".join(f"-p no:{plugin}" for plugin in plugins)
 
 
 @pytest.fixture(autouse=True)
