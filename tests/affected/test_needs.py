@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Final
+import subprocess
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -12,6 +13,10 @@ from hcoverage._affected.blocks import shape_of
 from hcoverage._affected.changes import changes
 from hcoverage._affected.facts import NO_TEST, EarlierRun, FileFacts, KnownTest, ProjectState
 from hcoverage._affected.needs import Needs, needs
+from hcoverage._affected.project_state import look_at_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LIB: Final = """\
 import os
@@ -486,3 +491,11 @@ def test_a_part_that_nobody_is_known_to_have_run_is_of_the_function() -> None:
         RUN, state=ProjectState(ENVIRONMENT, before), ran={"branchy.py": {FIRST: 1 << 2 | 1 << 3}}
     )
     assert names(needs(run, ProjectState(ENVIRONMENT, after), ())) == {FIRST}
+
+
+def test_a_project_that_an_outer_repository_ignores_has_its_files(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / ".gitignore").write_text("/inner/\n")
+    (tmp_path / "inner" / "tests").mkdir(parents=True)
+    (tmp_path / "inner" / "tests" / "test_it.py").write_text("def test(): pass\n")
+    assert look_at_files(tmp_path / "inner").keys() == {"tests/test_it.py"}

@@ -125,7 +125,7 @@ def _plain_environment() -> dict[str, str]:
 
 def _own_files(root: Path) -> Iterator[str]:
     listed = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    if listed is not None:
+    if listed:  # nothing at all, if an outer repository ignores the whole project
         paths = iter([os.fsdecode(name) for name in listed.split(b"\0")])
     else:
         real = os.path.realpath(root)
