@@ -24,7 +24,7 @@ from typing import Any, Final
 
 _ROOT: Final = Path(__file__).parents[1]
 _PLACE: Final = _ROOT / ".cache" / "suites"
-_PYTEST: Final = ("-p", "no:cacheprovider")
+_PYTEST: Final = ("-p", "no:cacheprovider", "-rfE")
 
 
 @dataclasses.dataclass(frozen=True)
