@@ -49,6 +49,8 @@ class Opcodes:
         """
         self.extended = numbers["EXTENDED_ARG"]
         self.for_iter = numbers["FOR_ITER"]
+        self.if_none = numbers["POP_JUMP_IF_NONE"]
+        self.if_not_none = numbers["POP_JUMP_IF_NOT_NONE"]
         self.branches = _frozenset(
             [number for name, number in numbers.items() if name.startswith("POP_JUMP_IF")]
             + [self.for_iter]

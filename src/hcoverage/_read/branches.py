@@ -218,7 +218,7 @@ class _Arcs:
         self._flow, self._untold = _flow_of(
             code.content, self._lines, code.exception_table, opcodes, code.by_instruction
         )
-        self._walked: set[tuple[int, int]] = set()
+        self._walked: set[tuple[int, int, bool]] = set()
         self._found: set[Arc] = set()
 
     def find(self) -> set[Arc]:
@@ -230,7 +230,7 @@ class _Arcs:
         for place, handlers in self._exceptions.items():
             if 0 <= place < self._flow.count and not self._is_before_start(place):
                 for handler in handlers:
-                    self._leave(place, handler)
+                    self._leave(place, handler, raised=True)
         return self._found
 
     def _find_by_starts(self, *, in_all: bool) -> None:
@@ -274,7 +274,7 @@ class _Arcs:
             self._code.content[2 * place + 1] & 3
         )
 
-    def _leave(self, place: int, target: int) -> None:
+    def _leave(self, place: int, target: int, *, raised: bool = False) -> None:
         """Follow execution from a place that has a line, or that only one line leads to."""
         line = self._lines[place]
         if line is None:
@@ -283,9 +283,9 @@ class _Arcs:
                 return  # The walks from these lines came through here.
             (line,) = sources
         if line >= 0:
-            self._walk(line, target)
+            self._walk(line, target, raised=raised)
 
-    def _walk(self, line: int, target: int) -> None:
+    def _walk(self, line: int, target: int, *, raised: bool) -> None:
         """Find the lines that start after a line, through instructions without a line."""
         flow, opcodes = self._flow, self._opcodes
         left = [target]
@@ -296,9 +296,9 @@ class _Arcs:
             if place == _OUTSIDE:
                 self._found.add((line, -self._code.first))
                 continue
-            if not 0 <= place < flow.count or (line, place) in self._walked:
+            if not 0 <= place < flow.count or (line, place, raised) in self._walked:
                 continue
-            self._walked.add((line, place))
+            self._walked.add((line, place, raised))
             operation = flow.operations[place]
             here = self._lines[place]
             passes = here is None or operation in opcodes.without_line
@@ -308,9 +308,9 @@ class _Arcs:
                 if here is not None and place in self._code.started:
                     self._found.add((line, here))
                 continue
-            left.extend(self._after(place, operation))
+            left.extend(self._after(place, operation, raised=raised))
 
-    def _after(self, place: int, operation: int) -> Iterator[int]:
+    def _after(self, place: int, operation: int, *, raised: bool) -> Iterator[int]:
         """Yield where execution goes on after an instruction without a line."""
         flow, opcodes = self._flow, self._opcodes
         if operation in opcodes.returns:
@@ -319,7 +319,10 @@ class _Arcs:
         elif operation in opcodes.raises:
             yield from self._exceptions.get(place, ())
         else:
-            if place in flow.targets:
+            # The end of `except*`: what its body has raised is raised again, and never None.
+            if place in flow.targets and not (raised and operation == opcodes.if_none):
                 yield flow.targets[place]
-            if operation not in opcodes.always:
+            if operation not in opcodes.always and not (
+                raised and operation == opcodes.if_not_none
+            ):
                 yield flow.following(place)

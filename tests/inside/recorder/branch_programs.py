@@ -480,6 +480,18 @@ CONSTRUCTS: Final = {
         asyncio.run(m())
         asyncio.run(k())
     """,
+    "exception_in_except_star": """
+        def g():
+            yield 5
+            1 // 0
+        try:
+            raise TypeError
+        except* TypeError:
+            for a in g():
+                if y:
+                    break
+        z = 1
+    """,
     "exstar": """
         try:
             if x:
