@@ -1,13 +1,14 @@
 """What the recorder costs a process, as a session of `hcov run` has it, against what is promised.
 
-    python benchmarks/recorder_speed.py [--quick] [--rounds N] [startup loop import suite bytes]
+    python benchmarks/recorder_speed.py [--quick] [--branch] [--rounds N] [startup loop import ...]
 
 Each program runs in turn in two virtual environments that differ by our hook alone: bare, measured
-by the recorder, and measured by coverage.py as its manual says. Whatever else the machine does
-falls on all three. Told are the medians of wall-clock and of processor time, and of the ratios to
-bare in the same round, with an interval that holds the true median with 95 %. The exit status is 1
-where a promise does not hold. Both ratios have to keep it: on a busy machine wall-clock time is
-mostly waiting, which hides what is measured.
+by the recorder, by coverage.py as its manual says (with branches its C tracer), and by SlipCover.
+Whatever else the machine does falls on all of them. The Python that runs this is the one measured.
+Told are the medians of wall-clock and of processor time, and of the ratios to bare in the same
+round, with an interval that holds the true median with 95 %. The exit status is 1 where a promise
+does not hold. Both ratios have to keep it: on a busy machine wall-clock time is mostly waiting,
+which hides what is measured.
 """
 
 from __future__ import annotations
@@ -42,10 +43,29 @@ if TYPE_CHECKING:
     # Of each way, one for each round.
     Costs: TypeAlias = Mapping[str, Sequence["Cost"]]
 
-PROMISED_RATIOS: Final = {"startup": 1.15, "loop": 1.05, "import": 1.15, "suite": 1.20}
+PROMISED_RATIOS: Final = {
+    "startup": 1.12,
+    "loop": 1.05,
+    "import": 1.15,
+    "suite": 1.20,
+    "true": 1.05,
+    "kernels": 1.05,
+    "pluggy": 1.1,
+    "tomlkit": 1.1,
+    "toolz": 1.1,
+}
+PROMISED_WITH_BRANCHES: Final = {
+    **PROMISED_RATIOS,
+    "startup": 1.20,
+    "import": 1.30,
+    "suite": 1.25,
+    "true": 2.3,
+    "kernels": 1.15,
+}
 PROMISED_BYTES: Final = 16 << 10  # of disk space; coverage.py takes 53 KB
 # Large, and all of it pure Python: 1,400 files.
 PACKAGE: Final = "sympy==1.14.0"
+SLIPCOVER: Final = "slipcover==1.1.0"
 
 IN_A_ROW: Final = 10
 # A project's files are older than a run of its tests, and the recorder takes no longer over them.
@@ -71,6 +91,37 @@ def work(n):
     return total
 work(3_000_000)
 """
+# A branch that always goes one way: its event is kept until the other way was gone.
+ALWAYS: Final = """\
+def work(n):
+    total = 0
+    for i in range(n):
+        if i >= 0:
+            total += i
+        total -= 1
+    return total
+work(3_000_000)
+"""
+# Those of `kernels.py`.
+KERNELS: Final = (
+    *("sieve", "fibonacci", "collatz", "insertion_sort", "matrix", "words"),
+    *("parse", "objects", "generators", "exceptions", "comprehension", "queens"),
+)
+# Released projects: where their sources are, in the source distribution, and their tests.
+SUITES: Final = {
+    "pluggy": ("pluggy==1.7.0", "src", "testing"),
+    "tomlkit": ("tomlkit==0.15.2", ".", "tests"),
+    "toolz": ("toolz==1.2.0", ".", "toolz"),
+}
+TESTS: Final = """\
+import os, sys
+os.chdir({place!r})
+sys.path.insert(0, os.path.join({place!r}, {source!r}))
+import pytest
+# SlipCover is imported before pytest could rewrite it.
+quiet = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+sys.exit(pytest.main([*quiet, {tests!r}]))
+"""
 SUITE: Final = """\
 import subprocess, sys
 for number in range({processes}):
@@ -88,19 +139,27 @@ class Way:
         name: Bare, or what measures it.
         python: The interpreter.
         environment: Its environment.
+        begin: What comes before the program.
     """
 
     name: str
     python: Path
     environment: Mapping[str, str]
+    begin: Sequence[str] = ()
 
     def run(self, program: Path, arguments: Sequence[str] = (), in_a_row: int = 1) -> Cost:
         """Run a program some times and give what one cost, its children included."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
         for _ in range(in_a_row):
-            command = [str(self.python), str(program), *arguments]
-            subprocess.run(command, cwd=program.parent, env=self.environment, check=True)
+            command = [str(self.python), *self.begin, str(program), *arguments]
+            subprocess.run(
+                command,
+                cwd=program.parent,
+                env=self.environment,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
         wall = time.perf_counter() - start
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         processor = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
@@ -156,11 +215,17 @@ class Laboratory:
         data: The directory that data files and recordings go to.
         ways: Bare first.
         rounds: How often each way is gone.
+        promised: The ratios to bare that the recorder must not exceed.
     """
 
     data: Path
     ways: Sequence[Way]
     rounds: int
+    promised: Mapping[str, float]
+
+    def tell(self, promise: str, title: str, costs: Costs) -> bool:
+        """Print a table, and tell whether the promise holds."""
+        return tell(self.promised[promise], title, costs)
 
     def compare(
         self,
@@ -206,7 +271,7 @@ class Laboratory:
 def startup(programs: Path) -> Measure:
     """Compare processes that do next to nothing, one after the other as in a test suite."""
     program = write(programs / "startup.py", "x = 1\n")
-    return lambda laboratory: tell(
+    return lambda laboratory: laboratory.tell(
         "startup", "start-up", laboratory.compare(program, laboratory.rounds, IN_A_ROW)
     )
 
@@ -214,9 +279,76 @@ def startup(programs: Path) -> Measure:
 def loop(programs: Path) -> Measure:
     """Compare a hot loop."""
     program = write(programs / "loop.py", LOOP)
-    return lambda laboratory: tell(
+    return lambda laboratory: laboratory.tell(
         "loop", "hot loop", laboratory.compare(program, laboratory.rounds)
     )
+
+
+def always_true(programs: Path) -> Measure:
+    """Compare a hot loop with an `if` that is always true."""
+    program = write(programs / "always.py", ALWAYS)
+    return lambda laboratory: laboratory.tell(
+        "true", "an if that is always true", laboratory.compare(program, laboratory.rounds)
+    )
+
+
+def kernels(programs: Path) -> Measure:
+    """Compare small programs, by the geometric mean of their ratios."""
+    program = write(programs / "kernels.py", Path(__file__).with_name("kernels.py").read_text())
+
+    def measure(laboratory: Laboratory) -> bool:
+        found = {
+            name: laboratory.compare(program, laboratory.rounds, arguments=[name].copy)
+            for name in KERNELS
+        }
+        for name, costs in found.items():
+            bare = [cost.processor for cost in costs["bare"]]
+            ratios = (
+                f"{way} {Ratio.of([cost.processor for cost in each], bare).median:.3f}"
+                for way, each in costs.items()
+            )
+            print(f"  {name:14} processor: {', '.join(ratios)}")
+        return laboratory.tell(
+            "kernels", f"{len(found)} kernels, geometric mean", _mean(list(found.values()))
+        )
+
+    return measure
+
+
+def _mean(found: Sequence[Costs]) -> Costs:
+    """Give the geometric mean of what several programs cost, round by round."""
+
+    def mean(costs: Sequence[Cost]) -> Cost:
+        return Cost(
+            statistics.geometric_mean(cost.wall for cost in costs),
+            statistics.geometric_mean(cost.processor for cost in costs),
+        )
+
+    return {
+        way: [mean(each) for each in zip(*(costs[way] for costs in found), strict=True)]
+        for way in found[0]
+    }
+
+
+def released(name: str) -> Callable[[Path], Measure]:
+    """Compare a released project's own test suite."""
+    requirement, source, tests = SUITES[name]
+
+    def prepare(programs: Path) -> Measure:
+        directory = programs / name
+        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary=:all:"]
+        pip = [sys.executable, "-m", "pip", "download", *options, "--dest", str(directory)]
+        subprocess.run([*pip, requirement], check=True)
+        (archive,) = directory.glob("*.tar.gz")
+        subprocess.run(["tar", "xzf", str(archive), "-C", str(directory)], check=True)
+        (place,) = filter(Path.is_dir, directory.iterdir())
+        text = TESTS.format(place=str(place), source=source, tests=tests)
+        program = write(programs / f"suite_{name}.py", text)
+        return lambda laboratory: laboratory.tell(
+            name, f"{requirement}'s suite", laboratory.compare(program, laboratory.rounds)
+        )
+
+    return prepare
 
 
 def import_package(programs: Path) -> Measure:
@@ -231,7 +363,7 @@ def import_package(programs: Path) -> Measure:
     def objects() -> list[str]:
         return [str(random.randrange(OBJECTS_OF_A_COLLECTION))]  # noqa: S311
 
-    return lambda laboratory: tell(
+    return lambda laboratory: laboratory.tell(
         "import",
         f"import {name}",
         laboratory.compare(program, laboratory.rounds, arguments=objects),
@@ -246,7 +378,7 @@ def suite(programs: Path) -> Measure:
         processes = 33 * laboratory.rounds
         program = write(programs / "suite.py", SUITE.format(processes=processes))
         costs = laboratory.compare(program, max(3, laboratory.rounds // 5))
-        return tell("suite", f"{processes} short subprocesses", costs)
+        return laboratory.tell("suite", f"{processes} short subprocesses", costs)
 
     return measure
 
@@ -256,7 +388,7 @@ def space(programs: Path) -> Measure:
     program = write(programs / "short.py", MODULE + "work(1)\n")
 
     def measure(laboratory: Laboratory) -> bool:
-        taken = {way.name: laboratory.disk_space(way, program) for way in laboratory.ways[1:]}
+        taken = {way.name: laboratory.disk_space(way, program) for way in laboratory.ways[1:3]}
         keeps = taken["recorder"] <= PROMISED_BYTES
         print(f"disk space of a short process  {_verdict(keeps, f'{PROMISED_BYTES} bytes')}")
         for name, count in taken.items():
@@ -270,7 +402,10 @@ def space(programs: Path) -> Measure:
 BENCHMARKS: Final[Mapping[str, Callable[[Path], Measure]]] = {
     "startup": startup,
     "loop": loop,
+    "true": always_true,
+    "kernels": kernels,
     "import": import_package,
+    **{name: released(name) for name in SUITES},
     "suite": suite,
     "bytes": space,
 }
@@ -282,9 +417,8 @@ def write(file: Path, source: str) -> Path:
     return file
 
 
-def tell(promise: str, title: str, costs: Costs) -> bool:
+def tell(promised: float, title: str, costs: Costs) -> bool:
     """Print a table, and tell whether the promise holds."""
-    promised = PROMISED_RATIOS[promise]
     walls = {name: [cost.wall for cost in each] for name, each in costs.items()}
     processors = {name: [cost.processor for cost in each] for name, each in costs.items()}
     both = [Ratio.of(times["recorder"], times["bare"]) for times in (walls, processors)]
@@ -313,18 +447,21 @@ def make_venv(path: Path, hooks: Mapping[str, str]) -> Path:
     package = Path(coverage.__file__).parent
     shutil.copytree(package, site_packages / package.name)
     shutil.copy(package.parent / "a1_coverage.pth", site_packages)
+    python = path / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    subprocess.run([*pip, "--disable-pip-version-check", SLIPCOVER, "pytest"], check=True)
     for name, text in hooks.items():
         (site_packages / name).write_text(text)
-    return path / "bin" / "python"
+    return python
 
 
-def measure(directory: Path, rounds: int, names: Sequence[str]) -> bool:
+def measure(directory: Path, rounds: int, names: Sequence[str], *, branch: bool) -> bool:
     """Run benchmarks in a directory; tell whether all promises hold."""
     programs = directory / "programs"
     programs.mkdir()
     data = programs / "coverage_data"
     rcfile = programs / ".coveragerc"
-    rcfile.write_text(f"[run]\nparallel = True\ndata_file = {data}/.coverage\n")
+    rcfile.write_text(f"[run]\nparallel = True\nbranch = {branch}\ndata_file = {data}/.coverage\n")
     without_hook = make_venv(directory / "bare", {})
     with_hook = make_venv(
         directory / "measured", {"coverage.pth": _installed_pth_text(Path("/nowhere"))}
@@ -333,15 +470,21 @@ def measure(directory: Path, rounds: int, names: Sequence[str]) -> bool:
     bare = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     os.environ.clear()
     os.environ.update(bare)
+    of_coverage = {"COVERAGE_PROCESS_START": str(rcfile)}
+    if branch:
+        of_coverage["COVERAGE_CORE"] = "ctrace"
+    begin = ("-m", "slipcover", *(["--branch"] if branch else []), "--out", os.devnull)
     benchmarks = [BENCHMARKS[name](programs) for name in names]
     time.sleep(SETTLING)
     with hcoverage.open_session(rcfile, data, core="recorder") as session:
         ways = [
             Way("bare", without_hook, bare),
             Way("recorder", with_hook, session.environment),
-            Way("coverage", without_hook, {**bare, "COVERAGE_PROCESS_START": str(rcfile)}),
+            Way("coverage", without_hook, bare | of_coverage),
+            Way("SlipCover", without_hook, bare, begin),
         ]
-        laboratory = Laboratory(data, ways, rounds)
+        promised = PROMISED_WITH_BRANCHES if branch else PROMISED_RATIOS
+        laboratory = Laboratory(data, ways, rounds, promised)
         kept = [benchmark(laboratory) for benchmark in benchmarks]
         laboratory.clear()
     return all(kept)
@@ -354,13 +497,16 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="more is steadier")
     parser.add_argument("--quick", action="store_true", help="the same as --rounds 5")
+    parser.add_argument("--branch", action="store_true", help="branches, too")
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="benchmark")
     arguments = parser.parse_args()
     if sys.version_info < (3, 12):
         parser.error("the recorder needs Python 3.12")
     with tempfile.TemporaryDirectory() as directory:
         rounds = 5 if arguments.quick else arguments.rounds
-        return 0 if measure(Path(directory), rounds, arguments.names or [*BENCHMARKS]) else 1
+        names = arguments.names or [*BENCHMARKS]
+        kept = measure(Path(directory), rounds, names, branch=arguments.branch)
+        return 0 if kept else 1
 
 
 if __name__ == "__main__":
