@@ -53,7 +53,13 @@ print(json.dumps([
 ]))
 """
 # They run in processes that are measured, and never reach a person as an exception.
-INSIDE: Final = {"autosave.py", "recorder_writer.py", "sitecustomize.py", "startup_directory.py"}
+INSIDE: Final = {
+    "autosave.py",
+    "recorder_requests.py",
+    "recorder_writer.py",
+    "sitecustomize.py",
+    "startup_directory.py",
+}
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -424,9 +425,13 @@ class TestRecordings:
                 done = subprocess.run(
                     ["sh", "-ec", program], env=environment, check=True, capture_output=True
                 )
-                assert session.problems() == []
+                problems = session.problems()
                 result = hcoverage.combine(session.data_paths())
             assert (done.stdout, done.stderr) == (b"", b"")
+            if core == "coverage" and not importlib.util.find_spec("coverage.tracer"):
+                assert problems or result.set_aside  # There is no recording beside a data file.
+                continue
+            assert problems == []
             assert [re.sub("^process .* (?=could)", "", loss) for loss in result.losses] == losses
             assert result.set_aside == ()
             assert _measured(result.data_file) == {"one.py"} | (set() if losses else {"two.py"})

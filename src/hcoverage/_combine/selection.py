@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcoverage._combine.inputs import is_open_to_all
-from hcoverage._data_directory.names import host_in_names, process_of
+from hcoverage._data_directory.names import process_of
 from hcoverage._read.data_file_batch import Batch, ReadFile, read_batch
 from hcoverage._read.part import Kind, Part
 from hcoverage._result.merged import (
@@ -208,8 +208,7 @@ def _outlived(batch: Batch, files: list[ReadFile], recorded: RecordedData) -> se
 
 def _process(path: Path) -> tuple[Path, tuple[str, int] | None]:
     # With the directory: there may be one from each of several machines with the same name.
-    process = process_of(path.name)
-    return path.parent, process and (host_in_names(process[0]), process[1])
+    return path.parent, process_of(path.name)
 
 
 def _without_conflicts(
