@@ -31,6 +31,7 @@ FORMAT_VERSION: Final = 5
 # Since the first of these versions, only new kinds of records were added.
 READABLE_VERSIONS: Final = (3, 4, 5)
 MARK: Final = 0xA5
+_MARKED: Final = bytes([MARK, MARK])
 RECORD_FIXED: Final = 52  # bytes, before the names
 
 _HEADER_FIXED: Final = 64
@@ -454,10 +455,12 @@ def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator
         if content.count(0, position) == len(content) - position:
             return
         contexts = _NO_CONTEXT  # they may be damaged themselves
+        following = _next_kind(content, position + _ALIGNMENT)
+        if following is None and _is_unfinished(content, position):
+            return
         if resumptions == 0:
             damage.append(f"unfinished or damaged at byte {position}")
         resumptions += 1
-        following = _next_kind(content, position + _ALIGNMENT)
         if following is None or resumptions > _MOST_RESUMPTIONS:
             return
         position = following
@@ -476,6 +479,14 @@ def _parse_any(
     if kind == _BRANCHES_KIND:
         codes[position] = source
     yield source
+
+
+def _is_unfinished(content: bytes, position: int) -> bool:
+    """Return whether a process was killed while it wrote the record at a position, its last one.
+
+    It had not come to the first four bytes, so it had nothing to mark there yet.
+    """
+    return not any(content[position : position + 4]) and _MARKED not in content[position:]
 
 
 def _next_kind(content: bytes, position: int) -> int | None:

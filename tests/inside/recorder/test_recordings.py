@@ -17,10 +17,21 @@ from tests.sampling import FULL
 from hcoverage._inside import recorder_sources
 from hcoverage._read.branches import lines_that_ran, opcodes_of
 from hcoverage._read.recording_files import read_files, read_segment
-from hcoverage._read.recording_format import MAGIC, RecordingError, Segment
+from hcoverage._read.recording_format import (
+    MAGIC,
+    RECORD_FIXED,
+    SEEN_FIXED,
+    RecordingError,
+    Segment,
+    checked_length,
+    more_length,
+    parse_header,
+)
 from hcoverage._sources.identity import with_checksum
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.inside.recorder.conftest import Bench, MakeBench
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
@@ -157,6 +168,36 @@ def test_random_damage(recorded: Bench, tmp_path: Path) -> None:
         except RecordingError:
             continue
         assert all(lines <= WHOLE[name] for name, lines in found.items())
+
+
+@pytest.mark.thorough
+def test_a_record_that_a_kill_left_unfinished_is_no_damage(recorded: Bench, tmp_path: Path) -> None:
+    content = _file(recorded).read_bytes()
+    for begin, put in _records(content):
+        before, after = content[:begin], bytes(len(content) - begin - put)
+        expected = _lines(_read_copy(tmp_path, before + bytes(put) + after))
+        # `memcpy` may begin at either end; the first four bytes come after all others.
+        record = bytes(4) + content[begin + 4 : begin + put]
+        for written in range(put + 1):
+            from_start = record[:written] + bytes(put - written)
+            from_end = bytes(written) + record[written:]
+            for unfinished in (from_start, from_end):
+                segment = _read_copy(tmp_path, before + unfinished + after)
+                assert segment.damage == (), (begin, written)
+                assert _lines(segment) == expected
+
+
+def _records(content: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each record begins, and how many bytes are written before it is there."""
+    *_, position = parse_header(content)
+    while (length := checked_length(content, position)) is not None:
+        if content.startswith(b"SEEN", position):
+            yield position, SEEN_FIXED
+        else:
+            names = [content[position + at : position + at + 4] for at in (44, 48)]
+            put = RECORD_FIXED + sum(int.from_bytes(each, "little") for each in names)
+            yield position, put + more_length(content, position, position + put)
+        position += length
 
 
 @pytest.mark.parametrize("recorded", ["lines"], indirect=True)
