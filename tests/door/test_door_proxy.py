@@ -537,7 +537,7 @@ def test_a_proxy_that_is_killed_is_started_again_and_that_is_told(
     said(own_door.path, GET)
     with connected(own_door.path) as client:
         client.sendall(GET)
-        client.recv(1000)
+        heard(client, b"GET /_ping")  # the last piece of the answer
         for process in own_door.processes()[KILLED[killed]]:
             os.kill(process, signal.SIGKILL)
         if killed != "launcher":

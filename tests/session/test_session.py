@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -428,8 +427,9 @@ class TestRecordings:
                 problems = session.problems()
                 result = hcoverage.combine(session.data_paths())
             assert (done.stdout, done.stderr) == (b"", b"")
-            if core == "coverage" and not importlib.util.find_spec("coverage.tracer"):
-                assert problems or result.set_aside  # There is no recording beside a data file.
+            if core == "coverage" and sys.version_info >= (3, 14):
+                # Of coverage.py's `sysmon` there is no recording beside a data file.
+                assert problems or result.set_aside
                 continue
             assert problems == []
             assert [re.sub("^process .* (?=could)", "", loss) for loss in result.losses] == losses
