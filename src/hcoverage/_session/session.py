@@ -49,7 +49,7 @@ from hcoverage._settings.rcfile import Rcfile, as_rcfile
 from hcoverage._sources.identity import known_now
 from hcoverage._sources.project_files import project_files
 from hcoverage._sources.roots import importing_from_here, roots
-from hcoverage._watch.packaging import BUILD_SCRIPTS
+from hcoverage._watch.packaging import BUILD_SCRIPTS, builds
 from hcoverage._watch.unmeasured import Doors, Unmeasured, find_unmeasured
 
 if TYPE_CHECKING:
@@ -187,8 +187,13 @@ class Session:
             *(entry.name for place in places for entry in place.iterdir()),
             *(file.name for file in merged),
         ]
-        startup = self.environment[SESSION_VARIABLE]
-        doors = Doors(startup, self.hook, builds_count=self._has_build_script())
+        seen = [*seen]
+        built = any(builds(python.argv) for python in seen)
+        doors = Doors(
+            startup=self.environment[SESSION_VARIABLE],
+            hook=self.hook,
+            builds_count=built and self._has_build_script(),
+        )
         return find_unmeasured(seen, names, doors)
 
     def _has_build_script(self) -> bool:

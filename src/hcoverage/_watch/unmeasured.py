@@ -42,7 +42,7 @@ class Doors:
 
     startup: str
     hook: Path
-    builds_count: bool = True
+    builds_count: bool
 
 
 class Reason(enum.Enum):
