@@ -7,7 +7,6 @@ that the code has here.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -25,9 +24,10 @@ from tests.inject.waiting_app import (
     Ended,
     ended,
     measured,
+    opened,
     said,
+    within,
     write_context,
-    write_project,
 )
 
 import hcoverage
@@ -73,12 +73,8 @@ def module_session(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[hcoverage.Session]:
     """A session for all tests, as one run is for all of a suite's: an image is looked into once."""
-    project = tmp_path_factory.mktemp("project")
-    project.chmod(0o755)
-    with contextlib.chdir(project):
-        write_project()
-        with hcoverage.open_session() as session:
-            yield session
+    with opened(tmp_path_factory.mktemp("project")) as session:
+        yield session
 
 
 @pytest.fixture
@@ -86,12 +82,8 @@ def session(
     module_session: hcoverage.Session, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[hcoverage.Session]:
     """A session that this process is a part of, in a project with the application's source."""
-    session = module_session
-    monkeypatch.chdir(session.data_file.parent)
-    os.environ.update(session.environment)
-    yield session
-    for left in [*session.data_dir.glob("*.hcrec"), *session.data_dir.glob("prob*")]:
-        left.unlink()
+    with within(module_session, monkeypatch):
+        yield module_session
 
 
 PLAIN: Final = ("docker", "run", "--rm")

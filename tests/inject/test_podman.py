@@ -6,8 +6,6 @@ container runs twice, once as it is and once with what `get_docker_base_cmd` add
 
 from __future__ import annotations
 
-import contextlib
-import os
 import subprocess
 import sys
 import uuid
@@ -21,18 +19,20 @@ from tests.inject.waiting_app import (
     Ended,
     ended,
     measured,
+    opened,
     said,
+    within,
     write_context,
-    write_project,
 )
 
-import hcoverage
 import hdocker
 from hcoverage._read.recording_files import read_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    import hcoverage
 
 pytestmark = [
     pytest.mark.engine,
@@ -65,12 +65,8 @@ def image(
 @pytest.fixture(scope="module")
 def module_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hcoverage.Session]:
     """A session for all tests, as one run is for all of a suite's: an image is looked into once."""
-    project = tmp_path_factory.mktemp("project")
-    project.chmod(0o755)
-    with contextlib.chdir(project):
-        write_project()
-        with hcoverage.open_session() as session:
-            yield session
+    with opened(tmp_path_factory.mktemp("project")) as session:
+        yield session
 
 
 @pytest.fixture
@@ -80,12 +76,8 @@ def session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[hcoverage.Session]:
     """A session that this process is a part of, in a project with the application's source."""
-    session = module_session
-    monkeypatch.chdir(session.data_file.parent)
-    os.environ.update(session.environment)
-    yield session
-    for left in [*session.data_dir.glob("*.hcrec"), *session.data_dir.glob("prob*")]:
-        left.unlink()
+    with within(module_session, monkeypatch):
+        yield module_session
 
 
 def base(image: str) -> list[str]:

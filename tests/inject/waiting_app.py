@@ -5,7 +5,9 @@ What `test_injected_containers.py` and `test_podman.py` run, once as it is and o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import subprocess
 import uuid
 from pathlib import Path
@@ -16,7 +18,9 @@ from coverage import CoverageData
 import hcoverage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    import pytest
 
 RCFILE: Final = "[run]\nparallel = True\nsource = .\n[paths]\napp =\n    .\n    /app\n"
 # Says when it is up; then waits for what ends it.
@@ -70,10 +74,25 @@ def write_context(directory: Path, python_image: str) -> str:
     return name
 
 
-def write_project() -> None:
-    """Write a project with the application's source, here."""
-    Path(".coveragerc").write_text(RCFILE)
-    Path("app.py").write_text(APP)
+@contextlib.contextmanager
+def opened(project: Path) -> Iterator[hcoverage.Session]:
+    """Open a session in a new project with the application's source, in a `with` block."""
+    project.chmod(0o755)
+    with contextlib.chdir(project):
+        Path(".coveragerc").write_text(RCFILE)
+        Path("app.py").write_text(APP)
+        with hcoverage.open_session() as session:
+            yield session
+
+
+@contextlib.contextmanager
+def within(session: hcoverage.Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make this process a part of a session, and remove what is recorded in a `with` block."""
+    monkeypatch.chdir(session.data_file.parent)
+    os.environ.update(session.environment)
+    yield
+    for left in [*session.data_dir.glob("*.hcrec"), *session.data_dir.glob("prob*")]:
+        left.unlink()
 
 
 def said(*command: str) -> str:
