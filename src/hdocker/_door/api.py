@@ -107,7 +107,7 @@ def call(
     """
     received = bytearray()
     with asked(engine, method, question, body, kind=kind, patience=patience) as connection:
-        while len(received) < _LARGEST and (some := connection.recv(_SOME)):
+        while len(received) < _LARGEST and (some := receive(connection)):
             received += some
     head, _, content = bytes(received).partition(_END_OF_HEAD)
     return Said(_status(head), content)
@@ -201,13 +201,35 @@ def asked(
     connection = connect(engine)
     try:
         connection.settimeout(patience)
-        # The engine may refuse before it has read everything; its answer says why.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(request)
+        send(connection, request)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def send(connection: socket.socket, request: bytes) -> None:
+    """Send a request; no more of it than the engine reads.
+
+    The engine may refuse before it has read everything; its answer says why.
+
+    Raises:
+        OSError: The engine does not read on.
+    """
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(request)
+
+
+def receive(connection: socket.socket) -> bytes:
+    """Receive what an engine sends next; nothing if it sends no more.
+
+    Raises:
+        OSError: It sends nothing for too long.
+    """
+    # An engine that has not read everything resets the connection at its end.
+    with contextlib.suppress(ConnectionResetError):
+        return connection.recv(_SOME)
+    return b""
 
 
 def request_for(

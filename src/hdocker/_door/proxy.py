@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage import SESSION_VARIABLE
-from hdocker._door.api import connect
+from hdocker._door.api import connect, receive, send
 from hdocker._door.builds import Build, is_build
 from hdocker._door.compose_projects import Projects
 from hdocker._door.creation import BindMount, DockerCreation, Execution, reader_of
@@ -296,6 +296,10 @@ class _Proxy:
         return False
 
 
+class _EngineReadsNoMoreError(Exception):
+    """The engine has closed a connection that a client still sends on."""
+
+
 class _Connection:
     """A client's connection to the proxy, and the proxy's to the engine for it."""
 
@@ -322,11 +326,12 @@ class _Connection:
                 self._answers.are_stream = True
                 self._pass_on_unread()
             self._engine.shutdown(socket.SHUT_WR)
+        except _EngineReadsNoMoreError:
+            # It may have answered before: that answer is still to be passed on.
+            with contextlib.suppress(OSError):
+                self._client.shutdown(socket.SHUT_RD)
         except OSError:
-            # One side has gone; the other must see that.
-            for connection in (self._client, self._engine):
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+            _end(self._client, self._engine)
         answers.join()
 
     def _next_request(self) -> Request | None:
@@ -341,8 +346,19 @@ class _Connection:
             if request:
                 return request
             if not self._receive():
-                self._engine.sendall(self._received)
+                self._send(self._received)
                 return None
+
+    def _send(self, what: bytes | memoryview) -> None:
+        """Send something to the engine.
+
+        Raises:
+            _EngineReadsNoMoreError: It has closed the connection.
+        """
+        try:
+            self._engine.sendall(what)
+        except OSError as error:
+            raise _EngineReadsNoMoreError from error
 
     def _receive(self) -> bool:
         some = self._client.recv(_SOME)
@@ -379,9 +395,7 @@ class _Connection:
                 shows_labels=shows_labels,
                 build=self._proxy.build_of(request, self._process),
             )
-            self._forget(len(request.raw))
-            self._engine.sendall(request.raw)
-            return self._pass_on_body(body)
+            return self._pass_on_body(body, head=request.raw)
         return self._create(request, action)
 
     def _notice(self, request: Request) -> None:
@@ -399,23 +413,30 @@ class _Connection:
     def _forget(self, number: int) -> None:
         self._received = self._received[number:]
 
-    def _pass_on_body(self, body: Body) -> bool:
+    def _pass_on_body(self, body: Body, head: bytes = b"") -> bool:
+        """Pass on a body that has begun to come, and the head before it if there is one.
+
+        They are sent in the pieces in which they come: an engine that refuses a head ends the
+        connection, and has then read no less than it would without the proxy.
+        """
+        taken = len(head)
         while True:
-            taken = body.take(self._received)
+            taken += body.take(self._received, taken)
             if taken:
-                self._engine.sendall(memoryview(self._received)[:taken])
+                self._send(memoryview(self._received)[:taken])
                 self._forget(taken)
+                taken = 0
             if body.has_ended:
                 return True
             if not self._receive():
-                self._engine.sendall(self._received)
+                self._send(self._received)
                 return False
 
     def _pass_on_unread(self) -> None:
-        self._engine.sendall(self._received)
+        self._send(self._received)
         self._received = b""
         while some := self._client.recv(_SOME):
-            self._engine.sendall(some)
+            self._send(some)
 
     def _create(self, request: Request, action: Action | None) -> bool:
         """Have the engine create a container or command: measured, or else as the client asks.
@@ -433,7 +454,7 @@ class _Connection:
             self._answers.send(_GO_ON)
         raw = self._collect(request, body)
         if not body.has_ended:
-            self._engine.sendall(request.raw + raw)
+            self._send(request.raw + raw)
             return self._pass_on_body(body)
         content = bytes(body.content)
         original = request.with_body(content) if request.waits_to_continue else request.raw + raw
@@ -567,9 +588,7 @@ class _Answers:
             self.send(rest)
             self._client.shutdown(socket.SHUT_WR)
         except OSError:
-            for connection in (self._client, self._engine):
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+            _end(self._client, self._engine)
         self._end_build()
 
     def _end_build(self) -> None:
@@ -632,6 +651,13 @@ class _Answer:
             return self.content.decode(errors="replace")
 
 
+def _end(*connections: socket.socket) -> None:
+    """End connections of which one has gone, so that the others see it."""
+    for connection in connections:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
 def _identity_in(answer: bytes) -> str:
     try:
         return str(json.loads(answer)["Id"])
@@ -644,7 +670,7 @@ def _asked(engine: str, request: bytes) -> _Answer:
     received = b""
     try:
         with connect(engine) as connection:
-            connection.sendall(request)
+            send(connection, request)
             while True:
                 head = read_answer(received)
                 if head and status_of(head) in range(100, _OK):
@@ -655,7 +681,7 @@ def _asked(engine: str, request: bytes) -> _Answer:
                     body.take(received[len(head.raw) :])
                     if body.has_ended:
                         return _Answer(received, head, bytes(body.content))
-                some = connection.recv(_SOME)
+                some = receive(connection)
                 if not some:
                     content = received[len(head.raw) :] if head else b""
                     return _Answer(received, head, content)

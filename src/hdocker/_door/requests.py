@@ -165,8 +165,12 @@ class Body:
         self._left = length or 0
         self._state = self._chunk_size if self._in_chunks else self._data
 
-    def take(self, received: bytes) -> int:
+    def take(self, received: bytes, start: int = 0) -> int:
         """Take the next bytes.
+
+        Args:
+            received: What has come.
+            start: Where in it they begin.
 
         Returns:
             How many of them were taken. The rest is not of this body, or needs more to be read.
@@ -174,13 +178,13 @@ class Body:
         Raises:
             UnknownProtocolError: They are no valid chunks.
         """
-        at = 0
+        at = start
         while not self.has_ended:
             taken = self._state(received, at)
             if not taken:
                 break
             at += taken
-        return at
+        return at - start
 
     def _data(self, received: bytes, at: int) -> int:
         taken = min(self._left, len(received) - at)
