@@ -385,6 +385,19 @@ class TestFailingBeforeTheCommandRuns:
             ("branch = perhaps", "coverage.py cannot use"),
             ("source_dirs = nosuch", "no such directory here"),
             ("plugins = nosuch", "pip install"),
+            # What it refuses in each process, as data is combined, or in a report.
+            ("omit = **.py", "[run] omit: File pattern"),
+            ("include = a***b", "[run] include: File pattern"),
+            ("core = fast", "Unknown core value: 'fast'"),
+            ("patch = nosuch", "Unknown patch 'nosuch'"),
+            ("dynamic_context = nosuch", "dynamic_context setting: 'nosuch'"),
+            ("[report]\nomit = x/**y", "[report] omit: File pattern"),
+            ("[report]\ninclude = ***", "[report] include: File pattern"),
+            ("[report]\nfail_under = 101", "fail_under=101.0 is not between"),
+            ("[report]\nprecision = -1", "precision=-1 is negative"),
+            ("[paths]\napp =", "[paths] app has no path"),
+            ("[paths]\napp =\n  src\n  /app/*", "[paths] app: Pattern must not end"),
+            ("[paths]\napp =\n  s*c\n  /app", "[paths] app: Result path"),
         ],
     )
     def test_an_rcfile_that_coverage_refuses(

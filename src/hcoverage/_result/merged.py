@@ -18,7 +18,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from coverage.exceptions import ConfigError
-from coverage.files import PathAliases, set_relative_directory
+from coverage.files import set_relative_directory
 from coverage.sqldata import SCHEMA, SCHEMA_VERSION as THEIR_SCHEMA_VERSION
 from coverage.version import __version__
 
@@ -27,6 +27,7 @@ from hcoverage._errors import CombineError
 from hcoverage._read.data_file_batch import Batch, ReadFile, tracers_in
 from hcoverage._read.origins import context_of, origin_of, place_of
 from hcoverage._read.part import ARC_BITS, Kind, Part, arc_of
+from hcoverage._settings.usable import path_aliases
 from hcoverage._untrusted.database import SCHEMA_VERSION
 from hcoverage._untrusted.file import UntrustedDataError
 
@@ -100,15 +101,12 @@ class PathMap:
     def __init__(self, config: CoverageConfig) -> None:
         # coverage.py remembers the directory of relative names, which may be another one now.
         set_relative_directory()
-        self._aliases = PathAliases(relative=config.relative_files)
         self._known: dict[str, str] = {}
         self._found: dict[str, str] = {}
         try:
-            for result, *patterns in config.paths.values():
-                for pattern in patterns:
-                    self._aliases.add(pattern, result)
+            self._aliases = path_aliases(config)
         except ConfigError as error:
-            raise CombineError(f"coverage.py cannot use [paths]: {error}") from error
+            raise CombineError(f"coverage.py cannot use the rcfile: {error}") from error
 
     def __call__(self, path: str) -> str:
         """Return the path on this machine of a measured path."""

@@ -46,6 +46,7 @@ from hcoverage._settings.environment import (
     users_data_file,
 )
 from hcoverage._settings.rcfile import Rcfile, as_rcfile
+from hcoverage._settings.usable import require_usable
 from hcoverage._sources.identity import known_now
 from hcoverage._sources.project_files import project_files
 from hcoverage._sources.roots import importing_from_here, roots
@@ -246,6 +247,7 @@ def open_session(
     with contextlib.ExitStack() as undo:
         private = undo.enter_context(private_directory.opened(here))
         rcfile = as_rcfile(coveragerc)
+        require_usable(rcfile)
         _require_sources_and_plugins(rcfile, here)
         choice = choose_core(rcfile, core)
         data_file = here / rcfile.settings.data_file
