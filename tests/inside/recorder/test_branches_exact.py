@@ -25,8 +25,9 @@ import coverage
 import pytest
 from coverage import CoverageData
 from coverage.config import read_coverage_config
-from tests.inside.recorder.branch_programs import construct_programs, random_programs
+from tests.inside.recorder.branch_programs import construct_programs
 from tests.inside.recorder.one_by_one import add_to_data
+from tests.inside.recorder.random_programs import random_programs
 from tests.inside.recorder.test_recorder_contexts import BY_HAND
 from tests.inside.recorder.test_recorder_exact import (
     MORE_STDLIB_TESTS,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from tests.inside.recorder.conftest import Bench
 
-RANDOM_PROGRAMS: Final = 600 if FULL else 20
+RANDOM_PROGRAMS: Final = 600 if FULL else 12
 ROUNDS: Final = 200 if FULL else 3
 OTHERS: Final = [*filter(None, os.environ.get("HCOVERAGE_PYTHONS", "").split(os.pathsep))]
 OURS: Final = [sys.executable] if (3, 12) <= sys.version_info < (3, 14) else []
@@ -54,9 +55,11 @@ STDLIB_TESTS: Final = [
     if name not in {*NOT_COMPARED["ctrace"], "test_json", "test_re"}
 ]
 
-# Runs all programs in one process: starting one for each would take most of the time.
+# Runs all programs in one process: starting one for each would take most of the time. Generators
+# that garbage holds end at the same moment each time.
 RUN_ALL: Final = """\
-import builtins, contextlib, glob, io, os
+import builtins, contextlib, gc, glob, io, os
+gc.disable()
 switch = getattr(builtins, "switch", len)  # where there are contexts
 for file in sorted(glob.glob("programs/*.py")):
     switch(file)
@@ -67,6 +70,7 @@ for file in sorted(glob.glob("programs/*.py")):
             exec(code, {"__name__": "program", "__file__": os.path.abspath(file)})
         except (Exception, SystemExit):
             pass
+    gc.collect(0)
 """
 
 # Generators that garbage holds run on when it is collected, which is at another time each time.

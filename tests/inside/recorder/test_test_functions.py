@@ -12,7 +12,7 @@ import textwrap
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from tests.inside.recorder.branch_programs import random_programs
+from tests.inside.recorder.random_programs import random_programs
 from tests.inside.recorder.test_branches_exact import (
     PYTHONS as WITH_BRANCHES,
     assert_same_report,
