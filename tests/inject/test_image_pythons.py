@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from coverage import CoverageData
 from coverage.numbits import numbits_to_nums
+from tests.inside.recorder.branch_programs import construct_programs
 from tests.sampling import FULL, sample
 
 import hcoverage
@@ -43,7 +44,8 @@ pytestmark = [
 
 COPIED: Final = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 DEBIAN: Final = ("3.14", "3.15")
-RECORDING: Final = ("3.12", "3.13", *DEBIAN)
+BRANCHING: Final[tuple[str, ...]] = ("3.12", "3.13")
+RECORDING: Final = (*BRANCHING, *DEBIAN)
 IN_CI: Final = os.environ.get("CI") == "true"
 
 RCFILE: Final = "[run]\nparallel = True\nbranch = {branch}\n[paths]\ncode =\n    .\n    /code\n"
@@ -275,6 +277,7 @@ def sign(number):
 
 print(sign(1))
 """
+EVERY_CONSTRUCT: Final = "\n".join(construct_programs().values())
 
 
 def run_once(project: Path, base: Sequence[str], *words: str) -> subprocess.CompletedProcess[str]:
@@ -283,18 +286,27 @@ def run_once(project: Path, base: Sequence[str], *words: str) -> subprocess.Comp
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_branches_are_measured_where_they_cannot_be_recorded(
+def test_branches_are_measured_and_recorded_as_on_the_host(
     images: dict[str, str], project: Path, container_label: str
 ) -> None:
-    versions = [version for version in ("3.8", "3.12", "3.15") if version in images]
+    versions = [version for version in (*BRANCHING, "3.8", DEBIAN[-1]) if version in images]
     for version in versions:
         (project / f"branches_{version}.py").write_text(BRANCHES)
+    # The same Python on this machine; the image has a copy.
+    pythons = {version: path for version, path in copied_pythons().items() if version in BRANCHING}
+    for version in pythons:
+        (project / f"branches_{version}.py").write_text(BRANCHES + "\n" + EVERY_CONSTRUCT)
+        (project / f"outside_{version}.py").write_text(BRANCHES + "\n" + EVERY_CONSTRUCT)
     with open_session(project, branch=True) as session:
+        for version, python in pythons.items():
+            subprocess.run([python, f"outside_{version}.py"], check=True, capture_output=True)
         for version in versions:
             base = hdocker.get_docker_base_cmd(image=images[version])
             words = [images[version], f"python{version}", f"branches_{version}.py"]
             done = run_once(project, [*base, "--label", container_label], *words)
             assert (done.returncode, done.stdout, done.stderr) == (0, "+\n", "")
+            is_recorded = not any(session.data_dir.glob(".coverage.*"))
+            assert is_recorded or version not in BRANCHING, version
         assert session.problems() == []
         result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
         data = CoverageData(basename=str(result.data_file))
@@ -303,6 +315,9 @@ def test_branches_are_measured_where_they_cannot_be_recorded(
         arcs = {*(data.arcs(str(project / f"branches_{version}.py")) or ())}
         assert {(2, 4), (4, -1)} <= arcs, version
         assert (2, 3) not in arcs, version
+        if version in pythons:
+            assert arcs == {*(data.arcs(str(project / f"outside_{version}.py")) or ())}, version
+            assert len(arcs) > EVERY_CONSTRUCT.count("def f("), version
 
 
 def test_without_an_index_they_are_measured_slowly_or_not_and_that_is_told(
