@@ -15,6 +15,7 @@ class Page(enum.StrEnum):
     CHANGED_SOURCE = "changed-source"
     IMPORTED_BEFORE = "imported-before"
     LEFT_OVER = "left-over"
+    MODULE_NOT_IMPORTED = "module-not-imported"  # coverage.py's name for it
     NO_COMMON_FILE = "no-common-file"
     NOT_HERE = "not-here"
     NOT_MEASURED = "not-measured"

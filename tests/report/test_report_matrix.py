@@ -54,6 +54,8 @@ ORDINARY: Final = re.compile(
     r"merged: .*|  (recorder|coverage\.py): .*|core: .*|.*; `hcov init` writes one \[no-rcfile\]"
 )
 _COMBINED: Final = re.compile(r"Combined \d+ files?").fullmatch  # coverage.py's own word
+# A source of which nothing ran; coverage.py warns in each process.
+_NOT_IMPORTED: Final = re.compile(r"\[module-not-imported\]|was never imported").search
 _TABLE: Final = re.compile(r"^hcov: who ran what:\n(?:  .*\n)*", re.MULTILINE)
 
 
@@ -247,9 +249,9 @@ def test_report_is_that_of_coverage_py(
 
 def differences(cell: Cell, ours: Result, right: Result) -> Iterator[str]:
     """Give each difference in a line, the gravest first."""
-    wanted = _status(cell.way, right)
-    if ours.status != wanted:
-        yield f"exit status {ours.status}, not {wanted}"
+    status = _status(cell.way, right)
+    if ours.status != status:
+        yield f"exit status {ours.status}, not {status}"
     yield from differences_of_json(ours.json[1], right.json[1])
     if ours.json[0] != right.json[0] or ours.report[0] != right.report[0]:
         yield (
@@ -262,6 +264,9 @@ def differences(cell: Cell, ours: Result, right: Result) -> Iterator[str]:
         yield "printed is not what `coverage report` prints"
     if left := sorted(ours.new - right.new):
         yield f"left in the project: {left}"
+    tells, wanted = (bool(_NOT_IMPORTED(each.out + each.err)) for each in (ours, right))
+    if tells > wanted or (tells < wanted and not cell.layout.children):
+        yield f"told that nothing ran of a source: {tells}, not {wanted}"
     for line in _told(ours, right)[:1]:
         yield f"told: {line}"
 
@@ -308,6 +313,7 @@ def _told(ours: Result, right: Result) -> list[str]:
     printed = _TABLE.sub("", ours.out).splitlines()  # pytest's plugin tells there
     told = [line for line in printed if line.startswith("hcov: ")]
     told += [line for line in rest if line.startswith("hcov: ")]
+    told = [line for line in told if not _NOT_IMPORTED(line)]
     others = [line for line in rest if not line.startswith("hcov: ")]
     expected = _without_addresses(right.err).splitlines()
     return [

@@ -148,6 +148,8 @@ def _missing(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
     only_there = [source.path for source in result.unmapped if not source.candidates]
     if only_there:
         yield _not_here(only_there, "ran in a container"), Page.NOT_HERE
+    if result.never_imported:
+        yield _never_imported(result.never_imported), Page.MODULE_NOT_IMPORTED
     for source, plugin in result.unknown_plugins.items():
         text = (
             f"left out: {short(source)} was measured by {plugin!r}, which is no plugin here: "
@@ -162,6 +164,15 @@ def _not_here(paths: Sequence[str], what: str) -> str:
     have = "has" if len(paths) == 1 else "have"
     shown = first_of(paths, _SHOWN)
     return f"left out: {shown} {what}, but {have} no source here that a report could show"
+
+
+def _never_imported(names: Sequence[str]) -> str:
+    is_one = len(names) == 1
+    source, module = ("a source", "that module") if is_one else ("sources", "these modules")
+    return (
+        f"nothing ran of {first_of(names, _SHOWN)}, named as {source} in the rcfile: no directory "
+        f"here, and nobody imported {module}; put the name right, or name the directory of its code"
+    )
 
 
 def _tell_unmapped(result: hcoverage.CombineResult) -> None:

@@ -129,6 +129,7 @@ def combine(
             mapped=found.finder.trees,
             unmapped=found.finder.unmapped,
             not_here=completed.not_here,
+            never_imported=completed.never_imported,
             other_versions=(*selection.recorded.other_versions, *selection.other_versions),
             attribution=attribution(
                 selection.recorded.processes,

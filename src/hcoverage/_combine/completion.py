@@ -29,16 +29,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Completed:
-    """The files that were removed from a result.
+    """The files that were removed from a result, and what it lacks.
 
     Attributes:
         not_here: Files that ran on this machine and no longer exist.
         outside: Files outside the project.
         of_no_plugin: Files whose plugin is not here, each with that plugin's name.
+        never_imported: Sources that are no directories, and of which nothing ran.
     """
 
     not_here: tuple[str, ...]
     outside: tuple[str, ...] = ()
+    never_imported: tuple[str, ...] = ()
     of_no_plugin: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -52,6 +54,7 @@ def complete(
 ) -> Completed:
     """Add the files that nothing ran, and remove those that must not or cannot be reported."""
     merged = selection.merged
+    never_imported = found.choice.never_imported(_seen(merged.part))
     kept = {path for each in (existing.parts.values() if existing else ()) for path in each.paths}
     absolute = {path: os.path.abspath(path) for path in merged.part.paths}  # noqa: PTH100
     gone = {path for path, place in absolute.items() if not is_here(place)}
@@ -67,7 +70,18 @@ def complete(
     never_ran -= {*selection.recorded.stale, *(other.path for other in selection.other_versions)}
     merged.part = _named(merged.part, never_ran, found.choice)
     merged.origins = _named(merged.origins, set(), found.choice)
-    return Completed(tuple(sorted(gone - found.finder.not_found)), foreign, of_no_plugin)
+    return Completed(
+        not_here=tuple(sorted(gone - found.finder.not_found)),
+        outside=foreign,
+        of_no_plugin=of_no_plugin,
+        never_imported=never_imported,
+    )
+
+
+def _seen(part: Part) -> list[str]:
+    """Return the files that ran; of an empty one no line does, and most of these are packages'."""
+    ran = {path for path, _ in (*part.lines, *part.arcs)}
+    return [path for path in part.paths if path in ran or path.endswith("/__init__.py")]
 
 
 def _untrusted(

@@ -118,6 +118,7 @@ class CombineResult:
         unmapped: Sources of containers that neither `[paths]` nor their content could locate here.
         not_here: Files that ran and no longer exist; left out, since no report could be made with
             them.
+        never_imported: Packages and modules that the rcfile names as sources, of which nothing ran.
         other_versions: Sources of which containers ran another version; those lines are left out.
         attribution: Which processes ran something in a dynamic context, such as a test.
         saved: The origin of each process that coverage.py measured, if its data file tells.
@@ -137,6 +138,7 @@ class CombineResult:
     mapped: tuple[FoundTree, ...] = ()
     unmapped: tuple[UnmappedSource, ...] = ()
     not_here: tuple[str, ...] = ()
+    never_imported: tuple[str, ...] = ()
     other_versions: tuple[OtherVersion, ...] = ()
     attribution: Attribution = NOBODY
     saved: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from coverage.exceptions import ConfigError
 from coverage.files import TreeMatcher, relative_filename, set_relative_directory, zip_location
-from coverage.inorout import InOrOut, canonical_path
+from coverage.inorout import InOrOut, canonical_path, name_for_module
 from coverage.plugin_support import Plugins
 
 from hcoverage._errors import RcfileError
@@ -72,6 +72,7 @@ class Choice:
         self._config = config
         self._of_here = _in_or_out(config)
         self._of_interpreters: dict[tuple[str, ...], OfInterpreter] = {}
+        self._packages = _Packages(self._of_here.source_pkgs)
 
     def of_process(self, process: ProcessIdentity, *, is_here: bool) -> OfInterpreter:
         """Return the choice of files for processes of an interpreter.
@@ -87,7 +88,9 @@ class Choice:
             is_ours = where[:2] == (sys.prefix, sys.base_prefix)
             # To make a chooser takes longer than to merge the data of a few processes.
             chooser = self._of_here if is_ours else _in_or_out(self._config)
-            self._of_interpreters[where] = OfInterpreter(chooser, process if is_here else None)
+            self._of_interpreters[where] = OfInterpreter(
+                chooser, process if is_here else None, self._packages
+            )
         return self._of_interpreters[where]
 
     def wants(self, path: str) -> bool:
@@ -95,6 +98,18 @@ class Choice:
         absolute = os.path.abspath(path)  # noqa: PTH100 - from here, where names are relative
         module = self._module_in_sources(absolute)
         return self._of_here.check_include_omit_etc(absolute, _frame_in(module)) is None
+
+    def never_imported(self, ran: Iterable[str]) -> tuple[str, ...]:
+        """Return the names of sources that are no directories, and of which nothing ran.
+
+        Args:
+            ran: What ran, in recordings or in data files; of recordings the modules are known, too.
+        """
+        if "module-not-imported" in self._config.disable_warnings:
+            return ()
+        for path in ran if self._packages.left else ():
+            self._packages.saw(self._module_in_sources(os.path.abspath(path)))  # noqa: PTH100
+        return tuple(self._packages.left)
 
     def never_ran(self, ran: Iterable[str]) -> set[str]:
         """Find the files that belong in the result although nothing ran them.
@@ -138,16 +153,40 @@ class Choice:
         return next((name for name in names if matcher.match(name)), None)
 
 
+class _Packages:
+    """The packages and modules that are sources, until something of them is seen.
+
+    coverage.py's own list of them does without what a package that has only submodules, or another
+    process, imported.
+
+    Attributes:
+        left: The names of those of which nothing was seen.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.left = dict.fromkeys(names)
+
+    def saw(self, module: str | None) -> None:
+        """Note that something of a module ran."""
+        for name in [*self.left] if module else ():
+            if f"{module}.".startswith(f"{name}."):
+                del self.left[name]
+
+
 class OfInterpreter:
     """The choice of files for what the processes of one interpreter recorded.
 
     Args:
         chooser: coverage.py's choice. It is changed if the process is of another Python.
         process: One of the processes; None if the chooser needs no change for them.
+        packages: Told which modules ran.
     """
 
-    def __init__(self, chooser: InOrOut, process: ProcessIdentity | None) -> None:
+    def __init__(
+        self, chooser: InOrOut, process: ProcessIdentity | None, packages: _Packages
+    ) -> None:
         self._in_or_out = chooser
+        self._packages = packages
         self._known: dict[tuple[str, str], bool] = {}
         self._is_foreign = process is None or (
             (process.prefix, process.base_prefix) != (sys.prefix, sys.base_prefix)
@@ -168,7 +207,10 @@ class OfInterpreter:
                 yield source
 
     def _is_wanted(self, path: str, module: str) -> bool:
-        return self._in_or_out.check_include_omit_etc(path, _frame_in(module or None)) is None
+        frame = _frame_in(module or None)
+        if self._packages.left:
+            self._packages.saw(name_for_module(path, frame))
+        return self._in_or_out.check_include_omit_etc(path, frame) is None
 
     def _add_interpreter(self, process: ProcessIdentity) -> None:
         chooser = self._in_or_out

@@ -1,0 +1,80 @@
+"""A package or module that the rcfile names as a source, and of which nothing ran, is told.
+
+coverage.py warns of it in one process, so for a run it can be wrong; where both say the same is in
+the report matrix.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from tests.forks import hcov
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILES: Final = {
+    "package/__init__.py": "",
+    "package/module.py": "x = 1\n",
+    "package/idle.py": "x = 1\n",
+    "space/part/module.py": "x = 1\n",
+    "child/__init__.py": "",
+    "child/module.py": "x = 1\n",
+    "code/below/__init__.py": "",
+    "idle/__init__.py": "x = 1\n",
+    "single.py": "x = 1\n",
+    "program.py": (
+        "import subprocess, sys\n"
+        "import package.module, single, space.part.module\n"
+        "subprocess.run([sys.executable, '-c', 'import child.module'], check=True)\n"
+    ),
+}
+RAN: Final = ("package", "package.module", "space", "space.part", "child", "single", "program")
+DID_NOT: Final = ("package.idle", "idle", "nowhere", "packag", "below", "package.module.x")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def told(text: str) -> list[str]:
+    line = r"^hcov: nothing ran of (.*), named as .*\[module-not-imported\]$"
+    found = re.findall(line, text, re.MULTILINE)
+    return [name for names in found for name in names.split(", ")]
+
+
+@pytest.mark.parametrize("core", ["auto", "coverage"])
+@pytest.mark.parametrize("setting", ["source_pkgs", "source"])
+def test_what_ran_is_not_told_and_what_did_not_is(project: Path, setting: str, core: str) -> None:
+    names = [*RAN, *DID_NOT, "code"]
+    if setting == "source":  # a name that is a directory here is one
+        names = [name for name in names if not (project / name).is_dir()]
+    else:
+        names.remove("code")
+    (project / ".coveragerc").write_text(f"[run]\n{setting} = {', '.join(names)}\n")
+    done = hcov("run", f"--core={core}", "--", sys.executable, "program.py")
+    assert done.returncode == 0, done.stderr
+    assert told(done.stderr) == [name for name in names if name in DID_NOT]
+
+
+def test_it_can_be_turned_off_as_coverages_own(project: Path) -> None:
+    (project / ".coveragerc").write_text(
+        "[run]\nsource = nowhere, single\ndisable_warnings = module-not-imported\n"
+    )
+    done = hcov("run", "--", sys.executable, "program.py")
+    assert "nowhere" not in done.stderr
+
+
+def test_what_ran_in_the_data_that_is_added_to_counts(project: Path) -> None:
+    (project / ".coveragerc").write_text("[run]\nsource = single, package, nowhere\n")
+    hcov("run", "--", sys.executable, "-c", "import single")
+    done = hcov("run", "--append", "--", sys.executable, "-c", "import package.module")
+    assert told(done.stderr) == ["nowhere"]
