@@ -430,8 +430,30 @@ class TestFailingBeforeTheCommandRuns:
             process.communicate("\n")
         assert process.returncode == 0
 
+    @pytest.mark.skipif(sys.platform == "darwin", reason="its file system refuses such names")
+    def test_a_directory_whose_name_no_data_can_hold(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        odd = project / os.fsdecode(b"caf\xe9")
+        odd.mkdir()
+        monkeypatch.chdir(odd)
+        assert "caf\\udce9 is no UTF-8" in self.refused()
+
     def test_a_command_that_is_missing_is_a_usage_error(self) -> None:
         assert hcov("run").returncode == 2
+
+
+@pytest.mark.parametrize("core", ["auto", "coverage"])
+def test_a_backslash_in_a_name_is_no_separator(
+    project: Path, core: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = project / "one\\two"
+    odd.mkdir()
+    (odd / "program.py").write_text(PROGRAM)
+    monkeypatch.chdir(odd)
+    done = run(f"--core={core}", "--", sys.executable, "program.py")
+    assert done.returncode == 0, done.stderr
+    assert executed() == [1, 2, 3, 4, 5, 7]
 
 
 @pytest.mark.any_python

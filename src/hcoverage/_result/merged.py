@@ -116,7 +116,9 @@ class PathMap:
         """Return a path as the rcfile maps it, whatever was found by content."""
         if path not in self._known:
             mapped = self._aliases.map(path)
-            self._known[path] = re.sub(r"[/\\]", re.escape(os.sep), mapped)
+            # coverage.py does so without asking, and loses what has a backslash in its name here.
+            is_name = "\\" in mapped and os.path.lexists(mapped)
+            self._known[path] = mapped if is_name else re.sub(r"[/\\]", re.escape(os.sep), mapped)
         return self._known[path]
 
     def learn(self, parts: Iterable[Part]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import glob
 import importlib.util
 import os
@@ -28,6 +29,7 @@ from hcoverage._errors import (
     MissingCoverageError,
     RcfileError,
 )
+from hcoverage._printable import printable
 from hcoverage._result.target import require_place
 from hcoverage._session import guest_settings, hook as _hook, private_directory
 from hcoverage._session.claim import claimed
@@ -239,11 +241,12 @@ def open_session(
         DataDirectoryBusyError: Another run uses the given data directory.
         DataFileBusyError: Another run will write the same data file.
         MissingCoverageError: coverage.py cannot be imported by this Python.
-        OSError: The rcfile is missing, or the data directory, site-packages or the rcfile's
-            `data_file` cannot be written.
+        OSError: The rcfile is missing, the current directory's name is no UTF-8, or the data
+            directory, site-packages or the rcfile's `data_file` cannot be written.
     """
     _require_coverage()
     here = Path.cwd()
+    _require_text(here)
     with contextlib.ExitStack() as undo:
         private = undo.enter_context(private_directory.opened(here))
         rcfile = as_rcfile(coveragerc)
@@ -401,6 +404,17 @@ def _require_coverage() -> None:
             f"{sys.executable} cannot import coverage.py: "
             f"install it with `{shlex.quote(sys.executable)} -m pip install coverage`"
         )
+
+
+def _require_text(place: Path) -> None:
+    """Raise if a path cannot be in data: coverage.py's database holds Unicode alone."""
+    try:
+        str(place).encode()
+    except UnicodeEncodeError:
+        text = (
+            f"the name of {printable(str(place))} is no UTF-8, as coverage.py needs it: rename it"
+        )
+        raise OSError(errno.EILSEQ, text) from None
 
 
 def _require_sources_and_plugins(rcfile: Rcfile, here: Path) -> None:
