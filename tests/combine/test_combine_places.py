@@ -343,6 +343,15 @@ def test_what_is_not_here_is_told_by_the_command(place: Path) -> None:
 
 
 @needs_recorder
+def test_of_much_that_is_not_here_the_directories_are_told(place: Path) -> None:
+    others = {f"others/m{number}.py": "one = 1\n" for number in range(12)}
+    program = "import " + ", ".join(name[:-3].replace("/", ".") for name in others)
+    record_elsewhere(place, "only_there.py", files={**FILES, **others, "only_there.py": program})
+    told = hcov("combine", "data").stderr
+    assert f"hcov: left out: 13 files below {place} ran in a container, but have no" in told
+
+
+@needs_recorder
 @pytest.mark.parametrize(
     "hidden", [".venv/lib", "env/lib", "data", "node_modules/x", "build/lib", "site-packages"]
 )

@@ -152,7 +152,7 @@ def test_runs_as_it_would_and_is_measured(
     ours = ended(hdocker.get_docker_base_cmd(image=image), container_name, words)
     assert ours == ended(PLAIN, container_name, words)
     assert (ours.status, ours.stderr) == (0, "")
-    assert measured(session) == RAN
+    assert measured(session, f"image {image}") == RAN
 
 
 @pytest.mark.parametrize("python", ["python3", "/usr/bin/python3"], ids=["recorder", "coverage.py"])

@@ -129,9 +129,10 @@ def ended(
     return Ended(process.returncode, begun + rest, errors)
 
 
-def measured(session: hcoverage.Session) -> set[int]:
+def measured(session: hcoverage.Session, origin: str = "") -> set[int]:
     """The lines of app.py in the merged report, which has no other file of the project."""
     result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
+    assert not origin or {each.origin for each in result.recorded} == {origin}
     data = CoverageData(basename=str(result.data_file))
     data.read()
     # coverage.py also has what the image's own sitecustomize ran, which is not here.

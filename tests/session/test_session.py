@@ -436,6 +436,13 @@ class TestRecordings:
             assert result.set_aside == ()
             assert _measured(result.data_file) == {"one.py"} | (set() if losses else {"two.py"})
 
+    def test_a_note_without_a_word_is_told_as_that(self) -> None:
+        # As a process leaves it that may write no byte, and lacks coverage.py.
+        with hcoverage.open_session(core="recorder") as session:
+            (session.data_dir / "problem.there.7.txt").touch()
+            (told,) = session.problems()
+        assert told.startswith("process 7 on there: it had no room to write down why")
+
     def test_who_ran_is_told(self) -> None:
         with hcoverage.open_session(core="recorder") as session:
             subprocess.run(

@@ -12,7 +12,7 @@ from hcov._tell.messages import tell
 from hcoverage import Page, with_slug
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _SHOWN: Final = 10
 _UNATTRIBUTED_SHOWN: Final = 3
@@ -162,7 +162,7 @@ def _missing(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
 
 def _not_here(paths: Sequence[str], what: str) -> str:
     have = "has" if len(paths) == 1 else "have"
-    shown = first_of(paths, _SHOWN)
+    shown = first_of(paths, _SHOWN) if len(paths) <= _SHOWN else first_of(_trees(paths), _SHOWN)
     return f"left out: {shown} {what}, but {have} no source here that a report could show"
 
 
@@ -173,6 +173,15 @@ def _never_imported(names: Sequence[str]) -> str:
         f"nothing ran of {first_of(names, _SHOWN)}, named as {source} in the rcfile: no directory "
         f"here, and nobody imported {module}; put the name right, or name the directory of its code"
     )
+
+
+def _trees(paths: Iterable[str]) -> list[str]:
+    """Return how many of some files are below which directories, none of them below another."""
+    counts: dict[str, int] = {}
+    for directory in sorted(path.rpartition("/")[0] for path in paths):
+        tree = next((each for each in counts if f"{directory}/".startswith(f"{each}/")), directory)
+        counts[tree] = counts.get(tree, 0) + 1
+    return [f"{_count(number, 'file')} below {short(tree)}" for tree, number in counts.items()]
 
 
 def _tell_unmapped(result: hcoverage.CombineResult) -> None:

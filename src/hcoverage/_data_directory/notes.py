@@ -27,6 +27,8 @@ _REQUESTS_NOTE: Final = r"requests\.(?P<host>.+)\.(?P<pid>\d{1,10})\.txt"
 _PROBLEM_BYTES: Final = 2000
 # For a process that could not be measured. Problems of images and commands name their subject.
 _NOTE_OF_PROCESS: Final = r"problem\.(?P<host>[^/]+)\.(?P<pid>\d{1,10})\.txt"
+# A process that may write no more bytes can still make a file.
+_NO_TEXT: Final = "it had no room to write down why, by a full disk or a limit on the size of files"
 # The prefixes of all notes but problems: most files are no notes, and this skips them quickly.
 _PREFIXES: Final = ("image.", "sources.", "itself.", "requests.")
 
@@ -102,7 +104,8 @@ def notes(directory: Path) -> list[Path]:
 
 def _read_note(note: Path) -> str:
     who = re.fullmatch(_NOTE_OF_PROCESS, note.name)
-    return f"process {who['pid']} on {who['host']}: {_text_of(note)}" if who else _text_of(note)
+    text = _text_of(note) or _NO_TEXT
+    return f"process {who['pid']} on {who['host']}: {text}" if who else text
 
 
 def _text_of(note: Path) -> str:

@@ -103,6 +103,7 @@ def start(
     directory: str,
     *,
     container: "Optional[str]",
+    image: str,
     settled_before: int,
     load: "Callable[[str], Any]",
 ) -> "Optional[Marks]":
@@ -112,6 +113,7 @@ def start(
         measuring: The coverage.py that measures this process.
         directory: The directory of the recording.
         container: As `recorder.start` takes it.
+        image: As `recorder.start` takes it.
         settled_before: As `recorder.start` takes it.
         load: Imports a module from beside this one.
 
@@ -143,7 +145,7 @@ def start(
     recorder.own_globals(globals())
     context = collector.static_context or ""
     writer = writing.Writer(
-        os.path.abspath(directory), context, container, branch=branch, core="coverage"
+        os.path.abspath(directory), context, container, image, branch=branch, core="coverage"
     )
     return Marks(collector, sources, arcs, writer, settled_before)
 

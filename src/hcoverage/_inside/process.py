@@ -38,6 +38,8 @@ SETTLED_BEFORE = 0
 # that out from its mounts would take as long as to make a recording.
 ROOT: "tuple[int, int] | None" = None
 CONTAINER = ""
+# The image of the containers that these settings are for; a cleared environment does not have it.
+IMAGE = ""
 # Compiled modules of the recorder. They are appended when this one is compiled, see
 # `_session.startup_directory`, so that a process reads one file, and each name in them once.
 PARTS: "dict[str, Any]" = {}
@@ -79,6 +81,7 @@ def _start_recorder() -> bool:
         branch=BRANCH,
         context=CONTEXT,
         container=CONTAINER if is_here else None,
+        image=IMAGE,
         skip=SKIP,
         keep=KEEP,
         settled_before=SETTLED_BEFORE if is_here else 0,
@@ -151,6 +154,7 @@ def _start_coverage() -> None:
     recording = {
         "directory": DATA_DIR,
         "container": CONTAINER if is_here else None,
+        "image": IMAGE,
         "settled_before": SETTLED_BEFORE if is_here else 0,
     }
     # Not with contexts, which only saved data has; nor if the recorder was tried, and has failed.
@@ -174,7 +178,7 @@ def _start_coverage() -> None:
 
 def _tell_image(coverage: "Any", container: str) -> None:
     """Write a note with the container's image: a data file names only the container."""
-    image = os.environ.get("HCOVERAGE_IMAGE")
+    image = os.environ.get("HCOVERAGE_IMAGE", IMAGE)
     if image:
         # If a coverage.py of the image has begun before us, its data has another host name, see
         # `IN_CONTAINER` in `_data_directory`.

@@ -87,6 +87,7 @@ def start(
     branch: "bool | None" = None,
     context: "str | None" = None,
     container: "str | None" = None,
+    image: str = "",
     skip: "Iterable[str] | None" = None,
     keep: "Collection[str]" = (),
     settled_before: int = 0,
@@ -103,6 +104,7 @@ def start(
         context: coverage.py's static context; by default ``HCOVERAGE_RECORD_CONTEXT``.
         container: The id of the container this is in, or an empty string; by default it is found
             out.
+        image: The container's image, if the environment does not have its name.
         skip: Directories whose code is not recorded; ``stdlib`` and ``site-packages`` stand for
             this interpreter's. By default ``HCOVERAGE_RECORD_SKIP``, split at ``os.pathsep``.
         keep: Names of files that are recorded even if installed: the project itself may be.
@@ -136,7 +138,7 @@ def start(
         part(LONG_CODE_PART)
         sources = part(SOURCES_PART)
         directory = sources.absolute(directory)
-        writer = part(WRITER_PART).Writer(directory, context, container, branch=branch)
+        writer = part(WRITER_PART).Writer(directory, context, container, image, branch=branch)
         skips = sources.skipper(skip, keep, own_files)
         recorder = Recorder(writer, sources, skips, settled_before)
         if branch:

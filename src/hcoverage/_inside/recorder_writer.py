@@ -135,7 +135,14 @@ class Writer:
     mark = MARK
 
     def __init__(
-        self, directory: str, context: str, container: "str | None", *, branch: bool, core: str = ""
+        self,
+        directory: str,
+        context: str,
+        container: "str | None",
+        image: str,
+        *,
+        branch: bool,
+        core: str = "",
     ) -> None:
         self._directory = directory
         self._context = context
@@ -149,7 +156,7 @@ class Writer:
         self.largest_segment = _LARGEST_SEGMENT
         self._next_size = _FIRST_SEGMENT
         # Read now: later the application may have changed them, or the environment.
-        self._facts = _lasting_facts()
+        self._facts = _lasting_facts(image)
         self._identify(forked_from="")
         self._free.append(self._new_segment(0))
         register_at_fork(after_in_child=self._after_fork)
@@ -394,7 +401,7 @@ class Writer:
         self._metadata = _encoded(facts) + self._facts
 
 
-def _lasting_facts() -> bytes:
+def _lasting_facts(image: str) -> bytes:
     """Return the facts that do not change, even after a fork."""
     facts = (
         ("python", sys.version.split(" ", 1)[0]),
@@ -403,7 +410,7 @@ def _lasting_facts() -> bytes:
         ("prefix", sys.prefix),
         ("base_prefix", sys.base_prefix),
         ("stdlib", os.__file__.rpartition("/")[0]),
-        ("image", os.environ.get("HCOVERAGE_IMAGE", "")),
+        ("image", os.environ.get("HCOVERAGE_IMAGE", image)),
     )
     argv = getattr(sys, "orig_argv", ())  # since Python 3.10
     arguments = _encoded([("argv", each) for each in argv], keep_empty=True)

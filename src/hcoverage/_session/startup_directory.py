@@ -222,7 +222,7 @@ def _write_compiled(file: Path, code: bytes) -> None:
 
 
 def copy_startup_directory(
-    source: Path, target: Path, *, place: str, data_dir: str, rcfile: str
+    source: Path, target: Path, *, place: str, data_dir: str, rcfile: str, image: str = ""
 ) -> None:
     """Copy a session's startup directory for processes that see other paths, as in a container.
 
@@ -235,6 +235,7 @@ def copy_startup_directory(
         place: Where those processes see the copy.
         data_dir: Where they see the data directory.
         rcfile: Where they see the rcfile that coverage.py reads.
+        image: The image that is their origin if their environment does not name one.
     """
     shutil.copytree(
         source, target, ignore=shutil.ignore_patterns("__pycache__", COVERAGE_DIRECTORY, _NAMES)
@@ -244,7 +245,7 @@ def copy_startup_directory(
         process.write(
             f"\n\nROOT = None\nDATA_DIR = {data_dir!r}\nRCFILE = {rcfile!r}\n"
             f"SERIALIZED = PLUGIN_DIRECTORY = ''\nDATA_FILE = {data_dir + '/.coverage'!r}\n"
-            f"SKIP += ({place!r},)\nKEEP = frozenset({names!r})\n"
+            f"SKIP += ({place!r},)\nKEEP = frozenset({names!r})\nIMAGE = {image!r}\n"
         )
     _open_to_all(target)
 

@@ -132,7 +132,7 @@ def prepare(
         with tempfile.TemporaryDirectory(dir=private) as scratch:
             made = Path(scratch, "image")
             _make_readable(Path(scratch), made)
-            startup = _copy_startup(session, made)
+            startup = _copy_startup(session, made, image)
             if by_volumes:
                 volumes = Volumes.make(engine, image, identity, session)
             else:
@@ -161,7 +161,7 @@ def _make_readable(*directories: Path) -> None:
         directory.chmod(0o755)
 
 
-def _copy_startup(session: Path, directory: Path) -> Path:
+def _copy_startup(session: Path, directory: Path, image: str) -> Path:
     startup = directory / STARTUP
     copy_startup_directory(
         session,
@@ -169,6 +169,7 @@ def _copy_startup(session: Path, directory: Path) -> Path:
         place=STARTUP_PLACE,
         data_dir=DATA_PLACE,
         rcfile=f"{DATA_PLACE}/{RCFILE_NAME}",
+        image=image,
     )
     write_package(startup)
     # The engine could not make it itself: containers may only read the startup directory.
