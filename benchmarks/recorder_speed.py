@@ -473,7 +473,8 @@ def measure(directory: Path, rounds: int, names: Sequence[str], *, branch: bool)
     of_coverage = {"COVERAGE_PROCESS_START": str(rcfile)}
     if branch:
         of_coverage["COVERAGE_CORE"] = "ctrace"
-    begin = ("-m", "slipcover", *(["--branch"] if branch else []), "--out", os.devnull)
+    quiet = ("-W", "ignore::RuntimeWarning")  # It warns of each pytest that it does not know.
+    begin = (*quiet, "-m", "slipcover", *(["--branch"] if branch else []), "--out", os.devnull)
     benchmarks = [BENCHMARKS[name](programs) for name in names]
     time.sleep(SETTLING)
     with hcoverage.open_session(rcfile, data, core="recorder") as session:
