@@ -262,7 +262,7 @@ def _code_class(base: "Any") -> "Any":  # noqa: C901 - one class
             length = _SEEN_FIXED + self._room + 7 & ~7
             prefix = SEEN_KIND + length.to_bytes(4, "little")
             facts = b"".join(
-                [number.to_bytes(4, "little") for number in (begins, self._name, self._room)]
+                [number.to_bytes(4, "little") for number in (begins, self.name(), self._room)]
             )
             check = branches.checksum(prefix + facts).to_bytes(4, "little")
             self._record = prefix + check + facts

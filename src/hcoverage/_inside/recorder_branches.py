@@ -511,7 +511,6 @@ class Code:
         lengths += [_len(content), _len(table), _len(exceptions)]
         self._facts = b"".join([number.to_bytes(4, "little") for number in lengths])
         self._facts += content + table + exceptions
-        self._name = branches.checksum(self._facts)
         known: Any = branches.flows.get(same)
         if known is None:
             flow = branches.flow
@@ -534,6 +533,10 @@ class Code:
         self.passed: set[int] = _set()
         self.unwound: set[int] = _set()
         self._is_generator = _bool(code.co_flags & _GENERATORS)
+
+    def name(self) -> int:
+        """Return what the code object is named by in other records."""
+        return self._branches.checksum(self._facts)
 
     def make_room(self) -> "Marks":
         """Make room for the marks, if there is none yet.
@@ -687,7 +690,7 @@ class Code:
             if self._marks is None:
                 self.make_room()
             self._branches.log(self._filename).write(
-                RAISED, (self._first, self._name, raised, where)
+                RAISED, (self._first, self.name(), raised, where)
             )
             self._raised.add((raised, where))
         except RecursionError:

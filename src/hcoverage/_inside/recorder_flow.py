@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, Final
 
+_bytearray: "Final" = bytearray
 _enumerate: "Final" = enumerate
 _frozenset: "Final" = frozenset
 _len: "Final" = len
 _range: "Final" = range
 _set: "Final" = set
 _sorted: "Final" = sorted
+_tuple: "Final" = tuple
 
 _NUMBERS_OF_A_HANDLER: "Final" = 4  # start, length, target, depth
 _LONGEST_ARGUMENT: "Final" = 32  # bits
@@ -79,6 +81,14 @@ class Opcodes:
         # If only these are in code, it has no branches: a quick test (`has_branches`).
         decide = self.branches | self.backward | {self.reraise, self.end_async_for}
         self.others = bytes(number for number in range(256) if number not in decide)
+        # Tables for `bytes.translate`, which then make what is looked for a 1 (`_places_of`).
+        self.are_jumps = _table(self.jumps)
+        self.may_branch = _table(self.branches | self.forks | {self.reraise})
+        self.end_bodies = _table(self.ends | self.branches)
+
+
+def _table(numbers: "frozenset[int]") -> bytes:
+    return bytes(number in numbers for number in range(256))
 
 
 OPCODES: "Final" = {
@@ -185,16 +195,15 @@ class Flow:
         self._protected = handlers
         self._handlers = {handler for _, _, handler in handlers}
         self.targets: dict[int, int] = {}
-        self.entries: dict[int, list[int]] = {}
-        self._sources: dict[int, set[int]] = {}
+        # What lives on is tuples of numbers: the garbage collector leaves them alone.
+        self.entries: dict[int, tuple[int, ...]] = {}
+        self._sources: dict[int, tuple[int, ...]] = {}
         self._raising: dict[int, set[int | None]] = {}
-        jumps = opcodes.jumps
-        for place, operation in _enumerate(operations):
-            if operation in jumps:
-                target = self._target(content, place, operation)
-                if 0 <= target < count:
-                    self.targets[place] = target
-                    self.entries.setdefault(target, []).append(place)
+        for place in _places_of(operations, opcodes.are_jumps):
+            target = self._target(content, place, operations[place])
+            if 0 <= target < count:
+                self.targets[place] = target
+                self.entries[target] = (*self.entries.get(target, ()), place)
 
     def _target(self, content: bytes, place: int, operation: int) -> int:
         argument = content[2 * place + 1]
@@ -223,21 +232,26 @@ class Flow:
 
     def _falls_from(self, place: int) -> int:
         """Return the place of the instruction before, if execution goes on from it; else -1."""
+        place = self._before(place)
+        return -1 if place < 0 or self.operations[place] in self.opcodes.ends else place
+
+    def _before(self, place: int) -> int:
+        """Return the place of the instruction before; -1 if there is none."""
         operations = self.operations
         place -= 1
         while place >= 0 and not operations[place]:
             place -= 1
-        return -1 if place < 0 or operations[place] in self.opcodes.ends else place
+        return place
 
-    def sources(self, place: int) -> "set[int]":
+    def sources(self, place: int) -> "tuple[int, ...]":
         """Return the lines from which an instruction is entered so that its own line starts."""
         try:
             return self._sources[place]
         except KeyError:
             found: set[int] = _set()
             self._collect_sources(place, found)
-            self._sources[place] = found
-            return found
+            lines = self._sources[place] = _tuple(found)
+            return lines
 
     def _collect_sources(self, place: int, found: "set[int]") -> None:
         own = None if self._by_instruction else self.lines[place]
@@ -284,9 +298,9 @@ class Flow:
             if here == line:
                 return True  # Other events show where that line is left.
             if here is not None and operation not in self.opcodes.without_line:
-                return self.sources(way) == {line}
+                return self.sources(way) == (line,)
             if operation in self.opcodes.ends or operation in self.opcodes.branches:
-                return here is None and self.sources(way) == {line}
+                return here is None and self.sources(way) == (line,)
             chain += 1
             if chain > _LONGEST_CHAIN:
                 return False
@@ -385,12 +399,12 @@ class Flow:
         They are those of branches; of functions and classes in one line, which end there, too; and
         the last one of a `finally`, which goes on differently after each way into it.
         """
-        lines, opcodes = self.lines, self.opcodes
+        lines, opcodes, operations = self.lines, self.opcodes, self.operations
         found: set[int | None] = _set()
-        for place, operation in _enumerate(self.operations):
-            if operation in opcodes.branches or operation in opcodes.forks:
+        for place in _places_of(operations, opcodes.may_branch):
+            if operations[place] != opcodes.reraise:
                 found.add(lines[place])
-            elif operation == opcodes.reraise:
+            else:
                 found.update([lines[each] for each in self.entries.get(place, ())])
                 before = self._falls_from(place)
                 if before >= 0:
@@ -399,30 +413,37 @@ class Flow:
         return found
 
     def _is_untold(self, place: int, target: int) -> bool:
-        return self.lines[place] != self.lines[target] and self.sources(target) != {
-            self.lines[place]
-        }
+        line = self.lines[place]
+        return line != self.lines[target] and self.sources(target) != (line,)
 
     def _ends_of_bodies(self) -> "set[int]":
         """Return the ends of bodies that begin in their branch's line; they may end in another."""
+        lines, operations, opcodes = self.lines, self.operations, self.opcodes
+        entered = _bytearray(self.count)
+        for target in self.entries:
+            entered[target] = 1
+        stops = operations.translate(opcodes.end_bodies)
         found = _set()
         for place, target in self.targets.items():
-            if self.operations[place] not in self.opcodes.branches:
+            if operations[place] not in opcodes.branches:
                 continue
             for way in (target, self.following(place)):
-                at = way
-                if at >= self.count or self.lines[at] != self.lines[place]:
-                    continue
-                while at < self.count:
-                    operation = self.operations[at]
-                    if operation in self.opcodes.ends or operation in self.opcodes.branches:
-                        break
-                    following = self.following(at)
-                    if following in self.entries:
-                        found.add(at)
-                        break
-                    at = following
+                if way < self.count and lines[way] == lines[place]:
+                    entry = entered.find(1, way + 1)
+                    if entry >= 0 and stops.find(1, way, entry) < 0:
+                        found.add(self._before(entry))
         return found
+
+
+def _places_of(operations: bytes, table: bytes) -> "list[int]":
+    """Return the places of operations for which a table has a 1; quicker than a look at each."""
+    are_found = operations.translate(table)
+    places = []
+    at = are_found.find(1)
+    while at >= 0:
+        places.append(at)
+        at = are_found.find(1, at + 1)
+    return places
 
 
 def has_branches(opcodes: Opcodes, content: bytes) -> bool:
@@ -441,4 +462,4 @@ def lines_by_unit(entries: "Iterable[tuple[int, int, int | None]]", count: int) 
     for start, end, line in entries:
         if line is not None:
             lines[start >> 1 : end >> 1] = [line] * ((end - start) >> 1)
-    return lines
+    return _tuple(lines)
