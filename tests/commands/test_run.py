@@ -444,6 +444,31 @@ class TestFailingBeforeTheCommandRuns:
 
 
 @pytest.mark.parametrize("core", ["auto", "coverage"])
+@pytest.mark.parametrize(
+    "use",
+    ["", "; own.start(); second(); own.stop()", "; own.start(); second(); own.stop(); own.save()"],
+    ids=["reads", "measures", "saves"],
+)
+def test_a_program_that_uses_coverages_own_library_loses_nothing(
+    project: Path, use: str, core: str
+) -> None:
+    (project / "user.py").write_text(
+        "import coverage\n"
+        "def first():\n"
+        "    return 1\n"
+        "def second():\n"
+        "    return 2\n"
+        "first()\n"
+        f"own = coverage.Coverage(data_file='own', config_file=False){use}\n"
+        "first()\n"
+    )
+    done = run(f"--core={core}", "--", sys.executable, "user.py")
+    assert done.returncode == 0, done.stderr
+    wanted = {1, 2, 3, 4, 6, 7, 8} if not use or core == "coverage" else {*range(1, 9)}
+    assert {*executed("user.py")} >= wanted
+
+
+@pytest.mark.parametrize("core", ["auto", "coverage"])
 def test_a_backslash_in_a_name_is_no_separator(
     project: Path, core: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

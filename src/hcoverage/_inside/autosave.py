@@ -110,6 +110,9 @@ class _Saving:
         self._sources = _SourcesNote(container) if container else None
         self._coverage_ends = measuring._atexit
         self._directory = self._problems = os.getenv("HCOVERAGE_DATA_DIR")
+        # Else it measures for the application, by its `patch = subprocess`.
+        place = self._directory or "/\0"
+        self._is_ours: bool = measuring.config.data_file.startswith(place)
         self._ended = False
         atexit.unregister(measuring._atexit)
         measuring._atexit = self.end  # coverage.py's handler of SIGTERM calls it
@@ -129,6 +132,8 @@ class _Saving:
             self._before_end()
             if not self._measuring._auto_save:
                 self._note_other()
+                # Whoever makes a `Coverage`, if only to read, turns this off. What has run counts.
+                self._measuring._auto_save = self._is_ours and self._measuring._started
             self._note_sources()
             with _Beside(self._measuring._data):
                 self._coverage_ends(event)
