@@ -468,6 +468,17 @@ def test_a_program_that_uses_coverages_own_library_loses_nothing(
     assert {*executed("user.py")} >= wanted
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file system refuses such names")
+def test_a_file_whose_name_no_data_can_hold_is_left_alone(project: Path) -> None:
+    odd = project / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    for place in (odd / "inside.py", project / os.fsdecode(b"\xff.py")):
+        place.write_text("x = 1\n")
+    done = run("--", sys.executable, "program.py")
+    assert done.returncode == 0, done.stderr
+    assert executed() == [1, 2, 3, 4, 5, 7]
+
+
 @pytest.mark.parametrize("core", ["auto", "coverage"])
 def test_a_backslash_in_a_name_is_no_separator(
     project: Path, core: str, monkeypatch: pytest.MonkeyPatch

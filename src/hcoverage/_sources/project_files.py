@@ -26,7 +26,7 @@ _BUILT: Final = ("build", "lib")  # setuptools leaves copies there
 def project_files(
     roots: Iterable[Path | str], foreign: Iterable[Path | str] = ()
 ) -> Iterator[tuple[str, str]]:
-    """Find the regular files of a project; no link is followed.
+    """Find the regular files of a project with names in UTF-8; no link is followed.
 
     Args:
         roots: Real paths of the directories, and files, that are the project's.
@@ -62,11 +62,19 @@ def _files_below(root: str, foreign: frozenset[str]) -> Iterator[str]:
         # A virtual environment is skipped, unless somebody named it as a root.
         if directory != root and any(entry.name == _OF_AN_ENVIRONMENT for entry in found):
             continue
-        for entry in found:
+        for entry in filter(_is_text, found):
             if entry.is_file(follow_symlinks=False):
                 yield entry.path
             elif entry.is_dir(follow_symlinks=False) and _may_be_ours(entry, foreign):
                 directories.append(entry.path)
+
+
+def _is_text(entry: os.DirEntry[str]) -> bool:
+    """Return whether a name is UTF-8; coverage.py has no others in its data."""
+    try:
+        return entry.name.isascii() or bool(entry.name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _may_be_ours(directory: os.DirEntry[str], foreign: frozenset[str]) -> bool:
