@@ -145,6 +145,11 @@ class Placement:
     baked: str | None = None
 
     @property
+    def kind(self) -> str:
+        """What it is one of, as `mounted`: how its paths get here is the same for all of a kind."""
+        return self.name.partition("-")[0]
+
+    @property
     def is_script(self) -> bool:
         """Whether the program is started by a script that is not the project's."""
         return "-m" not in self.command

@@ -4,8 +4,8 @@ A cell is one container: an rcfile, a place where the container has the code, a 
 Whatever these are, the report has to be what coverage.py reports of the same program under the same
 rcfile, run here in one process; and nothing is told but what is to be told of any run.
 
-The cells are shared out so that each way is there, and each of its images meets each place and each
-rcfile. All of them:
+The cells are shared out so that each way and each place is there, and each image meets each kind of
+place and each rcfile. All of them:
 
     HCOVERAGE_CORPUS=full python -m pytest tests/report/test_container_matrix.py
 
@@ -73,8 +73,8 @@ class Cell:
     @property
     def meetings(self) -> tuple[object, ...]:
         """What has to meet in one cell at least."""
-        image = self.way.image
-        return (image, self.placement.name), (image, self.rcfile), self.way.name
+        image, place = self.way.image, self.placement
+        return (image, place.kind), (image, self.rcfile), self.way.name, place.name
 
     @property
     def name(self) -> str:
@@ -217,13 +217,15 @@ def _is_ordinary(line: str, container: Container) -> bool:
     return re.fullmatch(f"hcov: ({'|'.join(told)})|Wrote JSON report .*", line) is not None
 
 
-def test_each_image_meets_each_place_and_rcfile() -> None:
+def test_each_image_meets_each_kind_of_place_and_rcfile() -> None:
     cells = [*shared_out()]
     assert {cell.way for cell in cells} == {*WAYS}
+    assert {cell.placement for cell in cells} == {*PLACEMENTS}
     images = len({way.image for way in WAYS})
+    kinds = len({placement.kind for placement in PLACEMENTS})
     for pairs, wanted in (
         ({(cell.way.image, cell.rcfile) for cell in cells}, images * len(RCFILES)),
-        ({(cell.way.image, cell.placement.name) for cell in cells}, images * len(PLACEMENTS)),
+        ({(cell.way.image, cell.placement.kind) for cell in cells}, images * kinds),
     ):
         assert len(pairs) == wanted
 
