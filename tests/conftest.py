@@ -390,6 +390,12 @@ def image_without_python(make_image: MakeImage) -> str:
 
 
 @pytest.fixture(scope="session")
+def kit_image(make_image: MakeImage) -> str:
+    """The name of an image that has what baking installs: to bake one of it takes no index."""
+    return make_image("kit-image")
+
+
+@pytest.fixture(scope="session")
 def container_label() -> str:
     """What a test's container carries (`--label`), so that one left behind is noticed."""
     return f"hcoverage-test={uuid.uuid4().hex}"

@@ -1,6 +1,6 @@
 """Images built with coverage baked in: what they measure, what they keep, and what cannot be built.
 
-Every image is real. What all of them need from the package index is fetched once, into `kit`.
+Every image is real. What all of them need from the package index is in `kit`.
 """
 
 from __future__ import annotations
@@ -74,26 +74,9 @@ def config_of(image: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def kit(engine: object, base_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001
+def kit(kit_image: str) -> Iterator[str]:
     """An image with the packages to install, a user, and environments with and without pip."""
-    name = "hcoverage-test-kit:latest"
-    requirements = f"coverage=={metadata.version('coverage')} coverage pytest pytest-cov"
-    text = f"""
-        FROM {base_image}
-        RUN python3 -m pip download --no-cache-dir --dest /wheels {requirements}
-        ENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels
-        RUN python3 -m pip install --break-system-packages {requirements}
-        RUN useradd --create-home --uid 1234 app
-        RUN python3 -m venv --without-pip /bare && python3 -m venv /venv \\
-            && /venv/bin/pip install {requirements} \\
-            && printf '#!/venv/bin/python\\nimport runpy\\nrunpy.run_path("/app/app.py")\\n' \\
-               > /venv/bin/serve && chmod 755 /venv/bin/serve
-    """
-    context = tmp_path_factory.mktemp("kit")
-    (context / "Dockerfile").write_text(text)
-    docker("build", "--quiet", "--network", "host", "--tag", name, str(context))
-    yield name
-    # The kit itself stays, for the next run to be quick with.
+    yield kit_image
     for name in (NAME, TAGGED):
         label = f"label=hdocker.image={name}"
         for image in docker("images", "--quiet", "--filter", label).split():

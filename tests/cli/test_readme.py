@@ -30,14 +30,13 @@ def block(language: str, starts_with: str) -> str:
 
 
 @pytest.fixture
-def environment(base_image: str, image_name: str, make_venv: MakeVenv) -> dict[str, str]:
+def environment(kit_image: str, image_name: str, make_venv: MakeVenv) -> dict[str, str]:
     """The environment of a person who has activated the virtual environment."""
     programs = make_venv(with_pytest=True).python.parent
     return {
         **hcoverage.unmeasured_environment(os.environ),
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "HCOVERAGE_BASE_IMAGE": base_image,
-        "SHOP_BUILD_OPTIONS": "--network host",
+        "HCOVERAGE_BASE_IMAGE": kit_image,
         "SHOP_IMAGE": image_name,
         "SHOP_BAKED": "1",  # step by step there is no session to measure other images
     }

@@ -49,9 +49,9 @@ def measure(project: Path, **environment: str) -> tuple[dict[str, Any], str]:
     return json.loads((project / "coverage.json").read_text())["files"], done.stderr
 
 
-def test_a_plain_image_gives_the_same_numbers_as_a_baked_one(shop: Path) -> None:
+def test_a_plain_image_gives_the_same_numbers_as_a_baked_one(shop: Path, kit_image: str) -> None:
     plain, said = measure(shop)
-    baked, _ = measure(shop, SHOP_BAKED="1")
+    baked, _ = measure(shop, SHOP_BAKED="1", HCOVERAGE_BASE_IMAGE=kit_image)
     assert plain == baked
     # Only the container runs it.
     assert plain["shop/service.py"]["executed_lines"]
