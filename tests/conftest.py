@@ -52,7 +52,7 @@ _ENGINE_REQUIRED: Final = (
 _WITHOUT_ENGINE: Final = "no container engine: "
 _ANSWER_LIMIT: Final = 30.0  # seconds
 _SLOW: Final = ("index", "engine")  # the slower ones first
-_LONG: Final = ("xdist_group", "index")
+_LONG: Final = ("xdist_group", "index", "engine", "thorough")
 # What is copied into virtual environments.
 _OURS: Final = ("coverage", "click", "dockerfile-parse", "hcoverage")
 _PYTEST: Final = ("pytest", "iniconfig", "packaging", "pluggy", "pygments")
@@ -151,8 +151,8 @@ def pytest_collection_modifyitems(
 ) -> Generator[None]:
     """Hold the marker and the fixture `engine` together, and put the quick tests first.
 
-    On several processes those come first that one of them has to run one after the other, and other
-    people's suites: begun last, they would run alone at the end.
+    On several processes those come first that one of them has to run one after the other, then
+    other people's suites and what takes long: begun last, they would run alone at the end.
     """
     _mark(items)
     items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in _SLOW])
