@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import os
 import shlex
 import signal
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import hcoverage
 import hdocker
@@ -38,8 +37,7 @@ if TYPE_CHECKING:
 DATA_LOST: Final = 3
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """The options of `hcov run`, see its help, and of `pytest --hcov`.
 
     Attributes:
@@ -66,8 +64,7 @@ class Options:
     layout: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Merged:
+class Merged(NamedTuple):
     """The outcome of a session.
 
     Attributes:

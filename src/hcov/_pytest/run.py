@@ -9,7 +9,6 @@ sets up, merges and reports.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import socket
 import sys
@@ -175,8 +174,7 @@ class _BesidePytestCov(_WholeRun):
     reports = False
 
     def _open(self, undo: contextlib.ExitStack) -> None:
-        self._options = dataclasses.replace(
-            self._options,
+        self._options = self._options._replace(
             rcfile=_rcfile_for_pytest_cov(self._config, self._options),
             result_name="pytest-cov's data",
         )

@@ -19,9 +19,8 @@ import sys
 import tempfile
 import warnings
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import coverage
 from coverage.exceptions import CoverageException, CoverageWarning, NoDataError
@@ -46,8 +45,7 @@ _FAILED: Final = 1  # like coverage.py's command
 _SHOWING_CONTEXTS: Final = ("report:contexts", "html:show_contexts", "json:show_contexts")
 
 
-@dataclass(frozen=True)
-class ReportedFile:
+class ReportedFile(NamedTuple):
     """A file in coverage.py's reports.
 
     Attributes:
@@ -56,6 +54,7 @@ class ReportedFile:
         page: Its page in coverage.py's HTML report.
         statements: The first lines of statements, without the excluded ones.
         missing: Those of them that did not run.
+        reporter: coverage.py's knowledge of its source.
     """
 
     measured: str
@@ -63,22 +62,21 @@ class ReportedFile:
     page: str
     statements: frozenset[int]
     missing: frozenset[int]
-    _reporter: FileReporter
+    reporter: FileReporter
 
     def statements_in(self, lines: Iterable[int]) -> frozenset[int]:
         """Return the statements that contain some lines."""
-        return self.statements.intersection(self._reporter.translate_lines(lines))
+        return self.statements.intersection(self.reporter.translate_lines(lines))
 
     def branches_in(self, arcs: Iterable[tuple[int, int]]) -> frozenset[tuple[int, int]]:
         """Return the arcs that are one of several ways on from a statement."""
-        exits = self._reporter.exit_counts()
-        found = self._reporter.translate_arcs(arcs)
-        possible = self._reporter.arcs()
+        exits = self.reporter.exit_counts()
+        found = self.reporter.translate_arcs(arcs)
+        possible = self.reporter.arcs()
         return frozenset(arc for arc in found if arc in possible and exits.get(arc[0], 0) > 1)
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(NamedTuple):
     """The output of coverage.py when it made a report, and its exit status."""
 
     text: str
@@ -297,7 +295,7 @@ def _reported(reporter: FileReporter, analysis: AnalysisOfFile) -> ReportedFile:
         page=f"{flat_rootname(name)}.html",
         statements=frozenset(analysis.statements),
         missing=frozenset(analysis.missing),
-        _reporter=reporter,
+        reporter=reporter,
     )
 
 

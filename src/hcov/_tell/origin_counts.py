@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import hcoverage
 
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
     from hcov._tell.analysis import Analysis, ReportedFile
 
 
-@dataclass(frozen=True)
-class OriginsOfFile:
+class OriginsOfFile(NamedTuple):
     """What each origin ran of a file.
 
     Attributes:

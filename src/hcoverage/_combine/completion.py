@@ -5,10 +5,9 @@ It imports much of coverage.py, so it is imported late itself.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hcoverage._result.merged import moved
 from hcoverage._sources.choice import is_here
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     from hcoverage._sources.choice import Choice
 
 
-@dataclasses.dataclass(frozen=True)
-class Completed:
+class Completed(NamedTuple):
     """The files that were removed from a result, and what it lacks.
 
     Attributes:
@@ -41,7 +39,7 @@ class Completed:
     not_here: tuple[str, ...]
     outside: tuple[str, ...] = ()
     never_imported: tuple[str, ...] = ()
-    of_no_plugin: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    of_no_plugin: Mapping[str, str] = {}
 
 
 def complete(

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import os
 import stat
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage._data_directory.names import (
     data_files,
@@ -56,8 +55,7 @@ _WORTH_PROCESSES: Final = 64 << 20
 _EMPTY_DATA_FILE: Final = 20 << 10
 
 
-@dataclasses.dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """The input of a merge, as read.
 
     Attributes:
@@ -130,7 +128,7 @@ def gather(
         if reading.executor is None:
             work = sum(map(_work, listed))
             executor = stack.enter_context(default_executor(work, _WORTH_PROCESSES))
-            reading = dataclasses.replace(reading, executor=executor)
+            reading = reading._replace(executor=executor)
         # While the workers start: this imports much of coverage.py.
         rcfile = _rcfile(coveragerc)
         settings = rcfile.settings
@@ -142,7 +140,7 @@ def gather(
         if recordings:
             recorded, listed = _saved_meanwhile(recorded, listed, listed_in(sources))
         origins = reading.origins.with_hosts(recorded.of_hosts)
-        reading = dataclasses.replace(reading, origins=origins)
+        reading = reading._replace(origins=origins)
         batch = _read_data_files(sources, listed, target.path, reading)
     identities: dict[str, set[tuple[int, int]]] = {}
     mixed: list[tuple[str, int]] = []
@@ -155,8 +153,7 @@ def gather(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """How files are read.
 
     Attributes:
@@ -230,7 +227,7 @@ def _saved_meanwhile(
         for item in recorded.set_aside
         if process_of(item.path.name) not in saved or os.path.lexists(item.path)
     )
-    return dataclasses.replace(recorded, set_aside=kept), now
+    return recorded._replace(set_aside=kept), now
 
 
 def _read_data_files(

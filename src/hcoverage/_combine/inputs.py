@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from hcoverage._untrusted.set_aside import SetAside
 
 
-@dataclasses.dataclass
 class Inputs:
     """The input of a merge.
 
@@ -39,10 +38,11 @@ class Inputs:
         is_trusted: Whether nobody but us can have written into the directories.
     """
 
-    paths: list[Path] = dataclasses.field(default_factory=list)
-    set_aside: list[SetAside] = dataclasses.field(default_factory=list)
-    origins: dict[Path, Path] = dataclasses.field(default_factory=dict)
-    is_trusted: bool = True
+    def __init__(self) -> None:
+        self.paths: list[Path] = []
+        self.set_aside: list[SetAside] = []
+        self.origins: dict[Path, Path] = {}
+        self.is_trusted = True
 
     def shown(self, path: Path) -> Path:
         """Return the name of a file for messages."""

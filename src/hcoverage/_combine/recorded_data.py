@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 from pathlib import Path
@@ -184,7 +183,7 @@ def _under_another_root(
             places = [
                 place
                 for place in finder.ending_with(source.path)
-                if present.is_current(dataclasses.replace(source, path=place))
+                if present.is_current(source._replace(path=place))
             ]
             if len(places) == 1:
                 moved[_ran(source)] = places[0]
@@ -219,9 +218,7 @@ def _ran(source: SourceLines) -> Ran:
 def _as_here(sources: Iterable[RanSource], moved: Mapping[Ran, str]) -> tuple[RanSource, ...]:
     """Return the sources under their paths on this machine."""
     return tuple(
-        dataclasses.replace(
-            each, source=dataclasses.replace(with_checksum(each.source), path=moved[ran])
-        )
+        each._replace(source=with_checksum(each.source)._replace(path=moved[ran]))
         if (ran := _ran(each.source)) in moved
         else each
         for each in sources
@@ -290,7 +287,7 @@ def _losses(
         yield f"process {process.pid} on {process.host} could record nothing: {reason}"
     for segment in segments:
         if segment.loss is not None:
-            who, count = segment.process, segment.loss.count
+            who, count = segment.process, segment.loss.times
             place = (origins and place_of(origins.of_process(who))) or f"on {who.host}"
             yield (
                 f"process {who.pid} {place} could not record {count} sources or "

@@ -8,9 +8,8 @@ on this machine (``recorded_data``).
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
 from itertools import compress, count
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from hcoverage._read.branches import (
     arcs_after_definitions,
@@ -43,8 +42,7 @@ _Exceptional: TypeAlias = "tuple[tuple[int, ...], frozenset[tuple[int, int]]]"
 _ArcsAndLines: TypeAlias = "tuple[frozenset[int], int, int]"
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
+class Group(NamedTuple):
     """The recordings of processes for which coverage.py would choose the same files.
 
     Attributes:
@@ -64,8 +62,7 @@ class Group:
         return self.before + "|".join(filter(None, (self.process.context, context)))
 
 
-@dataclass(frozen=True)
-class Selected:
+class Selected(NamedTuple):
     """The part of recordings that is merged.
 
     Attributes:
@@ -171,7 +168,6 @@ class _Labels(dict[str, str]):
         return self[context]
 
 
-@dataclass
 class _Told:
     """What is known of a file in one context.
 
@@ -180,8 +176,9 @@ class _Told:
         sources: Everything else.
     """
 
-    lines: int = 0
-    sources: list[SourceLines] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.lines = 0
+        self.sources: list[SourceLines] = []
 
 
 def _add_arcs(part: Part, group: Group, wanted: _Wanted) -> None:

@@ -7,11 +7,10 @@ source is, and whether it counts; `_result.merged` merges the data.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hcoverage._combine.inputs import is_open_to_all
 from hcoverage._data_directory.names import process_of
@@ -37,8 +36,7 @@ if TYPE_CHECKING:
     from hcoverage._read.origins import Origins
 
 
-@dataclasses.dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """What is merged, and what is not.
 
     Attributes:
@@ -113,8 +111,7 @@ def select(found: Found, existing: Batch | None) -> Selection:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Measured:
+class _Measured(NamedTuple):
     """Which of coverage.py's data is merged, and which is not.
 
     Attributes:

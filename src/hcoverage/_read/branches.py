@@ -11,7 +11,6 @@ Anybody may have written a recording. So each walk ends, and marks that make no 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import TYPE_CHECKING, Final
 
@@ -101,8 +100,7 @@ def _by_places(code: BranchingCode, opcodes: Opcodes) -> BranchingCode:
             kind, place = divmod(indexes[slot], count)
             kinds[kind].add(place)
     started, left, ran_on = kinds
-    return dataclasses.replace(
-        code,
+    return code._replace(
         started=code.started | started,
         left=code.left | left,
         ran_on=code.ran_on | ran_on,

@@ -11,12 +11,11 @@ Left to others: which files to read (`_combine`), and what goes into the result 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from hcoverage._read.origins import label
 from hcoverage._read.part import ARC_BITS, Key, Kind, Part
@@ -53,8 +52,7 @@ _TRACERS: Final = "SELECT file_id, tracer FROM tracer ORDER BY file_id"
 _ArcRow: TypeAlias = tuple[int, int, str | None]
 
 
-@dataclasses.dataclass(frozen=True)
-class ReadFile:
+class ReadFile(NamedTuple):
     """A data file that was read.
 
     Attributes:
@@ -78,7 +76,6 @@ class ReadFile:
     has_origins: bool = False
 
 
-@dataclasses.dataclass
 class Batch:
     """The outcome of reading some data files.
 
@@ -88,9 +85,10 @@ class Batch:
         refused: The files that could not be read.
     """
 
-    parts: dict[Kind, Part] = dataclasses.field(default_factory=dict)
-    files: list[ReadFile] = dataclasses.field(default_factory=list)
-    refused: list[SetAside] = dataclasses.field(default_factory=list)
+    def __init__(self) -> None:
+        self.parts: dict[Kind, Part] = {}
+        self.files: list[ReadFile] = []
+        self.refused: list[SetAside] = []
 
     def add(self, other: Batch) -> None:
         """Add the outcome of other files."""
@@ -125,7 +123,7 @@ def read_batch(paths: Sequence[str], origins: Origins | None = None) -> Batch:
                 origin = origins.of_data_file(path) if origins else ""
                 if (origin, digest) in seen:
                     same = seen[origin, digest]
-                    batch.files.append(dataclasses.replace(same, path=path, stamp=stamp))
+                    batch.files.append(same._replace(path=path, stamp=stamp))
                     continue
                 before = label(origin, "") if origins else ""
                 kind, has_tracers, contexts = reader.add(path, content, batch.parts, before)
@@ -199,8 +197,7 @@ def reason(error: Exception) -> str:
     return str(error)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tables:
+class _Tables(NamedTuple):
     """The rows of a data file, before they are merged."""
 
     files: list[tuple[int, str]]

@@ -10,10 +10,9 @@ keeps what each origin ran.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage._data_directory.names import container_of, host_in_names, process_of, this_host
 from hcoverage._printable import printable
@@ -41,8 +40,7 @@ _MARKS_OF_CONTAINERS: Final = ("/.dockerenv", "/run/.containerenv")
 _ORDER: Final = (MAIN, SUBPROCESSES, PROCESSES, _IMAGE, _CONTAINER, _HOST)
 
 
-@dataclasses.dataclass(frozen=True)
-class Origins:
+class Origins(NamedTuple):
     """Finds the origin of a process.
 
     Attributes:
@@ -56,7 +54,7 @@ class Origins:
     host: str
     is_container: bool = False
     main: int | None = None
-    of_hosts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    of_hosts: Mapping[str, str] = {}
 
     def of_process(self, process: ProcessIdentity) -> str:
         """Return the origin of a recorded process."""
@@ -87,7 +85,7 @@ class Origins:
 
     def with_hosts(self, of_hosts: Mapping[str, str]) -> Origins:
         """Return a copy that knows the origins of more hosts."""
-        return dataclasses.replace(self, of_hosts={**self.of_hosts, **of_hosts})
+        return self._replace(of_hosts={**self.of_hosts, **of_hosts})
 
     def _of_pid(self, pid: int) -> str:
         if self.main is None:

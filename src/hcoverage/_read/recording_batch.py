@@ -10,11 +10,10 @@ damaged files and defines all the rest of the format.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from hcoverage._inside import recorder_writer
 from hcoverage._read.recording_format import (
@@ -61,8 +60,7 @@ _Head: TypeAlias = bytes
 _TO_DIGITS: Final = bytes(b"01"[byte == MARK] for byte in range(256))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Section:
+class _Section(NamedTuple):
     """What ran, in one segment, in one context, or in several that cannot be separated."""
 
     contexts: tuple[str, ...]
@@ -86,8 +84,7 @@ class _Section:
 GroupKey: TypeAlias = tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class ReadSegment:
+class ReadSegment(NamedTuple):
     """A segment that was read.
 
     Attributes:
@@ -111,8 +108,7 @@ class ReadSegment:
     has_together: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class RanSource:
+class RanSource(NamedTuple):
     """A source, and what ran of it in each context.
 
     Attributes:
@@ -122,8 +118,8 @@ class RanSource:
     """
 
     source: SourceLines
-    lines: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    more: Mapping[str, SourceLines] = dataclasses.field(default_factory=dict)
+    lines: Mapping[str, int] = {}
+    more: Mapping[str, SourceLines] = {}
 
     @classmethod
     def of(cls, source: SourceLines) -> RanSource:
@@ -141,7 +137,6 @@ class RanSource:
         return self.source.module
 
 
-@dataclasses.dataclass
 class Recorded:
     """The joined content of some recordings.
 
@@ -155,15 +150,14 @@ class Recorded:
         empty: The files whose processes were killed before they had anything to record.
     """
 
-    processes: dict[GroupKey, ProcessIdentity] = dataclasses.field(default_factory=dict)
-    lines: dict[GroupKey, dict[_Head, dict[str, int]]] = dataclasses.field(default_factory=dict)
-    arcs: dict[GroupKey, dict[_Head, dict[str, set[bytes]]]] = dataclasses.field(
-        default_factory=dict
-    )
-    others: dict[GroupKey, list[SourceLines]] = dataclasses.field(default_factory=dict)
-    segments: list[ReadSegment] = dataclasses.field(default_factory=list)
-    unreadable: list[SetAside] = dataclasses.field(default_factory=list)
-    empty: list[str] = dataclasses.field(default_factory=list)
+    def __init__(self) -> None:
+        self.processes: dict[GroupKey, ProcessIdentity] = {}
+        self.lines: dict[GroupKey, dict[_Head, dict[str, int]]] = {}
+        self.arcs: dict[GroupKey, dict[_Head, dict[str, set[bytes]]]] = {}
+        self.others: dict[GroupKey, list[SourceLines]] = {}
+        self.segments: list[ReadSegment] = []
+        self.unreadable: list[SetAside] = []
+        self.empty: list[str] = []
 
     def add(self, other: Recorded) -> None:
         """Add the content of other recordings; `other` must not be used afterwards."""
@@ -236,7 +230,6 @@ def read_batch(
     return reader.found
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class _Layout:
     """The sequence of records in a segment that has records of lines only.
 
@@ -247,21 +240,17 @@ class _Layout:
         ones: A number with the lowest bit of each byte of all marks set.
     """
 
-    heads: tuple[_Head, ...]
-    counts: tuple[int, ...]
-    form: struct.Struct
-    ones: int
-
-    @classmethod
-    def of(cls, records: Iterable[tuple[_Head, int, int]]) -> _Layout:
-        """Return the layout of records with known heads, lengths and counts."""
+    def __init__(self, records: Iterable[tuple[_Head, int, int]]) -> None:
+        """Lay out records with known heads, lengths and counts."""
         heads, lengths, counts = zip(*records, strict=True)
         fields = (
             f"{len(head)}s{count}s{length - len(head) - count}x"
             for head, length, count in zip(heads, lengths, counts, strict=True)
         )
-        ones = int.from_bytes(bytes([1]) * sum(counts), "little")
-        return cls(heads, counts, struct.Struct("<" + "".join(fields)), ones)
+        self.heads: tuple[_Head, ...] = heads
+        self.counts: tuple[int, ...] = counts
+        self.form = struct.Struct("<" + "".join(fields))
+        self.ones = int.from_bytes(bytes([1]) * sum(counts), "little")
 
     def marks_in(self, content: bytes, position: int) -> int | None:
         """Return all marks of a segment as one number; None if its layout is another one."""
@@ -330,7 +319,7 @@ class _SegmentReader:
                     self._add_lines(key, context, section.lines)
                     self._add_lines(key, context, section.seen)
                     self._add_arcs(key, context, section.arcs)
-            told = loss if loss.count else None
+            told = loss if loss.times else None
             found, has_together = _contexts(sections)
             read = ReadSegment(file, key, process, number, told, (), found, has_together)
         self.found.segments.append(read)
@@ -356,7 +345,7 @@ class _SegmentReader:
             self._layouts[beginning] = None
             return
         facts = ((head, *self._heads[head][:2]) for head, _ in lines)
-        self._layouts[beginning] = _Layout.of(facts)
+        self._layouts[beginning] = _Layout(facts)
 
     def _read_records(self, content: bytes, position: int) -> list[_Section]:
         end = len(content) - SEEN_FIXED

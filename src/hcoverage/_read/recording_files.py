@@ -7,9 +7,8 @@ Left to others: what the bytes mean (``recording_format``), merging thousands of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage._data_directory.names import RECORDING_SUFFIX
 from hcoverage._read.recording_format import (
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
 _NAME_PARTS: Final = 4
 
 
-@dataclass(frozen=True)
-class LostProcess:
+class LostProcess(NamedTuple):
     """A process that could record nothing at all.
 
     Attributes:
@@ -48,8 +46,7 @@ class LostProcess:
     error: int
 
 
-@dataclass(frozen=True)
-class Recording:
+class Recording(NamedTuple):
     """What the recorder wrote for one process.
 
     Attributes:
@@ -78,8 +75,7 @@ class Recording:
         ]
 
 
-@dataclass(frozen=True)
-class DataDirectory:
+class DataDirectory(NamedTuple):
     """All of the recorder's files in a data directory.
 
     Attributes:

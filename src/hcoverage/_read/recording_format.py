@@ -15,7 +15,6 @@ import functools
 import os
 import re
 import struct
-from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypedDict
@@ -87,21 +86,19 @@ class NothingRecordedError(RecordingError):
     """A recording was only begun: its process was killed before it had anything to record."""
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """What a process could not record.
 
     Attributes:
         error: The ``errno`` of the last failure, or 0.
-        count: How many times something was not recorded.
+        times: How many times something was not recorded.
     """
 
     error: int
-    count: int
+    times: int
 
 
-@dataclass(frozen=True)
-class Trail:
+class Trail(NamedTuple):
     """A branch that was taken, and the lines that it leads to before the next branch.
 
     Which of these lines makes the arc depends on where statements begin, which the source shows.
@@ -136,8 +133,7 @@ class Trail:
         return None
 
 
-@dataclass(frozen=True)
-class Raised:
+class Raised(NamedTuple):
     """An exception that was handled in a code object with branches, or left it.
 
     Attributes:
@@ -169,8 +165,7 @@ class Seen(NamedTuple):
     marks: int
 
 
-@dataclass(frozen=True)
-class BranchingCode:
+class BranchingCode(NamedTuple):
     """What ran of a code object with branches, by places in its bytecode.
 
     Attributes:
@@ -202,8 +197,7 @@ class BranchingCode:
 
     def with_marks_of(self, other: BranchingCode) -> BranchingCode:
         """Return it with the marks of another record of the same code added."""
-        return replace(
-            self,
+        return self._replace(
             started=self.started | other.started,
             left=self.left | other.left,
             ran_on=self.ran_on | other.ran_on,
@@ -211,8 +205,7 @@ class BranchingCode:
         )
 
 
-@dataclass(frozen=True)
-class SourceLines:
+class SourceLines(NamedTuple):
     """The lines of one source file that one process ran, or some of them.
 
     Attributes:
@@ -246,8 +239,7 @@ class SourceLines:
 Entry: TypeAlias = Trail | Raised | tuple[int, int]
 
 
-@dataclass(frozen=True)
-class ProcessIdentity:
+class ProcessIdentity(NamedTuple):
     """The process that wrote a recording.
 
     Attributes:
@@ -296,8 +288,7 @@ class ProcessIdentity:
     argv: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """One file of a recording.
 
     Attributes:
@@ -336,7 +327,7 @@ def contexts_of(name: str) -> tuple[str, ...]:
 def in_context(process: ProcessIdentity, context: str) -> ProcessIdentity:
     """Return a process with a dynamic context added to its static one."""
     both = "|".join(filter(None, (process.context, context)))  # like coverage.py's collector
-    return replace(process, context=both)
+    return process._replace(context=both)
 
 
 def parse_segment(file: Path, content: bytes) -> Segment:
@@ -349,7 +340,7 @@ def parse_segment(file: Path, content: bytes) -> Segment:
         content = content[:size]
     sources = tuple(_parse_records(content, position, damage))
     loss = Loss(_integer(content, 56, 4), _integer(content, 60, 4))
-    return Segment(file, process, part, sources, loss if loss.count else None, tuple(damage))
+    return Segment(file, process, part, sources, loss if loss.times else None, tuple(damage))
 
 
 def parse_header(content: bytes) -> tuple[ProcessIdentity, int, int, int]:
@@ -449,7 +440,7 @@ def _parse_records(content: bytes, position: int, damage: list[str]) -> Iterator
                 contexts = contexts_of(parse_record(content, position, length, damage).path)
             else:
                 for source in _parse_any(content, position, length, codes, damage):
-                    yield from (replace(source, context=each) for each in contexts)
+                    yield from (source._replace(context=each) for each in contexts)
             position += length
             continue
         if content.count(0, position) == len(content) - position:
@@ -581,8 +572,8 @@ def with_slots(source: SourceLines, marks: bytes, damage: list[str]) -> SourceLi
     none: frozenset[int] = frozenset()
     slots = frozenset(compress(range(len(marks)), marks.translate(_MARK_TO_TRUE)))
     (code,) = source.branching
-    return replace(
-        source, branching=(replace(code, started=none, left=none, ran_on=none, slots=slots),)
+    return source._replace(
+        branching=(code._replace(started=none, left=none, ran_on=none, slots=slots),)
     )
 
 
@@ -633,7 +624,7 @@ class _Entries(TypedDict):
 def _by_kind(entries: Iterable[Entry]) -> _Entries:
     found = [*entries]
     return {
-        "arcs": frozenset(entry for entry in found if isinstance(entry, tuple)),
+        "arcs": frozenset(entry for entry in found if not isinstance(entry, Trail | Raised)),
         "trails": frozenset(entry for entry in found if isinstance(entry, Trail)),
         "raised": frozenset(entry for entry in found if isinstance(entry, Raised)),
     }
@@ -641,7 +632,7 @@ def _by_kind(entries: Iterable[Entry]) -> _Entries:
 
 def with_entries(source: SourceLines, entries: Iterable[Entry]) -> SourceLines:
     """Return a source with the entries of its arcs records added."""
-    return replace(source, **_by_kind(entries))
+    return source._replace(**_by_kind(entries))
 
 
 def _parse_marks(marks: bytes, first: int, path: str, damage: list[str]) -> frozenset[int]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import os
 import re
 import sqlite3
@@ -136,7 +135,6 @@ class PathMap:
         self._found.update(places)
 
 
-@dataclasses.dataclass
 class Merged:
     """The content of the data file, under its paths on this machine.
 
@@ -146,8 +144,9 @@ class Merged:
             stand in place of contexts.
     """
 
-    part: Part = dataclasses.field(default_factory=Part)
-    origins: Part = dataclasses.field(default_factory=Part)
+    def __init__(self) -> None:
+        self.part = Part()
+        self.origins = Part()
 
     def add(self, part: Part, map_path: Callable[[str], str]) -> None:
         """Add a part, which must not be used afterwards.

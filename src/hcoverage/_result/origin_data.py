@@ -10,12 +10,11 @@ nobody is shown origins that are no longer true.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage._errors import HcoverageError
 from hcoverage._printable import printable
@@ -38,8 +37,7 @@ class OriginsError(HcoverageError):
     """The origins of a data file are not known, or a name stands for none of them."""
 
 
-@dataclasses.dataclass(frozen=True)
-class OriginData:
+class OriginData(NamedTuple):
     """What each origin of a data file ran.
 
     Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage._sources.paths_suggestion import NOTHING, PathsSuggestion
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from hcoverage._untrusted.set_aside import SetAside
 
 
-@dataclasses.dataclass(frozen=True)
-class RecordedProcess:
+class RecordedProcess(NamedTuple):
     """A process that left a recording.
 
     Attributes:
@@ -40,8 +39,7 @@ class RecordedProcess:
     has_together: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class OtherVersion:
+class OtherVersion(NamedTuple):
     """A source of which another version ran elsewhere, so that its lines are left out.
 
     Attributes:
@@ -53,8 +51,7 @@ class OtherVersion:
     there: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Attribution:
+class Attribution(NamedTuple):
     """Who ran something in a dynamic context, and who did not.
 
     Attributes:
@@ -74,8 +71,7 @@ class Attribution:
 NOBODY: Final = Attribution()
 
 
-@dataclasses.dataclass(frozen=True)
-class RecordedData:
+class RecordedData(NamedTuple):
     """The outcome of reading recordings.
 
     Attributes:
@@ -94,7 +90,7 @@ class RecordedData:
     stale: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
     other_versions: tuple[OtherVersion, ...] = ()
-    of_hosts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    of_hosts: Mapping[str, str] = {}
 
 
 @dataclasses.dataclass(frozen=True)

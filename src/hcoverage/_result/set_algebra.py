@@ -8,10 +8,9 @@ Left to others: which lines are statements, since that takes the source, and all
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hcoverage._errors import HcoverageError
 from hcoverage._read.part import Kind, Part, arc_of
@@ -31,8 +30,7 @@ class SetAlgebraError(HcoverageError):
     """Two results cannot be compared, or one of them cannot be read."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """A set of executed lines or arcs, by measured files and contexts.
 
     Attributes:

@@ -9,14 +9,13 @@ keeps it.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import fcntl
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage._untrusted.file import stamp
 
@@ -31,8 +30,7 @@ _LONGEST_NOTE: Final = 4096
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """A data file that is to be written, locked against all others who combine.
 
     Attributes:
@@ -40,12 +38,13 @@ class Target:
         workshop: An empty private directory on the same file system.
         must_keep: Whether the data file in place holds the only copy of some data: another
             combine, killed or at work as this one began, has removed its input.
+        lock: The descriptor of the locked file, which keeps notes.
     """
 
     path: Path
     workshop: Path
     must_keep: bool
-    _lock: int
+    lock: int
 
     @property
     def result(self) -> Path:
@@ -60,13 +59,13 @@ class Target:
         """
         _sync(self.result)
         # Keep the note on the present file: until replaced, it may have the only copy of data.
-        noted = os.fstat(self._lock).st_size
-        _add_note(self._lock, _identity(self.result))
+        noted = os.fstat(self.lock).st_size
+        _add_note(self.lock, _identity(self.result))
         _sync(self.path.parent)
         try:
             self.result.replace(self.path)
         except OSError:
-            os.ftruncate(self._lock, noted)
+            os.ftruncate(self.lock, noted)
             raise
         _sync(self.path.parent)
 

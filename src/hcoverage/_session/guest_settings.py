@@ -11,11 +11,10 @@ enough coverage.py on this machine; and a `.coveragerc`, which any version reads
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hcoverage._sources.project_files import project_files
 from hcoverage._sources.roots import own_packages, roots
@@ -65,8 +64,7 @@ _NOT_IN_ITEMS: Final = str.maketrans(dict.fromkeys(",\n\r#;", "?"))
 _MOST_NAMES: Final = 5000
 
 
-@dataclasses.dataclass(frozen=True)
-class GuestSettings:
+class GuestSettings(NamedTuple):
     """The settings of one kind of process, in both forms.
 
     Attributes:

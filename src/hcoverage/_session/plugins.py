@@ -7,12 +7,11 @@ that measures this process would miss that import. So a separate process loads t
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pickle
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage._settings.environment import SESSION_VARIABLE
 from hcoverage._sources.roots import importing_from_here
@@ -27,8 +26,7 @@ _PATIENCE: Final = 60.0  # seconds; what a plugin imports may be large
 _LOOK: Final = f"from {__name__} import _look; _look()"
 
 
-@dataclasses.dataclass(frozen=True)
-class PluginEffect:
+class PluginEffect(NamedTuple):
     """What the plugins of an rcfile do.
 
     Attributes:

@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage._atomic_write import write_atomically
 from hcoverage._data_directory import directory as _data_directory
@@ -280,8 +280,7 @@ def open_session(
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Told:
+class _Told(NamedTuple):
     """The settings that the processes of a session get.
 
     Attributes:

@@ -6,7 +6,6 @@ files are executed. Every file in it stands alone; their sources are modules of 
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import marshal
@@ -16,7 +15,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import CodeType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage._inside import recorder_writer
 from hcoverage._session.guest_code import LATER, NOW, compiled, placed
@@ -73,8 +72,7 @@ _SELDOM_PARTS: Final = ("_hcoverage_recorder_long_code.py", "_hcoverage_recorder
 _PROCESS: Final = _COPIES["process"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings by which a process of the session measures itself.
 
     Attributes:

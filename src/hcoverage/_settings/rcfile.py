@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import configparser
 import contextlib
-import dataclasses
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hcoverage._errors import NoRcfileError, RcfileError
 
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
 _RCFILE_VARIABLE: Final = "COVERAGE_RCFILE"
 
 
-@dataclasses.dataclass(frozen=True)
-class Rcfile:
+class Rcfile(NamedTuple):
     """A coverage.py configuration as read, or coverage.py's defaults if there is none.
 
     Attributes:
@@ -61,7 +59,7 @@ class Rcfile:
         changed = self.settings.copy()
         for name, value in settings.items():
             setattr(changed, name, value)
-        return dataclasses.replace(self, settings=changed)
+        return self._replace(settings=changed)
 
 
 def find_rcfile(directory: Path) -> Path | None:

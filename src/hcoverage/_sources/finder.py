@@ -13,12 +13,11 @@ what is measured and apply `[paths]` (`_combine.recorded_data`, `_result.merged`
 from __future__ import annotations
 
 import collections
-import dataclasses
 import functools
 import os
 import posixpath
 from binascii import crc32
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from hcoverage._sources.project_files import project_files
 from hcoverage._untrusted.file import UntrustedDataError, read_regular
@@ -42,8 +41,7 @@ _OF_THE_SYSTEM: Final = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class FoundTree:
+class FoundTree(NamedTuple):
     """A directory of containers, or other machines, that has the sources of a directory here.
 
     Attributes:
@@ -59,8 +57,7 @@ class FoundTree:
     by_content: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class UnmappedSource:
+class UnmappedSource(NamedTuple):
     """A source that ran elsewhere and was not found here, or not for certain.
 
     Attributes:
@@ -72,8 +69,7 @@ class UnmappedSource:
     candidates: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Ran:
+class Ran(NamedTuple):
     """A source that ran elsewhere.
 
     Attributes:

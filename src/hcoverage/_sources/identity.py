@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import os
 from binascii import crc32
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hcoverage._read.definitions import Definition, definitions_in
@@ -103,7 +102,7 @@ def with_checksum(source: SourceLines) -> SourceLines:
     if source.checksum is not None or source.size is None or not _is_untouched(source):
         return source
     present = size_and_checksum(source.path)
-    return source if present is None else replace(source, checksum=present[1])
+    return source if present is None else source._replace(checksum=present[1])
 
 
 def _is_untouched(source: SourceLines) -> bool:

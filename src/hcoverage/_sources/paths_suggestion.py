@@ -6,11 +6,10 @@ these are, and which files here they may be.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,8 +29,7 @@ _AS_ITEM: Final = str.maketrans({"$": "$$", ",": "?"})
 _Entry = tuple[str, str]
 
 
-@dataclasses.dataclass(frozen=True)
-class PathsSuggestion:
+class PathsSuggestion(NamedTuple):
     """Something to paste.
 
     Attributes:

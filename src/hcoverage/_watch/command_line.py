@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -14,8 +13,7 @@ _LONG_WITH_VALUE: Final = "--check-hash-based-pycs"
 _END_OF_OPTIONS: Final = "cm"
 
 
-@dataclasses.dataclass(frozen=True)
-class CommandLine:
+class CommandLine(NamedTuple):
     """The command line of a Python.
 
     Attributes:

@@ -5,14 +5,13 @@ It uses what `watch` saw and the names of the files that processes left; it read
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import os
 import re
 import shlex
 import site
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage._data_directory.names import pids_of
 from hcoverage._settings.environment import SESSION_VARIABLE
@@ -30,8 +29,7 @@ _OLDEST: Final = (3, 8)
 _INSTALL: Final = "{python} -m pip install hcoverage && {python} -m hcov inject"
 
 
-@dataclasses.dataclass(frozen=True)
-class Doors:
+class Doors(NamedTuple):
     """The ways by which processes of a session learn that they are measured.
 
     Attributes:
@@ -101,8 +99,7 @@ class Reason(enum.Enum):
         return self._remedy.format(python=shlex.quote(interpreter))
 
 
-@dataclasses.dataclass(frozen=True)
-class Unmeasured:
+class Unmeasured(NamedTuple):
     """A Python that was started and left no data.
 
     Attributes:

@@ -8,13 +8,12 @@ engine's, not the command's, and are ignored. Without /proc nothing is seen.
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import os
 import re
 import shutil
 import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from hcoverage._watch.python_starts import PythonStarts
 
@@ -37,8 +36,7 @@ _PYTHON: Final = r"python([0-9][0-9.]*)?t?d?"
 _STATE, _PARENT, _STARTED, _STACK = 0, 1, 19, 25
 
 
-@dataclasses.dataclass(frozen=True)
-class SeenPython:
+class SeenPython(NamedTuple):
     """A Python that was started, with all its forks.
 
     Attributes:
@@ -58,8 +56,7 @@ class SeenPython:
     is_running: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class _Status:
+class _Status(NamedTuple):
     """The facts that identify a process, and its program before or after `exec`.
 
     Attributes:
@@ -157,7 +154,7 @@ class PythonWatch:
         """Return the Pythons that were seen so far, in that order."""
         running = self._descendants.keys()
         return [
-            dataclasses.replace(python, is_running=not running.isdisjoint(python.pids))
+            python._replace(is_running=not running.isdisjoint(python.pids))
             for python in self._seen.values()
         ]
 
@@ -200,7 +197,7 @@ class PythonWatch:
         if first is None:
             self._seen[key] = python
         elif pid not in first.pids:
-            self._seen[key] = dataclasses.replace(first, pids=(*first.pids, pid))
+            self._seen[key] = first._replace(pids=(*first.pids, pid))
         return True
 
 

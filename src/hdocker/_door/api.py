@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 from urllib.parse import quote
 
 _SOME: Final = 1 << 18  # bytes
@@ -22,8 +21,7 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 _TAR: Final = "application/x-tar"
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(NamedTuple):
     """An engine's answer.
 
     Attributes:
