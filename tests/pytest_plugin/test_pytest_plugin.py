@@ -156,6 +156,40 @@ class TestAsleep:
         run_python(*PYTEST, "-p", "no:pytest_cov", "--hcov-report=html")
         assert not Path(".coverage").exists()
 
+    def test_a_run_with_it_imports_what_it_uses(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.delenv("CONTAINER_HOST", raising=False)
+        Path("test_one.py").write_text("def test(): pass\n")
+        Path("conftest.py").write_text(
+            "import dataclasses, sys\n"
+            "def pytest_unconfigure():\n"
+            "    print('loaded', *sys.modules, 'and', *{\n"
+            "        name for module in [*sys.modules.values()]\n"
+            "        if module.__name__.startswith(('hcov', 'hdocker'))\n"
+            "        for name, each in vars(module).items()\n"
+            "        if isinstance(each, type) and dataclasses.is_dataclass(each)\n"
+            "    })\n"
+        )
+        said = run_python(*PYTEST, "-p", "no:pytest_cov", "--hcov", "test_one.py")
+        loaded, _, frozen = said.partition("\nloaded ")[2].splitlines()[0].partition(" and ")
+        modules = set(loaded.split())
+        assert "hcoverage._combine.combine" in modules
+        assert not modules & {
+            *("asyncio", "click", "concurrent.futures"),
+            *("hcov._commands.child", "hcov._commands.doctor", "hcov._pytest.affected"),
+            *("hcoverage._affected.decision", "hcoverage._affected.earlier_run"),
+            *("hcoverage._checkup", "hcoverage._read.worker_pool"),
+            *("hcoverage._combine.archives", "hcoverage._combine.remote"),
+            *("hdocker._bake", "hdocker._engine", "hdocker._run"),
+            *("hdocker._door.api", "hdocker._door.door", "hdocker._door.proxy"),
+        }
+        # Each of the others would take a millisecond.
+        users = {"CombineResult", "CoreChoice", "Session", "SetAside"}
+        assert set(frozen.split()) == {*users, "Part"}
+
     def test_its_choices_are_those_that_there_are(self) -> None:
         assert set(options.CORES) == set(Core)
         assert set(options.REPORTS) == {"term", "", *formats.FILE_REPORTS}

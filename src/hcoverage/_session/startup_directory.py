@@ -14,7 +14,6 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from types import CodeType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage._inside import recorder_writer
@@ -22,6 +21,7 @@ from hcoverage._session.guest_code import LATER, NOW, compiled, placed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import CodeType
 
 COVERAGE_DIRECTORY: Final = "lib"
 # A file that only copies for containers need, see `Settings.names`.
@@ -163,7 +163,7 @@ def _parts(codes: Mapping[str, bytes], directory: Path, settings: Settings) -> d
         parts[Path(name).stem] = _code_in(codes[name], directory / name)
     for name in _SELDOM_PARTS:
         later = LATER.format(name)
-        functions = marshal.dumps(_without_lines(_code_in(codes[later], directory / name)))
+        functions = marshal.dumps(_code_in(codes[later], directory / name))
         parts[Path(name).stem] = _code_in(
             codes[NOW.format(name)], directory / name, {later: functions}
         )
@@ -182,24 +182,7 @@ def _told(process: bytes, file: Path, told: str, parts: Mapping[str, CodeType]) 
     constants: dict[str, CodeType] = {names[name]: code for name, code in parts.items()}
     constants["\0"] = _code_in(process, file)
     code = placed(compile(text, "told", "exec"), str(file), constants)
-    return marshal.dumps(_without_lines(code))
-
-
-def _without_lines(code: CodeType) -> CodeType:
-    """Remove the line numbers of instructions: a fifth of the bytes that every process loads.
-
-    All instructions then count as in the first line of their function: `inspect.stack`, which
-    coverage.py calls as it starts, fails for a frame that has no line.
-    """
-    instructions = len(code.co_code) // 2
-    # Entries without columns, each of up to eight instructions (Objects/locations.md of CPython).
-    table = b"\xef\0" * (instructions // 8)
-    if instructions % 8:
-        table += bytes([0xE8 | (instructions % 8 - 1), 0])
-    constants = (
-        _without_lines(each) if isinstance(each, CodeType) else each for each in code.co_consts
-    )
-    return code.replace(co_linetable=table, co_consts=tuple(constants))
+    return marshal.dumps(code)
 
 
 def _open_to_all(directory: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import pickle
@@ -132,6 +133,7 @@ def _become_the_watch(question: int, answer: int, root: int) -> None:
         for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(signum, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
+        gc.freeze()  # to collect what it has of the other process would copy all of that
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream, descriptor in enumerate((question, answer, nowhere)):
             # First to high numbers: one descriptor may have another's final number.

@@ -24,6 +24,7 @@ _IN_OPEN: Final = 0x20  # sys/inotify.h
 _LIBRARIES: Final = ("lib", "lib64")
 _EVENTS: Final = 1 << 16  # bytes to read at once; the rest is read next time
 _NAME: Final = r"python([23]\.[0-9]+t?)d?"
+_CALLED: Final = r"python[0-9.]*t?d?"
 
 
 class PythonStarts:
@@ -95,6 +96,8 @@ class PythonStarts:
 
 
 def _on_path() -> Iterator[str]:
-    for directory in os.get_exec_path():
-        with contextlib.suppress(OSError), os.scandir(directory) as entries:
-            yield from (entry.path for entry in entries if entry.name.startswith("python"))
+    # Often one is a link to another, and what one is called by is one of many programs.
+    for directory in dict.fromkeys(map(os.path.realpath, os.get_exec_path())):
+        with contextlib.suppress(OSError):
+            names = os.listdir(directory)  # noqa: PTH208 - large
+            yield from (f"{directory}/{name}" for name in names if re.fullmatch(_CALLED, name))

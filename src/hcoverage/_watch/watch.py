@@ -82,7 +82,12 @@ class PythonWatch:
     def __init__(self, running: int | None = None, others: Iterable[int] = ()) -> None:
         self._root = 0
         self._descendants: dict[int, _Status] = {}
-        self._others = _present() if running is None else set(others)
+        present = _present()
+        self._others = set(others)
+        if running is None:
+            self._others = present
+        elif _has_only(running, self._others):  # then the first look need not read all processes
+            self._others = (present | self._others) - {running}
         self._soon = 0
         self._is_due = False
         self._starts = PythonStarts()
@@ -206,6 +211,18 @@ def _present() -> set[int]:
         return {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208 - often
     except OSError:
         return set()
+
+
+def _has_only(pid: int, children: set[int]) -> bool:
+    """Return whether a process has no other children than these; False if that is not known."""
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - often
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123
+                if not children.issuperset(map(int, file.read().split())):
+                    return False
+    except OSError:
+        return False
+    return True
 
 
 def _status(pid: int) -> _Status | None:

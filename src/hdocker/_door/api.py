@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
+
+from hdocker._door.connection import connect
+
+if TYPE_CHECKING:
+    import socket
 
 _SOME: Final = 1 << 18  # bytes
 _LARGEST: Final = 1 << 26
@@ -52,33 +56,6 @@ class Said(NamedTuple):
         if isinstance(found, dict) and isinstance(found.get("message"), str):
             return str(found["message"])
         return self.content.decode(errors="replace").strip() or f"status {self.status}"
-
-
-def connect(engine: str) -> socket.socket:
-    """Connect to an engine.
-
-    Args:
-        engine: The path of its socket.
-
-    Raises:
-        OSError: It does not answer.
-    """
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.connect(engine)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def answers(engine: str) -> bool:
-    """Return whether something listens on a socket."""
-    try:
-        connect(engine).close()
-    except OSError:
-        return False
-    return True
 
 
 def call(

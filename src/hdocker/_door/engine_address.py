@@ -8,7 +8,6 @@ import json
 import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,11 +70,15 @@ def other_sockets(environment: Mapping[str, str], engine: str) -> list[str]:
 
 def machine_of(address: str) -> str:
     """Return the name of the machine that an engine is on; empty if it is this machine."""
+    if socket_of(address):
+        return ""
+    from urllib.parse import urlsplit
+
     try:
         name = urlsplit(address).hostname or ""
     except ValueError:
         return ""
-    return "" if socket_of(address) or _is_this(name) else name
+    return "" if _is_this(name) else name
 
 
 def is_open(environment: Mapping[str, str]) -> bool:

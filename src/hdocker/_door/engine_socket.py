@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from hcoverage import DATA_DIR_VARIABLE, SESSION_VARIABLE, unmeasured_environment
-from hdocker._door.api import answers, ask
+from hdocker._door.connection import answers
 from hdocker._door.engine_address import address_of, is_open, socket_of
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def _said_in(errors: IO[bytes]) -> str:
 
 
 def _is_engine(path: str) -> bool:
+    from hdocker._door.api import ask  # noqa: PLC0415 - as above
+
     try:
         return ask(path, "/_ping") == b"OK"
     except OSError:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage import DATA_DIR_VARIABLE, SESSION_VARIABLE
-from hdocker._door.api import answers
+from hdocker._door.connection import answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage import SESSION_VARIABLE
-from hdocker._door.api import connect, receive, send
+from hdocker._door.api import receive, send
 from hdocker._door.builds import Build, is_build
 from hdocker._door.compose_projects import Projects
+from hdocker._door.connection import connect
 from hdocker._door.creation import BindMount, DockerCreation, Execution, reader_of
 from hdocker._door.door import Door
 from hdocker._door.earlier import EXEC, Earlier, action_of
