@@ -80,7 +80,7 @@ class Opcodes:
         self.after_for = after_for
         # If only these are in code, it has no branches: a quick test (`has_branches`).
         decide = self.branches | self.backward | {self.reraise, self.end_async_for}
-        self.others = bytes(number for number in range(256) if number not in decide)
+        self.others = bytes(range(256)).translate(None, bytes(decide))
         # Tables for `bytes.translate`, which then make what is looked for a 1 (`_places_of`).
         self.are_jumps = _table(self.jumps)
         self.may_branch = _table(self.branches | self.forks | {self.reraise})
@@ -88,7 +88,10 @@ class Opcodes:
 
 
 def _table(numbers: "frozenset[int]") -> bytes:
-    return bytes(number in numbers for number in range(256))
+    found = bytearray(256)
+    for number in numbers:
+        found[number] = 1
+    return bytes(found)
 
 
 OPCODES: "Final" = {
