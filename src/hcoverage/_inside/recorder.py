@@ -288,6 +288,24 @@ def _tool_taker(monitoring: "Any") -> "Callable[[], int | None]":
     return take
 
 
+def _looker_for_others(monitoring: "Any") -> "Callable[[], bool]":
+    """Return a function that tells whether somebody else uses `sys.monitoring`, as debuggers do.
+
+    Before Python 3.14, where the last LINE event of a tool ends at the start of a line, the first
+    run of that instruction has no INSTRUCTION event (`de_instrument_line` in instrumentation.c).
+    """
+    get_tool = monitoring.get_tool
+
+    def are_there_others() -> bool:
+        for number in range(6):
+            name = get_tool(number)
+            if name is not None and name != TOOL_NAME:
+                return True
+        return False
+
+    return are_there_others
+
+
 def _monitor_branches(monitoring: "Any", tool: int, recorder: "Recorder") -> None:
     """Register the callbacks for branches; BRANCH_LEFT and BRANCH_RIGHT exist since 3.14."""
     if sys.version_info < (3, 14):
@@ -385,11 +403,14 @@ def line_watcher(
     line = monitoring.events.LINE
     may_be_long, is_long = long_tables
     take_tool = _tool_taker(monitoring)
+    are_there_others = _looker_for_others(monitoring)
 
     def watch_lines(code: "CodeType") -> None:
         length = len(code.co_linetable)
-        if length >= may_be_long and (
-            length >= is_long or length >= may_be_long + _BYTES_OF_A_NAME * len(code.co_names)
+        if (
+            length >= may_be_long
+            and (length >= is_long or length >= may_be_long + _BYTES_OF_A_NAME * len(code.co_names))
+            and not are_there_others()
         ):
             try:
                 if part(LONG_CODE_PART).watch(monitoring, tool, take_tool(), code, recorder):

@@ -344,6 +344,7 @@ class _Branches:
         self._monitoring = monitoring
         self._tool = tool
         self._take_tool: Callable[[], Optional[int]] = names["_tool_taker"](monitoring)
+        self._are_there_others: Callable[[], bool] = names["_looker_for_others"](monitoring)
         self._long_tables: tuple[int, int] = names["_LONG_LINE_TABLES"]
         self._bytes_of_a_name: int = names["_BYTES_OF_A_NAME"]
         self._watch_lines: Callable[[CodeType], None] = names["line_watcher"](
@@ -409,11 +410,12 @@ class _Branches:
         """
         may_be_long, is_long = self._long_tables
         length = _len(code.co_linetable)
-        if length < may_be_long or code.co_flags & _FUNCTION:
-            return length >= is_long
-        return length >= is_long or (
-            length >= may_be_long + self._bytes_of_a_name * _len(code.co_names)
-        )
+        if length < is_long and (
+            code.co_flags & _FUNCTION
+            or length < may_be_long + self._bytes_of_a_name * _len(code.co_names)
+        ):
+            return False
+        return not self._are_there_others()
 
     def watch_plain(self, code: "CodeType") -> None:
         """Enable the events for the lines and the end of code without branches.

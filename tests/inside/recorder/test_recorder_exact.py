@@ -309,6 +309,28 @@ def test_instructions_are_told_whatever_traces_them_later(bench: Bench, tracing:
     assert bench.lines() == {1, 2, 3, 4, 5, 6, 7}
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="used before Python 3.14")
+@pytest.mark.parametrize("branch", [False, True])
+def test_long_code_loses_no_line_to_a_tool_that_ends_line_events(
+    bench: Bench, *, branch: bool
+) -> None:
+    bench.customize(
+        f"{ONLY_INSTRUCTIONS}m = hcrecorder.sys.monitoring; m.use_tool_id(2, 'debugger')\n"
+        "m.register_callback(2, m.events.LINE, lambda *_: m.DISABLE)\n"
+        "m.set_events(2, m.events.LINE)\n"
+    )
+    bench.env["HCOVERAGE_RECORD_BRANCH"] = str(int(branch))
+    loop = "for i in range(2):\n    if i:\n        break\n    else:\n        pass\n"
+    bench.write(f"{loop}try:\n    1 // 0\nexcept ZeroDivisionError:\n    pass\n")
+    bench.run("app.py")
+    _, measured = bench.measured(bench.write(f"[run]\nbranch = {branch}\n", "rcfile"))
+    (what,) = measured.what.values()
+    if branch:
+        assert {(1, 2), (2, 3), (2, 5), (5, 1), (3, 6), (8, 9), (9, -1)} <= what
+    else:
+        assert what == {1, 2, 3, 5, 6, 7, 8, 9}
+
+
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="branches need Python 3.14")
 def test_jumps_are_those_of_this_python() -> None:
     metadata = importlib.import_module("_opcode_metadata")
