@@ -463,12 +463,12 @@ class TestOfImages:
                     f"{Path.cwd()}/program.py:/app/program.py",
                 ],
             )
-            named = [*run, "-w", "/app", "-e", "HCOVERAGE_IMAGE=shop:1", python_image]
-            # Without its environment it does not know the image; it is on the same host.
+            # One of them has no environment.
             both = 'env -i "$(command -v python3)" program.py child; python3 program.py child'
-            subprocess.run([*named, "sh", "-ec", both], check=True)
+            subprocess.run([*run, "-w", "/app", python_image, "sh", "-ec", both], check=True)
             subprocess.run([sys.executable, "program.py", "child"], check=True)
             hcoverage.combine(session.data_paths(), coveragerc=session.rcfile, command=1)
-        assert list(lines_by_origin()) == ["main", "image shop:1"]
+        image = f"image {python_image}"
+        assert list(lines_by_origin()) == ["main", image]
         processes = hcoverage.read_origins(".coverage").processes
-        assert processes == {"main": 1, "image shop:1": 2}
+        assert processes == {"main": 1, image: 2}
