@@ -352,13 +352,39 @@ def test_another_coverage_in_the_process_takes_nothing_of_what_ran() -> None:
         "    return bool(glob.glob(f'{data}/.coverage.*.pid{os.getpid()}.*'))\n"
         "while not has_saved(): time.sleep(0.02)\n"
         "cov = coverage.Coverage(data_file='own')\ncov.start()\n"
-        "while has_saved(): time.sleep(0.02)\n"
         "import helper\ncov.stop()\ncov.save()\n"
     )
     with opened() as session:
         output(session, "app.py")
         assert len(data_files(session)) == 1
         assert list(Path().glob("own*"))
+
+
+@pytest.mark.parametrize("starts", ["", "own.start()"], ids=["made", "started"])
+def test_a_kill_loses_nothing_for_another_coverage(starts: str) -> None:
+    Path("app.py").write_text(
+        "import coverage, helper, sys\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "own = coverage.Coverage(data_file='own', config_file=False)\n"
+        f"{starts}\n"
+        "print('made', flush=True)\n"
+        "helper.check(1); sys.stdin.readline()\n"
+    )
+    with opened() as session:
+        process = start(session, "app.py")
+        assert process.stdout is not None
+        assert process.stdin is not None
+        process.stdout.readline()
+        until(lambda: "app.py" in content(data_files(session)))
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        enough = wakes_of_autosave(process) + 2
+        until(lambda: wakes_of_autosave(process) >= enough)
+        process.kill()
+        process.communicate()
+        ran = content(data_files(session))["app.py"][0]
+        assert ran == ({1, 2, 3, 4} if starts else {1, 2, 3, 5, 6})
 
 
 def test_the_signal_that_ends_it_is_the_one_that_was_sent() -> None:

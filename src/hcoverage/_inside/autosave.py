@@ -225,7 +225,7 @@ class _Autosave(_Saving):
 
     def __init__(self, measuring: "Any", container: str, _marks: None = None) -> None:
         super().__init__(measuring, container)
-        self._file = _DataFile()
+        self._file = _DataFile(measuring if self._is_ours else None)
         self._begin()
         for name in ("fork", "forkpty"):
             self._pause_during(os, name)
@@ -415,12 +415,18 @@ class _SourcesNote:
 class _DataFile:
     """A data file with all that coverage.py has measured in this process so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: "Any") -> None:
+        """Prepare to write it.
+
+        Args:
+            own: The coverage.py that we started; None if the application did.
+        """
         import sqlite3
 
         import coverage
         from coverage import sqldata
 
+        self._own = own
         self.measuring: Any = None
         self._current = coverage.Coverage.current
         self._version = coverage.__version__
@@ -439,9 +445,13 @@ class _DataFile:
         measuring = self._current() or self.measuring
         if measuring is None:
             return
-        if not measuring._auto_save:  # Another coverage.py measures, and it saves elsewhere.
-            self.give_way()
-            return
+        if not measuring._auto_save:
+            # Another coverage.py measures, and it saves elsewhere; or one was made, which turns off
+            # what we started. What that has seen counts.
+            if self._own is None:
+                self.give_way()
+                return
+            measuring = self._own
         if measuring is not self._coverage:
             self.begin_anew()
             self._forget()
