@@ -13,20 +13,18 @@ answered, that would change the order of the answers; so its requests are not ch
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import select
 import signal
 import socket
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage import SESSION_VARIABLE
-from hdocker._door.api import receive, send
+from hdocker._door.answers import Answer, Answers, asked, end
 from hdocker._door.builds import Build, is_build
 from hdocker._door.compose_projects import Projects
 from hdocker._door.connection import connect
@@ -41,12 +39,9 @@ from hdocker._door.outliving import mark_used
 from hdocker._door.peer import caller_of, process_of
 from hdocker._door.requests import (
     Body,
-    Head,
     Request,
     UnknownProtocolError,
-    read_answer,
     read_request,
-    status_of,
 )
 from hdocker._inject.added import PLACE, is_in
 
@@ -57,16 +52,10 @@ if TYPE_CHECKING:
     from hdocker._door.earlier import Action
 
 _SOME: Final = 1 << 18  # bytes
-# After a piece of so many bytes, let the engine send more for so many seconds: it comes in fewer
-# pieces then, and `docker cp` of 150 MB out of a container takes 0.95 of the time instead of 1.15.
-_MUCH: Final = 1 << 16
-_PAUSE: Final = 0.0002
 _LARGEST_CREATION: Final = 1 << 24
 _STACK: Final = 1 << 18
 _CREATED: Final = range(200, 300)
 _REFUSED: Final = 400
-_SWITCHED: Final = 101
-_OK: Final = 200
 # Requests whose answer may become a stream, even if the client asks for no other protocol.
 _STREAM: Final = re.compile(r"/(containers/[^/]+/attach(/ws)?|exec/[^/]+/start|session|grpc)$")
 # Requests whose answers contain compose's mark.
@@ -242,27 +231,26 @@ class _Proxy:
                 return
         self._earlier.before(action)
 
-    def remember(self, request: bytes, answer: bytes) -> None:
+    def remember(self, request: bytes, identity: str) -> None:
         """Write down a container that was created through the door.
 
         Args:
             request: The body of the request.
-            answer: The body of the engine's answer.
+            identity: The container's id; empty if the engine told none.
         """
         with contextlib.suppress(ValueError, OSError):
             self.projects.forget(DockerCreation(request).labels)
         with contextlib.suppress(OSError):
             mark_used(self.door)
-        self._write(self.door.created, _identity_in(answer))
+        self._write(self.door.created, identity)
 
-    def remember_execution(self, container: str, answer: bytes) -> None:
+    def remember_execution(self, container: str, identity: str) -> None:
         """Write down a command that is to be executed in a container.
 
         Args:
             container: The container's id or name.
-            answer: The body of the engine's answer.
+            identity: The command's id; empty if the engine told none.
         """
-        identity = _identity_in(answer)
         self._write(self.door.executed, f"{identity} {container}" if identity else "")
 
     def build_of(self, request: Request, client: int) -> Build | None:
@@ -314,7 +302,7 @@ class _Connection:
         self._client = client
         self._engine = engine
         self._process = process_of(client)
-        self._answers = _Answers(client, engine, proxy.marks)
+        self._answers = Answers(client, engine, proxy.marks)
         self._received = b""
         self._may_be_stream = False
         self._runs_ahead = False
@@ -337,7 +325,7 @@ class _Connection:
             with contextlib.suppress(OSError):
                 self._client.shutdown(socket.SHUT_RD)
         except OSError:
-            _end(self._client, self._engine)
+            end(self._client, self._engine)
         answers.join()
 
     def _next_request(self) -> Request | None:
@@ -470,9 +458,9 @@ class _Connection:
         answer = self._answer_to(original, request, changed)
         if answer.status in _CREATED:
             if action is None:
-                self._proxy.remember(content, answer.content)
+                self._proxy.remember(content, answer.identity)
             else:
-                self._proxy.remember_execution(action.container, answer.content)
+                self._proxy.remember_execution(action.container, answer.identity)
         self._answers.send(answer.raw)
         if request.ends_connection or not answer.leaves_connection:
             self._engine.shutdown(socket.SHUT_WR)
@@ -499,17 +487,17 @@ class _Connection:
             if not self._receive():
                 return raw
 
-    def _answer_to(self, original: bytes, request: Request, change: Change | None) -> _Answer:
+    def _answer_to(self, original: bytes, request: Request, change: Change | None) -> Answer:
         """Send the changed request, if there is one; if it is refused, the client's own."""
         door = self._proxy.door
         if change is None:
-            return _asked(door.engine, original)
-        answer = _asked(door.engine, request.with_body(change.body))
+            return asked(door.engine, original)
+        answer = asked(door.engine, request.with_body(change.body))
         if answer.status and answer.status < _REFUSED:
             if change.copies:
                 copy_into(door.engine, answer.content, change.copies)
             return answer
-        refused, answer = answer, _asked(door.engine, original)
+        refused, answer = answer, asked(door.engine, original)
         if answer.status in _CREATED:
             self._tell(f"the engine refused what hcoverage adds: {refused.told}")
         return answer
@@ -540,159 +528,3 @@ class _Connection:
             words = Path(f"/proc/{self._process}/cmdline").read_bytes().split(b"\0")[:-1]
             command = f" (`{b' '.join(words).decode(errors='replace')}`)" if words else ""
         self._proxy.door.note(f"a container, by the engine's API: {reason}{command}")
-
-
-class _Answers:
-    """The engine's answers to a client.
-
-    Attributes:
-        has_come: Whether anything has come since the last request, or there was no request.
-        are_stream: Whether what comes is no HTTP any more.
-        status_is_known: Whether it has been found out if the answer becomes a stream.
-    """
-
-    def __init__(self, client: socket.socket, engine: socket.socket, marks: Marks) -> None:
-        self.has_come = True
-        self.are_stream = False
-        self.status_is_known = True
-        self._client = client
-        self._engine = engine
-        self._marks = marks
-        self._sending = threading.Lock()
-        self._shows_labels = False
-        self._build: Build | None = None
-        self._head = b""
-
-    def expect(self, *, may_be_stream: bool, shows_labels: bool, build: Build | None) -> None:
-        """Prepare for the answer to a request that is about to be passed on."""
-        self._end_build()
-        self._build = build
-        self._head = b""
-        self._shows_labels = shows_labels
-        self.status_is_known = not may_be_stream
-        self.has_come = False
-
-    def send(self, what: bytes) -> None:
-        """Send something of our own to the client."""
-        with self._sending:
-            self._client.sendall(what)
-
-    def pass_on(self) -> None:
-        """Pass on what the engine sends, until it sends no more."""
-        rest = b""
-        try:
-            while some := self._engine.recv(_SOME):
-                self._look_at(some)
-                if self._shows_labels and not self.are_stream:
-                    some, rest = self._marks.restored(rest + some)
-                elif rest:
-                    some, rest = rest + some, b""
-                self.has_come = True
-                self.send(some)
-                if len(some) >= _MUCH:
-                    time.sleep(_PAUSE)
-                if self._build:
-                    self._build.take(some)
-            self.send(rest)
-            self._client.shutdown(socket.SHUT_WR)
-        except OSError:
-            _end(self._client, self._engine)
-        self._end_build()
-
-    def _end_build(self) -> None:
-        build, self._build = self._build, None
-        if build:
-            build.end()
-
-    def _look_at(self, some: bytes) -> None:
-        """Find out whether the answer begins a stream."""
-        if self.status_is_known:
-            return
-        self._head += some
-        try:
-            head = read_answer(self._head)
-        except UnknownProtocolError:
-            head = Head(b"", b"", ())
-            self.are_stream = True
-        if head is None:
-            return
-        status = status_of(head)
-        if status == _SWITCHED or (status == _OK and not head.has_length):
-            self.are_stream = True
-        elif status < _OK:
-            self._head = self._head[len(head.raw) :]
-            return
-        self._head = b""
-        self.status_is_known = True
-
-
-class _Answer:
-    """The engine's answer to a request that had a connection of its own.
-
-    Attributes:
-        raw: All of it, as it came.
-        content: Its body.
-    """
-
-    def __init__(self, raw: bytes, head: Head | None, content: bytes) -> None:
-        self.raw = raw
-        self.content = content
-        self._head = head
-
-    @property
-    def status(self) -> int:
-        """Its status; 0 if the engine ended the connection instead."""
-        return status_of(self._head) if self._head else 0
-
-    @property
-    def leaves_connection(self) -> bool:
-        """Whether another request may follow on the client's connection."""
-        head = self._head
-        return bool(head and head.has_length and b"close" not in head.values(b"connection"))
-
-    @property
-    def told(self) -> str:
-        """The reason of a refusal, in words."""
-        try:
-            return str(json.loads(self.content)["message"])
-        except (ValueError, KeyError, TypeError):
-            return self.content.decode(errors="replace")
-
-
-def _end(*connections: socket.socket) -> None:
-    """End connections of which one has gone, so that the others see it."""
-    for connection in connections:
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-
-
-def _identity_in(answer: bytes) -> str:
-    try:
-        return str(json.loads(answer)["Id"])
-    except (ValueError, KeyError, TypeError):
-        return ""
-
-
-def _asked(engine: str, request: bytes) -> _Answer:
-    """Send a request on a connection of its own, and wait for the answer as long as it takes."""
-    received = b""
-    try:
-        with connect(engine) as connection:
-            send(connection, request)
-            while True:
-                head = read_answer(received)
-                if head and status_of(head) in range(100, _OK):
-                    received = received[len(head.raw) :]  # We have sent it to the client already.
-                    continue
-                if head and head.has_length:
-                    body = Body(head.length, keep=True)
-                    body.take(received[len(head.raw) :])
-                    if body.has_ended:
-                        return _Answer(received, head, bytes(body.content))
-                some = receive(connection)
-                if not some:
-                    content = received[len(head.raw) :] if head else b""
-                    return _Answer(received, head, content)
-                received += some
-    except (OSError, UnknownProtocolError):
-        return _Answer(received, None, b"")
