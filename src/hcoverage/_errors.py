@@ -41,6 +41,10 @@ class NoRcfileError(HcoverageError, FileNotFoundError):
     """The named rcfile does not exist, or there is none that coverage.py would find."""
 
 
+class ProjectNameError(HcoverageError, OSError):
+    """The name of the project's directory cannot be in data."""
+
+
 class MissingCoverageError(HcoverageError, ImportError):
     """The interpreter to measure cannot import coverage.py."""
 

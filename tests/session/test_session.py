@@ -290,11 +290,6 @@ class TestChoosingTheCore:
         core = Core.RECORDER if sys.version_info < (3, 14) else Core.COVERAGE
         assert self.choice(f"{wanted}branch = True\n").core is core
 
-    def test_auto_takes_coverage_where_only_that_is_and_says_why(self) -> None:
-        choice = self.choice("dynamic_context = of_another_kind\n")
-        assert choice.core is Core.COVERAGE
-        assert not RECORDS or "dynamic_context" in choice.reason
-
     @needs_recorder
     @pytest.mark.parametrize(
         ("registered", "core"),
@@ -358,9 +353,10 @@ class TestChoosingTheCore:
         with pytest.raises(hcoverage.CoreError, match="auto, recorder, coverage"):
             self.choice("[hcoverage]\ncore = magic\n")
 
-    def test_a_recorder_that_cannot_do_it_is_an_error_not_a_surprise(self) -> None:
+    def test_a_recorder_that_cannot_do_it_is_an_error_not_a_surprise(self, project: Path) -> None:
+        (project / "plug.py").write_text("def coverage_init(reg, options):\n    1 // 0\n")
         with pytest.raises(hcoverage.CoreError, match="cannot measure this"):
-            self.choice("dynamic_context = of_another_kind\n", core="recorder")
+            self.choice("plugins = plug\n", core="recorder")
 
 
 @needs_recorder

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage._errors import HcoverageError
 from hcoverage._session.plugins import effect_of_plugins
-from hcoverage._settings.dynamic_contexts import has_dynamic_contexts
 from hcoverage._sources.roots import own_packages
 
 if TYPE_CHECKING:
@@ -123,12 +122,10 @@ def _obstacle(effect: PluginEffect) -> str | None:
         return (
             f"the rcfile has plugins ({', '.join(effect.measuring)}) that coverage.py measures with"
         )
-    if settings.dynamic_context == TEST_FUNCTION:
-        if settings.branch and sys.version_info >= _OTHER_ARCS_SINCE:
-            # With contexts coverage.py takes its C tracer there, whose arcs are not `sysmon`'s.
-            return "the rcfile has a dynamic_context and branches, which is the C tracer's business"
-    elif has_dynamic_contexts(settings):
-        return "the rcfile has a dynamic_context that only coverage.py knows"
+    has_contexts = settings.dynamic_context == TEST_FUNCTION
+    if has_contexts and settings.branch and sys.version_info >= _OTHER_ARCS_SINCE:
+        # With contexts coverage.py takes its C tracer there, whose arcs are not `sysmon`'s.
+        return "the rcfile has a dynamic_context and branches, which is the C tracer's business"
     if sys.version_info < _MONITORING_SINCE:
         return f"the recorder needs Python 3.12, and this is {version}"
     return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import glob
 import importlib.util
 import os
@@ -27,6 +26,7 @@ from hcoverage._errors import (
     CombineError,
     DataDirectoryBusyError,
     MissingCoverageError,
+    ProjectNameError,
     RcfileError,
 )
 from hcoverage._printable import printable
@@ -410,10 +410,9 @@ def _require_text(place: Path) -> None:
     try:
         str(place).encode()
     except UnicodeEncodeError:
-        text = (
+        raise ProjectNameError(
             f"the name of {printable(str(place))} is no UTF-8, as coverage.py needs it: rename it"
-        )
-        raise OSError(errno.EILSEQ, text) from None
+        ) from None
 
 
 def _require_sources_and_plugins(rcfile: Rcfile, here: Path) -> None:
