@@ -70,7 +70,7 @@ _STATEMENT = 200_000  # characters; SQLite takes a million
 _TEMPORARY = ".autosave."
 
 
-def start(container: str = "", recording: "dict[str, Any] | None" = None) -> None:
+def start(container: str, recording: "dict[str, Any] | None", *, is_ours: bool) -> None:
     """From now on, save the data of the coverage.py that measures this process.
 
     If called again, it does nothing.
@@ -79,6 +79,7 @@ def start(container: str = "", recording: "dict[str, Any] | None" = None) -> Non
         container: The name of this container. There sources have other paths than where the data
             will be read, so a note identifies them.
         recording: The arguments for `coverage_marks.start`; None to not call it.
+        is_ours: Whether we started it; else the application did, and it saves elsewhere.
     """
     import coverage
 
@@ -87,13 +88,13 @@ def start(container: str = "", recording: "dict[str, Any] | None" = None) -> Non
         return
     marks = _start_marks(measuring, recording) if recording else None
     kind = _Autosave if marks is None else _Recorded
-    coverage.process_startup.hcoverage_autosave = kind(measuring, container, marks)  # type: ignore[attr-defined]
+    coverage.process_startup.hcoverage_autosave = kind(  # type: ignore[attr-defined]
+        measuring, container, marks, is_ours=is_ours
+    )
 
 
 def _start_marks(measuring: "Any", recording: "dict[str, Any]") -> "Any":
     """Record what coverage.py measures, if that is possible."""
-    if not measuring.config.data_file.startswith(recording["directory"]):
-        return None  # This coverage.py measures for the application, and saves elsewhere.
     try:
         import _hcoverage_coverage_marks  # type: ignore[import-not-found]
 
@@ -105,14 +106,12 @@ def _start_marks(measuring: "Any", recording: "dict[str, Any]") -> "Any":
 class _Saving:
     """The steps at the end of the process, whether coverage.py knows of that end or not."""
 
-    def __init__(self, measuring: "Any", container: str) -> None:
+    def __init__(self, measuring: "Any", container: str, *, is_ours: bool) -> None:
         self._measuring = measuring
         self._sources = _SourcesNote(container) if container else None
         self._coverage_ends = measuring._atexit
         self._directory = self._problems = os.getenv("HCOVERAGE_DATA_DIR")
-        # Else it measures for the application, by its `patch = subprocess`.
-        place = self._directory or "/\0"
-        self._is_ours: bool = measuring.config.data_file.startswith(place)
+        self._is_ours = is_ours
         self._ended = False
         atexit.unregister(measuring._atexit)
         measuring._atexit = self.end  # coverage.py's handler of SIGTERM calls it
@@ -200,8 +199,8 @@ class _Saving:
 class _Recorded(_Saving):
     """Saving for processes that record at once all that runs (`coverage_marks`)."""
 
-    def __init__(self, measuring: "Any", container: str, marks: "Any") -> None:
-        super().__init__(measuring, container)
+    def __init__(self, measuring: "Any", container: str, marks: "Any", *, is_ours: bool) -> None:
+        super().__init__(measuring, container, is_ours=is_ours)
         self._marks = marks
 
     def save(self, patience: float = _PATIENCE) -> None:  # noqa: ARG002 - it takes no time
@@ -223,9 +222,9 @@ class _Recorded(_Saving):
 class _Autosave(_Saving):
     """Saving for processes whose data is saved each second."""
 
-    def __init__(self, measuring: "Any", container: str, _marks: None = None) -> None:
-        super().__init__(measuring, container)
-        self._file = _DataFile(measuring if self._is_ours else None)
+    def __init__(self, measuring: "Any", container: str, _marks: None, *, is_ours: bool) -> None:
+        super().__init__(measuring, container, is_ours=is_ours)
+        self._file = _DataFile(measuring if is_ours else None)
         self._begin()
         for name in ("fork", "forkpty"):
             self._pause_during(os, name)

@@ -148,8 +148,13 @@ def _start_coverage() -> None:
     container = "" if ROOT else _name_of_container()
     _tell_image(coverage, container)
     _have_it_start(coverage, container)
+    measuring = getattr(coverage.process_startup, "coverage", None)
+    if measuring is None:
+        return
     import _hcoverage_autosave  # type: ignore[import-not-found]
 
+    # Else the application's `patch = subprocess` has started it: its data is the application's.
+    is_ours = measuring.config.data_file.startswith(DATA_DIR)
     is_here = _is_here()
     recording = {
         "directory": DATA_DIR,
@@ -158,13 +163,9 @@ def _start_coverage() -> None:
         "settled_before": SETTLED_BEFORE if is_here else 0,
     }
     # Not with contexts, which only saved data has; nor if the recorder was tried, and has failed.
-    is_asked = recorder is None and not _has_contexts()
-    _hcoverage_autosave.start(container, recording if is_asked else None)
-    measuring = getattr(coverage.process_startup, "coverage", None)
-    if measuring is None:
-        return
-    if not measuring.config.data_file.startswith(DATA_DIR):
-        # The application's `patch = subprocess` has started it: its data is the application's.
+    is_asked = is_ours and recorder is None and not _has_contexts()
+    _hcoverage_autosave.start(container, recording if is_asked else None, is_ours=is_ours)
+    if not is_ours:
         _leave("itself.%s.%d.txt" % (os.uname().nodename, os.getpid()), "")
     if _has_contexts():
         import _hcoverage_coverage_contexts  # type: ignore[import-not-found]
