@@ -14,7 +14,7 @@ from hcoverage._sources.choice import is_here
 from hcoverage._sources.roots import of_unknown_plugins, outside, reportable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from coverage.config import CoverageConfig
 
@@ -76,10 +76,10 @@ def complete(
     )
 
 
-def _seen(part: Part) -> list[str]:
-    """Return the files that ran; of an empty one no line does, and most of these are packages'."""
+def _seen(part: Part) -> Iterator[str]:
+    """Find the files that ran; of an empty one no line does, and most of these are packages'."""
     ran = {path for path, _ in (*part.lines, *part.arcs)}
-    return [path for path in part.paths if path in ran or path.endswith("/__init__.py")]
+    yield from (path for path in part.paths if path in ran or path.endswith("/__init__.py"))
 
 
 def _untrusted(
