@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from hcoverage._errors import HcoverageError
 from hcoverage._session.plugins import effect_of_plugins
+from hcoverage._settings.dynamic_contexts import TEST_FUNCTION
 from hcoverage._sources.roots import own_packages
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from hcoverage._settings.rcfile import Rcfile
 
 CORE_VARIABLE: Final = "HCOVERAGE_CORE"
-
-TEST_FUNCTION: Final = "test_function"
-"""The `dynamic_context` that the recorder has as well."""
 
 _MONITORING_SINCE: Final = (3, 12)  # PEP 669, sys.monitoring
 _OTHER_ARCS_SINCE: Final = (3, 14)

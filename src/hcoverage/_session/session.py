@@ -34,13 +34,13 @@ from hcoverage._result.target import require_place
 from hcoverage._session import guest_settings, hook as _hook, private_directory
 from hcoverage._session.claim import claimed
 from hcoverage._session.core import (
-    TEST_FUNCTION,
     Core,
     CoreChoice,
     choose_core,
     worth_skipping,
 )
 from hcoverage._session.startup_directory import Settings, fill_startup_directory
+from hcoverage._settings.dynamic_contexts import TEST_FUNCTION
 from hcoverage._settings.environment import (
     DEFAULT_DATA_DIR,
     SESSION_VARIABLE,
@@ -48,7 +48,6 @@ from hcoverage._settings.environment import (
     users_data_file,
 )
 from hcoverage._settings.rcfile import Rcfile, as_rcfile
-from hcoverage._settings.usable import require_usable
 from hcoverage._sources.identity import known_now
 from hcoverage._sources.project_files import project_files
 from hcoverage._sources.roots import importing_from_here, roots
@@ -250,6 +249,8 @@ def open_session(
     with contextlib.ExitStack() as undo:
         private = undo.enter_context(private_directory.opened(here))
         rcfile = as_rcfile(coveragerc)
+        from hcoverage._settings.usable import require_usable  # noqa: PLC0415 - it imports coverage.py
+
         require_usable(rcfile)
         _require_sources_and_plugins(rcfile, here)
         choice = choose_core(rcfile, core)

@@ -5,10 +5,13 @@ It imports nothing, since commands that read no rcfile load it, too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from coverage.config import CoverageConfig
+
+TEST_FUNCTION: Final = "test_function"
+"""The only `dynamic_context` that coverage.py has by itself, and that the recorder has as well."""
 
 
 def has_dynamic_contexts(settings: CoverageConfig) -> bool:

@@ -1,19 +1,22 @@
 """Whether coverage.py can use the settings of an rcfile that it has read.
 
 It refuses some of them only in each process, when data is combined, or in each report: too late for
-a run whose tests have taken an hour.
+a run whose tests have taken an hour. It imports what coverage.py needs for that, so it is imported
+late itself.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._settings.dynamic_contexts import has_dynamic_contexts
+from coverage.exceptions import ConfigError
+from coverage.files import PathAliases, globs_to_regex, prep_patterns
+
+from hcoverage._settings.dynamic_contexts import TEST_FUNCTION, has_dynamic_contexts
 from hcoverage._settings.rcfile import explained
 
 if TYPE_CHECKING:
     from coverage.config import CoverageConfig
-    from coverage.files import PathAliases
 
     from hcoverage._settings.rcfile import Rcfile
 
@@ -48,9 +51,6 @@ def path_aliases(settings: CoverageConfig) -> PathAliases:
     Raises:
         ConfigError: coverage.py cannot use an entry.
     """
-    from coverage.exceptions import ConfigError  # noqa: PLC0415 - as the rcfile is read, late
-    from coverage.files import PathAliases  # noqa: PLC0415 - likewise
-
     aliases = PathAliases(relative=settings.relative_files)
     for name, sides in settings.paths.items():
         if not sides:
@@ -64,9 +64,6 @@ def path_aliases(settings: CoverageConfig) -> PathAliases:
 
 
 def _try_patterns(settings: CoverageConfig) -> None:
-    from coverage.exceptions import ConfigError  # noqa: PLC0415 - likewise
-    from coverage.files import globs_to_regex, prep_patterns  # noqa: PLC0415 - likewise
-
     for name, patterns in (
         ("[run] include", settings.run_include),
         ("[run] omit", settings.run_omit),
@@ -80,21 +77,17 @@ def _try_patterns(settings: CoverageConfig) -> None:
 
 
 def _try_names(settings: CoverageConfig) -> None:
-    from coverage.exceptions import ConfigError  # noqa: PLC0415 - likewise
-
     if settings.core not in _CORES:
         from coverage.core import Core  # noqa: PLC0415 - a later coverage.py may have more
 
         Core(warn=lambda *_, **__: None, debug=None, config=settings, dynamic_contexts=False)
     if unknown := sorted({*settings.patch} - _PATCHES):
         raise ConfigError(f"Unknown patch {unknown[0]!r}")
-    if has_dynamic_contexts(settings) and settings.dynamic_context != "test_function":
+    if has_dynamic_contexts(settings) and settings.dynamic_context != TEST_FUNCTION:
         raise ConfigError(f"Don't understand dynamic_context setting: {settings.dynamic_context!r}")
 
 
 def _try_numbers(settings: CoverageConfig) -> None:
-    from coverage.exceptions import ConfigError  # noqa: PLC0415 - likewise
-
     if not 0 <= settings.fail_under <= 100:  # noqa: PLR2004 - percent
         raise ConfigError(f"fail_under={settings.fail_under} is not between 0 and 100")
     if settings.precision < 0:
