@@ -130,7 +130,6 @@ def test_what_is_started_in_the_run_follows_and_names(core: str) -> None:
     assert found == [{"first"}, {"two"}, {"first"}, {"four"}]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="coverage.py saves a second later")
 def test_a_mark_reports_one_phase_alone_and_stops_nothing() -> None:
     with served("--context", "login") as ask:
         ask("login")

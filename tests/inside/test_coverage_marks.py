@@ -117,11 +117,16 @@ def run_bare(session: hcoverage.Session, *arguments: str) -> str:
 
 
 def merged(session: hcoverage.Session) -> dict[str, tuple[set[object], dict[int, list[str]]]]:
-    """Merge what is there; give the arcs or lines of each source, and the contexts of each line."""
+    """Merge what is there, and give what is measured."""
     target = Path("merged").absolute()
     target.unlink(missing_ok=True)
     assert hcoverage.combine([session.data_dir], data_file=target).set_aside == ()
-    data = coverage.CoverageData(str(target))
+    return measured(target)
+
+
+def measured(file: str | Path) -> dict[str, tuple[set[object], dict[int, list[str]]]]:
+    """Give the arcs or lines of each source in a data file, and the contexts of each line."""
+    data = coverage.CoverageData(str(file))
     data.read()
     found = {
         Path(name).name: (
@@ -152,6 +157,67 @@ def test_a_process_that_is_killed_at_once_has_lost_nothing(settings: str) -> Non
         of_lines = {(start, line) for line in range(500) for start in (-1, line)}
         assert measured - of_lines == ended[name][0] - {(last, -1), *of_lines}
         assert contexts == {line: who for line, who in ended[name][1].items() if line > 0}
+
+
+# Contexts that come again, and in which code goes on that has begun before: a loop, a generator;
+# code without a source, and functions that one context has made for the next.
+IN_CONTEXTS: Final = """\
+import os, sys, helper
+
+def slowly():
+    yield 1
+    if helper.check(1):
+        yield 2
+    yield 3
+
+def test_one(n):
+    for x in range(n):
+        if x % 2:
+            helper.check(x)
+    return next(steps)
+
+def test_two(n):
+    def later():
+        return n > 1 and test_one(n)
+    exec(compile("\\n" * 40 + "late = 1\\n", helper.__file__, "exec"))
+    functions.append(later)
+    return [each() for each in functions]
+
+functions = []
+steps = slowly()
+for n in range(3):
+    test_one(n)
+    helper.after()
+    try:
+        test_two(n)
+    except StopIteration:
+        pass
+end = os.kill if len(sys.argv) > 1 else max
+end(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_dynamic_contexts_are_those_of_coverage_itself_though_it_is_killed(settings: str) -> None:
+    Path("app.py").write_text(IN_CONTEXTS)
+    with opened(f"{settings}dynamic_context = test_function\n") as session:
+        run(session, "app.py", "and be killed", status=-9)
+        killed = merged(session)
+        for file in session.data_dir.glob("*.hcrec"):
+            file.unlink()
+        run(session, "app.py")
+        assert not list(session.data_dir.glob(".coverage.*.*"))
+        ended = merged(session)
+    command = [sys.executable, "-m", "coverage", "run", "app.py"]
+    subprocess.run(command, env={**os.environ, "COVERAGE_CORE": "ctrace"}, check=True)
+    hcoverage.combine(["."], data_file="alone")
+    alone = measured("alone")
+    for name, (_, contexts) in alone.items():
+        expected = {line: who for line, who in contexts.items() if line > 0}
+        assert (killed[name][1], ended[name][1]) == (expected, expected)
+        # A recording has lines beside arcs; in data of branches they are arcs that no branch has.
+        of_lines = {(start, line) for line in range(500) for start in (-1, line)}
+        assert ended[name][0] - of_lines == alone[name][0] - of_lines
 
 
 def test_what_ends_well_leaves_a_data_file_of_coverage_alone() -> None:
@@ -319,9 +385,15 @@ def _ask(request: int, pid: int, number: int = 0) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="ptrace")
-@pytest.mark.parametrize("settings", [*SETTINGS[:2], "core = pytrace\n"])
+@pytest.mark.parametrize(
+    "settings", [*SETTINGS[:2], "dynamic_context = test_function\n", "core = pytrace\n"]
+)
 def test_a_kill_at_each_system_call_of_the_end_loses_nothing(settings: str) -> None:
-    Path("app.py").write_text(f"import helper\nhelper.check(1)\n{BEGIN}\nlast = 1\n")
+    Path("app.py").write_text(
+        f"import helper\nhelper.check(1)\n{BEGIN}\n"
+        "def test_one(): helper.after()\ndef test_two(): helper.after()\n"
+        "test_one()\ntest_two()\n"
+    )
     command = [sys.executable, "app.py"]
     with opened(settings) as session:
         everything = run_and_kill(command, session.environment, Path(), 1 << 30)

@@ -133,9 +133,7 @@ class _Saving:
                 self._note_other()
                 # Whoever makes a `Coverage`, if only to read, turns this off. What has run counts.
                 self._measuring._auto_save = self._is_ours and self._measuring._started
-            self._note_sources()
-            with _Beside(self._measuring._data):
-                self._coverage_ends(event)
+            self._finish(event)
             self._give_way()
         except Exception as error:  # noqa: BLE001 - Python would print it
             self._save_instead(error)
@@ -144,6 +142,12 @@ class _Saving:
 
     def _before_end(self) -> None:
         """Prepare for coverage.py's save."""
+
+    def _finish(self, event: str) -> None:
+        """Let coverage.py save its data."""
+        self._note_sources()
+        with _Beside(self._measuring._data):
+            self._coverage_ends(event)
 
     def _give_way(self) -> None:
         """Remove our saved data: coverage.py has saved it."""
@@ -213,8 +217,18 @@ class _Recorded(_Saving):
     def _before_end(self) -> None:
         self._marks.end()
 
+    def _finish(self, event: str) -> None:
+        if not self._marks.has_contexts:
+            super()._finish(event)
+            return
+        # The recording has it all; and at a SIGTERM coverage.py would save without being asked.
+        self._measuring._auto_save = False
+        self._coverage_ends("atexit")
+
     def _give_way(self) -> None:
         measuring = self._measuring
+        if self._marks.has_contexts:
+            return
         if not measuring._auto_save or _exists(measuring._data.data_filename()):
             self._marks.discard()
 

@@ -12,7 +12,8 @@ When a function first starts, its bytecode shows which arcs are possible (`_poss
 without a trap, such as a line that the source does not have, show in the size of the set. They are
 recorded with the next item that has a trap, and when the process ends by itself.
 
-Before coverage.py reads its sets, the traps are removed.
+Before coverage.py reads its sets, the traps are removed. When a dynamic context begins, what has
+run gets traps again, and its marks other places; coverage.py itself then saves nothing.
 
 `autosave` loads this module, which needs `recorder` and its parts beside it. Like these it is a
 guest: it takes no lock, prints nothing, and lets no exception of its own reach the application.
@@ -131,7 +132,6 @@ def start(
         or coverage.version_info[0] < _OLDEST_COVERAGE
         or not all(_type(tracer).__name__ == "CTracer" for tracer in collector.tracers)
         or measuring._plugins.file_tracers
-        or collector.should_start_context is not None
         or (branch and not getattr(getattr(collector, "core", collector), "packed_arcs", True))
     ):
         return None
@@ -151,7 +151,11 @@ def start(
 
 
 class Marks:
-    """Records the sources that coverage.py's tracers meet."""
+    """Records the sources that coverage.py's tracers meet.
+
+    Attributes:
+        has_contexts: Whether dynamic contexts have begun. The recording alone has what ran in them.
+    """
 
     def __init__(
         self,
@@ -162,6 +166,7 @@ class Marks:
         settled_before: int,
     ) -> None:
         self.writer = writer
+        self.has_contexts = False
         self.sources = sources
         self.arcs = arcs
         self._collector = collector
@@ -173,8 +178,10 @@ class Marks:
         self._ended = False
         collector.flush_data = self._flush_data
         collector.should_trace = self._meet
+        collector.switch_context = self._switch_context
         for tracer in collector.tracers:
             tracer.should_trace = self._meet
+            tracer.switch_context = self._switch_context
         os.register_at_fork(after_in_child=self._begin_in_child)
 
     def record_rest(self) -> None:
@@ -229,6 +236,23 @@ class Marks:
                 for source in self._by_path.values():
                     source.arm()
 
+    def _switch_context(self, name: "Optional[str]") -> "Any":
+        """Attribute what runs from now on to a dynamic context, like coverage.py's collector.
+
+        That would write into its database each time, which a kill can leave half written.
+        """
+        self.has_contexts = True
+        try:
+            sources = [*self._by_path.values()]
+            for source in sources:
+                source.record_rest()
+            self.writer.heading = self.writer.heading_of(name or "")
+            for source in sources:
+                source.begin_context()
+        except Exception as error:  # noqa: BLE001 - or coverage.py's measuring would end
+            self.writer.note_loss(error)
+        return self._collector.covdata.set_context(_joined(self._collector.static_context, name))
+
     def _begin_in_child(self) -> None:
         for source in self._by_path.values():
             source.begin_anew()
@@ -268,6 +292,17 @@ class _Source:
         self.record_rest()
         seen.difference_update({each for each in seen.copy() if _type(each) is _Trap})
         self._expected = _len(seen)
+
+    def begin_context(self) -> None:
+        """Record once more what has run, as soon as it runs again."""
+        items = self.seen.copy()
+        ran = [key for key in items if _type(key) is _int]
+        if not ran:
+            return
+        self.begin_anew()
+        self.seen.difference_update(ran)
+        self.seen.update([_Trap(key) for key in ran])
+        self._expected = _len(items)  # What another thread has added meanwhile is more.
 
     def note(self, key: int, _code: "CodeType") -> None:
         """Record what the tracer is about to add to the set, for a code object."""
@@ -525,6 +560,11 @@ def _numbers_in(table: bytes) -> "Iterator[int]":
         if not byte & 64:
             yield number
             number = 0
+
+
+def _joined(static: "Optional[str]", dynamic: "Optional[str]") -> "Optional[str]":
+    """Return the name of a dynamic context as coverage.py would write it."""
+    return static + "|" + dynamic if static and dynamic else static or dynamic
 
 
 def _packed(first: int, second: int) -> int:

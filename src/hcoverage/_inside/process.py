@@ -162,8 +162,8 @@ def _start_coverage() -> None:
         "image": IMAGE,
         "settled_before": SETTLED_BEFORE if is_here else 0,
     }
-    # Not with contexts, which only saved data has; nor if the recorder was tried, and has failed.
-    is_asked = is_ours and recorder is None and not _has_contexts()
+    # Not if the recorder was tried, and has failed.
+    is_asked = is_ours and recorder is None
     _hcoverage_autosave.start(container, recording if is_asked else None, is_ours=is_ours)
     if not is_ours:
         _leave("itself.%s.%d.txt" % (os.uname().nodename, os.getpid()), "")

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from hcoverage._inside.recorder import Recorder
     from hcoverage._inside.recorder_writer import Marks
 
-CONTEXT_KIND: "Final" = b"CTXT"
-
-_RECORD_FIXED: "Final" = 52
 # As in the recorder, but only if LINE events would take seconds: with instructions, if the context
 # changes in the middle of a line, the line is attributed to the new context, too.
 _LONG_LINE_TABLES: "Final" = (1 << (15 if sys.version_info < (3, 14) else 62),) * 2
@@ -57,6 +54,7 @@ class RecordedContexts:
     """Attributes what a process runs to contexts.
 
     Attributes:
+        heading: Returns the record that precedes the marks of a context.
         reader: The file to follow, if there is one.
         numbers: Its first item changes whenever that file does.
         seen: The value of that item at the last look.
@@ -93,9 +91,7 @@ class RecordedContexts:
         self._monitoring = monitoring
         self._tool: int = tool
         self._recorder: Recorder = recorder
-        writing = module.part(module.WRITER_PART)
-        self._checksum: Callable[[bytes], int] = writing.checksum
-        self._aligned: Callable[[int], int] = writing.aligned
+        self.heading: Callable[[str], bytes] = recorder.writer.heading_of
         self._line_room: Callable[[bytes], int] = module.part(module.SOURCES_PART).line_room
         self._long_code: Any = module.part(module.LONG_CODE_PART)
         self.reader = reader
@@ -275,15 +271,6 @@ class RecordedContexts:
         """
         if rooms is self.rooms and self._lately is not None:
             rooms[key] = room
-
-    def heading(self, name: str) -> bytes:
-        """Return the record that precedes the marks of a context."""
-        text = name.encode("utf-8", "replace")
-        length = self._aligned(_RECORD_FIXED + len(text))
-        prefix = CONTEXT_KIND + length.to_bytes(4, "little")
-        facts = bytes(32) + len(text).to_bytes(8, "little") + text
-        check = self._checksum(prefix + facts).to_bytes(4, "little")
-        return (prefix + check + facts).ljust(length, b"\0")
 
 
 class Fired(dict):  # type: ignore[type-arg]

@@ -65,7 +65,9 @@ FORMAT_VERSION: "Final" = 5
 SUFFIX: "Final" = ".hcrec"
 HEADER_FIXED: "Final" = 64
 LINES_KIND: "Final" = b"LINE"
+_CONTEXT_KIND: "Final" = b"CTXT"
 _RECORD_FIXED: "Final" = 20  # bytes, before the description of its source
+_CONTEXT_FIXED: "Final" = 52
 MARK: "Final" = b"\xa5"
 """The byte of a line that ran. Four of its bits are set: no single bad bit makes a line run."""
 
@@ -217,6 +219,16 @@ class Writer:
             return segment, segment.append(prefix + check + facts, length) + start
         finally:
             self._free.append(segment)
+
+    @staticmethod
+    def heading_of(name: str) -> bytes:
+        """Return the record that precedes the marks of a context."""
+        text = name.encode("utf-8", "replace")
+        length = aligned(_CONTEXT_FIXED + len(text))
+        prefix = _CONTEXT_KIND + length.to_bytes(4, "little")
+        facts = bytes(32) + len(text).to_bytes(8, "little") + text
+        check = checksum(prefix + facts).to_bytes(4, "little")
+        return (prefix + check + facts).ljust(length, b"\0")
 
     def length_of(self, source: bytes, more: bytes) -> int:
         """Return how many bytes of a record are before its content."""
