@@ -139,3 +139,30 @@ def test_a_plugin_of_the_project_reports_too(capfd: pytest.CaptureFixture[str]) 
         [sys.executable, "-m", "hcov", "run", "--", sys.executable, "app.py"], check=True
     )
     assert "TOTAL" in capfd.readouterr().out
+
+
+UNREADABLE: Final = {
+    "an encoding that nobody knows": b"# coding: no-such-codec\n",
+    "one that is not for text": b"# coding: rot13\n",
+    "Latin-1, and it does not say so": b"# caf\xe9\n",
+    "two encodings": b"\xef\xbb\xbf# coding: latin-1\n",
+    "UTF-16": "x = 1\n".encode("utf-16"),
+    "a NUL": b"x = '\0'\n",
+}
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_a_source_that_cannot_be_read_is_named(
+    text: str, *, ignored: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("not_run.py").write_bytes(UNREADABLE[text])
+    Path(".coveragerc").write_text(f"{RCFILE}[report]\nignore_errors = {ignored}\n")
+    data = coverage.Coverage(data_file=".coverage").get_data()
+    data.add_lines({str(Path("child.py").absolute()): [1, 2]})
+    data.touch_file(str(Path("not_run.py").absolute()))
+    data.write()
+    assert hcov("report") == (0 if ignored else 1)
+    said = "".join(capfd.readouterr())
+    assert re.search(r"Couldn't parse .*/not_run\.py'", said)
+    assert ("TOTAL" in said) == ignored

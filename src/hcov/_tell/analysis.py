@@ -194,12 +194,29 @@ class _AnalysingOnce(coverage.Coverage):
 
     def _analyze(self, morf: Any, *arguments: Any, **named: Any) -> AnalysisOfFile:  # noqa: ANN401
         if morf not in self._known:
-            analysis = super()._analyze(morf, *arguments, **named)
+            reporter = named.get("file_reporter") or self._get_file_reporter(morf)
+            with self._named_if_it_fails(reporter):
+                analysis = super()._analyze(morf, *arguments, **named)
             if self.look is not None:
-                reporter = named.get("file_reporter") or self._get_file_reporter(morf)
                 self.look(_reported(reporter, analysis))
             self._known[morf] = analysis
         return self._known[morf]
+
+    @contextlib.contextmanager
+    def _named_if_it_fails(self, reporter: FileReporter) -> Iterator[None]:
+        """Name the file in an error in which coverage.py does not: of its encoding, or a plugin's.
+
+        With `ignore_errors` coverage.py names it itself.
+        """
+        try:
+            yield
+        except CoverageException:
+            raise
+        except Exception as error:
+            if self.get_option("report:ignore_errors"):
+                raise
+            text = f"Couldn't parse '{reporter.filename}': {type(error).__name__}: {error}"
+            raise CoverageException(text) from error
 
 
 @contextlib.contextmanager
