@@ -588,6 +588,16 @@ class TestImportedBefore:
         monkeypatch.setenv("PYTHONPATH", ".")
         assert "not measured" not in run("pytest", "--hcov", *options)
 
+    def test_what_only_that_import_ran_is_in_the_total(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Path("plugged").mkdir()
+        Path("plugged/only_here.py").write_text("x = 1\ny = 2\n")
+        Path(".coveragerc").write_text("[run]\ninclude = plugged/*\n")
+        monkeypatch.setenv("PYTHONPATH", "plugged")
+        said = run("pytest", "--hcov", "-p", "only_here", "-k", "this_process")
+        assert re.search(r"^plugged/only_here\.py +2 +2 +0%", said, re.MULTILINE)
+
     def test_what_it_tells_to_type_has_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PYTHONPATH", ".")
         said = run(*HCOV_RUN, "pytest", "-p", "lib", "-q")

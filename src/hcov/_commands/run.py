@@ -334,6 +334,7 @@ def merge(
                 data_file,
                 append=options.append,
                 command=command,
+                imported=options.imported_before,
                 on_progress=None if options.quiet else on_progress,
             )
     except (hcoverage.HcoverageError, OSError):

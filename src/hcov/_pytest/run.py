@@ -177,6 +177,7 @@ class _BesidePytestCov(_WholeRun):
         self._options = self._options._replace(
             rcfile=_rcfile_for_pytest_cov(self._config, self._options),
             result_name="pytest-cov's data",
+            imported_before=(),  # what it says of these files stays
         )
         data_file = os.environ.get(DATA_FILE_VARIABLE)
         super()._open(undo)

@@ -31,7 +31,7 @@ from hcoverage._untrusted.file import stamp
 from hcoverage._untrusted.set_aside import SetAside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from concurrent.futures import Executor
 
     from hcoverage._combine.selection import Selection
@@ -51,6 +51,7 @@ def combine(
     keep: bool = False,
     command: int | None = None,
     known: Mapping[str, Known] | None = None,
+    imported: Collection[str] = (),
     executor: Executor | None = None,
     on_progress: OnProgress | None = None,
 ) -> CombineResult:
@@ -77,6 +78,8 @@ def combine(
             subprocesses.
         known: The state of sources when the run began: sizes, times and CRC-32s, by absolute path.
             A source that was written again since, with the same text, counts as unchanged.
+        imported: Files that were imported before measuring began. Those that count are in the
+            result, also if no line of them ran since.
         executor: Reads the files, in batches; its workers need hcoverage and the same file system.
             By default processes on all CPUs do, if there is enough to read.
         on_progress: Called with the number of files read so far, and the number of all files.
@@ -110,7 +113,9 @@ def combine(
         shown = [*inputs.set_aside, *_shown(selection.set_aside, inputs)]
         if not selection.has_data:
             raise _nothing_to_merge(shown, found.recorded.losses)
-        completed = complete(selection, found, existing, inputs, is_run_here=command is not None)
+        completed = complete(
+            selection, found, existing, inputs, imported, is_run_here=command is not None
+        )
         selection.merged.write(target.result)
         _write_origins(selection, target)
         target.put_in_place()

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hcoverage._result.merged import moved
-from hcoverage._sources.choice import is_here
+from hcoverage._sources.choice import counted, is_here
 from hcoverage._sources.roots import of_unknown_plugins, outside, reportable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from coverage.config import CoverageConfig
 
@@ -47,6 +47,7 @@ def complete(
     found: Found,
     existing: Batch | None,
     inputs: Inputs,
+    imported: Collection[str],
     *,
     is_run_here: bool,
 ) -> Completed:
@@ -63,7 +64,7 @@ def complete(
     foreign, of_no_plugin = _untrusted(merged.part, inputs, found.settings)
     merged.part = merged.part.without({*foreign, *of_no_plugin})
     ran = {absolute[path] for path in merged.part.paths}
-    never_ran = found.choice.never_ran(ran)
+    never_ran = found.choice.never_ran(ran) | (counted(imported, found.settings) - ran)
     # These did run, and are reported as left out.
     never_ran -= {*selection.recorded.stale, *(other.path for other in selection.other_versions)}
     merged.part = _named(merged.part, never_ran, found.choice)

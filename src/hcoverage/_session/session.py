@@ -55,7 +55,7 @@ from hcoverage._watch.packaging import BUILD_SCRIPTS, builds
 from hcoverage._watch.unmeasured import Doors, Unmeasured, find_unmeasured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from hcoverage._progress import OnProgress
     from hcoverage._result.outcome import CombineResult
@@ -112,6 +112,7 @@ class Session:
         *,
         append: bool = False,
         command: int | None = None,
+        imported: Collection[str] = (),
         on_progress: OnProgress | None = None,
     ) -> CombineResult:
         """Merge the data of the session's processes; keep what cannot be merged in `kept_dir`.
@@ -120,6 +121,7 @@ class Session:
             data_file: Where the result goes.
             append: Also keep what `data_file` already contains.
             command: The process id of the command.
+            imported: Files that were imported before measuring began.
             on_progress: Called with how many files have been read, and how many there are.
 
         Returns:
@@ -139,6 +141,7 @@ class Session:
                 data_file=data_file,
                 append=append,
                 command=command,
+                imported=imported,
                 on_progress=on_progress,
             )
         except CombineError as error:
