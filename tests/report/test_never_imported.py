@@ -7,6 +7,7 @@ the report matrix.
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -78,3 +79,20 @@ def test_what_ran_in_the_data_that_is_added_to_counts(project: Path) -> None:
     hcov("run", "--", sys.executable, "-c", "import single")
     done = hcov("run", "--append", "--", sys.executable, "-c", "import package.module")
     assert told(done.stderr) == ["nowhere"]
+
+
+@pytest.mark.parametrize("core", ["auto", "coverage"])
+def test_a_package_in_a_directory_with_another_name_is_searched(
+    project: Path, core: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an editable install can map it; here it is a link."""
+    (project / "links").mkdir()
+    (project / "links/known").symlink_to("../package")
+    monkeypatch.setenv("PYTHONPATH", "links")
+    (project / ".coveragerc").write_text("[run]\nsource_pkgs = known\n")
+    command = [sys.executable, "-m", "hcov", "run", f"--core={core}", "--no-containers", "--"]
+    program = [sys.executable, "-c", "import known.module"]
+    done = subprocess.run([*command, *program], capture_output=True, text=True, check=False)
+    assert not told(done.stderr)
+    rows = dict(re.findall(r"^package/(\w+)\.py .* (\d+%)$", done.stdout, re.MULTILINE))
+    assert rows == {"__init__": "100%", "module": "100%", "idle": "0%"}

@@ -13,6 +13,7 @@ container names may be shown at all (``roots``).
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from pathlib import Path
@@ -21,14 +22,15 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from coverage.exceptions import ConfigError
 from coverage.files import TreeMatcher, relative_filename, set_relative_directory, zip_location
-from coverage.inorout import InOrOut, canonical_path, name_for_module
+from coverage.inorout import InOrOut, canonical_path, file_and_path_for_module, name_for_module
+from coverage.misc import sys_modules_saved
 from coverage.plugin_support import Plugins
 
 from hcoverage._errors import RcfileError
 from hcoverage._sources.roots import importing_from_here, outside, own_packages, reportable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from types import FrameType
 
     from coverage.config import CoverageConfig
@@ -140,6 +142,29 @@ class Choice:
                 directory = above + found.rstrip("/")
                 if found and os.path.isfile(os.path.join(directory, "__init__.py")):  # noqa: PTH113, PTH118
                     yield directory
+            yield from self._named_otherwise(path).values()
+
+    def _named_otherwise(self, path: str) -> Mapping[str, str]:
+        """Map the `source_pkgs` that a file is of to their directories with another name.
+
+        A package can be a link, and an editable install can map it to any directory.
+        """
+        return {
+            package: directory
+            for package, directory in {**self._installed, **self._packages.places}.items()
+            if path.startswith(f"{directory}/")
+        }
+
+    @functools.cached_property
+    def _installed(self) -> Mapping[str, str]:
+        """Map those of `source_pkgs` that can be imported here to their directories."""
+        with sys_modules_saved():
+            found = {name: file_and_path_for_module(name)[0] for name in self._of_here.source_pkgs}
+        return {
+            name: canonical_path(file)
+            for name, file in found.items()
+            if file is not None and file.endswith("/__init__.py")
+        }
 
     def _module_in_sources(self, path: str) -> str | None:
         """Return the module of `source_pkgs` that a file can be, if any."""
@@ -150,7 +175,8 @@ class Choice:
         if parts[-1] == "__init__":
             parts.pop()
         names = (".".join(parts[start:]) for start in reversed(range(len(parts))))
-        return next((name for name in names if matcher.match(name)), None)
+        found = next((name for name in names if matcher.match(name)), None)
+        return found or next(iter(self._named_otherwise(path)), None)
 
 
 class _Packages:
@@ -161,10 +187,12 @@ class _Packages:
 
     Attributes:
         left: The names of those of which nothing was seen.
+        places: The directories of the packages that were seen, by name.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self.left = dict.fromkeys(names)
+        self.places: dict[str, str] = {}
 
     def saw(self, module: str | None) -> None:
         """Note that something of a module ran."""
@@ -208,6 +236,8 @@ class OfInterpreter:
 
     def _is_wanted(self, path: str, module: str) -> bool:
         frame = _frame_in(module or None)
+        if module in self._in_or_out.source_pkgs and path.endswith("/__init__.py"):
+            self._packages.places[module] = os.path.dirname(path)  # noqa: PTH120
         if self._packages.left:
             self._packages.saw(name_for_module(path, frame))
         return self._in_or_out.check_include_omit_etc(path, frame) is None
