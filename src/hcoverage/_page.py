@@ -14,6 +14,7 @@ class Page(enum.StrEnum):
     # Shown at the end of a run, or of combining.
     CHANGED_SOURCE = "changed-source"
     IMPORTED_BEFORE = "imported-before"
+    LAST_SECOND = "last-second"
     LEFT_OVER = "left-over"
     MODULE_NOT_IMPORTED = "module-not-imported"  # coverage.py's name for it
     NO_COMMON_FILE = "no-common-file"

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import coverage
 import pytest
@@ -207,6 +207,46 @@ def test_a_process_that_ends_well_leaves_one_file() -> None:
         process.communicate("\n")
         (file,) = data_files(session)
         assert content([file])["slow.py"][0] == {1, 2, 3}
+
+
+ENDS: Final = {
+    "killed": ("os.kill(os.getpid(), 9)", True),
+    "killed after exec failed": (
+        """try: os.execv('/nothing', ['x'])
+except OSError: print('failed', flush=True)
+sys.stdin.readline(); os.kill(os.getpid(), 9)""",
+        True,
+    ),
+    "a forked child killed at once": ("os.fork() or os.kill(os.getpid(), 9); os.wait()", True),
+    "a child that ran Python before another program": (
+        "import subprocess; subprocess.run(['true'], preexec_fn=os.getpid)",
+        False,
+    ),
+    "by itself": ("pass", False),
+    "os._exit": ("os._exit(0)", False),
+    "exec": ("os.execv('/bin/true', ['true'])", False),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_who_may_have_lost_its_last_second_is_told(end: str) -> None:
+    does, may_lose = ENDS[end]
+    Path("ends.py").write_text(
+        f"import os, sys\nprint('ready', flush=True)\nsys.stdin.readline()\n{does}\n"
+    )
+    with opened() as session:
+        process = start(session, "ends.py")
+        assert process.stdin
+        until(functools.partial(has_saved, session, process))
+        process.stdin.write("\n")
+        process.stdin.flush()
+        if "exec failed" in end:
+            assert process.stdout
+            assert [process.stdout.readline() for _ in range(2)] == ["ready\n", "failed\n"]
+            until(lambda: list(session.data_dir.glob("unsaved.*")))
+        process.communicate("\n")
+        result = hcoverage.combine([session.data_dir], data_file=Path("merged").absolute())
+        assert len(result.unsaved) == may_lose
 
 
 def test_nothing_is_written_when_nothing_new_has_run() -> None:

@@ -127,8 +127,7 @@ def first_of(paths: Sequence[str], most: int) -> str:
 
 
 def _missing(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
-    for loss in result.losses:
-        yield f"not recorded: {loss}", Page.NOT_RECORDED
+    yield from _lost(result)
     for source in _changed(result):
         yield f"left out: {short(source)} has changed since it ran", Page.CHANGED_SOURCE
     for other in result.other_versions:
@@ -158,6 +157,17 @@ def _missing(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
         yield text, Page.UNKNOWN_PLUGIN
     for item in result.set_aside:
         yield f"not merged: {short(item.path)}: {item.reason}", Page.NOT_MERGED
+
+
+def _lost(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
+    for loss in result.losses:
+        yield f"not recorded: {loss}", Page.NOT_RECORDED
+    if result.unsaved:
+        text = (
+            f"what {_processes(result.unsaved)} ran in the last second may be missing, killed or "
+            f"still running where coverage.py's data is saved each second: {_first(result.unsaved)}"
+        )
+        yield text, Page.LAST_SECOND
 
 
 def _not_here(paths: Sequence[str], what: str) -> str:

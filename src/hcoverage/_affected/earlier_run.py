@@ -163,6 +163,7 @@ def _is_blind(result: CombineResult, pids: set[int], static: str) -> bool:
         result.unmapped
         or result.other_versions
         or result.attribution.mixed
+        or result.unsaved
         or (result.saved and result.attribution.without_context)
         or any(
             process.contexts and process.contexts <= nobody and process.pid not in pids

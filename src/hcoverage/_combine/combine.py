@@ -143,6 +143,7 @@ def combine(
                 command,
                 found.asked_for_others,
             ),
+            unsaved=tuple(f"{pid} on {host}" for host, pid in found.unsaved),
             saved=tuple(file.origin for file in selection.files if file.origin),
             paths_suggestion=suggest_paths(found.finder.unmapped, found.rcfile),
         )

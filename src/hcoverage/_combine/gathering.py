@@ -19,7 +19,12 @@ from hcoverage._data_directory.names import (
     process_of,
     recordings,
 )
-from hcoverage._data_directory.notes import asked_for_others, image_notes, source_notes
+from hcoverage._data_directory.notes import (
+    asked_for_others,
+    ended_unsaved,
+    image_notes,
+    source_notes,
+)
 from hcoverage._errors import CombineError, RcfileError
 from hcoverage._read.batches import default_executor, run_batches
 from hcoverage._read.data_file_batch import Batch, read_batch
@@ -69,6 +74,7 @@ class Found(NamedTuple):
         identities: The identities of sources that coverage.py measured in containers, by path.
         asked_for_others: Host and id of each process that coverage.py measured and that noted a
             request for another test than its context.
+        unsaved: Host and id of each process that may have run more than coverage.py has saved.
     """
 
     batch: Batch
@@ -80,6 +86,7 @@ class Found(NamedTuple):
     finder: SourceFinder
     identities: Mapping[str, Collection[tuple[int, int]]]
     asked_for_others: Collection[tuple[str, int]] = ()
+    unsaved: Collection[tuple[str, int]] = ()
 
     @property
     def settings(self) -> CoverageConfig:
@@ -144,12 +151,23 @@ def gather(
         batch = _read_data_files(sources, listed, target.path, reading)
     identities: dict[str, set[tuple[int, int]]] = {}
     mixed: list[tuple[str, int]] = []
+    unsaved: list[tuple[str, int]] = []
     for directory in filter(Path.is_dir, sources):
         for path, told in source_notes(directory).items():
             identities.setdefault(path, set()).update(told)
         mixed += asked_for_others(directory)
+        unsaved += ended_unsaved(directory)
     return Found(
-        batch, recorded, recorded_part, origins, rcfile, choice, finder, identities, tuple(mixed)
+        batch,
+        recorded,
+        recorded_part,
+        origins,
+        rcfile,
+        choice,
+        finder,
+        identities,
+        tuple(mixed),
+        tuple(unsaved),
     )
 
 

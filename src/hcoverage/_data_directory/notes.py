@@ -24,18 +24,20 @@ _PROBLEM_PREFIX: Final = "problem."
 _ITSELF_NOTE: Final = r"itself\.(?P<host>.+)\.(?P<pid>\d{1,10})\.txt"
 # Of processes measured by coverage.py that got requests of other tests than their context.
 _REQUESTS_NOTE: Final = r"requests\.(?P<host>.+)\.(?P<pid>\d{1,10})\.txt"
+# Of processes whose coverage.py saves now and then: they have not ended by themselves.
+_UNSAVED_NOTE: Final = r"unsaved\.(?P<host>.+)\.(?P<pid>\d{1,10})\.txt"
 _PROBLEM_BYTES: Final = 2000
 # For a process that could not be measured. Problems of images and commands name their subject.
 _NOTE_OF_PROCESS: Final = r"problem\.(?P<host>[^/]+)\.(?P<pid>\d{1,10})\.txt"
 # A process that may write no more bytes can still make a file.
 _NO_TEXT: Final = "it had no room to write down why, by a full disk or a limit on the size of files"
 # The prefixes of all notes but problems: most files are no notes, and this skips them quickly.
-_PREFIXES: Final = ("image.", "sources.", "itself.", "requests.")
+_PREFIXES: Final = ("image.", "sources.", "itself.", "requests.", "unsaved.")
 
 
 def is_note(name: str) -> bool:
     """Return whether a file is a note, by its name."""
-    patterns = (_IMAGE_NOTE, _SOURCES_NOTE, _ITSELF_NOTE, _REQUESTS_NOTE)
+    patterns = (_IMAGE_NOTE, _SOURCES_NOTE, _ITSELF_NOTE, _REQUESTS_NOTE, _UNSAVED_NOTE)
     return name.startswith(_PROBLEM_PREFIX) or any(_is(each, name) for each in patterns)
 
 
@@ -59,8 +61,12 @@ def measured_themselves(directory: Path) -> list[int]:
 
 def asked_for_others(directory: Path) -> list[tuple[str, int]]:
     """List the processes that got requests of other tests than their context: host and id."""
-    names = (re.fullmatch(_REQUESTS_NOTE, note.name) for note in _notes(directory, _REQUESTS_NOTE))
-    return [(name["host"], int(name["pid"])) for name in names if name]
+    return _processes(directory, _REQUESTS_NOTE)
+
+
+def ended_unsaved(directory: Path) -> list[tuple[str, int]]:
+    """List the processes that may have run more than coverage.py has saved: host and id."""
+    return _processes(directory, _UNSAVED_NOTE)
 
 
 def source_notes(directory: Path) -> dict[str, set[tuple[int, int]]]:
@@ -83,6 +89,11 @@ def _problem_notes(directory: Path) -> list[Path]:
     return sorted(entry for entry in directory.iterdir() if entry.name.startswith(_PROBLEM_PREFIX))
 
 
+def _processes(directory: Path, pattern: str) -> list[tuple[str, int]]:
+    names = (re.fullmatch(pattern, note.name) for note in _notes(directory, pattern))
+    return [(name["host"], int(name["pid"])) for name in names if name]
+
+
 def _notes(directory: Path, pattern: str) -> list[Path]:
     return sorted(entry for entry in directory.iterdir() if _is(pattern, entry.name))
 
@@ -99,6 +110,7 @@ def notes(directory: Path) -> list[Path]:
         *_notes(directory, _SOURCES_NOTE),
         *_notes(directory, _ITSELF_NOTE),
         *_notes(directory, _REQUESTS_NOTE),
+        *_notes(directory, _UNSAVED_NOTE),
     ]
 
 

@@ -6,7 +6,7 @@ data file of its own. It only reads coverage.py's data: coverage.py's own save w
 the application may be adding to it. Nor does it touch coverage.py's file: a kill during a write
 would leave that broken. Our file is renamed into place once it is whole, and removed once
 coverage.py has saved at the end. `os._exit`, `os.exec…` and `atexit._clear` skip that end, so they
-save first.
+save first. A note is there as long as a kill would lose what has run since the last time.
 
 `startup` runs this file in any Python that is to be measured, from a copy: it needs only the
 standard library and the running coverage.py, and nothing newer than Python 3.8. It must be compiled
@@ -155,6 +155,9 @@ class _Saving:
     def _save_instead(self, error: Exception) -> None:
         """Save the data that coverage.py could not; by default it is recorded already."""
 
+    def _loses_nothing(self) -> None:
+        """Remove the note that a kill would lose something: this process ends by itself."""
+
     def _close(self) -> None:
         """Close everything."""
 
@@ -172,6 +175,7 @@ class _Saving:
 
         def wrapper(*args: "Any", **kwargs: "Any") -> "Any":
             self.save()
+            self._loses_nothing()
             return real(*args, **kwargs)
 
         _replace(module, name, wrapper)
@@ -239,6 +243,8 @@ class _Autosave(_Saving):
     def __init__(self, measuring: "Any", container: str, _marks: None, *, is_ours: bool) -> None:
         super().__init__(measuring, container, is_ours=is_ours)
         self._file = _DataFile(measuring if is_ours else None)
+        self._note_of_loss = ""
+        self._may_lose()
         self._begin()
         for name in ("fork", "forkpty"):
             self._pause_during(os, name)
@@ -270,8 +276,28 @@ class _Autosave(_Saving):
         self.save()
         self._note(error)
 
+    def _may_lose(self) -> None:
+        """Write a note that a kill would lose what has run since the last save."""
+        if self._note_of_loss or not (self._is_ours and self._directory):
+            return
+        name = f"unsaved.{_uname().nodename}.{_getpid()}.txt"
+        try:
+            _put(_join(self._directory, name), b"")
+            self._note_of_loss = _join(self._directory, name)
+        except OSError:
+            pass
+
+    def _loses_nothing(self) -> None:
+        note, self._note_of_loss = self._note_of_loss, ""
+        if note:
+            try:
+                _unlink(note)
+            except OSError:
+                pass
+
     def _close(self) -> None:
         self._file.close()
+        self._loses_nothing()
 
     def _begin(self) -> None:
         self._control = RLock()
@@ -282,6 +308,7 @@ class _Autosave(_Saving):
 
     def _tick(self) -> float:
         self.save(patience=0)
+        self._may_lose()
         self._due = _now() + _INTERVAL
         return _INTERVAL
 
@@ -302,6 +329,7 @@ class _Autosave(_Saving):
 
     def _begin_in_child(self) -> None:
         self._file.begin_anew()
+        self._note_of_loss = ""  # That is the parent's.
         if not self._ended:
             self._begin()
 
@@ -317,7 +345,10 @@ class _Autosave(_Saving):
                 in_child = not (result[0] if isinstance(result, tuple) else result)
                 return result
             finally:
-                if not in_child:
+                if in_child:
+                    # Not in a handler of forks: those of `subprocess` run it, too.
+                    self._may_lose()
+                else:
                     self._go_on()
 
         _replace(module, name, wrapper)

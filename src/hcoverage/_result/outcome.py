@@ -118,6 +118,8 @@ class CombineResult:
         other_versions: Sources of which containers ran another version; those lines are left out.
         attribution: Which processes ran something in a dynamic context, such as a test.
         saved: The origin of each process that coverage.py measured, if its data file tells.
+        unsaved: Processes that did not end by themselves while coverage.py saved their data each
+            second: what they ran since the last time may be missing.
         paths_suggestion: Lines to paste into the rcfile, which map those unmapped sources that may
             be files on this machine.
     """
@@ -138,6 +140,7 @@ class CombineResult:
     other_versions: tuple[OtherVersion, ...] = ()
     attribution: Attribution = NOBODY
     saved: tuple[str, ...] = ()
+    unsaved: tuple[str, ...] = ()
     paths_suggestion: PathsSuggestion = NOTHING
 
     @property
