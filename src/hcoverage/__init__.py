@@ -201,12 +201,12 @@ if TYPE_CHECKING:
     from hcoverage._watch.detached import (
         DetachedWatch as DetachedWatch,
     )
+    from hcoverage._watch.seen_python import SeenPython as SeenPython
     from hcoverage._watch.unmeasured import (
         Unmeasured as Unmeasured,
     )
     from hcoverage._watch.watch import (
         PythonWatch as PythonWatch,
-        SeenPython as SeenPython,
     )
 
     __version__: str
@@ -336,7 +336,8 @@ _NAMES: Final = {
     "_session.steps": ("coverage_combine", "coverage_commands_subprocess"),
     "_session.this_process": ("joined", "leave_this_process"),
     "_watch.unmeasured": ("Unmeasured",),
-    "_watch.watch": ("PythonWatch", "SeenPython"),
+    "_watch.seen_python": ("SeenPython",),
+    "_watch.watch": ("PythonWatch",),
 }
 _HOMES: Final = {name: module for module, names in _NAMES.items() for name in names}
 

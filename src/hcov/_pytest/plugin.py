@@ -109,16 +109,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
     """Begin before the first conftest.py, if that is requested."""
     if _is_asked_for(early_config):
-        beside_pytest_cov = _is_pytest_cov_asked_for(early_config)
         # Imported here: only a run with `--hcov` needs it.
-        if os.environ.get("HCOVERAGE_SESSION"):
-            from hcov._pytest.inside import join  # noqa: PLC0415
+        from hcov._pytest.imports import not_rewritten  # noqa: PLC0415
 
-            join(early_config, beside_pytest_cov=beside_pytest_cov)
-        else:
-            from hcov._pytest.run import begin  # noqa: PLC0415
-
-            begin(early_config, beside_pytest_cov=beside_pytest_cov)
+        with not_rewritten(early_config):
+            _begin(early_config)
     return (yield)
 
 
@@ -140,6 +135,18 @@ def pytest_terminal_summary(
     if options.hcov_baggage and not (options.hcov_context or config.getini("hcov_context")):
         line = "hcov: --hcov-baggage does nothing without --hcov-context=test [usage]"
         terminalreporter.write_line(line)
+
+
+def _begin(config: pytest.Config) -> None:
+    beside_pytest_cov = _is_pytest_cov_asked_for(config)
+    if os.environ.get("HCOVERAGE_SESSION"):
+        from hcov._pytest.inside import join  # noqa: PLC0415 - as above
+
+        join(config, beside_pytest_cov=beside_pytest_cov)
+    else:
+        from hcov._pytest.run import begin  # noqa: PLC0415 - as above
+
+        begin(config, beside_pytest_cov=beside_pytest_cov)
 
 
 def _is_asked_for(config: pytest.Config) -> bool:

@@ -23,6 +23,7 @@ import hdocker
 from hcov._commands import run as _run
 from hcov._pytest import contexts as _pytest_contexts
 from hcov._pytest.beside_cov import DATA_FILE_VARIABLE, MeasuredByPytestCov
+from hcov._pytest.imports import not_rewritten
 from hcov._pytest.options import REPORTS
 from hcov._pytest.usage import usage_error
 from hcov._tell import messages
@@ -90,12 +91,14 @@ class _WholeRun:
             self._undo = undo.pop_all()
 
     def _open(self, undo: contextlib.ExitStack) -> None:
+        watch = hcoverage.DetachedWatch()  # it starts while the session is prepared
+        undo.callback(watch.close)
         self._session = undo.enter_context(
             hcoverage.open_session(self._options.rcfile, self._options.data_dir, self._options.core)
         )
         with messages.written_by(self._told.append):
             _run.tell_start(self._session, quiet=self._options.quiet or not self.reports)
-        self._watch = undo.enter_context(hcoverage.DetachedWatch())
+        self._watch = undo.enter_context(watch)
         self._measuring = undo.enter_context(contextlib.ExitStack())
         environment = self._measuring.enter_context(
             _run.environment_of(self._session, self._options)
@@ -142,7 +145,7 @@ class _WholeRun:
             return
         self._has_finished = True
         self._measuring.close()
-        with self._where_it_began():
+        with self._where_it_began(), not_rewritten(self._config):
             status = _run.finish(self._session, self._options, os.getpid(), self._watch.seen())
         if status:
             self._fail()
@@ -190,7 +193,8 @@ class _BesidePytestCov(_WholeRun):
         result = yield
         if os.getpid() == self._owner:
             self._measuring.close()
-            with self._where_it_began(), messages.written_by(self._told.append):
+            told = messages.written_by(self._told.append)
+            with self._where_it_began(), not_rewritten(self._config), told:
                 self._hand_over()
         return result
 

@@ -25,7 +25,7 @@ from hcoverage._errors import CombineError, NoDataError
 from hcoverage._page import Page
 from hcoverage._session.session import open_session
 from hcoverage._settings.rcfile import read_rcfile
-from hcoverage._watch.watch import SeenPython
+from hcoverage._watch.seen_python import SeenPython
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

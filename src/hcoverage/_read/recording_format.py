@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypedDict
 
 from hcoverage._printable import printable
-from hcoverage._read.line_tables import lines_of_instructions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -691,6 +690,8 @@ def _parse_code(
         if offset < count:
             marks[offset // 2] = 0
     try:
+        from hcoverage._read.line_tables import lines_of_instructions  # noqa: PLC0415 - seldom
+
         lines = lines_of_instructions(content[table_start:start], first, len(marks))
     except ValueError as error:
         damage.append(f"lines of {path!r} cannot be read: {error}")

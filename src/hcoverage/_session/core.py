@@ -6,23 +6,20 @@ the recorder; older ones use coverage.py.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import os
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage._errors import HcoverageError
-from hcoverage._session.plugins import effect_of_plugins
 from hcoverage._settings.dynamic_contexts import TEST_FUNCTION
 from hcoverage._sources.roots import own_packages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from coverage.config import CoverageConfig
 
-    from hcoverage._session.plugins import PluginEffect
     from hcoverage._settings.rcfile import Rcfile
 
 CORE_VARIABLE: Final = "HCOVERAGE_CORE"
@@ -39,8 +36,7 @@ class Core(enum.StrEnum):
     COVERAGE = "coverage"
 
 
-@dataclasses.dataclass(frozen=True)
-class CoreChoice:
+class CoreChoice(NamedTuple):
     """The core of a run.
 
     Attributes:
@@ -54,7 +50,7 @@ class CoreChoice:
     core: Core
     reason: str
     recorder_since: tuple[int, int] | None = None
-    settings: CoverageConfig | None = dataclasses.field(default=None, compare=False, repr=False)
+    settings: CoverageConfig | None = None
 
 
 class CoreError(HcoverageError):
@@ -83,11 +79,10 @@ def choose_core(
         raise CoreError(f"no such core: {name!r}; there are {', '.join(Core)}")
     if name == Core.COVERAGE:
         return CoreChoice(Core.COVERAGE, "it was asked for")
-    effect = effect_of_plugins(rcfile.settings, environment)
-    obstacle = _obstacle(effect)
+    changed, measuring = _effect_of_plugins(rcfile.settings, environment)
+    obstacle = _obstacle(changed or rcfile.settings, measuring)
     if obstacle is None:
         reason = "it was asked for" if name == Core.RECORDER else "it is exact for this rcfile"
-        changed = effect.settings if rcfile.settings.plugins else None
         return CoreChoice(Core.RECORDER, reason, _MONITORING_SINCE, changed)
     if name == Core.RECORDER:
         raise CoreError(f"the recorder cannot measure this: {obstacle}; use `core = auto`")
@@ -112,14 +107,22 @@ def worth_skipping(settings: CoverageConfig) -> tuple[str, ...]:
     return ("stdlib", *installed, *own_packages(settings))
 
 
-def _obstacle(effect: PluginEffect) -> str | None:
+def _effect_of_plugins(
+    settings: CoverageConfig, environment: Mapping[str, str]
+) -> tuple[CoverageConfig | None, Sequence[str]]:
+    """Return the settings that the plugins have changed, if there are any, and who measures."""
+    if not settings.plugins:
+        return None, ()
+    from hcoverage._session.plugins import effect_of_plugins  # noqa: PLC0415 - few have any
+
+    return effect_of_plugins(settings, environment)
+
+
+def _obstacle(settings: CoverageConfig, measuring: Sequence[str]) -> str | None:
     """Return why the recorder cannot measure exactly as coverage.py would; None if it can."""
-    settings = effect.settings
     version = ".".join(map(str, sys.version_info[:2]))
-    if effect.measuring:
-        return (
-            f"the rcfile has plugins ({', '.join(effect.measuring)}) that coverage.py measures with"
-        )
+    if measuring:
+        return f"the rcfile has plugins ({', '.join(measuring)}) that coverage.py measures with"
     has_contexts = settings.dynamic_context == TEST_FUNCTION
     if has_contexts and settings.branch and sys.version_info >= _OTHER_ARCS_SINCE:
         # With contexts coverage.py takes its C tracer there, whose arcs are not `sysmon`'s.

@@ -78,26 +78,38 @@ def data_of_killed_sessions(project: Path) -> list[Path]:
 
     Their sessions were killed, or could not move the data into the project.
     """
-    ended = [each / _DATA for each in _of(project) if not _data_directory.is_locked(each)]
+    return _with_data(_killed(project))
+
+
+def tidied_up(project: Path) -> list[Path]:
+    """Remove what killed sessions of a project left, except data; return where that is."""
+    killed = _killed(project)
+    for directory in killed:
+        _remove(directory)
+    return _with_data(killed)
+
+
+def _killed(project: Path) -> list[Path]:
+    return [each for each in _of(project) if not _data_directory.is_locked(each)]
+
+
+def _with_data(directories: list[Path]) -> list[Path]:
     left: dict[Path, float] = {}
-    for data in ended:
+    for data in (each / _DATA for each in directories):
         with contextlib.suppress(OSError):  # another run has tidied up meanwhile
             if _data_directory.left_in(data):
                 left[data] = data.lstat().st_mtime
     return sorted(left, key=left.__getitem__)
 
 
-def tidy_up(project: Path) -> None:
-    """Remove what killed sessions of a project left, except data."""
-    for directory in _of(project):
-        if not _data_directory.is_locked(directory):
-            _remove(directory)
-
-
 def _of(project: Path) -> list[Path]:
     """List the directories of a project's sessions, running or killed."""
     wanted = os.path.realpath(project)
-    found = Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")
+    place = Path(tempfile.gettempdir())
+    names: list[str] = []
+    with contextlib.suppress(PermissionError):  # some let everybody write there, and nobody look
+        names = os.listdir(place)  # noqa: PTH208 - large
+    found = [place / name for name in names if name.startswith(_PREFIX)]
     return [directory for directory in found if _is_ours(directory) and _note(directory) == wanted]
 
 

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from hcoverage._progress import OnProgress
     from hcoverage._result.outcome import CombineResult
     from hcoverage._sources.identity import Known
-    from hcoverage._watch.watch import SeenPython
+    from hcoverage._watch.seen_python import SeenPython
 
 _DATA_FILE_NAME: Final = ".coverage"
 # With these patches coverage.py starts itself in a child, and reads COVERAGE_FILE there.
@@ -151,8 +151,7 @@ class Session:
             raise type(error)(text) from error
         moved = self._keep(item.path for item in result.set_aside)
         set_aside = (
-            dataclasses.replace(item, path=moved.get(item.path, item.path))
-            for item in result.set_aside
+            item._replace(path=moved.get(item.path, item.path)) for item in result.set_aside
         )
         return dataclasses.replace(result, set_aside=tuple(set_aside))
 
@@ -395,8 +394,7 @@ def _left_by_earlier_runs(here: Path, directory: Path, kept: Path) -> tuple[Path
         with contextlib.suppress(DataDirectoryBusyError), _data_directory.locked(kept):
             aside = _data_directory.set_previous_aside(kept)
             _data_directory.discard(kept)  # its data may have been merged by now
-    private_directory.tidy_up(here)
-    outside = private_directory.data_of_killed_sessions(here)
+    outside = private_directory.tidied_up(here)
     return (*outside, *([] if aside is None else [aside]))
 
 

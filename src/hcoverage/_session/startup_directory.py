@@ -124,26 +124,27 @@ def fill_startup_directory(directory: Path, settings: Settings) -> None:
         directory: An empty directory that other users may read but not write.
         settings: The settings for the processes.
     """
-    inside = Path(_origin("hcoverage._inside")).parent
-    sources = {name: (inside / f"{module}.py").read_bytes() for module, name in _COPIES.items()}
-    for name, source in sources.items():
-        (directory / name).write_bytes(source)
+    inside = _directory_of("hcoverage._inside")
+    sources = {name: _read(f"{inside}/{module}.py") for module, name in _COPIES.items()}
     told = f"{settings.text()}{_place()}"
-    with (directory / _PROCESS).open("a", encoding="utf-8") as process:
-        process.write(f"\n\n{told}")
-    (directory / _NAMES).write_text(json.dumps(settings.names), encoding="utf-8")
-    # For an environment without coverage.py: a link to ours alone, not to its site-packages.
-    (directory / COVERAGE_DIRECTORY).mkdir()
-    (directory / COVERAGE_DIRECTORY / "coverage").symlink_to(_directory_of("coverage"))
     # Compiled here, not in each process: no process could keep the result if its user may not
     # write here, or if PYTHONDONTWRITEBYTECODE is set.
     codes = compiled(sources, _SELDOM_PARTS)
     parts = _parts(codes, directory, settings) if _records_here(settings) else {}
     codes[_PROCESS] = _told(codes[_PROCESS], directory / _PROCESS, told, parts)
+    sources[_PROCESS] += f"\n\n{told}".encode()
     (directory / "__pycache__").mkdir()
-    for name in sources:
-        _write_compiled(directory / name, codes[name])
-    _open_to_all(directory)
+    for name, source in sources.items():
+        file = f"{directory}/{name}"
+        _write(file, source)
+        if name.removesuffix(".py") not in parts:
+            _write(importlib.util.cache_from_source(file), _unchecked(source) + codes[name])
+    _write(f"{directory}/{_NAMES}", json.dumps(settings.names).encode())
+    # For an environment without coverage.py: a link to ours alone, not to its site-packages.
+    (directory / COVERAGE_DIRECTORY).mkdir()
+    (directory / COVERAGE_DIRECTORY / "coverage").symlink_to(_directory_of("coverage"))
+    for place in (directory, directory / "__pycache__", directory / COVERAGE_DIRECTORY):
+        place.chmod(0o755)
 
 
 def _place() -> str:
@@ -195,11 +196,22 @@ def _open_to_all(directory: Path) -> None:
             path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def _write_compiled(file: Path, code: bytes) -> None:
-    """Write code that `import` takes without a look at the source, which nobody may change."""
-    unchecked = (1).to_bytes(4, "little") + importlib.util.source_hash(file.read_bytes())
-    compiled = Path(importlib.util.cache_from_source(str(file)))
-    compiled.write_bytes(importlib.util.MAGIC_NUMBER + unchecked + code)
+def _read(file: str) -> bytes:
+    with open(file, "rb") as opened:  # noqa: PTH123 - there are many
+        return opened.read()
+
+
+def _write(file: str, content: bytes) -> None:
+    """Write a new file that every user may read, whatever the umask is."""
+    with open(file, "xb") as opened:  # noqa: PTH123 - there are many
+        os.fchmod(opened.fileno(), 0o644)
+        opened.write(content)
+
+
+def _unchecked(source: bytes) -> bytes:
+    """Return the head of compiled code that `import` takes without a look at its source."""
+    flags = (1).to_bytes(4, "little")
+    return importlib.util.MAGIC_NUMBER + flags + importlib.util.source_hash(source)
 
 
 def copy_startup_directory(

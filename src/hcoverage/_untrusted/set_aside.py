@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclasses.dataclass(frozen=True)
-class SetAside:
+class SetAside(NamedTuple):
     """A file that was not merged, or not wholly; it stays where it was.
 
     Attributes:

@@ -9,22 +9,18 @@ are no events for interpreters that were not included yet.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
 
+# As in `watch`: this is loaded where nothing else is.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
+    from typing import Any, Final
 
 _IN_OPEN: Final = 0x20  # sys/inotify.h
 _LIBRARIES: Final = ("lib", "lib64")
 _EVENTS: Final = 1 << 16  # bytes to read at once; the rest is read next time
-_NAME: Final = r"python([23]\.[0-9]+t?)d?"
-_CALLED: Final = r"python[0-9.]*t?d?"
 
 
 class PythonStarts:
@@ -36,28 +32,16 @@ class PythonStarts:
     def __init__(self) -> None:
         self._libc: Any = None
         self._descriptor = -1
-        self._places: set[Path] = set()
-        with contextlib.suppress(ImportError, AttributeError, OSError):  # no ctypes, no inotify
-            self._open()
-        for interpreter in {sys.executable, *_on_path()} if self._descriptor >= 0 else ():
+        self._places: set[str] = set()
+        try:
+            import ctypes  # not everywhere
+
+            self._libc = ctypes.CDLL(None)
+            self._descriptor = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        except (ImportError, AttributeError, OSError):  # no ctypes, no inotify
+            return
+        for interpreter in {sys.executable, *_on_path()}:
             self.include(os.path.realpath(interpreter))
-
-    def _open(self) -> None:
-        import ctypes  # noqa: PLC0415 - not everywhere
-
-        self._libc = ctypes.CDLL(None)
-        self._descriptor = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def descriptors(self) -> list[int]:
@@ -70,12 +54,12 @@ class PythonStarts:
         Args:
             executable: Its file, links resolved.
         """
-        match = re.fullmatch(_NAME, os.path.basename(executable))  # noqa: PTH119 - often
-        if match is None or self._descriptor < 0:
+        version = version_in(os.path.basename(executable))
+        if version is None or self._descriptor < 0:
             return
-        above = Path(executable).parent.parent
-        encodings = [above / lib / f"python{match[1]}" / "encodings" for lib in _LIBRARIES]
-        for place in (Path(executable), *encodings):
+        above = os.path.dirname(os.path.dirname(executable))
+        encodings = (f"{above}/{library}/python{version}/encodings" for library in _LIBRARIES)
+        for place in (executable, *encodings):
             if place not in self._places:
                 self._places.add(place)
                 self._libc.inotify_add_watch(self._descriptor, os.fsencode(place), _IN_OPEN)
@@ -83,9 +67,11 @@ class PythonStarts:
     def forget(self) -> bool:
         """Return whether a Python has started, and forget that start."""
         was_told = False
-        with contextlib.suppress(OSError):  # there was no event, or no further one
+        try:
             while self._descriptor >= 0 and os.read(self._descriptor, _EVENTS):
                 was_told = True
+        except OSError:  # there was no event, or no further one
+            pass
         return was_told
 
     def close(self) -> None:
@@ -95,9 +81,19 @@ class PythonStarts:
         self._descriptor = -1
 
 
+def version_in(name: str) -> str | None:
+    """Return the version in the name of an interpreter, as 3.14t or none; None for other names."""
+    if not name.startswith("python"):
+        return None
+    version = name[len("python") :].removesuffix("d")
+    return None if version.removesuffix("t").strip("0123456789.") else version
+
+
 def _on_path() -> Iterator[str]:
     # Often one is a link to another, and what one is called by is one of many programs.
     for directory in dict.fromkeys(map(os.path.realpath, os.get_exec_path())):
-        with contextlib.suppress(OSError):
-            names = os.listdir(directory)  # noqa: PTH208 - large
-            yield from (f"{directory}/{name}" for name in names if re.fullmatch(_CALLED, name))
+        try:
+            names = os.listdir(directory)
+        except OSError:
+            continue
+        yield from (f"{directory}/{name}" for name in names if version_in(name) is not None)

@@ -21,7 +21,7 @@ from hcoverage._watch.packaging import builds, installs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from hcoverage._watch.watch import SeenPython
+    from hcoverage._watch.seen_python import SeenPython
 
 # The oldest Python in which the hook does anything.
 _OLDEST: Final = (3, 8)

@@ -4,23 +4,32 @@
 a start, and now and then, for interpreters that it does not know. A process is missed if it ends
 before the look, or if its parent ends before the first look at it. Processes in containers are the
 engine's, not the command's, and are ignored. Without /proc nothing is seen.
+
+`detached` has an interpreter started for this alone: what it imports is what that has to load.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
-import shutil
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-from hcoverage._watch.python_starts import PythonStarts
+from hcoverage._watch.python_starts import PythonStarts, version_in
 
+# `typing`, too, would take as long as all the rest.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
+    from typing import Final, Self
+
+    from hcoverage._watch.seen_python import SeenPython
+
+    # A process's parent, when it started (which with its id is unique), and where its stack begins:
+    # each `exec` chooses a new random place, each fork keeps it. 0 if we may not read it.
+    Status = tuple[int, int, int]
+    # What `SeenPython` has, but whether it is running.
+    Python = tuple[tuple[int, ...], tuple[str, ...], str, str, Mapping[str, str] | None]
 
 # Time between looks: in seconds, and as a multiple of a look's processor time, so that looking
 # takes less than 1 % of one processor, however many processes there are.
@@ -31,44 +40,8 @@ _REST: Final = 150
 _SOON: Final = 0.001
 _MOST_SOON: Final = 5
 
-_PYTHON: Final = r"python([0-9][0-9.]*)?t?d?"
 # Fields of /proc/PID/stat, counted from the one after the program's name; see proc(5).
 _STATE, _PARENT, _STARTED, _STACK = 0, 1, 19, 25
-
-
-class SeenPython(NamedTuple):
-    """A Python that was started, with all its forks.
-
-    Attributes:
-        pids: Its process id, then those of the forks that were seen.
-        argv: Its command line.
-        executable: The file of the interpreter, links resolved.
-        interpreter: The interpreter as it was started, in a virtual environment for example.
-        environment: Its environment at the start; None if we may not read it.
-        is_running: Whether it existed at the last look.
-    """
-
-    pids: tuple[int, ...]
-    argv: tuple[str, ...]
-    executable: str
-    interpreter: str
-    environment: Mapping[str, str] | None
-    is_running: bool = False
-
-
-class _Status(NamedTuple):
-    """The facts that identify a process, and its program before or after `exec`.
-
-    Attributes:
-        parent: Its parent's process id.
-        started: When it started; together with the process id this is unique.
-        stack: Where its stack begins: each `exec` chooses a new random place, each fork keeps it.
-            0 if we may not read it.
-    """
-
-    parent: int
-    started: int
-    stack: int
 
 
 class PythonWatch:
@@ -81,7 +54,7 @@ class PythonWatch:
 
     def __init__(self, running: int | None = None, others: Iterable[int] = ()) -> None:
         self._root = 0
-        self._descendants: dict[int, _Status] = {}
+        self._descendants: dict[int, Status] = {}
         present = _present()
         self._others = set(others)
         if running is None:
@@ -92,8 +65,8 @@ class PythonWatch:
         self._is_due = False
         self._starts = PythonStarts()
         # The key is what forks share with the process that they are forks of.
-        self._seen: dict[object, SeenPython] = {}
-        self._known: dict[int, _Status] = {}
+        self._seen: dict[object, Python] = {}
+        self._known: dict[int, Status] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -117,6 +90,8 @@ class PythonWatch:
         Args:
             signum: A signal that does not end processes by default, such as SIGCHLD.
         """
+        import fcntl  # who waits for the descriptors needs none of it
+
         # FreeBSD has inotify, but no such signal.
         for descriptor in self._starts.descriptors if hasattr(fcntl, "F_SETSIG") else ():
             fcntl.fcntl(descriptor, fcntl.F_SETSIG, signum)
@@ -157,11 +132,14 @@ class PythonWatch:
 
     def seen(self) -> list[SeenPython]:
         """Return the Pythons that were seen so far, in that order."""
+        from hcoverage._watch.seen_python import SeenPython  # it imports `typing`
+
+        return [SeenPython(*facts) for facts in self.facts()]
+
+    def facts(self) -> list[tuple[*Python, bool]]:
+        """Return the same as plain tuples."""
         running = self._descendants.keys()
-        return [
-            python._replace(is_running=not running.isdisjoint(python.pids))
-            for python in self._seen.values()
-        ]
+        return [(*python, not running.isdisjoint(python[0])) for python in self._seen.values()]
 
     def _find_descendants(self) -> None:
         present = _present()
@@ -172,43 +150,43 @@ class PythonWatch:
         descendants = {pid: status[pid] for pid in kept & status.keys()}
         unknown = {pid: status[pid] for pid in new & status.keys()}
         while found := [
-            pid for pid, who in unknown.items() if pid == self._root or who.parent in descendants
+            pid for pid, who in unknown.items() if pid == self._root or who[0] in descendants
         ]:
             descendants.update((pid, unknown.pop(pid)) for pid in found)
         self._descendants = descendants
         # They are not checked again: no other process becomes a descendant later.
         self._others.update(unknown)
 
-    def _decide(self, pid: int, status: _Status) -> bool:
+    def _decide(self, pid: int, status: Status) -> bool:
         """Remember a process if it is a Python; return False if its `exec` is not through yet."""
         if self._known.get(pid) == status:
             return True
+        stack = status[-1]
         python = _read(pid)
         after = _status(pid)
-        if after is None and not (python and python.argv):
+        if after is None and not (python and python[1]):
             return False  # it ended before all was read
-        if after is not None and after.stack != status.stack:
+        if after is not None and after[-1] != stack:
             return False
         if python is None:
-            if status.stack:  # otherwise a later `exec` of a Python would go unnoticed
+            if stack:  # otherwise a later `exec` of a Python would go unnoticed
                 self._known[pid] = status
             return True
-        if not python.argv:
+        _, argv, executable, _, _ = python
+        if not argv:
             return False
         self._known[pid] = status
-        self._starts.include(python.executable)
-        key = status.stack or (python.argv, python.executable)
-        first = self._seen.get(key)
-        if first is None:
-            self._seen[key] = python
-        elif pid not in first.pids:
-            self._seen[key] = first._replace(pids=(*first.pids, pid))
+        self._starts.include(executable)
+        key = stack or (argv, executable)
+        first = self._seen.setdefault(key, python)
+        if pid not in first[0]:
+            self._seen[key] = ((*first[0], pid), *first[1:])
         return True
 
 
 def _present() -> set[int]:
     try:
-        return {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208 - often
+        return {int(name) for name in os.listdir("/proc") if name.isdigit()}
     except OSError:
         return set()
 
@@ -216,8 +194,8 @@ def _present() -> set[int]:
 def _has_only(pid: int, children: set[int]) -> bool:
     """Return whether a process has no other children than these; False if that is not known."""
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - often
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 if not children.issuperset(map(int, file.read().split())):
                     return False
     except OSError:
@@ -225,45 +203,38 @@ def _has_only(pid: int, children: set[int]) -> bool:
     return True
 
 
-def _status(pid: int) -> _Status | None:
+def _status(pid: int) -> Status | None:
     """Read a process's status; return None if it has ended, even if nobody has waited for it."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - often
+        with open(f"/proc/{pid}/stat", "rb") as file:
             # The program's name, in parentheses, may contain anything.
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return None
     if fields[_STATE] in b"ZX":
         return None
-    return _Status(int(fields[_PARENT]), int(fields[_STARTED]), int(fields[_STACK]))
+    return int(fields[_PARENT]), int(fields[_STARTED]), int(fields[_STACK])
 
 
-def _read(pid: int) -> SeenPython | None:
+def _read(pid: int) -> Python | None:
     """Read all facts of a process; return None if it is no Python, or in a container."""
     try:
-        executable = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")  # noqa: PTH115 - often
+        executable = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
     except OSError:
         # Another user's process: only the name that it was called by is readable.
         executable = next(iter(_strings(pid, "cmdline")), "")
-    if not re.fullmatch(_PYTHON, os.path.basename(executable)):  # noqa: PTH119 - often
-        return None
-    if _is_contained(pid):
+    if version_in(os.path.basename(executable)) is None or _is_contained(pid):
         return None
     environment = dict(_pairs(_strings(pid, "environ"))) or _none_if_hidden(pid)
     # Read last: if it is still there, all of the above was complete.
     argv = tuple(_strings(pid, "cmdline"))
-    return SeenPython(
-        pids=(pid,),
-        argv=argv,
-        executable=executable,
-        interpreter=_interpreter(pid, argv, executable, environment or {}),
-        environment=environment,
-    )
+    interpreter = _interpreter(pid, argv, executable, environment or {})
+    return (pid,), argv, executable, interpreter, environment
 
 
 def _strings(pid: int, name: str) -> list[str]:
     try:
-        with open(f"/proc/{pid}/{name}", "rb") as file:  # noqa: PTH123 - often
+        with open(f"/proc/{pid}/{name}", "rb") as file:
             content = file.read()
     except OSError:
         return []
@@ -283,8 +254,8 @@ def _none_if_hidden(pid: int) -> dict[str, str] | None:
 def _is_contained(pid: int) -> bool:
     """Return whether a process has another id in its own namespace, as in a container."""
     try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            ids = next((line.split()[1:] for line in file if line.startswith("NSpid:")), [])
+        with open(f"/proc/{pid}/status", "rb") as file:
+            ids = next((line.split()[1:] for line in file if line.startswith(b"NSpid:")), [])
     except OSError:
         return False
     return len(ids) > 1
@@ -296,9 +267,11 @@ def _interpreter(
     """Find the interpreter's path as it was called: perhaps a link in a virtual environment."""
     called = argv[0] if argv else ""
     if "/" not in called:
-        called = shutil.which(called, path=environment.get("PATH", os.defpath)) or ""
+        directories = environment.get("PATH", os.defpath).split(os.pathsep)
+        files = (os.path.join(directory, called) for directory in directories)
+        called = next((file for file in files if os.access(file, os.X_OK)), "")
     try:
-        absolute = os.path.join(os.readlink(f"/proc/{pid}/cwd"), called)  # noqa: PTH115, PTH118
+        absolute = os.path.join(os.readlink(f"/proc/{pid}/cwd"), called)
     except OSError:
         absolute = called
     # A program may give itself any name.
