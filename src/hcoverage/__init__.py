@@ -105,6 +105,7 @@ if TYPE_CHECKING:
     )
     from hcoverage._result.outcome import (
         CombineResult as CombineResult,
+        OnlyOwn as OnlyOwn,
         OtherVersion as OtherVersion,
         RecordedProcess as RecordedProcess,
     )
@@ -262,6 +263,7 @@ _NAMES: Final = {
     "_combine.combine": ("combine",),
     "_result.outcome": (
         "CombineResult",
+        "OnlyOwn",
         "OtherVersion",
         "RecordedProcess",
     ),

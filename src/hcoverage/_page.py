@@ -25,6 +25,7 @@ class Page(enum.StrEnum):
     NOT_TOLD_APART = "not-told-apart"
     OTHER_VERSION = "other-version"
     OUTSIDE_PROJECT = "outside-project"
+    OWN_OPTIONS = "own-options"
     UNKNOWN_PLUGIN = "unknown-plugin"
     UNMAPPED = "unmapped"
     WITHOUT_CONTEXT = "without-context"

@@ -1,7 +1,7 @@
-"""A package or module that the rcfile names as a source, and of which nothing ran, is told.
+"""What nothing imported: it is in the report, or told.
 
-coverage.py warns of it in one process, so for a run it can be wrong; where both say the same is in
-the report matrix.
+coverage.py warns of a source of which nothing ran in one process, so for a run it can be wrong;
+where both say the same is in the report matrix.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ FILES: Final = {
         "subprocess.run([sys.executable, '-c', 'import child.module'], check=True)\n"
     ),
 }
+COVERAGE_RUN: Final = (sys.executable, "-m", "coverage", "run")
 RAN: Final = ("package", "package.module", "space", "space.part", "child", "single", "program")
 DID_NOT: Final = ("package.idle", "idle", "nowhere", "packag", "below", "package.module.x")
 
@@ -96,3 +97,35 @@ def test_a_package_in_a_directory_with_another_name_is_searched(
     assert not told(done.stderr)
     rows = dict(re.findall(r"^package/(\w+)\.py .* (\d+%)$", done.stdout, re.MULTILINE))
     assert rows == {"__init__": "100%", "module": "100%", "idle": "0%"}
+
+
+class TestOptionsOfTheCommandsOwn:
+    """What `coverage run` is told to measure, and the rcfile does not name, is told.
+
+    Under the coverage core the data of such a command is in the result, with all that it names.
+    """
+
+    BRANCHES: Final = ("--source=package", "--branch", "-m", "package.module")
+
+    def run(self, core: str, *command: str) -> tuple[str, list[str]]:
+        done = hcov("run", f"--core={core}", "--", *COVERAGE_RUN, *command)
+        assert done.returncode == 0, done.stderr
+        line = r"^hcov: not in this report: (.*), which the command .*\[own-options\]$"
+        return done.stdout, re.findall(line, done.stderr, re.MULTILINE)
+
+    def test_it_is_told_and_what_it_tells_to_do_helps(self, project: Path) -> None:
+        _, told = self.run("recorder", *self.BRANCHES)
+        assert told == ["branches and package/idle.py"]
+        (project / ".coveragerc").write_text("[run]\nsource = package\nbranch = True\n")
+        assert not self.run("auto", *self.BRANCHES)[1]
+
+    @pytest.mark.usefixtures("project")
+    def test_under_the_coverage_core_it_counts(self) -> None:
+        report, told = self.run("coverage", *self.BRANCHES)
+        assert re.search(r"^package/idle\.py .* 0%$", report, re.MULTILINE)
+        assert not told
+
+    @pytest.mark.parametrize("core", ["auto", "coverage"])
+    def test_where_nothing_is_missing_nothing_is_told(self, project: Path, core: str) -> None:
+        (project / ".coveragerc").write_text("[run]\nsource = package\n")
+        assert not self.run(core, "--parallel-mode", "program.py")[1]

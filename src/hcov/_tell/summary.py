@@ -147,8 +147,7 @@ def _missing(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
     only_there = [source.path for source in result.unmapped if not source.candidates]
     if only_there:
         yield _not_here(only_there, "ran in a container"), Page.NOT_HERE
-    if result.never_imported:
-        yield _never_imported(result.never_imported), Page.MODULE_NOT_IMPORTED
+    yield from _what_settings_leave_out(result)
     for source, plugin in result.unknown_plugins.items():
         text = (
             f"left out: {short(source)} was measured by {plugin!r}, which is no plugin here: "
@@ -170,6 +169,13 @@ def _lost(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
         yield text, Page.LAST_SECOND
 
 
+def _what_settings_leave_out(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
+    if result.never_imported:
+        yield _never_imported(result.never_imported), Page.MODULE_NOT_IMPORTED
+    if result.only_own.files or result.only_own.branches:
+        yield _only_own(result.only_own), Page.OWN_OPTIONS
+
+
 def _not_here(paths: Sequence[str], what: str) -> str:
     have = "has" if len(paths) == 1 else "have"
     shown = first_of(paths, _SHOWN) if len(paths) <= _SHOWN else first_of(_trees(paths), _SHOWN)
@@ -182,6 +188,16 @@ def _never_imported(names: Sequence[str]) -> str:
     return (
         f"nothing ran of {first_of(names, _SHOWN)}, named as {source} in the rcfile: no directory "
         f"here, and nobody imported {module}; put the name right, or name the directory of its code"
+    )
+
+
+def _only_own(own: hcoverage.OnlyOwn) -> str:
+    what = ["branches"] if own.branches else []
+    if own.files:
+        what.append(first_of(own.files, _SHOWN))
+    return (
+        f"not in this report: {' and '.join(what)}, which the command measured by options of its "
+        "own; put `source`, `branch` and the like into the rcfile, where they count for all"
     )
 
 

@@ -20,10 +20,11 @@ from hcoverage._combine.gathering import (
     gather,
     listed_in,
     origins_in,
+    written_since,
 )
 from hcoverage._combine.inputs import Inputs, opened
 from hcoverage._errors import CombineError, NoDataError
-from hcoverage._result.outcome import CombineResult
+from hcoverage._result.outcome import NOTHING_OWN, CombineResult
 from hcoverage._result.target import held
 from hcoverage._sources.paths_suggestion import suggest_paths
 from hcoverage._untrusted.file import stamp
@@ -51,6 +52,7 @@ def combine(
     command: int | None = None,
     known: Mapping[str, Known] | None = None,
     imported: Collection[str] = (),
+    began: int | None = None,
     executor: Executor | None = None,
     on_progress: OnProgress | None = None,
 ) -> CombineResult:
@@ -79,6 +81,8 @@ def combine(
             A source that was written again since, with the same text, counts as unchanged.
         imported: Files that were imported before measuring began. Those that count are in the
             result, also if no line of them ran since.
+        began: When the measured command began, in nanoseconds since the epoch. What it has written
+            to `data_file` since is compared with the result.
         executor: Reads the files, in batches; its workers need hcoverage and the same file system.
             By default processes on all CPUs do, if there is enough to read.
         on_progress: Called with the number of files read so far, and the number of all files.
@@ -104,7 +108,7 @@ def combine(
         )
         found = gather(inputs.paths, listed, target, coveragerc, reading)
         # Imported here: it imports much of coverage.py.
-        from hcoverage._combine.completion import complete  # noqa: PLC0415
+        from hcoverage._combine.completion import complete, only_own  # noqa: PLC0415
         from hcoverage._combine.selection import select  # noqa: PLC0415
 
         existing = existing_data(target) if append or target.must_keep else None
@@ -115,6 +119,7 @@ def combine(
         completed = complete(
             selection, found, existing, inputs, imported, is_run_here=command is not None
         )
+        own = None if existing else written_since(target, began)
         selection.merged.write(target.result)
         _write_origins(selection, target)
         target.put_in_place()
@@ -134,6 +139,7 @@ def combine(
             unmapped=found.finder.unmapped,
             not_here=completed.not_here,
             never_imported=completed.never_imported,
+            only_own=only_own(own, selection, completed) if own else NOTHING_OWN,
             other_versions=(*selection.recorded.other_versions, *selection.other_versions),
             attribution=attribution(
                 selection.recorded.processes,

@@ -9,7 +9,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from hcoverage._read.part import Kind
 from hcoverage._result.merged import moved
+from hcoverage._result.outcome import OnlyOwn
 from hcoverage._sources.choice import counted, is_here
 from hcoverage._sources.roots import of_unknown_plugins, outside, reportable
 
@@ -74,6 +76,20 @@ def complete(
         outside=foreign,
         of_no_plugin=of_no_plugin,
         never_imported=never_imported,
+    )
+
+
+def only_own(own: Batch, selection: Selection, completed: Completed) -> OnlyOwn:
+    """Find what the command's own data has, and the result lacks without a word about it."""
+    merged = selection.merged.part
+    told = {*completed.not_here, *completed.outside, *completed.of_no_plugin}
+    told |= {*selection.recorded.stale, *(other.path for other in selection.other_versions)}
+    known = {os.path.abspath(path) for path in (*merged.paths, *told)}  # noqa: PTH100
+    here = f"{Path.cwd()}/"
+    files = {os.path.abspath(path) for part in own.parts.values() for path in part.paths}  # noqa: PTH100
+    return OnlyOwn(
+        tuple(sorted(path for path in files - known if path.startswith(here) and is_here(path))),
+        branches=Kind.ARCS in own.parts and not merged.arcs,
     )
 
 

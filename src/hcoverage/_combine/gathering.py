@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import os
 import stat
 import time
@@ -288,6 +289,21 @@ def existing_data(target: Target) -> Batch | None:
             f"cannot append to {refusal.path}: {refusal.reason}; nothing was changed"
         )
     return batch
+
+
+def written_since(target: Target, began: int | None) -> Batch | None:
+    """Read what the command itself has written where the result goes, as `coverage run` does.
+
+    Args:
+        target: The place of the result.
+        began: When the command began, in nanoseconds since the epoch; None if there was none.
+    """
+    if began is None:
+        return None
+    beside = target.path.parent.glob(f"{glob.escape(target.path.name)}.*")
+    files = [file for file in (target.path, *beside) if file.is_file()]
+    own = [str(file) for file in files if file.stat().st_mtime_ns >= began]
+    return read_batch(own, NOT_KNOWN) if own else None
 
 
 def origins_in(sources: list[Path], listed: list[Path], command: int | None) -> Origins:

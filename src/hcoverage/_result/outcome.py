@@ -71,6 +71,21 @@ class Attribution(NamedTuple):
 NOBODY: Final = Attribution()
 
 
+class OnlyOwn(NamedTuple):
+    """What the command's own coverage data has, by options of its own, and the result lacks.
+
+    Attributes:
+        files: Files of the project.
+        branches: Whether it has branches, and the result none.
+    """
+
+    files: tuple[str, ...] = ()
+    branches: bool = False
+
+
+NOTHING_OWN: Final = OnlyOwn()
+
+
 class RecordedData(NamedTuple):
     """The outcome of reading recordings.
 
@@ -115,6 +130,7 @@ class CombineResult:
         not_here: Files that ran and no longer exist; left out, since no report could be made with
             them.
         never_imported: Packages and modules that the rcfile names as sources, of which nothing ran.
+        only_own: What coverage data that the command wrote itself has, and the result lacks.
         other_versions: Sources of which containers ran another version; those lines are left out.
         attribution: Which processes ran something in a dynamic context, such as a test.
         saved: The origin of each process that coverage.py measured, if its data file tells.
@@ -137,6 +153,7 @@ class CombineResult:
     unmapped: tuple[UnmappedSource, ...] = ()
     not_here: tuple[str, ...] = ()
     never_imported: tuple[str, ...] = ()
+    only_own: OnlyOwn = NOTHING_OWN
     other_versions: tuple[OtherVersion, ...] = ()
     attribution: Attribution = NOBODY
     saved: tuple[str, ...] = ()

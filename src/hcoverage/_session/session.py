@@ -142,6 +142,7 @@ class Session:
                 append=append,
                 command=command,
                 imported=imported,
+                began=self.began if data_file == self.data_file else None,
                 on_progress=on_progress,
             )
         except CombineError as error:
