@@ -196,6 +196,19 @@ class TestWhole:
 
     @pytest.mark.thorough
     @pytest.mark.any_python
+    @pytest.mark.parametrize("core", ["auto", "coverage"])
+    def test_what_runs_in_the_command_measure_is_in_it(self, project: Path, core: str) -> None:
+        """As where a Makefile or tox measures by itself; the last of them has the data file."""
+        names = ("first", "between", "last")
+        for name in names:
+            (project / f"{name}.py").write_text("x = 1\n")
+        python, inner = f"'{sys.executable}'", f"'{sys.executable}' -m hcov run --no-containers --"
+        commands = [f"{inner} {python} first.py", f"{python} between.py"]
+        commands.append(f"{inner} {python} last.py")
+        done = run(f"--core={core}", "--", "sh", "-ec", "; ".join(commands))
+        assert done.returncode == 0, done.stderr
+        assert [executed(f"{name}.py") for name in names] == [[1], [1], [1]]
+
     def test_data_of_an_unmerged_run_is_kept_apart_and_told(self, project: Path) -> None:
         data = project / "coverage_data"
         data.mkdir()

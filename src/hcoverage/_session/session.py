@@ -42,6 +42,7 @@ from hcoverage._session.core import (
 from hcoverage._session.startup_directory import Settings, fill_startup_directory
 from hcoverage._settings.dynamic_contexts import TEST_FUNCTION
 from hcoverage._settings.environment import (
+    DATA_DIR_VARIABLE,
     DEFAULT_DATA_DIR,
     SESSION_VARIABLE,
     session_environment,
@@ -150,6 +151,8 @@ class Session:
             for before, now in self._keep(_data_directory.left_in(self.data_dir)).items():
                 text = text.replace(str(before), str(now))
             raise type(error)(text) from error
+        if data_file == self.data_file:
+            _give_to_the_run_around(result.data_file)
         moved = self._keep(item.path for item in result.set_aside)
         set_aside = (
             item._replace(path=moved.get(item.path, item.path)) for item in result.set_aside
@@ -210,6 +213,19 @@ class Session:
         from hcoverage._sources.choice import Choice  # noqa: PLC0415
 
         return any(map(Choice(self.rcfile.settings).wants, scripts))
+
+
+def _give_to_the_run_around(result: Path) -> None:
+    """Copy a result into the data directory of the run whose command this run is, if there is one.
+
+    The processes of this run wrote into this run's directory, so the run around has nothing of
+    them. It may write the same data file, and counts what its own rcfile says.
+    """
+    around = os.environ.get(SESSION_VARIABLE) and os.environ.get(DATA_DIR_VARIABLE)
+    if around and Path(around).is_dir():
+        unique = os.urandom(3).hex()
+        name = f"{_DATA_FILE_NAME}.{this_host()}.pid{os.getpid()}.Xinner{unique}x"
+        shutil.copyfile(result, Path(around, name))
 
 
 @contextlib.contextmanager
