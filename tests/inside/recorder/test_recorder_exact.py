@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from tests.sampling import FULL
 
 from hcoverage._inside import recorder_long_code
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tests.conftest import UnpackRelease
-    from tests.inside.recorder.conftest import Bench, MakeBench, What
+    from tests.inside.recorder.conftest import Bench, What
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
 
@@ -216,6 +216,17 @@ TRICKY = {
         rel.late()
     """,
 }
+# Two starts for each of them would take most of the time.
+RUN_EACH: Final = """\
+import glob, os, runpy
+for file in map(os.path.abspath, sorted(glob.glob("programs/*.py"))):
+    here = os.getcwd()
+    try:
+        runpy.run_path(file, run_name="__main__")
+    except (Exception, SystemExit):
+        pass
+    os.chdir(here)
+"""
 
 
 def _coverage_measures(bench: Bench, core: str, command: Sequence[str]) -> tuple[int, What]:
@@ -275,12 +286,13 @@ def _assert_same(bench: Bench, core: str, arguments: list[str]) -> None:
     "core",
     [CORES[0], *(pytest.param(core, marks=pytest.mark.thorough) for core in CORES[1:])],
 )
-@pytest.mark.parametrize("name", TRICKY)
-def test_tricky_programs(bench: Bench, name: str, core: str) -> None:
-    if name == "annotations" and core == "ctrace" and sys.version_info >= (3, 14):
-        pytest.skip("the C tracer also sees annotations evaluated, which sysmon leaves out")
+def test_tricky_programs(bench: Bench, core: str) -> None:
     bench.write("def late():\n    return (1,\n        2)\n", "sub/rel.py")
-    bench.write(textwrap.dedent(TRICKY[name]))
+    for name, text in TRICKY.items():
+        # The C tracer also sees annotations evaluated, which sysmon leaves out.
+        if name != "annotations" or core != "ctrace" or sys.version_info < (3, 14):
+            bench.write(textwrap.dedent(text), f"programs/{name}.py")
+    bench.write(RUN_EACH)
     _assert_same(bench, core, ["app.py"])
 
 
@@ -573,23 +585,31 @@ programs = st.lists(st.recursive(simple, _compound, max_leaves=8), min_size=1, m
 )
 
 
+def _generated(count: int) -> list[str]:
+    """Write programs by chance, the same each time."""
+    written: list[str] = []
+
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+    @given(source=programs)
+    def write(source: str) -> None:
+        written.append(source)
+
+    write()
+    return written
+
+
 @pytest.mark.thorough
-@settings(
-    max_examples=GENERATED_PROGRAMS,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
-@given(
-    source=programs,
-    core=st.sampled_from(
-        ["sysmon", "ctrace", "branch" if sys.version_info >= (3, 14) else "instructions"]
-    ),
-)
 @pytest.mark.timeout(60 * 60 if FULL else 300)
-def test_generated_programs(make_bench: MakeBench, source: str, core: str) -> None:
-    with TemporaryDirectory() as directory:
-        bench = make_bench(Path(directory))
-        bench.write(source)
-        _assert_same(bench, core, ["app.py"])
+@pytest.mark.parametrize("core", CORES)
+def test_generated_programs(bench: Bench, core: str) -> None:
+    for number, source in enumerate(_generated(GENERATED_PROGRAMS)):
+        bench.write(source, f"programs/{number}.py")
+    bench.write(RUN_EACH)
+    _assert_same(bench, core, ["app.py"])

@@ -1,4 +1,9 @@
-"""Reading recordings: whole, cut off, damaged, or made to do harm, never a wrong line."""
+"""Reading recordings: whole, cut off, damaged, or made to do harm, never a wrong line.
+
+Of the places to cut and to damage each third is tried; each one, and more damage, with
+
+    HCOVERAGE_CORPUS=full python -m pytest tests/inside/recorder/test_recordings.py
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.forks import forked
 from tests.sampling import FULL
 
 from hcoverage._inside import recorder_sources
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
 
 
+EACH = 1 if FULL else 3
 # What `sitecustomize` does for lines to be marked, and for instructions, and sources told by time.
 HOW = {
     "lines": "import hcrecorder\nhcrecorder.start()\n",
@@ -64,6 +71,19 @@ def recorded(
     bench.write("import one, two\nif one.x:\n    y = 1\nelse:\n    y = 2\n")
     bench.write("x = 1\ndef never():\n    return 1\n", "one.py")
     bench.write("def f():\n    return 1\nf()\n", "two.py")
+    bench.run("app.py")
+    return bench
+
+
+@pytest.fixture(scope="module")
+def packages(make_bench: MakeBench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A bench on which a program with packages has run."""
+    bench = make_bench(tmp_path_factory.mktemp("packages"))
+    bench.write("import pkg.other, pkg.sub.deep, colorsys\n")
+    for name in ("pkg/__init__.py", "pkg/other.py", "pkg/sub/__init__.py", "pkg/sub/deep.py"):
+        bench.write("x = 1\n", name)
+    (bench.root / "venv").mkdir()
+    bench.env["HCOVERAGE_RECORD_SKIP"] = str(bench.site)
     bench.run("app.py")
     return bench
 
@@ -112,7 +132,7 @@ def test_cut_off_at_each_byte(recorded: Bench, tmp_path: Path) -> None:
     content = _file(recorded).read_bytes()
     used = len(content.rstrip(b"\0"))
     last = 0
-    for length in [*range(used + 1), len(content) - 1]:
+    for length in [*range(0, used, EACH), used, len(content) - 1]:
         try:
             segment = _read_copy(tmp_path, content[:length])
         except RecordingError:
@@ -134,8 +154,9 @@ def test_each_bit_flipped(recorded: Bench, tmp_path: Path) -> None:
     content = _file(recorded).read_bytes()
     used = len(content.rstrip(b"\0"))
     told = 0
-    for position in range(used):
-        for bit in BITS if FULL else BITS[position % 3 :][:1]:
+    positions = range(0, used, EACH)
+    for position in positions:
+        for bit in BITS if FULL else BITS[position // EACH % 3 :][:1]:
             damaged = bytearray(content)
             damaged[position] ^= 1 << bit
             try:
@@ -151,14 +172,14 @@ def test_each_bit_flipped(recorded: Bench, tmp_path: Path) -> None:
     # What is not told is padding between records, which says nothing.
     records = len(read_segment(_file(recorded)).sources)
     each = len(BITS) if FULL else 1
-    assert told >= each * (used - 8 * (records + 1))
+    assert told >= each * (len(positions) - -(-8 // EACH) * (records + 1))
 
 
 @pytest.mark.thorough
 def test_random_damage(recorded: Bench, tmp_path: Path) -> None:
     content = _file(recorded).read_bytes()
     choose = random.Random(1)  # noqa: S311 - the same damage each time
-    for _ in range(2_000):
+    for _ in range(2_000 // EACH):
         damaged = bytearray(content)
         for _ in range(choose.randint(1, 60)):
             # Any byte but a mark: what it takes to forge one is written in the format.
@@ -178,7 +199,7 @@ def test_a_record_that_a_kill_left_unfinished_is_no_damage(recorded: Bench, tmp_
         expected = _lines(_read_copy(tmp_path, before + bytes(put) + after))
         # `memcpy` may begin at either end; the first four bytes come after all others.
         record = bytes(4) + content[begin + 4 : begin + put]
-        for written in range(put + 1):
+        for written in [*range(0, put, EACH), put]:
             from_start = record[:written] + bytes(put - written)
             from_end = bytes(written) + record[written:]
             for unfinished in (from_start, from_end):
@@ -279,23 +300,18 @@ def test_one_bad_file_does_not_stop_the_others(recorded: Bench, tmp_path: Path) 
     ],
 )
 def test_chooses_files_as_coverage_does(
-    bench: Bench, settings: str, monkeypatch: pytest.MonkeyPatch
+    packages: Bench, settings: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.write("import pkg.other, pkg.sub.deep, colorsys\n")
-    for name in ("pkg/__init__.py", "pkg/other.py", "pkg/sub/__init__.py", "pkg/sub/deep.py"):
-        bench.write("x = 1\n", name)
-    (bench.root / "venv").mkdir()
-    rcfile = bench.write("[run]\n" + settings + "\n", "rcfile")
-    bench.env["HCOVERAGE_RECORD_SKIP"] = str(bench.site)
-    bench.run("app.py")
-    env = {**bench.coverage_env, "COVERAGE_CORE": "sysmon"}
-    bench.run("-m", "coverage", "run", f"--rcfile={rcfile}", "app.py", env=env, stderr=None)
-    monkeypatch.chdir(bench.root)
-    _, measured = bench.measured(rcfile)
+    rcfile = packages.write("[run]\n" + settings + "\n", "rcfile")
+    env = {**packages.coverage_env, "COVERAGE_CORE": "sysmon"}
+    command = ("run", f"--rcfile={rcfile}", "app.py")
+    assert forked("coverage", *command, env=env, directory=packages.root).returncode == 0
+    monkeypatch.chdir(packages.root)
+    _, measured = packages.measured(rcfile)
     # Names are made relative when all is merged.
-    theirs = bench.measured_by_coverage().what
+    theirs = packages.measured_by_coverage().what
     assert measured.what == {
-        str(bench.root.resolve() / name): what for name, what in theirs.items()
+        str(packages.root.resolve() / name): what for name, what in theirs.items()
     }
 
 
