@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _RUN_HEADER: Final = re.compile(r"^\[(?:coverage:|tool\.coverage\.)?run\][^\n]*\n", re.MULTILINE)
+_MEASURING: Final = re.compile(
+    r"^(branch|parallel|data_file|concurrency|patch|sigterm|core|timid|(dynamic_)?context|debug"
+    r"|disable_warnings|plugins|command_line|cover_pylib|relative_files) *=",
+    re.MULTILINE,
+)
 _PATCH: Final = re.compile(r"^patch *= *(.*)\n", re.MULTILINE)
 _HEADERS: Final = {
     ".coveragerc": "[run]",
@@ -53,6 +58,11 @@ class Rcfile:
         """Whether coverage.py does not measure threads under it."""
         found = re.search(r"^concurrency *= *(.*(?:\n +.*)*)", self.text or "", re.MULTILINE)
         return found is not None and "thread" not in found[1]
+
+    @property
+    def changes_measuring(self) -> bool:
+        """Whether a process is measured in another way under it, and not only what is reported."""
+        return bool(self.environment) or _MEASURING.search(self.text or "") is not None
 
     @property
     def has_plugin(self) -> bool:

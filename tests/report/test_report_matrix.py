@@ -4,8 +4,9 @@ A cell is one project under one rcfile, measured by one of our ways. What is rep
 afterwards, `coverage report` and all of `coverage json`, is compared with what coverage.py reports
 of the same project that it measured itself, in one process or by its own `patch = subprocess`.
 
-The cells are shared out so that there is one of each rcfile, and each layout meets each way. All of
-them, and rcfiles by chance:
+The cells are shared out so that there is one of each rcfile: those that change how it is measured
+meet all ways, and what only the merge and the report see is measured by the recorder, which is the
+quickest. All of them, and rcfiles by chance:
 
     HCOVERAGE_CORPUS=full python -m pytest tests/report
 
@@ -14,8 +15,8 @@ These are many: HCOVERAGE_CELLS=500 takes as many of them by chance.
 
 from __future__ import annotations
 
+import collections
 import itertools
-import math
 import os
 import random
 import re
@@ -38,15 +39,19 @@ from tests.report.rcfiles import RCFILES, Rcfile, generated
 from tests.sampling import FULL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+# Its environment, and the processes that fork for it, are made once.
+pytestmark = pytest.mark.xdist_group("report matrix")
 
 _File: TypeAlias = "Mapping[str, Any]"
 LAYOUTS: Final = (*ORDINARY_LAYOUTS, *ODD_LAYOUTS)
 SAMPLE: Final = int(os.environ.get("HCOVERAGE_CELLS", "0"))
 RECORDS: Final = sys.version_info >= (3, 12)
 BY_CHANCE: Final = 100
-QUICK: Final = 20  # each so-manieth is tried after each edit, too
+QUICK: Final = 17  # each so-manieth is tried after each edit, too
+SINGLE: Final = 3  # layouts of one process that each way meets
 HCOV: Final = ("-m", "hcov", "run")
 PYTEST: Final = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 # What hcov tells of an ordinary run. Anything else is noise.
@@ -177,19 +182,30 @@ def all_cells() -> Iterator[Cell]:
 
 
 def shared_out() -> Iterator[Cell]:
-    """Choose one cell for each rcfile, so that each layout meets each way."""
-    ways = [*WAYS.values()]
-    ordinary = (
-        (ORDINARY_LAYOUTS[number % len(ORDINARY_LAYOUTS)], ways[number % len(ways)])
-        for number in range(math.lcm(len(ORDINARY_LAYOUTS), len(ways)))
-    )
-    pairs = [*itertools.product(ODD_LAYOUTS, ways[:1]), *ordinary]
-    used: set[tuple[str, str]] = set()
+    """Choose one cell for each rcfile."""
+    by_recorder, *others = WAYS.values()
+    left = [*_places(others)]
+    used: collections.Counter[str] = collections.Counter()
     for rcfile in RCFILES:
-        cells = [Cell(layout, rcfile, way) for layout, way in pairs]
-        cell = min(filter(is_possible, cells), key=lambda cell: cell.place in used)
-        used.add(cell.place)
+        places = left if rcfile.changes_measuring else []
+        cells = [Cell(layout, rcfile, way) for layout, way in places]
+        cell = next(filter(is_possible, cells), None)
+        if cell:
+            left.remove((cell.layout, cell.way))
+        else:
+            cells = [Cell(layout, rcfile, by_recorder) for layout in LAYOUTS]
+            cell = min(filter(is_possible, cells), key=lambda cell: used[cell.layout.name])
+            used[cell.layout.name] += 1
         yield cell
+
+
+def _places(ways: Sequence[Way]) -> Iterator[tuple[Layout, Way]]:
+    """Have each way meet the layouts with more processes than one, and a few of the others."""
+    several = [layout for layout in ORDINARY_LAYOUTS if layout.children]
+    single = itertools.cycle(layout for layout in ORDINARY_LAYOUTS if not layout.children)
+    layouts = [[*several, *itertools.islice(single, SINGLE)] for _ in ways]
+    for row in zip(*layouts, strict=True):
+        yield from zip(row, ways, strict=True)
 
 
 def chosen() -> list[Cell]:
@@ -326,14 +342,23 @@ def _without_addresses(text: str) -> str:
     return re.sub(r"0x[0-9a-f]+", "0x", text)
 
 
-def test_the_cells_meet_each_way_in_each_ordinary_layout() -> None:
-    met = {cell.place for cell in shared_out()}
-    assert met >= {(layout.name, way) for layout in ORDINARY_LAYOUTS for way in WAYS}
-    assert {name for name, _ in met} == {layout.name for layout in LAYOUTS}
+def test_the_cells_meet_each_layout_and_each_way() -> None:
+    cells = [*shared_out()]
+    met = {cell.place for cell in cells}
+    assert len(cells) == len(RCFILES)
+    assert {name for name, way in met if way == "recorder"} == {layout.name for layout in LAYOUTS}
+    for way in WAYS:
+        names = {name for name, by in met if by == way}
+        assert names >= {"children", "workers"}
+        assert len(names) >= 2 + SINGLE
+    for layout in ORDINARY_LAYOUTS:
+        assert len({way for name, way in met if name == layout.name}) >= SINGLE
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize(
+    "layout", LAYOUTS if FULL else LAYOUTS[::4], ids=lambda layout: layout.name
+)
 def test_what_is_compared_with_is_worth_it(
     layout: Layout, tmp_path: Path, python: Environment
 ) -> None:
