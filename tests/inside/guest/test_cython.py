@@ -1,7 +1,8 @@
 """A module that Cython compiled with line tracing runs measured as it runs bare.
 
 Cython tells of code that is not the interpreter's, of which no frame runs, in ways that differ from
-version to version of Cython and of Python. Built once and kept; that takes a C compiler.
+version to version of Cython and of Python. Built once and kept; that takes a C compiler. CI has
+each version, and lines and branches, once; all rows by HCOVERAGE_CORPUS=full.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from tests.forks import forked
 
 if TYPE_CHECKING:
     from tests.inside.guest.conftest import KeepPackages
@@ -177,8 +179,7 @@ def write_rcfile(more: str, branch: bool) -> None:  # noqa: FBT001
 
 def report() -> dict[str, Any]:
     """Give the report of each file."""
-    command = [sys.executable, "-m", "coverage", "json", "-q", "-o", "-"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked("coverage", "json", "-q", "-o", "-")
     Path(".coverage").unlink()
     files: dict[str, Any] = json.loads(done.stdout)["files"]
     return files
@@ -212,6 +213,7 @@ def without_module(files: dict[str, Any]) -> dict[str, Any]:
     return {name: each for name, each in files.items() if not name.startswith("pkg/fast.")}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("project", VERSIONS[-1:], indirect=True)
 @pytest.mark.parametrize("plugin", [PLUGIN, ""], ids=["plugin", "alone"])
 def test_measured_by_coverage_it_is_reported_as_without_us(
@@ -228,6 +230,7 @@ def test_measured_by_coverage_it_is_reported_as_without_us(
     assert report() == expected
 
 
+@pytest.mark.sampled
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
 @pytest.mark.parametrize("project", VERSIONS, indirect=True)
 def test_recorded_it_is_no_part_of_the_report(
@@ -240,6 +243,7 @@ def test_recorded_it_is_no_part_of_the_report(
     assert report() == in_python
 
 
+@pytest.mark.sampled
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
 @pytest.mark.parametrize("project", VERSIONS, indirect=True)
 def test_with_contexts_tests_pass_as_without_us(
@@ -247,8 +251,7 @@ def test_with_contexts_tests_pass_as_without_us(
     branch: bool,  # noqa: FBT001
 ) -> None:
     write_rcfile("", branch)
-    command = [sys.executable, "-m", "pytest", "-q", "--hcov", "--hcov-context=test"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked("pytest", "-q", "--hcov", "--hcov-context=test")
     assert done.returncode == 0, done.stdout + done.stderr
     files = report()
     assert files["pkg/plain.py"]["missing_lines"] == [3]

@@ -41,7 +41,7 @@ CORES: Final = [
         id="recorder",
     ),
     # Each call stops it twice, and this core makes four times as many.
-    pytest.param("covered", 2 if FULL else 151, id="coverage"),
+    pytest.param("covered", 2 if FULL else 307, id="coverage"),
 ]
 TRACE_ME: Final = 0
 SYSTEM_CALL: Final = 24
