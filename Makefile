@@ -22,6 +22,8 @@ OLDEST = $(addprefix tests/, inside/recorder/test_recorder_inert.py inside/guest
 	inside/test_coverage_marks.py inside/test_faults.py checkup/test_doctor.py cli/test_public_names.py \
 	commands/test_run.py pytest_plugin read/test_worker_pool.py session/test_hook.py session/test_session.py \
 	watch/test_unmeasured.py)
+# All of it is of that core; of the others, all of which run on the newest Python, the quick ones.
+OLDEST_WHOLE = test_ended_early or test_autosave or test_coverage_marks or test_faults or test_pytest_contexts
 
 .PHONY: help
 help: ## list the targets
@@ -56,18 +58,19 @@ test-main: venv optional-engine ## every test, under our own command
 .PHONY: test-oldest
 test-oldest: ## what depends on Python's version, on the oldest Python that is supported and here
 	@dev/venv .venv-oldest test --oldest
-	.venv-oldest/bin/python $(PYTEST_BESIDE) -m 'not (engine or index or browser or any_python)' $(OLDEST)
+	.venv-oldest/bin/python $(PYTEST_BESIDE) -m 'not (engine or index or browser or any_python)' \
+		-k 'not thorough or $(OLDEST_WHOLE)' $(OLDEST)
 
 .PHONY: test-newest
 test-newest: ## the recorder's tests, on the newest Pythons, of Debian sid (Linux as root)
 	@dev/test-newest
 
 .PHONY: smoke
-smoke: ## build sdist and wheel, install that into an empty environment, and measure with it
+smoke: venv ## build sdist and wheel, install that into an empty environment, and measure with it
 	@dev/smoke
 
 .PHONY: docs
-docs: ## the documentation's site, docs/_build/index.html; a broken link is an error
+docs: venv ## the documentation's site, docs/_build/index.html; a broken link is an error
 	@dev/docs
 
 .PHONY: changelog

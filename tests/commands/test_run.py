@@ -221,11 +221,13 @@ class TestWhole:
 
 
 class TestTheCommandNeverNotices:
+    @pytest.mark.any_python
     @pytest.mark.parametrize("status", [0, 1, 2, 3, 77, 125, 255])
     def test_its_exit_status_is_kept(self, status: int) -> None:
         Path("ends.py").write_text(f"raise SystemExit({status})\n")
         assert run("--", sys.executable, "ends.py").returncode == status
 
+    @pytest.mark.any_python
     @pytest.mark.thorough
     @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT])
     def test_a_signal_that_ends_it_is_128_more(self, signum: signal.Signals) -> None:
