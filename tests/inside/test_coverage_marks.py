@@ -330,6 +330,19 @@ def test_an_error_of_a_signal_handler_is_the_applications() -> None:
         assert run(session, "app.py") == "fine\n"
 
 
+@pytest.mark.parametrize("settings", SETTINGS[:2])
+def test_code_with_a_relative_name_runs_in_a_directory_that_is_gone(settings: str) -> None:
+    """coverage.py's own error would be the application's."""
+    Path("app.py").write_text(
+        "import os\nos.mkdir('gone')\nos.chdir('gone')\nos.rmdir(os.getcwd())\n"
+        "exec(compile('def f():\\n return 1\\nprint(f(), f())', 'relative.py', 'exec'))\n"
+        "def last(): return 1\nlast()\n"
+    )
+    with opened(settings) as session:
+        assert run(session, "app.py") == "1 1\n"
+        assert merged(session)["app.py"][1].keys() >= {1, 2, 3, 4, 5, 6, 7}
+
+
 # What a program does where the counting begins.
 BEGIN: Final = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
 

@@ -74,7 +74,12 @@ class _Trap(int):
     __hash__ = int.__hash__
 
     def __eq__(self, other: "Any") -> bool:  # noqa: PYI032 - numbers alone are in such a set
-        code = _find_frame().f_back.f_code
+        try:
+            code = _find_frame().f_back.f_code
+        except BaseException as error:
+            if not _is_ours(error):
+                raise
+            return False  # An audit hook has refused it; `record_rest` records what is added.
         name = code.co_filename
         if name == _OWN_FILE:  # our own code adds or removes traps
             return _type(other) is _Trap and _int_equals(self, other)
@@ -92,6 +97,8 @@ class _Trap(int):
 
 # Returns its caller's frame (`recorder`).
 _find_frame: "Any" = sys._getframe
+# Whether our code has caused an error (`recorder`).
+_is_ours: "Any" = None
 _OWN_FILE: "Final" = _Trap.__eq__.__code__.co_filename
 # By the file names in code objects.
 _sources: "dict[str, _Source]" = {}
@@ -123,7 +130,7 @@ def start(
     """
     import coverage
 
-    global _find_frame  # noqa: PLW0603 - one process, one recording
+    global _find_frame, _is_ours
     collector = measuring._collector
     branch = bool(collector.branch)
     if (
@@ -137,7 +144,7 @@ def start(
         return None
     recorder = load("_hcoverage_recorder")
     writing, sources = recorder.part(recorder.WRITER_PART), recorder.part(recorder.SOURCES_PART)
-    _find_frame = recorder._frame_finder()
+    _find_frame, _is_ours = recorder._frame_finder(), recorder.is_ours
     arcs = load("_hcoverage_recorder_arcs") if branch else None
     if sys.version_info < (3, 13):
         _map_without_descriptor(writing)
@@ -147,7 +154,8 @@ def start(
     writer = writing.Writer(
         os.path.abspath(directory), context, container, image, branch=branch, core="coverage"
     )
-    return Marks(collector, sources, arcs, writer, settled_before)
+    kind_of_answer = measuring._inorout.disp_class
+    return Marks(collector, sources, arcs, writer, settled_before, kind_of_answer=kind_of_answer)
 
 
 class Marks:
@@ -164,6 +172,8 @@ class Marks:
         arcs: "Optional[ModuleType]",
         writer: "Any",
         settled_before: int,
+        *,
+        kind_of_answer: "Callable[[], Any]",
     ) -> None:
         self.writer = writer
         self.has_contexts = False
@@ -174,6 +184,7 @@ class Marks:
         self._directories: dict[str, str] = {}
         self._by_path: dict[str, _Source] = {}
         self._should_trace = collector.should_trace
+        self._kind_of_answer = kind_of_answer
         self._flush = collector.flush_data
         self._ended = False
         collector.flush_data = self._flush_data
@@ -200,7 +211,14 @@ class Marks:
 
     def _meet(self, filename: str, frame: "FrameType") -> "Any":
         """Handle coverage.py's question whether a source is measured; arm it if so."""
-        disposition = self._should_trace(filename, frame)
+        try:
+            disposition = self._should_trace(filename, frame)
+        except Exception as error:
+            if not _raised_by_coverage(error):
+                raise
+            # The application would get it: its working directory is gone, or nothing can be opened.
+            self.writer.note_loss(OSError(getattr(error, "errno", 0), ""))
+            return self._not_measured(filename)
         try:
             # What Cython compiled shows frames that do not run: traps would mark its caller.
             if frame is not _find_frame().f_back:
@@ -209,9 +227,18 @@ class Marks:
                 self._add(filename, disposition.source_filename, frame)
         except UnicodeError:
             pass  # No name of a file.
-        except Exception as error:  # noqa: BLE001 - or coverage.py's measuring would end
+        except BaseException as error:  # noqa: BLE001 - or coverage.py's measuring would end
             self.writer.note_loss(error)
         return disposition
+
+    def _not_measured(self, filename: str) -> "Any":
+        """Return coverage.py's answer for a source that it does not measure."""
+        answer = self._kind_of_answer()
+        answer.original_filename = answer.canonical_filename = filename
+        answer.source_filename = answer.file_tracer = None
+        answer.reason = "it has failed"
+        answer.trace = answer.has_dynamic_filename = False
+        return answer
 
     def _add(self, filename: str, path: str, frame: "FrameType") -> None:
         source = self._by_path.get(path)
@@ -560,6 +587,16 @@ def _numbers_in(table: bytes) -> "Iterator[int]":
         if not byte & 64:
             yield number
             number = 0
+
+
+def _raised_by_coverage(error: BaseException) -> bool:
+    """Return whether coverage.py has raised an error, or what it calls, and not the application."""
+    trace = error.__traceback__
+    name = ""
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
+    return str(name).startswith(("coverage.", "posixpath", "genericpath"))
 
 
 def _joined(static: "Optional[str]", dynamic: "Optional[str]") -> "Optional[str]":

@@ -101,6 +101,15 @@ def test_a_hook_sees_nothing_of_contexts(guests: Guests) -> None:
     assert guests.lines(guests.project / "modules/m7.py") == {2}
 
 
+@pytest.mark.parametrize("how", ["Exception", "Own"])
+def test_a_hook_may_refuse_the_coverage_core_anything(covered: Guests, how: str) -> None:
+    """It finds each line's source by looking at a frame, which is audited."""
+    for event in ("object.__getattr__", "everything"):
+        bare, measured = covered.both("app.py", how, "8", "at once", event)
+        assert bare.status == 0, event
+        assert measured == bare, event
+
+
 @pytest.mark.thorough
 @pytest.mark.sampled
 @pytest.mark.parametrize("how", HOW)
