@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,16 @@ if not child:
     late.run()
     os._exit(0)
 os.waitpid(child, 0)
+"""
+ASKS_FOR_BRANCHES = """\
+from coverage import CoveragePlugin
+
+class Asks(CoveragePlugin):
+    def configure(self, config):
+        config.set_option("run:branch", True)
+
+def coverage_init(registry, options):
+    registry.add_configurer(Asks())
 """
 HCOV = (sys.executable, "-m", "hcov")
 
@@ -208,6 +219,24 @@ class TestWhole:
         done = run(f"--core={core}", "--", "sh", "-ec", "; ".join(commands))
         assert done.returncode == 0, done.stderr
         assert [executed(f"{name}.py") for name in names] == [[1], [1], [1]]
+
+    def test_somebody_elses_measuring_of_hcov_itself_does_not_replace_it(
+        self, project: Path
+    ) -> None:
+        (project / ".coveragerc").write_text("[run]\nsource = .\n")
+        subprocess.run(
+            [*HCOV, "run", "--no-containers", "--", sys.executable, "program.py"],
+            env={**os.environ, "COVERAGE_PROCESS_START": ".coveragerc"},
+            check=True,
+        )
+        assert executed() == [1, 2, 3, 4, 5, 7]
+
+    def test_a_plugin_of_the_rcfile_can_ask_for_branches(self, project: Path) -> None:
+        (project / ".coveragerc").write_text("[run]\nsource = .\nplugins = asks\n")
+        (project / "asks.py").write_text(ASKS_FOR_BRANCHES)
+        done = run("--", sys.executable, "program.py")
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"^program\.py +6 +0 +2 +0 +100%$", done.stdout, re.MULTILINE)
 
     def test_data_of_an_unmerged_run_is_kept_apart_and_told(self, project: Path) -> None:
         data = project / "coverage_data"

@@ -70,6 +70,7 @@ class Found(NamedTuple):
         recorded_part: The part of the recordings that counts; None if there are none.
         origins: Finds the origins of data files.
         rcfile: The rcfile.
+        settings: Its settings, after its plugins have changed them.
         choice: Decides by the rcfile what counts.
         finder: Finds the sources of containers on this machine.
         identities: The identities of sources that coverage.py measured in containers, by path.
@@ -83,16 +84,12 @@ class Found(NamedTuple):
     recorded_part: Part | None
     origins: Origins
     rcfile: Rcfile
+    settings: CoverageConfig
     choice: Choice
     finder: SourceFinder
     identities: Mapping[str, Collection[tuple[int, int]]]
     asked_for_others: Collection[tuple[str, int]] = ()
     unsaved: Collection[tuple[str, int]] = ()
-
-    @property
-    def settings(self) -> CoverageConfig:
-        """The rcfile's settings."""
-        return self.rcfile.settings
 
 
 def _rcfile(coveragerc: str | os.PathLike[str] | Rcfile | None) -> Rcfile:
@@ -102,12 +99,14 @@ def _rcfile(coveragerc: str | os.PathLike[str] | Rcfile | None) -> Rcfile:
         raise CombineError(f"{error}; nothing was removed") from error
 
 
-def _choice(settings: CoverageConfig) -> Choice:
+def _choice(settings: CoverageConfig) -> tuple[CoverageConfig, Choice]:
+    """Return the settings, after their plugins have changed them, and the choice by them."""
     # Imported here: it imports much of coverage.py.
     from hcoverage._sources.choice import Choice, configured  # noqa: PLC0415
 
     try:
-        return Choice(configured(settings) if settings.plugins else settings)
+        changed = configured(settings) if settings.plugins else settings
+        return changed, Choice(changed)
     except RcfileError as error:
         raise CombineError(f"{error}; nothing was removed") from error
 
@@ -139,8 +138,7 @@ def gather(
             reading = reading._replace(executor=executor)
         # While the workers start: this imports much of coverage.py.
         rcfile = _rcfile(coveragerc)
-        settings = rcfile.settings
-        choice = _choice(settings)
+        settings, choice = _choice(rcfile.settings)
         finder = SourceFinder(roots(settings, Path.cwd()), filter(Path.is_dir, sources))
         recorded, recorded_part = _read_recordings(
             recordings, settings, finder, reading, choice=choice
@@ -164,6 +162,7 @@ def gather(
         recorded_part,
         origins,
         rcfile,
+        settings,
         choice,
         finder,
         identities,

@@ -277,6 +277,7 @@ def open_session(
         require_place(data_file)
 
         undo.enter_context(claimed(data_file))
+        _leave_to_us(data_file)
 
         directory, kept = _opened_data_directory(here, data_dir, private, undo)
         previous = _left_by_earlier_runs(here, directory, kept)
@@ -298,6 +299,19 @@ def open_session(
             known=known_now(file for file in files if file.endswith(".py")),
             began=told.began,
         )
+
+
+def _leave_to_us(data_file: Path) -> None:
+    """Keep a coverage.py that measures this process from replacing the result as it ends.
+
+    It does, by COVERAGE_PROCESS_START in somebody's environment, unless the rcfile has `parallel`.
+    """
+    import coverage  # noqa: PLC0415 - most of it is loaded by now
+
+    started = getattr(coverage.process_startup, "coverage", None)
+    settings = getattr(started, "config", None)
+    if settings and not settings.parallel and Path.cwd() / settings.data_file == data_file:
+        started._auto_save = False  # type: ignore[union-attr]  # noqa: SLF001
 
 
 class _Told(NamedTuple):
