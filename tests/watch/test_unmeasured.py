@@ -112,6 +112,8 @@ def test_it():
             time.sleep(0.01)
         child.communicate(b"\\n")
     Path("watcher").write_text(watcher().name)
+    if os.environ.get("WATCHER_KILLED"):
+        os.kill(int(watcher().name), 9)
     if os.environ.get("KILLED"):
         os.kill(os.getpid(), 9)
 """
@@ -164,6 +166,13 @@ class TestInsideOfPytest:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
         assert "not measured" not in done.stdout
+
+    def test_that_who_watches_was_killed_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WATCHER_KILLED", "1")
+        command = [PYTHON, "-m", "pytest", "--hcov"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+        assert "not measured: which Pythons started is not known" in done.stdout
 
     def test_who_watches_ends_with_a_pytest_that_is_killed(
         self, monkeypatch: pytest.MonkeyPatch
@@ -383,6 +392,7 @@ def test_a_watch_that_was_killed_has_seen_nothing() -> None:
         os.kill(watcher, signal.SIGKILL)
         wait_for_the_end_of(watcher)
         assert watch.seen() == []
+        assert watch.is_lost
 
 
 @pytest.mark.any_python

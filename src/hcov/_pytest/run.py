@@ -146,10 +146,18 @@ class _WholeRun:
         self._has_finished = True
         self._measuring.close()
         with self._where_it_began(), not_rewritten(self._config):
-            status = _run.finish(self._session, self._options, os.getpid(), self._watch.seen())
+            status = _run.finish(self._session, self._options, os.getpid(), self._seen())
         if status:
             self._fail()
         self._undo.close()
+
+    def _seen(self) -> list[hcoverage.SeenPython]:
+        """End the watch; return the Pythons that started."""
+        seen = self._watch.seen()
+        if self._watch.is_lost:
+            text = "not measured: which Pythons started is not known, as who watches that has ended"
+            messages.tell(hcoverage.with_slug(text, hcoverage.Page.NOT_MEASURED))
+        return seen
 
     @contextlib.contextmanager
     def _where_it_began(self) -> Generator[None]:
@@ -216,7 +224,7 @@ class _BesidePytestCov(_WholeRun):
             with tempfile.TemporaryDirectory(dir=beside.parent, prefix=".hcov-") as directory:
                 merged = Path(directory) / ".coverage"
                 # Without this process, which pytest-cov measures.
-                seen = [python for python in self._watch.seen() if os.getpid() not in python.pids]
+                seen = [python for python in self._seen() if os.getpid() not in python.pids]
                 result = _run.merge(self._session, merged, self._options, os.getpid(), seen).result
                 merged.rename(beside.with_name(name))
         except hcoverage.NoDataError:

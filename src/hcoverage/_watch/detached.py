@@ -41,6 +41,9 @@ class DetachedWatch:
     The constructor starts it; it is watching once the `with` block is entered. Without /proc
     nothing is watched.
 
+    Attributes:
+        is_lost: Whether `seen` got no answer: it could not start watching, or was killed.
+
     Raises:
         OSError: The process cannot be started.
     """
@@ -49,6 +52,7 @@ class DetachedWatch:
         self._starter: subprocess.Popen[bytes] | None = None
         self._ask = -1
         self._answer: BinaryIO | None = None
+        self.is_lost = False
         if not os.path.exists(f"/proc/{os.getpid()}/stat") or not sys.executable:  # noqa: PTH110
             return
         question, self._ask = os.pipe()
@@ -85,6 +89,7 @@ class DetachedWatch:
         with contextlib.suppress(BrokenPipeError):  # somebody has killed it
             os.write(self._ask, b"?")
         said = self._answer.read()
+        self.is_lost = not said
         self.close()
         return [SeenPython(*facts) for facts in marshal.loads(said)] if said else []  # noqa: S302 - from our own process
 
