@@ -83,7 +83,7 @@ SAYS: Final = "sold 2 shop.sub.deep\n"
 
 # What pip does, where the image has pip and what builds; where it has not, what pip leaves.
 _INSTALL: Final = """\
-RUN if python3 -m pip --version; then \\
+RUN if python3 -c 'import pip, setuptools'; then \\
         cp -r /app /tmp/app && cd /tmp/app && python3 -m pip install --break-system-packages \\
             --no-deps --no-build-isolation . && rm -r /tmp/app; \\
     else python3 /copy.py; fi
@@ -91,7 +91,7 @@ RUN if python3 -m pip --version; then \\
 # The Python of `newer` was copied without its pip, and Debian's does not run on it.
 _GET_PIP: Final = """\
 RUN python3 -m pip --version || { /usr/bin/python3 -m pip download --no-deps --dest /tmp pip \\
-    && PYTHONPATH=$(echo /tmp/pip-*) python3 -m pip install --no-cache-dir setuptools /tmp/pip-*; }
+    && PYTHONPATH=$(echo /tmp/pip-*) python3 -m pip install --no-cache-dir /tmp/pip-*; }
 """
 _COPY: Final = """\
 import os, shutil, sys, sysconfig
@@ -205,6 +205,11 @@ class Way:
     script: str = ""
     branch: bool = False
     helper: bool = False
+
+    @property
+    def core(self) -> str:
+        """What measures: the recorder, where there is a session and the Python is new enough."""
+        return "coverage" if self.image == "older" or self.script == _STEPS else "recorder"
 
 
 _RUN: Final = """\
