@@ -57,11 +57,15 @@ def started(*images: str) -> Iterator[SecondEngine]:
         runtime = Path(tempfile.mkdtemp(prefix="hcov-test-", dir="/run"))
         undo.callback(shutil.rmtree, runtime)
         data = undo.enter_context(tempfile.TemporaryDirectory())
+        # In memory, where images are soon written, and gone with the process; so are its mounts.
+        private = ["unshare", "--mount", "--propagation", "private"]
+        own = [*private, "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', data]
         subprocess.run(OPENSSL, cwd=runtime, check=True, capture_output=True)
         shutil.copy(runtime / "cert.pem", runtime / "ca.pem")
         port = free_port()
         engine = SecondEngine(f"{runtime}/docker.sock", port, runtime)
         command = [
+            *own,
             *("dockerd", "--host", f"unix://{engine.socket}", "--host", f"tcp://127.0.0.1:{port}"),
             *("--tlsverify", "--tlscacert", "ca.pem", "--tlscert", "cert.pem"),
             *("--tlskey", "key.pem", "--data-root", data, "--exec-root", f"{runtime}/exec"),

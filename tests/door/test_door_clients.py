@@ -51,6 +51,7 @@ services:
     image: {image}
     command: sh -c "python3 /app/app.py up; touch /tmp/up; sleep 600"
     init: true
+    network_mode: host
     volumes: ["./app.py:/app/app.py:ro"]
     labels: ["{label}"]
 """
@@ -63,7 +64,7 @@ services:
     labels: ["{label}"]
     develop: {{watch: [{{action: rebuild, path: built/word}}]}}
 """
-OPTIONS: Final = '-v "$PWD/app.py:/app/app.py:ro" --label "$LABEL"'
+OPTIONS: Final = '--network host -v "$PWD/app.py:/app/app.py:ro" --label "$LABEL"'
 RUN: Final = f'run --rm {OPTIONS} "$IMAGE" python3 /app/app.py one "two words"'
 SHELLS: Final = {
     "by its path": f'"$CLIENT" {RUN}',
@@ -89,6 +90,7 @@ client = docker.from_env()
 volumes = {os.getcwd() + "/app.py": {"bind": "/app/app.py", "mode": "ro"}}
 label, _, value = os.environ["LABEL"].partition("=")
 options = dict(image=os.environ["IMAGE"], volumes=volumes, labels={label: value})
+options["network_mode"] = "host"
 way = sys.argv[1]
 command = ["python3", "/app/app.py", way]
 if way == "run":
@@ -118,7 +120,7 @@ elif way == "build":
     client.images.remove(image.id, force=True)
 elif way == "API 1.30":
     client = docker.APIClient(base_url=os.environ["DOCKER_HOST"], version="1.30")
-    host = client.create_host_config(binds=volumes)
+    host = client.create_host_config(binds=volumes, network_mode="host")
     made = client.create_container(options["image"], command, labels=[label], host_config=host,
                                    volumes=["/app/app.py"])
     client.start(made)
@@ -131,6 +133,7 @@ sys.path.insert(0, os.environ["PACKAGES"])
 from testcontainers.core.container import DockerContainer
 label, _, value = os.environ["LABEL"].partition("=")
 container = DockerContainer(os.environ["IMAGE"], labels={label: value})
+container.with_kwargs(network_mode="host")
 container.with_volume_mapping(os.getcwd() + "/app.py", "/app/app.py", "ro")
 with container.with_command("sleep 600") as started:
     result = started.exec(["python3", "/app/app.py", "one"])
@@ -150,7 +153,8 @@ sys.path.insert(0, os.environ["PACKAGES"])
 from python_on_whales import DockerException, docker
 volumes = [(os.getcwd() + "/app.py", "/app/app.py", "ro")]
 try:
-    docker.run(os.environ["IMAGE"], ["python3", "/app/app.py", "one"], volumes=volumes, remove=True)
+    options = dict(volumes=volumes, remove=True, networks=["host"])
+    docker.run(os.environ["IMAGE"], ["python3", "/app/app.py", "one"], **options)
 except DockerException as error:
     print(error.stdout, error.stderr, error.return_code)
 """
@@ -170,7 +174,7 @@ const {GenericContainer} = require(process.env.PACKAGES + "/node_modules/testcon
 (async () => {
     const container = await new GenericContainer(process.env.IMAGE)
         .withBindMounts([{source: process.cwd() + "/app.py", target: "/app/app.py", mode: "ro"}])
-        .withCommand(["sleep", "600"]).start();
+        .withNetworkMode("host").withCommand(["sleep", "600"]).start();
     const result = await container.exec(["python3", "/app/app.py", "one"]);
     console.log(result.exitCode, result.output.split("\\n").sort().join());
     await container.stop({timeout: 0});
@@ -226,7 +230,8 @@ def packages(kept_directory: KeptDirectory) -> Path:
 
     def install(directory: Path) -> None:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        command = [*pip, "--target", str(directory), *PYTHON_CLIENTS]
+        # Of all their modules few are imported.
+        command = [*pip, "--no-compile", "--target", str(directory), *PYTHON_CLIENTS]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
@@ -241,11 +246,13 @@ def node_packages(kept_directory: KeptDirectory) -> Path:
         pytest.skip("no npm here")
 
     def install(directory: Path) -> None:
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", ".", NODE_CLIENT]
+        # What would be compiled for it is there in JavaScript, too.
+        lean = ["--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional"]
+        command = ["npm", "install", *lean, "--prefix", ".", NODE_CLIENT]
         done = subprocess.run(command, cwd=directory, check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
-    return kept_directory(f"node-{NODE_CLIENT}", install)
+    return kept_directory(f"node-lean-{NODE_CLIENT}", install)
 
 
 def measured(session: hcoverage.Session) -> set[int]:
@@ -304,7 +311,7 @@ def ask(method, path, body=None):
     engine = Engine("docker")
     engine.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
     return json.loads(engine.getresponse().read() or b"null")
-host = {"Binds": [os.environ["APP"] + ":/app/app.py:ro"]}
+host = {"Binds": [os.environ["APP"] + ":/app/app.py:ro"], "NetworkMode": "host"}
 label, _, value = os.environ["LABEL"].partition("=")
 sibling = ask("POST", "/containers/create", {
     "Image": os.environ["IMAGE"], "Cmd": ["python3", "/app/app.py", "sibling"],
@@ -327,7 +334,8 @@ def test_what_a_runner_in_a_container_starts_by_the_engines_socket(ways: Ways) -
         ["-v", f"{engine}:/var/run/docker.sock"],
         ["--mount", f"type=bind,source={engine},target=/var/run/docker.sock"],
     ):
-        container = ["docker", "run", "--rm", "--label", ways.direct["LABEL"], *mount, *words]
+        container = ["docker", "run", "--rm", "--network", "host", *mount, *words]
+        container += ["--label", ways.direct["LABEL"]]
         ours, plain = ways.both(*container, ways.direct["IMAGE"], "python3", "-c", RUNNER)
         assert (ours.returncode, ours.stdout, ours.stderr) == (0, f"{STATUS}\n", "")
         assert (plain.returncode, plain.stdout, plain.stderr) == (0, f"{STATUS}\n", "")

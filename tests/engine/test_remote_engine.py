@@ -41,6 +41,7 @@ pytestmark = [
 DOCKERD: Final = """\
 set -e
 mount -t tmpfs none "$1"
+mkdir -p "$TMPDIR"  # where `docker exec` writes
 exec dockerd --host "unix://$2/docker.sock" --data-root "$1/data" --exec-root "$1/exec" \\
     --pidfile "$1/pid" --bridge none --iptables=false --ip-masq=false \\
     --containerd-namespace "$3" --containerd-plugins-namespace "$3-plugins" --shutdown-timeout 1 \\
@@ -66,13 +67,13 @@ main()
 ALONE: Final = {1, 2, 3, 6, 7, 8, 9, 12, 14}
 FORKED: Final = {*ALONE, 4, 5, 13}
 WAITED: Final = {*ALONE, 10, 11}
-RUN: Final = "docker run --network none --label test --rm {} $IMAGE python3 {} /app/app.py {}"
+RUN: Final = "docker run --network host --label test --rm {} $IMAGE python3 {} /app/app.py {}"
 KILLED: Final = """
-docker run -d --network none {} --name $NAME $IMAGE python3 /app/app.py 0 wait >/dev/null
+docker run -d --network host {} --name $NAME $IMAGE python3 /app/app.py 0 wait >/dev/null
 until docker logs $NAME | grep -q ran; do sleep 0.05; done
 docker {} $NAME >/dev/null; docker rm -f $NAME >/dev/null 2>&1; echo gone"""
 EXEC: Final = """
-docker run -d --network none --init {} --name $NAME $IMAGE sleep 600 >/dev/null
+docker run -d --network host --init {} --name $NAME $IMAGE sleep 600 >/dev/null
 docker exec $NAME python3 {} /app/app.py 0; docker rm -f $NAME >/dev/null"""
 # What is run, and the lines that it runs.
 WAYS: Final = {
@@ -222,7 +223,7 @@ def image(
 @pytest.fixture(scope="module")
 def python_of_image(remote_engine: str, image: str) -> str:
     """Where its Python is."""
-    find = ["run", "--rm", "--network", "none", image, "sh", "-c", "command -v python3"]
+    find = ["run", "--rm", "--network", "host", image, "sh", "-c", "command -v python3"]
     return docker(remote_engine, *find).strip()
 
 
@@ -295,7 +296,7 @@ def test_it_is_measured_over_a_relay(
 
 def test_exec_in_a_container_from_before_is_measured(project: str) -> None:
     name = os.environ["NAME"]
-    words = ["run", "-d", "--network", "none", "--init", "--name", name, "app", "sleep", "600"]
+    words = ["run", "-d", "--network", "host", "--init", "--name", name, "app", "sleep", "600"]
     docker(project, *words)
     done, lines = hcov_run("docker exec $NAME python3 /app/app.py 0")
     assert lines == ALONE, done.stderr
@@ -323,7 +324,7 @@ def test_what_is_fetched_is_not_believed(project: str) -> None:
         "mkfifo /opt/hcoverage/data/.coverage.fifo.pid1.Xa; "
         "head -c 3000 /dev/urandom > /opt/hcoverage/data/evil.1.0123456789abcdef.1.hcrec"
     )
-    start = "docker run --network none --rm $IMAGE sh -c"
+    start = "docker run --network host --rm $IMAGE sh -c"
     done, lines = hcov_run(f"{start} '{evil}; python3 /app/app.py 0'")
     assert lines == ALONE
     assert not Path("coverage_data", ".coverage.link.pid1.Xa").exists()

@@ -76,7 +76,7 @@ services:
   extra:
     image: {python}
     command: python3 /app/worker.py
-    network_mode: none
+    network_mode: host
     profiles: [extra]
     volumes: ["./worker.py:/app/worker.py:ro"]
     labels: ["{label}"]

@@ -12,9 +12,11 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import re
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -137,7 +139,7 @@ class Run:
         options = [] if end == "stop with a handler" else ["--init"]
         words = {"exit": [], "stop with a handler": ["handler"]}.get(end, ["wait"])
         file = app_name(version, end)
-        command = [*options, "--volume", f"{Path.cwd()}:/code:ro", "--workdir", "/code", image]
+        command = [*options, *in_project(Path.cwd()), image]
         command += [f"python{version}", file, *words]
         plain = self._run(["docker", "run", "--rm"], command, end, None)
         base = [word for word in self.base[image] if word != "--init"]
@@ -185,6 +187,11 @@ def lines_of(data_file: Path, name: str) -> set[int]:
     except sqlite3.Error:
         return set()
     return {line for (numbits,) in rows for line in numbits_to_nums(numbits)}
+
+
+def in_project(project: Path) -> list[str]:
+    """The options of a container that has a project; to make a network for it takes longest."""
+    return ["--network", "host", "--volume", f"{project}:/code:ro", "--workdir", "/code"]
 
 
 def app_name(version: str, end: str) -> str:
@@ -281,8 +288,7 @@ EVERY_CONSTRUCT: Final = "\n".join(construct_programs().values())
 
 
 def run_once(project: Path, base: Sequence[str], *words: str) -> subprocess.CompletedProcess[str]:
-    mount = ["--volume", f"{project}:/code:ro", "--workdir", "/code"]
-    command = [*base, *mount, *words]
+    command = [*base, *in_project(project), *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -364,13 +370,11 @@ def silent_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[so
         yield server
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="its Python is the image's first one")
 def test_nobody_waits_for_what_a_python_needs_that_never_starts(
-    project: Path, container_label: str, silent_index: socket.socket, make_image: MakeImage
+    project: Path, container_label: str, silent_index: socket.socket, python_image: str
 ) -> None:
-    found = copied_pythons()
-    if not {"3.11", "3.13"} <= found.keys():
-        pytest.skip("NOT TESTED: no Pythons 3.11 and 3.13 to make an image of: pyenv install 3.11")
-    image = make_image("python-image", str(found["3.13"]), str(found["3.11"]))
+    image = python_image  # whose second one is Debian's
     (project / "second.py").write_text(BRANCHES)
     with open_session(project) as session:
         base = [*hdocker.get_docker_base_cmd(image=image), "--label", container_label]
@@ -379,9 +383,9 @@ def test_nobody_waits_for_what_a_python_needs_that_never_starts(
             silent_index.accept()  # nobody asked it
         assert session.problems() == []
         # Where it starts all the same it is measured, and told.
-        assert run_once(project, base, image, "python3.11", "second.py").stderr == ""
+        assert run_once(project, base, image, "/usr/bin/python3", "second.py").stderr == ""
         (problem,) = session.problems()
         result = hcoverage.combine(session.data_paths(), coveragerc=session.rcfile.path)
-    assert "python3.11 is measured, but slowly" in problem
+    assert re.search(r"python3\.\d+ is measured, but slowly", problem)
     assert "`hcov doctor`" in problem
     assert len(result.recorded) == len(result.data_files) == 1

@@ -45,10 +45,11 @@ pytestmark = [
 # A filesystem without a shell or pip: what runs Python, and nothing else.
 DISTROLESS: Final = """\
 FROM {image} AS whole
+RUN mkdir /libraries && ldd {prefix}/bin/python3 {prefix}/lib/python3*/lib-dynload/*.so \\
+    | grep -o '/[^ ]*' | grep -v '^{prefix}/' | sort -u \\
+    | xargs cp --parents --dereference -t /libraries
 FROM scratch
-COPY --from=whole /lib /lib
-COPY --from=whole /lib64 /lib64
-COPY --from=whole /usr/lib/x86_64-linux-gnu /usr/lib/x86_64-linux-gnu
+COPY --from=whole /libraries /
 COPY --from=whole {prefix} {prefix}
 COPY --from=whole /app /app
 ENV PATH={prefix}/bin

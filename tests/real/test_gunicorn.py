@@ -78,7 +78,7 @@ class Container:
 @pytest.fixture
 def gunicorn(
     project: Path,
-    base_image: str,
+    kit_image: str,
     image_name: str,
     container_name: str,
     container_label: str,
@@ -86,7 +86,7 @@ def gunicorn(
     image = hdocker.build_container_image(
         image_name,
         project / "Dockerfile",
-        build_args={"BASE_IMAGE": base_image},
+        build_args={"BASE_IMAGE": kit_image},
         options=["--network", "host"],
     )
     options = ["--name", container_name, "--label", container_label, "-p", "127.0.0.1::8000"]
