@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hcoverage._inside.recorder import Recorder
     from hcoverage._inside.recorder_writer import Marks
 
+_LINES_KIND: "Final" = b"LINE"
 # As in the recorder, but only if LINE events would take seconds: with instructions, if the context
 # changes in the middle of a line, the line is attributed to the new context, too.
 _LONG_LINE_TABLES: "Final" = (1 << (15 if sys.version_info < (3, 14) else 62),) * 2
@@ -66,8 +67,9 @@ class RecordedContexts:
         requests: Attributes several contexts at once (``recorder_requests``); None before the first
             request.
         rooms: The places of marks in the present context, if contexts may come again.
-        named: Code objects that ran in the present context, and the places of their line marks, by
-            name: of several with one name the first, since `Fired` has the others.
+        named: By name, a code object and the place of its line marks in the present context, or
+            None. Of several with one name it is the first in the context: `Fired` has the others.
+        ran: Those of them with such a place.
         hiding: By `id` of code objects, whether their start events must stay enabled: without them
             a line of theirs would send no events again.
     """
@@ -92,6 +94,10 @@ class RecordedContexts:
         self._tool: int = tool
         self._recorder: Recorder = recorder
         self.heading: Callable[[str], bytes] = recorder.writer.heading_of
+        writing = module.part(module.WRITER_PART)
+        self._record_before: Callable[..., bytes] = writing.record_before
+        # By file, the record of its lines up to their marks, and how many there are.
+        self._records: dict[str, tuple[bytes, int]] = {}
         self._line_room: Callable[[bytes], int] = module.part(module.SOURCES_PART).line_room
         self._long_code: Any = module.part(module.LONG_CODE_PART)
         self.reader = reader
@@ -105,7 +111,8 @@ class RecordedContexts:
         self.rooms: dict[object, Any] = {}
         self._lately: Optional[dict[str, dict[object, Any]]] = {} if comes_again else None
         self.hiding: dict[int, bool] = {}
-        self.named: dict[str, tuple[CodeType, Any]] = {}
+        self.named: dict[str, list[Any]] = {}
+        self.ran: dict[str, list[Any]] = {}
         self._fired: list[Fired] = []
         self._placed: list[str] = list(recorder.regions)
         self._kept: dict[int, object] = {}
@@ -203,18 +210,27 @@ class RecordedContexts:
 
         `restart_events` would enable them in all code, most of which is not recorded.
         """
+        tool, known, ran = self._tool, self.known, self.ran
         events_of, set_events = self._monitoring.get_local_events, self._monitoring.set_local_events
-        tool, known, named = self._tool, self.known, self.named
-        for places in (named, *self._fired):
+        line = self._monitoring.events.LINE
+        while ran:
+            entry = ran.popitem()[1]
+            # Together: once the place is gone, another thread may put other code in the entry.
+            code, entry[1] = entry[0], None
+            try:
+                set_events(tool, code, 0)
+                set_events(tool, code, line)
+            except ValueError:
+                pass  # The application freed the tool id, which it never took.
+        for places in self._fired:
             while places:
-                key, place = places.popitem()
-                code = place[0] if places is named else known[key]
+                code = known[places.popitem()[0]]
                 try:
                     events = events_of(tool, code)
                     set_events(tool, code, 0)
                     set_events(tool, code, events)
                 except ValueError:
-                    pass  # The application freed the tool id, which it never took.
+                    pass  # as above
 
     def region(self, filename: str) -> "Optional[Marks]":
         """Return the place of a file's line marks in the present context."""
@@ -230,7 +246,7 @@ class RecordedContexts:
         else:
             try:
                 if region is None:
-                    region = recorder.writer.add_lines(source, 0, self._line_room(source))
+                    region = self._add_again(filename, source)
             except RecursionError:
                 raise
             except BaseException as error:  # noqa: BLE001
@@ -241,6 +257,17 @@ class RecordedContexts:
             self._placed.append(filename)
             self.keep(rooms, filename, region)
         return region
+
+    def _add_again(self, filename: str, source: bytes) -> "Marks":
+        """Make room for the lines of a file in the present context, as in those before."""
+        known = self._records.get(filename)
+        if known is None:
+            count = self._line_room(source)
+            known = self._record_before(_LINES_KIND, source, 0, count), count
+            self._records[filename] = known
+        record, count = known
+        segment, position = self._recorder.writer.add(record, count)
+        return segment.marks(position, count)
 
     def region_of_code(self, code: "CodeType") -> "Optional[Marks]":
         """Return the place of a code object's line marks in the present context."""
@@ -356,7 +383,7 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
     mark = recorder.mark
     known, is_new = contexts.known, contexts.is_new
     lines = contexts.fired(contexts.region_of_code)
-    named = contexts.named
+    named, ran, regions = contexts.named, contexts.ran, recorder.regions
     instructions = contexts.fired(contexts.instructions)
     ends = contexts.ends
     watch_lines = module.line_watcher(monitoring, tool, recorder, _LONG_LINE_TABLES)
@@ -401,8 +428,14 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
             if numbers[0] != contexts.seen:
                 look()
             # Asking for an identity is a call, which takes half as long as all of this.
-            owner, marks = named[code.co_qualname]
-            if owner is not code:
+            name = code.co_qualname
+            owner, marks = entry = named[name]
+            if marks is None:
+                marks = regions[code.co_filename]
+                entry[0] = code
+                ran[name] = entry
+                entry[1] = marks
+            elif owner is not code:
                 marks = lines[_identity(code)]
             marks[line] = mark
         except RecursionError:
@@ -420,12 +453,15 @@ def _monitor_lines(  # noqa: C901 - Split up, the callbacks would cost calls.
         try:
             is_new(code)
             name, marks, number = code.co_qualname, None, -1
+            entry = named.setdefault(name, [code, None])
             while number != contexts.number:
                 number = contexts.number
                 marks = region_of(code.co_filename)
-            if name not in named:
-                named[name] = (code, marks)
-            elif named[name][0] is not code:
+            if entry[1] is None:
+                entry[0] = code
+                ran[name] = entry
+                entry[1] = marks
+            elif entry[0] is not code:
                 marks = lines[_identity(code)]
             marks[line] = mark  # type: ignore[index]
         except RecursionError:

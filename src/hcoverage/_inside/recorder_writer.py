@@ -119,6 +119,14 @@ def aligned(length: int) -> int:
     return (length + 7) & ~7
 
 
+def record_before(kind: bytes, source: bytes, first: int, count: int, more: bytes = b"") -> bytes:
+    """Return a record up to its content; the arguments are those of `Writer.add_record`."""
+    length = aligned(_RECORD_FIXED + len(source) + len(more) + count)
+    prefix = kind + length.to_bytes(4, "little")
+    facts = (first | count << 32).to_bytes(8, "little") + source + more
+    return prefix + checksum(prefix + facts).to_bytes(4, "little") + facts
+
+
 class Writer:
     """Owns the files of this process in the data directory.
 
@@ -202,13 +210,17 @@ class Writer:
         Returns:
             Its segment, and the position in that of the `count` bytes of content.
         """
+        record = record_before(kind, source, first, count, more)
+        return self.add(record, count, heading=heading, after=after)
+
+    def add(
+        self, record: bytes, count: int, *, heading: "bytes | None" = None, after: int = 0
+    ) -> "tuple[Segment, int]":
+        """Write a record that `record_before` has made, as `add_record` does."""
         if getpid() != self._pid:
             self._after_fork()  # A fork by compiled code that does not call Python's hooks.
-        start = self.length_of(source, more)
+        start = len(record)
         length = aligned(start + count)
-        prefix = kind + length.to_bytes(4, "little")
-        facts = (first | count << 32).to_bytes(8, "little") + source + more
-        check = checksum(prefix + facts).to_bytes(4, "little")
         if heading is None:
             heading = self.heading
         segment = self._take_segment(length + len(heading) + after)
@@ -216,7 +228,7 @@ class Writer:
             if segment.heading is not heading:
                 segment.append(heading, len(heading))
                 segment.heading = heading
-            return segment, segment.append(prefix + check + facts, length) + start
+            return segment, segment.append(record, length) + start
         finally:
             self._free.append(segment)
 
