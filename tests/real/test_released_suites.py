@@ -38,6 +38,8 @@ PROJECTS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
         *("rich", "twisted"),
     ),
 }
+# pytest has imported it before `--hcov` can begin, which is told.
+IMPORTED_BEFORE: Final = ("pluggy",)
 PYTEST: Final = ("-q", "-p", "no:cacheprovider")
 
 
@@ -61,6 +63,10 @@ def report() -> dict[str, Any]:
     Path("coverage.json").unlink()
     Path(".coverage").unlink()
     return said
+
+
+def statements(said: dict[str, Any]) -> dict[str, int]:
+    return {name: file["summary"]["num_statements"] for name, file in said["files"].items()}
 
 
 @pytest.fixture
@@ -107,10 +113,14 @@ def test_the_whole_report_is_coverages(
     of_the_plugin = report()
 
     totals = expected["totals"]
+    ways = "two" if name in IMPORTED_BEFORE else "three"
     tell(
         f"{name} {version}: {len(expected['files'])} files, {totals['covered_lines']} lines and "
-        f"{totals['covered_branches']} branches covered: the same report three ways"
+        f"{totals['covered_branches']} branches covered: the same report {ways} ways"
     )
     assert totals["covered_branches"] > 0
     assert of_the_command == expected
-    assert of_the_plugin == expected
+    if name in IMPORTED_BEFORE:
+        assert statements(of_the_plugin) == statements(expected)
+    else:
+        assert of_the_plugin == expected
