@@ -13,7 +13,7 @@ from hcoverage._affected.blocks import shape_of
 from hcoverage._affected.changes import changes
 from hcoverage._affected.facts import NO_TEST, EarlierRun, FileFacts, KnownTest, ProjectState
 from hcoverage._affected.needs import Needs, needs
-from hcoverage._affected.project_state import look_at_files
+from hcoverage._affected.project_state import look_at_files, look_at_project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -499,3 +499,17 @@ def test_a_project_that_an_outer_repository_ignores_has_its_files(tmp_path: Path
     (tmp_path / "inner" / "tests").mkdir(parents=True)
     (tmp_path / "inner" / "tests" / "test_it.py").write_text("def test(): pass\n")
     assert look_at_files(tmp_path / "inner").keys() == {"tests/test_it.py"}
+
+
+def test_the_projects_own_metadata_is_none_of_its_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python -m pytest` has the project's directory in its path, `pytest` and `hcov` have not."""
+    (tmp_path / "It.egg-info").mkdir()
+    (tmp_path / "It.egg-info" / "PKG-INFO").write_text("Name: it\nVersion: 1\n")
+    without = look_at_project(tmp_path).environment
+    monkeypatch.chdir(tmp_path)
+    for place in ("", str(tmp_path)):
+        with monkeypatch.context() as context:
+            context.syspath_prepend(place)
+            assert look_at_project(tmp_path).environment == without

@@ -289,6 +289,19 @@ class TestDocker:
         assert (again.stdout, again.stderr) == (done.stdout, "")
 
 
+
+def test_nothing_is_said_of_a_reader_that_has_ended() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = subprocess.run(
+        [sys.executable, "-m", "hcov", "commands", "combine"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert (run.returncode, run.stderr) == (1, b"")
+
 def _coverage_run(data_file: str) -> None:
     Path("one.py").write_text("a = 1\n")
     environment = hcoverage.unmeasured_environment(os.environ)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shlex
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -75,8 +77,20 @@ class _Group(click.Group):
                 with _usage_explained():
                     return super().invoke(ctx)
             except (hcoverage.HcoverageError, ImportError, OSError) as error:
+                if isinstance(error, BrokenPipeError) and _nobody_reads_on():
+                    raise  # click ends with status 1 then, without a word
                 tell(f"error: {message_of(error)}")
                 ctx.exit(SETUP_FAILED if ctx.invoked_subcommand == "run" else 1)
+
+
+def _nobody_reads_on() -> bool:
+    """Return whether who read our output has ended, as `head` does."""
+    try:
+        waiting = select.poll()
+        waiting.register(sys.stdout.fileno(), 0)
+        return bool(waiting.poll(0))
+    except (OSError, ValueError):
+        return False
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ def look_at_project(
         known: What is known already; a source with the same digest is not split again.
         split: Whether to split sources, which takes a hundred times as long as digesting them.
     """
-    return ProjectState(_environment(), look_at_files(root, beside, known, split=split))
+    return ProjectState(_environment(root), look_at_files(root, beside, known, split=split))
 
 
 def look_at_files(
@@ -166,7 +166,7 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _environment() -> dict[str, str]:
+def _environment(root: Path) -> dict[str, str]:
     """Return what tests run with, beside the project's own files."""
     found = {
         "Python": f"{platform.python_implementation()} {sys.version.split()[0]}",
@@ -175,7 +175,9 @@ def _environment() -> dict[str, str]:
     for name in _ENVIRONMENT_VARIABLES:
         if os.environ.get(name):
             found[name] = os.environ[name]
-    for distribution in metadata.distributions():
+    # `python -m pytest` has the project itself there, and with it its own X.egg-info; `pytest` has not.
+    beside = [place for place in sys.path if os.path.realpath(place) != os.path.realpath(root)]
+    for distribution in metadata.distributions(path=beside):
         name, version = _name_and_version(distribution)
         if name:
             where = distribution.read_text("direct_url.json") or ""
