@@ -175,7 +175,7 @@ def _environment(root: Path) -> dict[str, str]:
     for name in _ENVIRONMENT_VARIABLES:
         if os.environ.get(name):
             found[name] = os.environ[name]
-    # `python -m pytest` has the project itself there, and with it its own X.egg-info; `pytest` has not.
+    # `python -m pytest` has the project's directory in its path, and so its own X.egg-info, too.
     beside = [place for place in sys.path if os.path.realpath(place) != os.path.realpath(root)]
     for distribution in metadata.distributions(path=beside):
         name, version = _name_and_version(distribution)
