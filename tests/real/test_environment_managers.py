@@ -7,6 +7,7 @@ hatch, poetry, pdm, uv, pipenv and build were tried by hand.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import venv
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from tests.forks import hcov
+
+import hcoverage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,9 +61,10 @@ PROJECTS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the program `tox`."""
     path = tmp_path_factory.mktemp("tools")
-    venv.create(path, with_pip=True)
-    command = [f"{path}/bin/pip", "install", "--quiet", "--disable-pip-version-check", TOX]
-    subprocess.run(command, check=True)
+    venv.create(path, symlinks=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(path)]
+    environment = hcoverage.unmeasured_environment(os.environ)
+    subprocess.run([*pip, "install", "--quiet", TOX], check=True, env=environment)
     return path / "bin"
 
 
