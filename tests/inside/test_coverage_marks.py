@@ -422,6 +422,27 @@ def test_a_kill_at_each_system_call_of_the_end_loses_nothing(settings: str) -> N
                 assert found["helper.py"][1].keys() >= {1, 2, 4}, calls
 
 
+class _Older:
+    def flush_data(self) -> int:
+        return 0xFFFFF
+
+
+class _Newer:
+    def flush_data(self) -> int:
+        return 0xFFFFFFF
+
+
+@pytest.mark.parametrize(("collector", "bits"), [(_Older(), 20), (_Newer(), 28)])
+def test_arcs_are_packed_as_in_the_coverage_that_measures(
+    collector: object, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert coverage_marks.line_bits(collector) == bits
+    monkeypatch.setattr(coverage_marks, "_line_bits", bits)
+    assert coverage_marks._packed(-3, 5) == 3 | 5 << bits | 1 << 2 * bits
+    for arc in ((1, 2), (-1, 2), (70_000, -1)):
+        assert coverage_marks._unpacked(coverage_marks._packed(*arc)) == arc
+
+
 def test_the_lines_of_real_code_are_all_met_by_traps() -> None:
     """Each arc that a tracer sees in functions of the standard library is one that can be."""
     library = Path(sysconfig.get_path("stdlib"))

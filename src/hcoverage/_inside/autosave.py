@@ -67,6 +67,7 @@ _PATIENCE = 5.0  # seconds to wait while another thread saves; a disk can hang
 _THREAD_GONE = 1000  # looks at /proc; it takes the kernel some microseconds
 _SCHEMA = 7  # coverage.py's schema of data files that is written here, see its docs/dbschema.rst
 _STATEMENT = 200_000  # characters; SQLite takes a million
+_LARGEST_OLD_LINE = 0xFFFFF  # in arcs of coverage.py before 7.16 or so
 _TEMPORARY = ".autosave."
 
 
@@ -580,7 +581,10 @@ class _DataFile:
         if not collector.branch:
             return [key + "x'" + bytes(self._numbits(seen)).hex() + "')"]
         if getattr(getattr(collector, "core", collector), "packed_arcs", False):
-            new = map(_unpacked, new)
+            # `coverage_marks.line_bits`, which is not always loaded.
+            fewer = _LARGEST_OLD_LINE in type(collector).flush_data.__code__.co_consts
+            bits = 20 if fewer else 28
+            new = [_unpacked(arc, bits) for arc in new]
         return [key + "{},{})".format(*arc) for arc in new]
 
     def _add(self, collector: "Any", files: "list[str]", context: str, rows: "list[str]") -> None:
@@ -723,13 +727,13 @@ def _execute(database: "sqlite3.Connection", insert: str, rows: "Iterable[str]")
         database.execute(insert + ",".join(statement))
 
 
-def _unpacked(packed: int) -> "tuple[int, int]":
+def _unpacked(packed: int, bits: int) -> "tuple[int, int]":
     """Return the two line numbers that coverage.py's C tracer packs into one, see its tracer.c."""
-    first = packed & 0xFFFFFFF
-    second = (packed >> 28) & 0xFFFFFFF
+    mask = (1 << bits) - 1
+    first, second = packed & mask, packed >> bits & mask
     return (
-        -first if packed & (1 << 56) else first,
-        -second if packed & (1 << 57) else second,
+        -first if packed >> 2 * bits & 1 else first,
+        -second if packed >> 2 * bits + 1 & 1 else second,
     )
 
 

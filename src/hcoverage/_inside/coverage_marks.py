@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 
 _OLDEST_COVERAGE: "Final" = 7  # its tracers had dictionaries before
 
-# How coverage.py packs an arc into one number, see its tracer.c.
-_LINE: "Final" = (1 << 28) - 1
-_FROM_IS_NEGATIVE: "Final" = 1 << 56
-_TO_IS_NEGATIVE: "Final" = 1 << 57
+# How coverage.py packs an arc into one number, see its tracer.c: so many bits for each line, then
+# one for each that is negative. Versions before 7.16 or so have the second number.
+_LINE_BITS: "Final" = 28
+_FEWER_LINE_BITS: "Final" = 20
 
 _MOST_LINES: "Final" = 1 << 17  # of a source, with traps
 _LARGEST_SOURCE: "Final" = 1 << 23  # bytes, of one whose lines are counted
@@ -97,6 +97,7 @@ class _Trap(int):
 
 # Returns its caller's frame (`recorder`).
 _find_frame: "Any" = sys._getframe
+_line_bits: int = _LINE_BITS
 # Whether our code has caused an error (`recorder`).
 _is_ours: "Any" = None
 _OWN_FILE: "Final" = _Trap.__eq__.__code__.co_filename
@@ -130,7 +131,7 @@ def start(
     """
     import coverage
 
-    global _find_frame, _is_ours
+    global _find_frame, _is_ours, _line_bits  # noqa: PLW0603 - one process, one recording
     collector = measuring._collector
     branch = bool(collector.branch)
     if (
@@ -142,6 +143,7 @@ def start(
         or (branch and not getattr(getattr(collector, "core", collector), "packed_arcs", True))
     ):
         return None
+    _line_bits = line_bits(collector)
     recorder = load("_hcoverage_recorder")
     writing, sources = recorder.part(recorder.WRITER_PART), recorder.part(recorder.SOURCES_PART)
     _find_frame, _is_ours = recorder._frame_finder(), recorder.is_ours
@@ -156,6 +158,12 @@ def start(
     )
     kind_of_answer = measuring._inorout.disp_class
     return Marks(collector, sources, arcs, writer, settled_before, kind_of_answer=kind_of_answer)
+
+
+def line_bits(collector: "Any") -> int:
+    """Return how many bits a line has where coverage.py packs an arc into one number."""
+    constants = _type(collector).flush_data.__code__.co_consts
+    return _FEWER_LINE_BITS if (1 << _FEWER_LINE_BITS) - 1 in constants else _LINE_BITS
 
 
 class Marks:
@@ -421,8 +429,8 @@ class _Arcs(_Source):
 
     def note(self, key: int, code: "CodeType") -> None:
         super().note(key, code)
-        if key & _FROM_IS_NEGATIVE and _identity(code) not in self._known:
-            codes = self._codes.pop(key & _LINE, [])
+        if key >> 2 * _line_bits & 1 and _identity(code) not in self._known:
+            codes = self._codes.pop(key & (1 << _line_bits) - 1, [])
             for each in codes if code in codes else [*codes, code]:
                 self._known[_identity(each)] = each
                 self._plant(_possible_arcs(each))
@@ -605,17 +613,19 @@ def _joined(static: "Optional[str]", dynamic: "Optional[str]") -> "Optional[str]
 
 
 def _packed(first: int, second: int) -> int:
-    packed = _abs(first) | _abs(second) << 28
-    if first < 0:
-        packed |= _FROM_IS_NEGATIVE
-    return packed | _TO_IS_NEGATIVE if second < 0 else packed
+    bits = _line_bits
+    return (
+        _abs(first) | _abs(second) << bits | (first < 0) << 2 * bits | (second < 0) << 2 * bits + 1
+    )
 
 
 def _unpacked(packed: int) -> "tuple[int, int]":
-    first, second = packed & _LINE, packed >> 28 & _LINE
+    bits = _line_bits
+    mask = (1 << bits) - 1
+    first, second = packed & mask, packed >> bits & mask
     return (
-        -first if packed & _FROM_IS_NEGATIVE else first,
-        -second if packed & _TO_IS_NEGATIVE else second,
+        -first if packed >> 2 * bits & 1 else first,
+        -second if packed >> 2 * bits + 1 & 1 else second,
     )
 
 
