@@ -289,7 +289,6 @@ class TestDocker:
         assert (again.stdout, again.stderr) == (done.stdout, "")
 
 
-
 def test_nothing_is_said_of_a_reader_that_has_ended() -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -301,6 +300,7 @@ def test_nothing_is_said_of_a_reader_that_has_ended() -> None:
     )
     os.close(writing)
     assert (run.returncode, run.stderr) == (1, b"")
+
 
 def _coverage_run(data_file: str) -> None:
     Path("one.py").write_text("a = 1\n")
