@@ -133,7 +133,7 @@ def _missing(result: hcoverage.CombineResult) -> Iterator[tuple[str, Page]]:
     for other in result.other_versions:
         text = (
             f"left out: another version of {short(other.path)} ran in a container, as "
-            f"{other.there}: build its image anew"
+            f"{other.there}: build its image anew, with this text"
         )
         yield text, Page.OTHER_VERSION
     for source in result.outside:

@@ -201,10 +201,8 @@ def _check_core(project: Project) -> Iterator[Finding]:
         error = facts.core_error
         yield Finding("rcfile", "core", Status.PROBLEM, str(error), "core = auto", slug_of(error))
     elif facts.choice is not None:
-        slow = facts.choice.core is Core.COVERAGE
         detail = f"{facts.choice.core}, since {facts.choice.reason}"
-        if slow:
-            detail += "; a killed process may lose its last second"
+        if facts.choice.core is Core.COVERAGE:
             yield Finding("rcfile", "core", Status.NOTE, detail, slug=Page.SLOW_CORE)
         else:
             yield Finding("rcfile", "core", Status.OK, detail)

@@ -8,6 +8,7 @@ nothing ran, and `_result.target` puts the result in place.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,7 +156,7 @@ def combine(
 
 
 def _shown(set_aside: Iterable[SetAside], inputs: Inputs) -> list[SetAside]:
-    return [item._replace(path=inputs.shown(item.path)) for item in set_aside]
+    return [dataclasses.replace(item, path=inputs.shown(item.path)) for item in set_aside]
 
 
 def _write_origins(selection: Selection, target: Target) -> None:

@@ -9,6 +9,7 @@ Left to others: which files of a directory count (`_data_directory`), and all co
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import stat
 import tempfile
@@ -122,7 +123,7 @@ def _add_archive(inputs: Inputs, archive: Path, name: Path, directory: Path) -> 
     unpacked = unpack(archive, directory)
     for item in unpacked.set_aside:
         inside = item.path.relative_to(archive)
-        inputs.set_aside.append(item._replace(path=name / inside))
+        inputs.set_aside.append(dataclasses.replace(item, path=name / inside))
     for file, member in unpacked.files.items():
         inputs.paths.append(file)
         inputs.origins[file] = name / member.lstrip("/")

@@ -155,7 +155,8 @@ class Session:
             _give_to_the_run_around(result.data_file)
         moved = self._keep(item.path for item in result.set_aside)
         set_aside = (
-            item._replace(path=moved.get(item.path, item.path)) for item in result.set_aside
+            dataclasses.replace(item, path=moved.get(item.path, item.path))
+            for item in result.set_aside
         )
         return dataclasses.replace(result, set_aside=tuple(set_aside))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import dataclasses
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class SetAside(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class SetAside:
     """A file that was not merged, or not wholly; it stays where it was.
 
     Attributes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -316,7 +317,7 @@ def test_no_mock_is_called_by_us(app: Guests, kind: str, moment: str) -> None:
 def test_coverage_core_calls_no_mock_that_coverage_does_not(
     covered: Guests, kind: str, moment: str
 ) -> None:
-    """coverage.py calls what it calls; what we add to it calls nothing."""
+    """coverage.py calls what it calls; what we add calls nothing, and keeps back errors of its."""
     _write_app(covered)
     chosen = () if FULL else OFTEN
     # Its own hook, told the same.
@@ -325,7 +326,8 @@ def test_coverage_core_calls_no_mock_that_coverage_does_not(
     alone = covered.run({**covered.bare, **asked}, "app.py", kind, moment, *chosen)
     measured = covered.run(covered.measured, "app.py", kind, moment, *chosen)
     assert len(alone.out.splitlines()) > len(OFTEN) // 2
-    assert measured.out.splitlines() == alone.out.splitlines()
+    for ours, theirs in zip(measured.out.splitlines(), alone.out.splitlines(), strict=True):
+        assert ours in {theirs, re.sub(r"( \d+) [^\d].*", r"\1 fine", theirs)}
     # What coverage.py prints of its own failures goes through our frames at the end.
     assert measured.status == alone.status
 
