@@ -269,7 +269,8 @@ def _interpreter(
     if "/" not in called:
         directories = environment.get("PATH", os.defpath).split(os.pathsep)
         files = (os.path.join(directory, called) for directory in directories)
-        called = next((file for file in files if os.access(file, os.X_OK)), "")
+        found = (file for file in files if os.path.isfile(file) and os.access(file, os.X_OK))
+        called = next(found, "")
     try:
         absolute = os.path.join(os.readlink(f"/proc/{pid}/cwd"), called)
     except OSError:
