@@ -19,7 +19,7 @@ from tests.sampling import FULL
 
 import hcoverage
 from hcoverage._errors import NoDataError
-from hcoverage._inside import coverage_marks
+from hcoverage._inside import autosave, coverage_marks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -436,7 +436,7 @@ class _Newer:
 def test_arcs_are_packed_as_in_the_coverage_that_measures(
     collector: object, bits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert coverage_marks.line_bits(collector) == bits
+    assert autosave.line_bits(collector) == bits
     monkeypatch.setattr(coverage_marks, "_line_bits", bits)
     assert coverage_marks._packed(-3, 5) == 3 | 5 << bits | 1 << 2 * bits
     for arc in ((1, 2), (-1, 2), (70_000, -1)):

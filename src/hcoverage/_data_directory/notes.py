@@ -31,14 +31,15 @@ _PROBLEM_BYTES: Final = 2000
 _NOTE_OF_PROCESS: Final = r"problem\.(?P<host>[^/]+)\.(?P<pid>\d{1,10})\.txt"
 # A process that may write no more bytes can still make a file.
 _NO_TEXT: Final = "it had no room to write down why, by a full disk or a limit on the size of files"
-# The prefixes of all notes but problems: most files are no notes, and this skips them quickly.
-_PREFIXES: Final = ("image.", "sources.", "itself.", "requests.", "unsaved.")
+# All notes but problems.
+_PATTERNS: Final = (_IMAGE_NOTE, _SOURCES_NOTE, _ITSELF_NOTE, _REQUESTS_NOTE, _UNSAVED_NOTE)
+# Most files are no notes, and this skips them quickly.
+_PREFIXES: Final = tuple(f"{pattern.partition(chr(92))[0]}." for pattern in _PATTERNS)
 
 
 def is_note(name: str) -> bool:
     """Return whether a file is a note, by its name."""
-    patterns = (_IMAGE_NOTE, _SOURCES_NOTE, _ITSELF_NOTE, _REQUESTS_NOTE, _UNSAVED_NOTE)
-    return name.startswith(_PROBLEM_PREFIX) or any(_is(each, name) for each in patterns)
+    return name.startswith(_PROBLEM_PREFIX) or any(_is(each, name) for each in _PATTERNS)
 
 
 def problems(directory: Path) -> list[str]:
@@ -54,9 +55,8 @@ def image_notes(directory: Path) -> dict[str, str]:
 
 def measured_themselves(directory: Path) -> list[int]:
     """List this machine's processes that had coverage.py measure them and save elsewhere."""
-    names = (re.fullmatch(_ITSELF_NOTE, note.name) for note in _notes(directory, _ITSELF_NOTE))
-    host = os.uname().nodename
-    return [int(name["pid"]) for name in names if name and name["host"] == host]
+    here = os.uname().nodename
+    return [pid for host, pid in _processes(directory, _ITSELF_NOTE) if host == here]
 
 
 def asked_for_others(directory: Path) -> list[tuple[str, int]]:
@@ -104,14 +104,8 @@ def _is(pattern: str, name: str) -> bool:
 
 def notes(directory: Path) -> list[Path]:
     """List all notes in a directory."""
-    return [
-        *_problem_notes(directory),
-        *_notes(directory, _IMAGE_NOTE),
-        *_notes(directory, _SOURCES_NOTE),
-        *_notes(directory, _ITSELF_NOTE),
-        *_notes(directory, _REQUESTS_NOTE),
-        *_notes(directory, _UNSAVED_NOTE),
-    ]
+    others = (note for pattern in _PATTERNS for note in _notes(directory, pattern))
+    return [*_problem_notes(directory), *others]
 
 
 def _read_note(note: Path) -> str:

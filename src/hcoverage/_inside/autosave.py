@@ -67,7 +67,9 @@ _PATIENCE = 5.0  # seconds to wait while another thread saves; a disk can hang
 _THREAD_GONE = 1000  # looks at /proc; it takes the kernel some microseconds
 _SCHEMA = 7  # coverage.py's schema of data files that is written here, see its docs/dbschema.rst
 _STATEMENT = 200_000  # characters; SQLite takes a million
-_LARGEST_OLD_LINE = 0xFFFFF  # in arcs of coverage.py before 7.16 or so
+# Of a line where coverage.py packs an arc into one number; the second before 7.16 or so.
+_LINE_BITS = 28
+_FEWER_LINE_BITS = 20
 _TEMPORARY = ".autosave."
 
 
@@ -99,7 +101,9 @@ def _start_marks(measuring: "Any", recording: "dict[str, Any]") -> "Any":
     try:
         import _hcoverage_coverage_marks  # type: ignore[import-not-found]
 
-        return _hcoverage_coverage_marks.start(measuring, load=__import__, **recording)
+        return _hcoverage_coverage_marks.start(
+            measuring, line_bits=line_bits(measuring._collector), load=__import__, **recording
+        )
     except (OSError, ImportError, AttributeError, ValueError):
         return None  # Then the data is saved now and then.
 
@@ -135,7 +139,6 @@ class _Saving:
                 # Whoever makes a `Coverage`, if only to read, turns this off. What has run counts.
                 self._measuring._auto_save = self._is_ours and self._measuring._started
             self._finish(event)
-            self._give_way()
         except Exception as error:  # noqa: BLE001 - Python would print it
             self._save_instead(error)
         finally:
@@ -145,13 +148,10 @@ class _Saving:
         """Prepare for coverage.py's save."""
 
     def _finish(self, event: str) -> None:
-        """Let coverage.py save its data."""
+        """Let coverage.py save its data; then ours is removed."""
         self._note_sources()
         with _Beside(self._measuring._data):
             self._coverage_ends(event)
-
-    def _give_way(self) -> None:
-        """Remove our saved data: coverage.py has saved it."""
 
     def _save_instead(self, error: Exception) -> None:
         """Save the data that coverage.py could not; by default it is recorded already."""
@@ -223,17 +223,13 @@ class _Recorded(_Saving):
         self._marks.end()
 
     def _finish(self, event: str) -> None:
-        if not self._marks.has_contexts:
-            super()._finish(event)
-            return
-        # The recording has it all; and at a SIGTERM coverage.py would save without being asked.
-        self._measuring._auto_save = False
-        self._coverage_ends("atexit")
-
-    def _give_way(self) -> None:
         measuring = self._measuring
         if self._marks.has_contexts:
+            # The recording has it all; and at a SIGTERM coverage.py would save without being asked.
+            measuring._auto_save = False
+            self._coverage_ends("atexit")
             return
+        super()._finish(event)
         if not measuring._auto_save or _exists(measuring._data.data_filename()):
             self._marks.discard()
 
@@ -269,7 +265,8 @@ class _Autosave(_Saving):
     def _before_end(self) -> None:
         self._ticker.stop()
 
-    def _give_way(self) -> None:
+    def _finish(self, event: str) -> None:
+        super()._finish(event)
         self._file.give_way()
 
     def _save_instead(self, error: Exception) -> None:
@@ -581,9 +578,7 @@ class _DataFile:
         if not collector.branch:
             return [key + "x'" + bytes(self._numbits(seen)).hex() + "')"]
         if getattr(getattr(collector, "core", collector), "packed_arcs", False):
-            # `coverage_marks.line_bits`, which is not always loaded.
-            fewer = _LARGEST_OLD_LINE in type(collector).flush_data.__code__.co_consts
-            bits = 20 if fewer else 28
+            bits = line_bits(collector)
             new = [_unpacked(arc, bits) for arc in new]
         return [key + "{},{})".format(*arc) for arc in new]
 
@@ -725,6 +720,12 @@ def _execute(database: "sqlite3.Connection", insert: str, rows: "Iterable[str]")
         size += len(row) + 1
     if statement:
         database.execute(insert + ",".join(statement))
+
+
+def line_bits(collector: "Any") -> int:
+    """Return how many bits a line has where coverage.py packs an arc into one number."""
+    constants = type(collector).flush_data.__code__.co_consts
+    return _FEWER_LINE_BITS if (1 << _FEWER_LINE_BITS) - 1 in constants else _LINE_BITS
 
 
 def _unpacked(packed: int, bits: int) -> "tuple[int, int]":

@@ -43,11 +43,6 @@ if TYPE_CHECKING:
 
 _OLDEST_COVERAGE: "Final" = 7  # its tracers had dictionaries before
 
-# How coverage.py packs an arc into one number, see its tracer.c: so many bits for each line, then
-# one for each that is negative. Versions before 7.16 or so have the second number.
-_LINE_BITS: "Final" = 28
-_FEWER_LINE_BITS: "Final" = 20
-
 _MOST_LINES: "Final" = 1 << 17  # of a source, with traps
 _LARGEST_SOURCE: "Final" = 1 << 23  # bytes, of one whose lines are counted
 _ONE_ARC: "Final" = 1  # a kind of entry, see `recorder_arcs`
@@ -97,7 +92,9 @@ class _Trap(int):
 
 # Returns its caller's frame (`recorder`).
 _find_frame: "Any" = sys._getframe
-_line_bits: int = _LINE_BITS
+# coverage.py packs an arc into one number, see its tracer.c: so many bits for each line, then one
+# for each that is negative.
+_line_bits = 28
 # Whether our code has caused an error (`recorder`).
 _is_ours: "Any" = None
 _OWN_FILE: "Final" = _Trap.__eq__.__code__.co_filename
@@ -114,6 +111,7 @@ def start(
     container: "Optional[str]",
     image: str,
     settled_before: int,
+    line_bits: int,
     load: "Callable[[str], Any]",
 ) -> "Optional[Marks]":
     """Record what a coverage.py measures from now on, if traps can do that.
@@ -124,6 +122,7 @@ def start(
         container: As `recorder.start` takes it.
         image: As `recorder.start` takes it.
         settled_before: As `recorder.start` takes it.
+        line_bits: How many bits a line has where this coverage.py packs an arc into one number.
         load: Imports a module from beside this one.
 
     Returns:
@@ -143,7 +142,7 @@ def start(
         or (branch and not getattr(getattr(collector, "core", collector), "packed_arcs", True))
     ):
         return None
-    _line_bits = line_bits(collector)
+    _line_bits = line_bits
     recorder = load("_hcoverage_recorder")
     writing, sources = recorder.part(recorder.WRITER_PART), recorder.part(recorder.SOURCES_PART)
     _find_frame, _is_ours = recorder._frame_finder(), recorder.is_ours
@@ -158,12 +157,6 @@ def start(
     )
     kind_of_answer = measuring._inorout.disp_class
     return Marks(collector, sources, arcs, writer, settled_before, kind_of_answer=kind_of_answer)
-
-
-def line_bits(collector: "Any") -> int:
-    """Return how many bits a line has where coverage.py packs an arc into one number."""
-    constants = _type(collector).flush_data.__code__.co_consts
-    return _FEWER_LINE_BITS if (1 << _FEWER_LINE_BITS) - 1 in constants else _LINE_BITS
 
 
 class Marks:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from hcoverage._inside.recorder import Recorder
     from hcoverage._inside.recorder_writer import Marks
 
-_LINES_KIND: "Final" = b"LINE"
 # As in the recorder, but only if LINE events would take seconds: with instructions, if the context
 # changes in the middle of a line, the line is attributed to the new context, too.
 _LONG_LINE_TABLES: "Final" = (1 << (15 if sys.version_info < (3, 14) else 62),) * 2
@@ -96,6 +95,7 @@ class RecordedContexts:
         self.heading: Callable[[str], bytes] = recorder.writer.heading_of
         writing = module.part(module.WRITER_PART)
         self._record_before: Callable[..., bytes] = writing.record_before
+        self._lines_kind: bytes = writing.LINES_KIND
         # By file, the record of its lines up to their marks, and how many there are.
         self._records: dict[str, tuple[bytes, int]] = {}
         self._line_room: Callable[[bytes], int] = module.part(module.SOURCES_PART).line_room
@@ -263,7 +263,7 @@ class RecordedContexts:
         known = self._records.get(filename)
         if known is None:
             count = self._line_room(source)
-            known = self._record_before(_LINES_KIND, source, 0, count), count
+            known = self._record_before(self._lines_kind, source, 0, count), count
             self._records[filename] = known
         record, count = known
         segment, position = self._recorder.writer.add(record, count)
