@@ -209,16 +209,23 @@ class TestWhole:
     @pytest.mark.any_python
     @pytest.mark.parametrize("core", ["auto", "coverage"])
     def test_what_runs_in_the_command_measure_is_in_it(self, project: Path, core: str) -> None:
-        """As where a Makefile or tox measures by itself; the last of them has the data file."""
-        names = ("first", "between", "last")
+        """As where a Makefile or tox measures by itself; the last of them has the data file.
+
+        One of them has an rcfile of its own, by which what it runs outside of it does not count.
+        """
+        names = ("first", "between", "part/deep", "lib", "last")
+        (project / "part").mkdir()
+        (project / "part" / ".coveragerc").write_text("[run]\nsource = .\nrelative_files = True\n")
         for name in names:
             (project / f"{name}.py").write_text("x = 1\n")
+        (project / "part/deep.py").write_text("import lib\n")
         python, inner = f"'{sys.executable}'", f"'{sys.executable}' -m hcov run --no-containers --"
-        commands = [f"{inner} {python} first.py", f"{python} between.py"]
+        deep = f"(cd part && PYTHONPATH=.. {inner} {python} deep.py)"
+        commands = [f"{inner} {python} first.py", f"{python} between.py", deep]
         commands.append(f"{inner} {python} last.py")
         done = run(f"--core={core}", "--", "sh", "-ec", "; ".join(commands))
         assert done.returncode == 0, done.stderr
-        assert [executed(f"{name}.py") for name in names] == [[1], [1], [1]]
+        assert [executed(f"{name}.py") for name in names] == [[1]] * len(names)
 
     def test_somebody_elses_measuring_of_hcov_itself_does_not_replace_it(
         self, project: Path

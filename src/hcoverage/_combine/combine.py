@@ -54,6 +54,7 @@ def combine(
     known: Mapping[str, Known] | None = None,
     imported: Collection[str] = (),
     began: int | None = None,
+    hand_on: Path | None = None,
     executor: Executor | None = None,
     on_progress: OnProgress | None = None,
 ) -> CombineResult:
@@ -84,6 +85,7 @@ def combine(
             result, also if no line of them ran since.
         began: When the measured command began, in nanoseconds since the epoch. What it has written
             to `data_file` since is compared with the result.
+        hand_on: A data directory that gets the merged files, instead of their removal.
         executor: Reads the files, in batches; its workers need hcoverage and the same file system.
             By default processes on all CPUs do, if there is enough to read.
         on_progress: Called with the number of files read so far, and the number of all files.
@@ -124,7 +126,7 @@ def combine(
         selection.merged.write(target.result)
         _write_origins(selection, target)
         target.put_in_place()
-        changed = [] if keep else _remove(selection, inputs, target)
+        changed = [] if keep else _remove(selection, inputs, target, hand_on)
         merged = selection.merged_files(target.path if existing else None)
         return CombineResult(
             data_file=target.path,
@@ -174,13 +176,15 @@ def _no_progress(_done: int, _total: int, /) -> None:
     pass
 
 
-def _remove(selection: Selection, inputs: Inputs, target: Target) -> list[SetAside]:
-    """Remove the merged files, except those that were written to after they were read."""
+def _remove(
+    selection: Selection, inputs: Inputs, target: Target, hand_on: Path | None
+) -> list[SetAside]:
+    """Remove or hand on the merged files, except those that were written to since the reading."""
     changed = [file for file in selection.files if not _is_as_read(file)]
     kept = {file.path for file in changed}
     merged = [Path(file.path) for file in selection.files if file.path not in kept]
     removed = [*merged, *selection.recorded.merged, *selection.outlived]
-    target.remove(file for file in removed if inputs.may_be_removed(file))
+    target.remove((file for file in removed if inputs.may_be_removed(file)), hand_on)
     reason = "it was written to while it was merged: combine again with --append"
     return [SetAside(Path(path), reason) for path in sorted(kept)]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._atomic_write import write_atomically
-from hcoverage._data_directory.move import move
+from hcoverage._data_directory.move import UNFINISHED_PREFIX as _MOVING_PREFIX, move
 from hcoverage._data_directory.names import (
     CONTEXT_SUFFIX,
     data_files,
@@ -195,7 +195,8 @@ def clear(directory: Path) -> None:
     """Remove what we and the hook wrote, except data and the rcfile."""
     for note in notes(directory):
         note.unlink(missing_ok=True)
-    for pattern in (f"{_UNFINISHED_PREFIX}*", f"*{CONTEXT_SUFFIX}"):
+    unfinished = (f"{_UNFINISHED_PREFIX}*", f"{_MOVING_PREFIX}*")
+    for pattern in (*unfinished, f"*{CONTEXT_SUFFIX}"):
         for part in directory.glob(pattern):
             part.unlink(missing_ok=True)
     for emptied in (*set_aside_before(directory), directory / _PREVIOUS):

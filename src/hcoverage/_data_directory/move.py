@@ -7,12 +7,14 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hcoverage._untrusted.file import open_regular
 
 if TYPE_CHECKING:
     from typing import BinaryIO
+
+UNFINISHED_PREFIX: Final = ".moving."
 
 
 def move(source: Path, target: Path) -> None:
@@ -39,7 +41,7 @@ def move(source: Path, target: Path) -> None:
 def _copy(source: Path, target: Path) -> None:
     """Copy a regular file; follow no link, and copy no more than a file of ours can have."""
     with open_regular(source) as file:
-        descriptor, scratch = tempfile.mkstemp(dir=target.parent, prefix=".moving.")
+        descriptor, scratch = tempfile.mkstemp(dir=target.parent, prefix=UNFINISHED_PREFIX)
         _write(file, descriptor, Path(scratch), target)
 
 

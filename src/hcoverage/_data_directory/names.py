@@ -49,6 +49,17 @@ def is_recording(file: Path) -> bool:
     return _is_recording_name(file.name)
 
 
+def name_among_others(name: str) -> str:
+    """Return the name of a file in a directory with data of more processes.
+
+    Data files and recordings have the name of their process, and a random part. What a command has
+    combined by itself has neither.
+    """
+    if is_data_file_name(name) or _is_recording_name(name):
+        return name
+    return f"{_DATA_FILE_PREFIX}{this_host()}.pid{os.getpid()}.X{os.urandom(3).hex()}x"
+
+
 def process_of(name: str) -> tuple[str, int] | None:
     """Return the host and the id of the process that wrote a data file or recording.
 

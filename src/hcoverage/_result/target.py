@@ -17,6 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from hcoverage._data_directory.move import move
+from hcoverage._data_directory.names import name_among_others
 from hcoverage._untrusted.file import stamp
 
 if TYPE_CHECKING:
@@ -69,11 +71,16 @@ class Target(NamedTuple):
             raise
         _sync(self.path.parent)
 
-    def remove(self, files: Iterable[Path]) -> None:
-        """Remove merged input; call this only after `put_in_place`."""
+    def remove(self, files: Iterable[Path], hand_on: Path | None = None) -> None:
+        """Remove merged input, or move it to another data directory; only after `put_in_place`."""
         for file in files:
-            if file != self.path:
-                file.unlink(missing_ok=True)
+            if file == self.path:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                if hand_on is None:
+                    file.unlink()
+                else:
+                    move(file, hand_on / name_among_others(file.name))
 
 
 def lock_of(path: Path) -> Path:

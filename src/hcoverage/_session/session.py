@@ -134,6 +134,7 @@ class Session:
         from hcoverage._combine.combine import combine  # noqa: PLC0415 - most of a session needs none of it
 
         self._take_in_what_measured_itself()
+        is_whole_run = data_file == self.data_file
         try:
             result = combine(
                 self.data_paths(),
@@ -143,7 +144,8 @@ class Session:
                 append=append,
                 command=command,
                 imported=imported,
-                began=self.began if data_file == self.data_file else None,
+                began=self.began if is_whole_run else None,
+                hand_on=_run_around() if is_whole_run else None,
                 on_progress=on_progress,
             )
         except CombineError as error:
@@ -151,8 +153,6 @@ class Session:
             for before, now in self._keep(_data_directory.left_in(self.data_dir)).items():
                 text = text.replace(str(before), str(now))
             raise type(error)(text) from error
-        if data_file == self.data_file:
-            _give_to_the_run_around(result.data_file)
         moved = self._keep(item.path for item in result.set_aside)
         set_aside = (
             dataclasses.replace(item, path=moved.get(item.path, item.path))
@@ -216,17 +216,14 @@ class Session:
         return any(map(Choice(self.rcfile.settings).wants, scripts))
 
 
-def _give_to_the_run_around(result: Path) -> None:
-    """Copy a result into the data directory of the run whose command this run is, if there is one.
+def _run_around() -> Path | None:
+    """Return the data directory of the run whose command this run is, if there is one.
 
-    The processes of this run wrote into this run's directory, so the run around has nothing of
-    them. It may write the same data file, and counts what its own rcfile says.
+    The processes of this run write into this run's directory, so the run around has nothing of
+    them. It gets their data as they wrote it: its own rcfile decides what counts there.
     """
     around = os.environ.get(SESSION_VARIABLE) and os.environ.get(DATA_DIR_VARIABLE)
-    if around and Path(around).is_dir():
-        unique = os.urandom(3).hex()
-        name = f"{_DATA_FILE_NAME}.{this_host()}.pid{os.getpid()}.Xinner{unique}x"
-        shutil.copyfile(result, Path(around, name))
+    return Path(around) if around and Path(around).is_dir() else None
 
 
 @contextlib.contextmanager
