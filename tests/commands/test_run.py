@@ -215,7 +215,9 @@ class TestWhole:
         """
         names = ("first", "between", "part/deep", "lib", "last")
         (project / "part").mkdir()
-        (project / "part" / ".coveragerc").write_text("[run]\nsource = .\nrelative_files = True\n")
+        (project / "part" / ".coveragerc").write_text(
+            "[run]\nsource = .\nrelative_files = True\nbranch = True\n"
+        )
         for name in names:
             (project / f"{name}.py").write_text("x = 1\n")
         (project / "part/deep.py").write_text("import lib\n")

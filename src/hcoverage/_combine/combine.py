@@ -115,7 +115,7 @@ def combine(
         from hcoverage._combine.selection import select  # noqa: PLC0415
 
         existing = existing_data(target) if append or target.must_keep else None
-        selection = select(found, existing)
+        selection = select(found, existing, is_of_run=command is not None)
         shown = [*inputs.set_aside, *_shown(selection.set_aside, inputs)]
         if not selection.has_data:
             raise _nothing_to_merge(shown, found.recorded.losses)

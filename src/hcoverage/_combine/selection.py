@@ -30,7 +30,7 @@ from hcoverage._sources.finder import Ran
 from hcoverage._untrusted.set_aside import SetAside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from hcoverage._combine.gathering import Found
     from hcoverage._read.origins import Origins
@@ -65,12 +65,14 @@ class Selection(NamedTuple):
         return [*(Path(file.path) for file in self.files), *appended, *self.recorded.merged]
 
 
-def select(found: Found, existing: Batch | None) -> Selection:
+def select(found: Found, existing: Batch | None, *, is_of_run: bool) -> Selection:
     """Decide which of the data that was read goes into the result, and merge it.
 
     Args:
         found: The data.
         existing: Data that must stay in the result; None if there is none.
+        is_of_run: Whether it is the data of one run. Then its rcfile decides between lines and
+            branches: of a process that measured by another one, or by options, lines are enough.
     """
     recorded_part = found.recorded_part or Part()
     kind = choose_kind(
@@ -78,17 +80,23 @@ def select(found: Found, existing: Batch | None) -> Selection:
         [recorded_part.kind for _ in found.recorded.processes],
         existing,
         branch=found.settings.branch,
+        lines_are_enough=is_of_run,
     )
+    kinds = [kind, Kind.NOTHING]
+    if is_of_run and kind is Kind.LINES:
+        kinds.append(Kind.ARCS)
     map_path = PathMap(found.settings)
-    wanted = [found.batch.parts[each] for each in (kind, Kind.NOTHING) if each in found.batch.parts]
+    wanted = [found.batch.parts[each] for each in kinds if each in found.batch.parts]
     map_path.learn(wanted)
     other_versions = _find_here(wanted, map_path, found)
     merged = Merged()
     processes = _begin_with(existing, merged)
-    measured = _measured(found, kind, merged, map_path)
+    measured = _measured(found, kinds, merged, map_path)
     left_out = {source.there for source in other_versions}
-    for each in (kind, Kind.NOTHING):
+    for each in kinds:
         part = measured.parts.get(each, Part())
+        if kind is Kind.LINES:
+            part = part.as_lines()
         unwanted = {path for path in part.paths if not found.choice.wants(map_path(path))}
         merged.add(part.without(left_out | unwanted), map_path)
     processes.update(_add_known_origins(merged, _results(measured.files), map_path))
@@ -137,10 +145,10 @@ def _begin_with(existing: Batch | None, merged: Merged) -> Counter[str]:
 
 
 def _measured(
-    found: Found, kind: Kind, merged: Merged, map_path: Callable[[str], str]
+    found: Found, kinds: Sequence[Kind], merged: Merged, map_path: Callable[[str], str]
 ) -> _Measured:
     """Select the data files that fit each other and what is merged already."""
-    fitting, set_aside = _fitting(found.batch, kind)
+    fitting, set_aside = _fitting(found.batch, kinds)
     outlived = _outlived(found.batch, fitting, found.recorded)
     set_aside = [item for item in set_aside if item.path not in outlived]
     files, parts, conflicting = _without_conflicts(
@@ -179,12 +187,12 @@ def _find_here(parts: list[Part], map_path: PathMap, found: Found) -> list[Other
     return others
 
 
-def _fitting(batch: Batch, kind: Kind) -> tuple[list[ReadFile], list[SetAside]]:
-    """Separate the files that have one kind of data, or none, from the others."""
+def _fitting(batch: Batch, kinds: Sequence[Kind]) -> tuple[list[ReadFile], list[SetAside]]:
+    """Separate the files that have one of some kinds of data from the others."""
     ordered = sorted(batch.files, key=lambda file: file.path)
-    fitting = [file for file in ordered if file.kind in (kind, Kind.NOTHING)]
-    odd = [file for file in ordered if file.kind not in (kind, Kind.NOTHING)]
-    names = [os.path.basename(file.path) for file in fitting if file.kind is kind]  # noqa: PTH119
+    fitting = [file for file in ordered if file.kind in kinds]
+    odd = [file for file in ordered if file.kind not in kinds]
+    names = [os.path.basename(file.path) for file in fitting if file.kind is kinds[0]]  # noqa: PTH119
     refused = sorted(batch.refused, key=lambda each: each.path)
     return fitting, [*refused, *(SetAside(Path(file.path), why_odd(file, names)) for file in odd)]
 

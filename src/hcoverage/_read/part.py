@@ -10,7 +10,7 @@ import enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
 # An arc is one integer, so that sets of arcs are small; see `arc_of`.
 ARC_BITS: Final = 32
@@ -76,8 +76,15 @@ class Part:
                 found[path] |= numbers
         for (path, _), arcs in self.arcs.items():
             if path in found:
-                found[path] |= bits_of({end for arc in arcs for end in arc_of(arc) if end > 0})
+                found[path] |= _lines_of(arcs)
         return found
+
+    def as_lines(self) -> Part:
+        """Return the part with the lines of its arcs in place of these."""
+        made = Part(self.paths, self.contexts, dict(self.lines), tracers=self.tracers)
+        for key, arcs in self.arcs.items():
+            made.lines[key] = made.lines.get(key, 0) | _lines_of(arcs)
+        return made
 
     def without(self, paths: Collection[str]) -> Part:
         """Return the part without some measured files."""
@@ -103,6 +110,11 @@ class Part:
             key = (path, names[old])
             made.arcs[key] = made.arcs[key] | arcs if key in made.arcs else arcs
         return made
+
+
+def _lines_of(arcs: Iterable[int]) -> int:
+    """Return the lines of arcs, as `CoverageData.lines` does: they begin or end there."""
+    return bits_of({end for arc in arcs for end in arc_of(arc) if end > 0})
 
 
 def arc_of(number: int) -> tuple[int, int]:

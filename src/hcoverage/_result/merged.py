@@ -47,17 +47,24 @@ _OPPOSITE: Final = {Kind.LINES: Kind.ARCS, Kind.ARCS: Kind.LINES}
 
 
 def choose_kind(
-    files: Iterable[ReadFile], recorded: Iterable[Kind], existing: Batch | None, *, branch: bool
+    files: Iterable[ReadFile],
+    recorded: Iterable[Kind],
+    existing: Batch | None,
+    *,
+    branch: bool,
+    lines_are_enough: bool,
 ) -> Kind:
     """Choose whether to merge lines or branches, if there are both.
 
-    The data to append to decides; else the rcfile, if it wants branches; else the majority.
+    The data to append to decides; else the rcfile, if it wants branches; else the majority, unless
+    lines are enough.
 
     Args:
         files: The data files.
         recorded: The kind of data of each recorded process.
         existing: The data to append to, if any.
         branch: Whether the rcfile wants branches.
+        lines_are_enough: Whether the lines of branches may be merged in place of these.
 
     Returns:
         `Kind.LINES` or `Kind.ARCS`.
@@ -67,7 +74,8 @@ def choose_kind(
             return kind
     weights = collections.Counter([*(file.kind for file in files), *recorded])
     lines, arcs = weights[Kind.LINES], weights[Kind.ARCS]
-    return Kind.ARCS if arcs and (branch or arcs > lines) else Kind.LINES
+    are_most = arcs > lines and not (lines and lines_are_enough)
+    return Kind.ARCS if arcs and (branch or are_most) else Kind.LINES
 
 
 def why_odd(file: ReadFile, others: list[str]) -> str:
