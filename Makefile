@@ -34,8 +34,9 @@ demo: venv optional-engine ## the main job on examples/: one report over process
 	@dev/demo
 
 .PHONY: test
-test: lint ## lint and all tests: what CI runs
-	@dev/beside test-main test-oldest test-newest smoke docs
+test: ## lint and all tests: what CI runs
+	@dev/beside lint optional-engine
+	@dev/beside test-main images test-oldest test-newest smoke docs
 
 .PHONY: test-quick
 test-quick: venv ## after each edit: what needs no engine, network or browser
@@ -51,9 +52,12 @@ lint: venv ## ruff, mypy, who imports whom, and that what runs in measured proce
 
 .PHONY: test-main
 test-main: venv optional-engine ## every test, under our own command
+	@$(USE_ENGINE); $(PYTHON) -m hcov run --no-containers --rcfile dev/coveragerc -- $(PYTHON) $(PYTEST) --durations=40 --durations-min=3
+
+.PHONY: images
+images: optional-engine ## what the tests of containers and of pages need; they make themselves what is missing
 	@$(USE_ENGINE); if docker version >/dev/null 2>&1; then dev/base-image; dev/docker-plugins || true; dev/podman up || true; fi
 	@dev/chromium || true
-	@$(USE_ENGINE); $(PYTHON) -m hcov run --no-containers --rcfile dev/coveragerc -- $(PYTHON) $(PYTEST) --durations=40 --durations-min=3
 
 .PHONY: test-oldest
 test-oldest: ## what depends on Python's version, on the oldest Python that is supported and here

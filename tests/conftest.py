@@ -52,7 +52,7 @@ _ENGINE_REQUIRED: Final = (
 _WITHOUT_ENGINE: Final = "no container engine: "
 _ANSWER_LIMIT: Final = 30.0  # seconds
 _SLOW: Final = ("index", "engine")  # the slower ones first
-_LONG: Final = ("xdist_group", "index", "engine", "thorough")
+_LONG: Final = ("xdist_group", "index", "engine", "thorough")  # the longer ones first
 # What is copied into virtual environments.
 _OURS: Final = ("coverage", "click", "dockerfile-parse", "hcoverage")
 _PYTEST: Final = ("pytest", "iniconfig", "packaging", "pluggy", "pygments")
@@ -152,14 +152,15 @@ def pytest_collection_modifyitems(
     """Hold the marker and the fixture `engine` together, and put the quick tests first.
 
     On several processes those come first that one of them has to run one after the other, then
-    other people's suites and what takes long: begun last, they would run alone at the end.
+    other people's suites and what takes long: begun last, they would run alone at the end. Those
+    with an engine come after those without: on a new machine its images are made meanwhile.
     """
     _mark(items)
-    items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in _SLOW])
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: [not item.get_closest_marker(name) for name in _LONG])
     if not FULL:
         _leave_out_rows(config, items)
+    items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in _SLOW])
+    if hasattr(config, "workerinput"):
+        items.sort(key=_place_beside_others)
     yield
     for item in items:
         # pytest-xdist tells a test's group by its id, and 3.8 writes that where pytest 9.2 does not
@@ -167,6 +168,12 @@ def pytest_collection_modifyitems(
         written = getattr(item, "_nodeid", item.nodeid)
         if written != item.nodeid:
             item._id = type(item.id).parse(written)
+
+
+def _place_beside_others(item: pytest.Item) -> list[bool]:
+    is_long = [item.get_closest_marker(name) is not None for name in _LONG]
+    needs_engine = item.get_closest_marker("engine") is not None
+    return [not any(is_long), needs_engine, *(not each for each in is_long)]
 
 
 def _mark(items: list[pytest.Item]) -> None:

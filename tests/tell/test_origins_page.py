@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from selenium.webdriver import Chrome
 
+DEV: Final = Path(__file__).parents[2] / "dev"
 HERE: Final = os.uname().nodename.replace(".", "_")
 HOSTILE: Final = "<img src=x onerror=alert(1)>&\"'.py"
 IMAGE: Final = "<b>shop</b>:1"
@@ -108,8 +110,9 @@ def _write_project() -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Chrome]:
     """A headless Chromium."""
+    got = subprocess.run([DEV / "chromium"], check=False)
     programs = [shutil.which("chromium"), shutil.which("chromedriver")]
-    if not all(programs):
+    if got.returncode != 0 or not all(programs):
         reason = "no chromium with its driver: dev/chromium gets them on Debian as root"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
