@@ -55,7 +55,7 @@ AT_START: Final = {
 _IN_C: Final = frozenset(
     (
         "_contextvars", "_imp", "_opcode_metadata", "_signal", "_thread", "atexit", "binascii",
-        "marshal", "mmap", "posix", "resource", "sys", "time", "zlib",
+        "marshal", "mmap", "posix", "resource", "sys", "time", "zlib", "_weakref",
     )
 )  # fmt: skip
 # Data of the application's, read as it is now.

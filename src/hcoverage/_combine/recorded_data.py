@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from coverage.files import TreeMatcher
 
@@ -295,6 +295,15 @@ def _losses(
             )
 
 
+# What is no error of the system: docs/recording-format.md.
+_REASONS: Final = {
+    0: "something in the process itself refused it",
+    1
+    << 16: "it freed hcov's tool id of `sys.monitoring`, and what first ran after that is missing",
+    (1 << 16) + 1: "all tool ids of `sys.monitoring` were taken",
+    (1 << 16) + 2: "a branch went where its bytecode does not say",
+}
+
+
 def _reason(error: int) -> str:
-    """Say why something was not recorded; an error without errno is the application's."""
-    return os.strerror(error) if error else "something in the process itself refused it"
+    return _REASONS.get(error) or os.strerror(error)

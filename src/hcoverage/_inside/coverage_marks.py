@@ -591,13 +591,28 @@ def _numbers_in(table: bytes) -> "Iterator[int]":
 
 
 def _raised_by_coverage(error: BaseException) -> bool:
-    """Return whether coverage.py has raised an error, or what it calls, and not the application."""
+    """Return whether an error comes of what coverage.py did; it may have called a mock.
+
+    If a signal handler has raised it meanwhile, it is the application's. A handler is known by its
+    arguments: it gets the frame that it interrupts.
+    """
+    before: Any = None
     trace = error.__traceback__
-    name = ""
     while trace is not None:
-        name = trace.tb_frame.f_globals.get("__name__", "")
+        frame = trace.tb_frame
+        if before is not None and _has(frame.f_locals.values(), before):
+            return False
+        before = frame
         trace = trace.tb_next
-    return str(name).startswith(("coverage.", "posixpath", "genericpath"))
+    return True
+
+
+def _has(values: "Iterable[Any]", frame: "FrameType") -> bool:
+    """Return whether a frame is among arguments, or in one that takes several."""
+    for value in values:
+        if value is frame or (_type(value) is tuple and any([each is frame for each in value])):  # noqa: C419
+            return True
+    return False
 
 
 def _joined(static: "Optional[str]", dynamic: "Optional[str]") -> "Optional[str]":

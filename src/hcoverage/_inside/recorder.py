@@ -25,7 +25,8 @@ the replacements (``dev/guest_names.py`` checks this). Before Python 3.12, which
 # import is a file to find and load in every measured process.
 import os
 import sys
-from sys import _getframe
+from _weakref import ref
+from sys import _getframe, is_finalizing
 
 # Functions look builtins up in this copy, which stays as it is when the application replaces some.
 if "__hcoverage__" not in __builtins__:  # type: ignore[operator, used-before-def]
@@ -66,6 +67,10 @@ LONG_CODE_PART: "Final" = __name__ + "_long_code"
 SOURCES_PART: "Final" = __name__ + "_sources"
 WRITER_PART: "Final" = __name__ + "_writer"
 _SELDOM_PART: "Final" = __name__ + "_seldom"
+
+# What is told of as a loss, beside the errors of the system (docs/recording-format.md): the
+# application has freed our tool id.
+_TOOL_FREED: "Final" = 1 << 16
 
 _FRAME: "Final" = type(_getframe())
 # Py_TPFLAGS_HEAPTYPE: a class that is none of the interpreter's own.
@@ -125,7 +130,8 @@ def start(
     monitoring = _private(monitoring)
     if branch is None:
         branch = os.environ.get(_ENV_BRANCH) == "1"
-    tool = _tool_taker(monitoring)()
+    name = _ToolName(TOOL_NAME)
+    tool = _tool_taker(monitoring)(name)
     if tool is None:
         return False
     if context is None:
@@ -141,6 +147,7 @@ def start(
         writer = part(WRITER_PART).Writer(directory, context, container, image, branch=branch)
         skips = sources.skipper(skip, keep, own_files)
         recorder = Recorder(writer, sources, skips, settled_before)
+        recorder.tool_name = ref(name, recorder.tool_freed)
         if branch:
             _monitor_branches(monitoring, tool, recorder)
         else:
@@ -272,14 +279,23 @@ def _is_measured(monitoring: "Any") -> bool:
     return str(module).partition(".")[0] == "coverage"
 
 
-def _tool_taker(monitoring: "Any") -> "Callable[[], int | None]":
+class _ToolName(str):
+    """The name of our tool. The interpreter alone keeps it, so it goes when the tool id is freed.
+
+    Other names of ours are plain: we free these tool ids ourselves.
+    """
+
+    __slots__ = ("__weakref__",)
+
+
+def _tool_taker(monitoring: "Any") -> "Callable[..., int | None]":
     """Return a function that takes a free tool id for us, or returns None."""
     use_tool_id = monitoring.use_tool_id
 
-    def take() -> "int | None":
+    def take(name: str = TOOL_NAME) -> "int | None":
         for number in _TOOL_IDS:
             try:
-                use_tool_id(number, TOOL_NAME)
+                use_tool_id(number, name)
             except ValueError:
                 continue
             return number
@@ -450,6 +466,16 @@ class Recorder:
         self._skips = skips
         self._settled_before = settled_before
         self._find_frame = _frame_finder()
+        self.tool_name: Any = None
+
+    def tool_freed(self, _name: object) -> None:
+        """Note that no more of this process is recorded: the name of our tool is gone."""
+        if current is None or is_finalizing():
+            return
+        try:
+            self.writer.note_loss(OSError(_TOOL_FREED, ""))
+        except BaseException:  # noqa: BLE001, S110 - Python would print it
+            pass
 
     def add_source(self, filename: str) -> "Marks | None":
         """Make room for the lines of a file that is seen for the first time.

@@ -54,10 +54,10 @@ BY_INSTRUCTION: "Final" = 1
 _OUTSIDE: "Final" = -1
 
 # What is told of as a loss, as errors of the interpreter's own: see `recorder.is_ours`.
-# EBUSY: there is no second tool id, and a debugger's may make CPython forget what we wanted.
-_NO_TOOL: "Final" = 16
-# EFAULT: a branch went where the bytecode does not say.
-_STRANGE_BRANCH: "Final" = 14
+# There is no second tool id, and a debugger's may make CPython forget what we wanted.
+_NO_TOOL: "Final" = (1 << 16) + 1
+# A branch went where the bytecode does not say.
+_STRANGE_BRANCH: "Final" = (1 << 16) + 2
 
 # Each code unit has three bytes: a line started or an instruction ran there; it jumped, or its line
 # was left otherwise; a branch there did not jump.

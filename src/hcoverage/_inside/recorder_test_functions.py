@@ -48,9 +48,9 @@ _attribute_of: "Final" = object.__getattribute__
 _identity: "Final" = object.__hash__
 
 
-# EBUSY, an error of the interpreter's own (see `recorder.is_ours`): there is no other tool id, and
-# nothing is attributed.
-_NO_TOOL: "Final" = 16
+# An error of the interpreter's own (see `recorder.is_ours`): there is no other tool id, and nothing
+# is attributed.
+_NO_TOOL: "Final" = (1 << 16) + 1
 
 
 def follow(module: "Any", contexts: "Any") -> None:

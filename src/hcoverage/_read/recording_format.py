@@ -89,7 +89,7 @@ class Loss(NamedTuple):
     """What a process could not record.
 
     Attributes:
-        error: The ``errno`` of the last failure, or 0.
+        error: The ``errno`` of the last failure, a reason of the recorder's own, or 0.
         times: How many times something was not recorded.
     """
 

@@ -84,6 +84,9 @@ def _stop_recorder() -> None:
     monitoring = getattr(sys, "monitoring", None)
     if monitoring is None:
         return
+    recorder = getattr(sys.modules.get(_PREFIX + "process"), "recorder", None)
+    if recorder is not None:
+        recorder.current = None
     for tool in _TOOL_IDS:
         if monitoring.get_tool(tool) == _TOOL_NAME:
             monitoring.set_events(tool, 0)

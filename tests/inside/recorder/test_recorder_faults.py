@@ -15,10 +15,12 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import coverage
 import pytest
+
+import hcoverage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -342,14 +344,36 @@ def test_where_no_second_tool_id_is_left_branches_go_on_and_that_is_told(bench: 
         "import late\nprint('done')\n"
     )
     assert bench.run("app.py", env={**bench.env, "HCOVERAGE_RECORD_BRANCH": "1"}) == "done\n"
-    losses = [segment.loss for segment in bench.only().segments if segment.loss]
-    assert [os.strerror(loss.error) for loss in losses] == ["Device or resource busy"]
+    (told,) = told_losses(bench)
+    assert told.endswith("all tool ids of `sys.monitoring` were taken")
 
 
-def test_application_that_frees_our_tool_id(bench: Bench) -> None:
+FREES: Final = "import sys\nfor n in range(6): sys.monitoring.free_tool_id(n)\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (f"{FREES}import late\n", ["it freed hcov's tool id"]),
+        (f"import os\nif os.fork(): os.wait()\nelse:\n    exec({FREES!r})\n", ["it freed"]),
+        (f"{FREES}import os\nos.kill(os.getpid(), 9)\n", ["it freed"]),
+        ("import late\n", []),
+    ],
+    ids=["here", "in a fork", "then killed", "not"],
+)
+def test_application_that_frees_our_tool_id_is_told(
+    bench: Bench, source: str, told: list[str]
+) -> None:
     bench.write("x = 1\n", "late.py")
-    bench.write("import sys\nfor n in range(6): sys.monitoring.free_tool_id(n)\nimport late\n")
-    bench.run("app.py")
+    bench.write(source)
+    bench.run("app.py", returncode=-9 if "kill" in source else 0)
+    losses = told_losses(bench)
+    assert len(losses) == len(told)
+    assert all(part in loss for part, loss in zip(told, losses, strict=True))
+
+
+def told_losses(bench: Bench) -> tuple[str, ...]:
+    return hcoverage.combine([bench.data], data_file=bench.root / "merged").losses
 
 
 def test_standard_streams_closed(bench: Bench) -> None:
