@@ -158,7 +158,12 @@ class Session:
             dataclasses.replace(item, path=moved.get(item.path, item.path))
             for item in result.set_aside
         )
-        return dataclasses.replace(result, set_aside=tuple(set_aside))
+        return dataclasses.replace(
+            result,
+            set_aside=tuple(set_aside),
+            # Somebody else has the rest of the run, in which they may have been imported.
+            never_imported=result.never_imported if is_whole_run else (),
+        )
 
     def _take_in_what_measured_itself(self) -> None:
         """Copy the data that the command measured by itself, as with `coverage run`."""
