@@ -75,16 +75,8 @@ def select(found: Found, existing: Batch | None, *, is_of_run: bool) -> Selectio
             branches: of a process that measured by another one, or by options, lines are enough.
     """
     recorded_part = found.recorded_part or Part()
-    kind = choose_kind(
-        found.batch.files,
-        [recorded_part.kind for _ in found.recorded.processes],
-        existing,
-        branch=found.settings.branch,
-        lines_are_enough=is_of_run,
-    )
-    kinds = [kind, Kind.NOTHING]
-    if is_of_run and kind is Kind.LINES:
-        kinds.append(Kind.ARCS)
+    kinds = _kinds(found, recorded_part, existing, is_of_run=is_of_run)
+    kind = kinds[0]
     map_path = PathMap(found.settings)
     wanted = [found.batch.parts[each] for each in kinds if each in found.batch.parts]
     map_path.learn(wanted)
@@ -95,10 +87,9 @@ def select(found: Found, existing: Batch | None, *, is_of_run: bool) -> Selectio
     left_out = {source.there for source in other_versions}
     for each in kinds:
         part = measured.parts.get(each, Part())
-        if kind is Kind.LINES:
-            part = part.as_lines()
         unwanted = {path for path in part.paths if not found.choice.wants(map_path(path))}
-        merged.add(part.without(left_out | unwanted), map_path)
+        counting = part.without(left_out | unwanted)
+        merged.add(counting.as_lines() if kind is Kind.LINES else counting, map_path)
     processes.update(_add_known_origins(merged, _results(measured.files), map_path))
     processes.update(file.origin for file in measured.files if file.origin)
     recorded = found.recorded
@@ -117,6 +108,21 @@ def select(found: Found, existing: Batch | None, *, is_of_run: bool) -> Selectio
         has_data=bool(measured.files or existing or found.recorded_part is not None),
         other_versions=other_versions,
     )
+
+
+def _kinds(
+    found: Found, recorded_part: Part, existing: Batch | None, *, is_of_run: bool
+) -> list[Kind]:
+    """Return which kinds of data are merged; the first is that of the result."""
+    kind = choose_kind(
+        found.batch.files,
+        [recorded_part.kind for _ in found.recorded.processes],
+        existing,
+        branch=found.settings.branch,
+        lines_are_enough=is_of_run,
+    )
+    as_lines = is_of_run and kind is Kind.LINES and not found.settings.branch
+    return [kind, Kind.NOTHING, *([Kind.ARCS] if as_lines else [])]
 
 
 class _Measured(NamedTuple):
