@@ -298,10 +298,9 @@ def _losses(
 # What is no error of the system: docs/recording-format.md.
 _REASONS: Final = {
     0: "something in the process itself refused it",
-    1
-    << 16: "it freed hcov's tool id of `sys.monitoring`, and what first ran after that is missing",
-    (1 << 16) + 1: "all tool ids of `sys.monitoring` were taken",
-    (1 << 16) + 2: "a branch went where its bytecode does not say",
+    65536: "it freed hcov's tool id of `sys.monitoring`, and what first ran after that is missing",
+    65537: "all tool ids of `sys.monitoring` were taken",
+    65538: "a branch went where its bytecode does not say",
 }
 
 
