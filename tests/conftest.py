@@ -15,6 +15,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import time
@@ -56,6 +57,7 @@ _LONG: Final = ("xdist_group", "index", "engine", "thorough")  # the longer ones
 # What is copied into virtual environments.
 _OURS: Final = ("coverage", "click", "dockerfile-parse", "hcoverage")
 _PYTEST: Final = ("pytest", "iniconfig", "packaging", "pluggy", "pygments")
+_BINARIES: Final = sysconfig.get_config_var("SOABI")
 
 
 # The run -----------------------------------------------------------------------------------------
@@ -514,6 +516,42 @@ def kept_directory() -> KeptDirectory:
     return get
 
 
+class KeepPackages(Protocol):
+    """The fixture `keep_packages`."""
+
+    def __call__(self, *requirements: str) -> Path:
+        """Install packages of the index, which is asked once for all workers, runs and clones.
+
+        Args:
+            requirements: Each as `name==version`, since what was got once is kept.
+
+        Returns:
+            A directory for PYTHONPATH, which nobody changes.
+        """
+
+
+@pytest.fixture(scope="session")
+def keep_packages(kept_directory: KeptDirectory) -> KeepPackages:
+    """Get what other people's programs import."""
+
+    def keep(*requirements: str) -> Path:
+        def install(directory: Path) -> None:
+            pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+            done = subprocess.run(
+                [*pip, f"--target={directory}", *requirements],
+                env=hcoverage.unmeasured_environment(os.environ),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout
+
+        return kept_directory(f"{'_'.join(requirements)}-{_BINARIES}", install)
+
+    return keep
+
+
 # Processes ---------------------------------------------------------------------------------------
 
 
@@ -606,34 +644,75 @@ class Venv:
         return shlex.quote(str(self.python))
 
 
+class NewVenv(Protocol):
+    """The fixture `new_venv`."""
+
+    def __call__(self, path: Path, *requirements: str) -> Venv:
+        """Make a virtual environment without pip, with packages of the index, see `keep_packages`.
+
+        Args:
+            path: Its directory.
+            requirements: Each as `name==version`, since what was got once is kept.
+        """
+
+
+@pytest.fixture(scope="session")
+def new_venv(keep_packages: KeepPackages) -> NewVenv:
+    """Make virtual environments that know nothing of this project."""
+
+    def make(path: Path, *requirements: str) -> Venv:
+        venv.create(path, symlinks=True)
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        made = Venv(path, path / "bin" / "python", path / "lib" / version / "site-packages")
+        if requirements:
+            kept = keep_packages(*requirements)
+            shutil.copytree(kept, made.site_packages, dirs_exist_ok=True)
+            for distribution in metadata.distributions(path=[str(kept)]):
+                _write_programs(distribution, made.python)
+        return made
+
+    return make
+
+
 class MakeVenv(Protocol):
     """The fixture `make_venv`."""
 
     def __call__(
-        self, name: str = "venv", *, coverage_hook: bool = False, with_pytest: bool = False
+        self,
+        name: str = "venv",
+        *requirements: str,
+        coverage_hook: bool = False,
+        with_pytest: bool = False,
     ) -> Venv:
         """Make a virtual environment with coverage.py and this project in it, without pip.
 
         Args:
             name: Its directory's name, below `tmp_path`.
+            requirements: Packages of the index, see `keep_packages`; theirs come before ours.
             coverage_hook: Whether coverage.py's own hook, `a1_coverage.pth`, is in it as well.
             with_pytest: Whether pytest is in it as well.
         """
 
 
 @pytest.fixture
-def make_venv(tmp_path: Path) -> MakeVenv:
+def make_venv(tmp_path: Path, new_venv: NewVenv) -> MakeVenv:
     """Make virtual environments, so that no test puts a hook into the one it runs in."""
 
-    def make(name: str = "venv", *, coverage_hook: bool = False, with_pytest: bool = False) -> Venv:
-        path = tmp_path / name
-        venv.create(path, symlinks=True)
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        made = Venv(path, path / "bin" / "python", path / "lib" / version / "site-packages")
+    def make(
+        name: str = "venv",
+        *requirements: str,
+        coverage_hook: bool = False,
+        with_pytest: bool = False,
+    ) -> Venv:
+        made = new_venv(tmp_path / name, *requirements)
+        theirs = {
+            each.name.lower() for each in metadata.distributions(path=[str(made.site_packages)])
+        }
         for name_of_distribution in (*_OURS, *_PYTEST * with_pytest):
-            distribution = metadata.distribution(name_of_distribution)
-            _copy_distribution(distribution, made.site_packages)
-            _write_programs(distribution, made.python)
+            if name_of_distribution not in theirs:
+                distribution = metadata.distribution(name_of_distribution)
+                _copy_distribution(distribution, made.site_packages)
+                _write_programs(distribution, made.python)
         for path_file in made.site_packages.glob("_editable_impl_*.pth"):
             path_file.rename(made.site_packages / "project.pth")  # its own name looks like a hook's
         if not coverage_hook:

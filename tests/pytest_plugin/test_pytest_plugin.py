@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
@@ -17,6 +17,9 @@ from tests.forks import forked
 from hcov._pytest import options
 from hcov._tell import formats
 from hcoverage import Core
+
+if TYPE_CHECKING:
+    from tests.conftest import KeepPackages
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -392,11 +395,11 @@ class TestOptions:
 
 @pytest.mark.index
 @pytest.mark.any_python
-def test_an_older_pytest_loads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    older = str(tmp_path / "older")
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", older]
-    subprocess.run([*install, "pytest==8.3.5"], check=True)  # which knows no ini option for numbers
-    monkeypatch.setenv("PYTHONPATH", older)
+def test_an_older_pytest_loads_it(
+    keep_packages: KeepPackages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = keep_packages("pytest==8.3.5")  # which knows no ini option for numbers
+    monkeypatch.setenv("PYTHONPATH", str(older))
     Path("pytest.ini").write_text("[pytest]\nhcov = true\nhcov_fail_under = 100.0\n")
     Path("test_none.py").write_text("def test_none():\n    pass\ndef not_run():\n    pass\n")
     command = [sys.executable, *PYTEST, "-p", "no:cacheprovider", "test_none.py"]

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-import venv
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,14 +21,19 @@ import hcoverage
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.conftest import UnpackRelease
+    from tests.conftest import NewVenv, UnpackRelease
 
 pytestmark = [pytest.mark.index, pytest.mark.timeout(3600)]
 
 PROJECT: Final = "cachetools"
 VERSION: Final = "8.0.2"
 # pytest-forked does not work with pytest 9.
-PACKAGES: Final = ("coverage", "pytest<9", "pytest-forked", "pytest-xdist")
+PACKAGES: Final = (
+    f"coverage=={metadata.version('coverage')}",
+    "pytest==8.4.2",
+    "pytest-forked==1.7.5",
+    "pytest-xdist==3.8.0",
+)
 # In CI two of its files, of six alike; all of them by HCOVERAGE_CORPUS=full.
 SUITES: Final = ("fifo", "ttl", *(("lfu", "lru", "rr", "tlru") if FULL else ()))
 LEAST_DATA_FILES: Final = 30 * len(SUITES)
@@ -47,22 +51,16 @@ source =
 
 
 @pytest.fixture
-def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unpack_release: UnpackRelease) -> str:
+def python(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    new_venv: NewVenv,
+    unpack_release: UnpackRelease,
+) -> str:
     """The Python of an environment for the suite; the project is the current directory."""
-    venv.create(tmp_path / "venv", symlinks=True)
-    python = str(tmp_path / "venv" / "bin" / "python")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--python",
-        python,
-    ]
-    run([*pip, "install", *PACKAGES], tmp_path)
+    made = new_venv(tmp_path / "venv", *PACKAGES)
     monkeypatch.chdir(unpack_release(PROJECT, VERSION, tmp_path))
-    return python
+    return str(made.python)
 
 
 def run(command: Sequence[str], directory: Path | None = None, **variables: str) -> None:

@@ -7,28 +7,25 @@ hatch, poetry, pdm, uv, pipenv and build were tried by hand.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from tests.forks import hcov
 
-import hcoverage
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tests.conftest import NewVenv
 
 pytestmark = [
     pytest.mark.index,
     pytest.mark.usefixtures("clean_environment"),
-    pytest.mark.xdist_group("environment managers"),  # tox is installed once
 ]
 
-TOX: Final = "tox==4.67.*"
+TOX: Final = "tox==4.67.15"
 PROGRAM: Final = """\
 import subprocess, sys
 
@@ -57,22 +54,18 @@ PROJECTS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def tools(tmp_path: Path, new_venv: NewVenv) -> Path:
     """The directory of the program `tox`."""
-    path = tmp_path_factory.mktemp("tools")
-    venv.create(path, symlinks=True)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(path)]
-    environment = hcoverage.unmeasured_environment(os.environ)
-    subprocess.run([*pip, "install", "--quiet", TOX], check=True, env=environment)
-    return path / "bin"
+    return new_venv(tmp_path / "tools", TOX).path / "bin"
 
 
 @pytest.mark.parametrize("project", PROJECTS)
 def test_what_runs_in_it_is_measured_and_no_python_is_missed(
     project: str, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
     tool, files = PROJECTS[project]
     for name, text in {**files, "program.py": PROGRAM}.items():
         Path(name).write_text(text)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -35,7 +34,7 @@ pytestmark = [pytest.mark.index, pytest.mark.timeout(3600)]
 # Run twice under coverage.py, this release covered the same lines each time; pinned for that.
 PROJECT: Final = "pyproject_hooks"
 VERSION: Final = "1.3.3"
-NEEDED_BY_ITS_TESTS: Final = ("setuptools", "testpath")  # beside pytest
+NEEDED_BY_ITS_TESTS: Final = ("setuptools==84.2.1", "testpath==0.6.0")  # beside pytest
 ONE_OF: Final = 1 if FULL else 3
 LEAST_SUBPROCESSES: Final = 20 // ONE_OF
 PLUGIN: Final = f"""\
@@ -158,16 +157,15 @@ def _run(command: Sequence[str], directory: Path) -> None:
 
 @pytest.fixture
 def suite(tmp_path: Path, make_venv: MakeVenv, unpack_release: UnpackRelease) -> Suite:
-    environment = make_venv(coverage_hook=True, with_pytest=True)
-    python = environment.python
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    environment = make_venv("venv", *NEEDED_BY_ITS_TESTS, coverage_hook=True, with_pytest=True)
     directory = unpack_release(PROJECT, VERSION, tmp_path)
-    # Editable, so that what runs is in a `source` directory; it runs some of its files by path.
-    _run([*pip, "install", *NEEDED_BY_ITS_TESTS, "--editable", str(directory)], tmp_path)
+    # As an editable install has it, so that what runs is in a `source` directory; it runs some of
+    # its files by path.
+    (environment.site_packages / f"{PROJECT}.pth").write_text(str(directory / "src"))
     (environment.site_packages / "each_so_manieth.py").write_text(PLUGIN)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    return Suite(directory, python.parent, scratch)
+    return Suite(directory, environment.python.parent, scratch)
 
 
 def _count(lines: Mapping[str, set[int]]) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
@@ -29,13 +28,12 @@ pytestmark = [pytest.mark.index, pytest.mark.thorough, pytest.mark.timeout(3600)
 
 PROJECT: Final = "pytest_cov"
 VERSION: Final = "7.1.0"
-# To build it, and for its tests, beside what is in each environment of ours.
-NEEDED: Final = (
-    "hatchling",
-    "hatch-fancy-pypi-readme",
-    "process-tests",
-    "pytest-xdist",
-    "pytest<9.1",
+# And what its tests need, of pytest before 9.1.
+PACKAGES: Final = (
+    f"{PROJECT}=={VERSION}",
+    "process-tests==3.0.0",
+    "pytest==9.0.3",
+    "pytest-xdist==3.8.0",
 )
 # It starts containers of redis, with celery; pytest's header, which names our plugin, must not have
 # the word "coverage".
@@ -81,11 +79,8 @@ def test_passes_as_it_does_without_us(
     unpack_release: UnpackRelease,
     tell: Callable[[str], None],
 ) -> None:
-    python = make_venv(coverage_hook=True, with_pytest=True).python
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
-    run([*pip, "install", *NEEDED], tmp_path)
+    python = make_venv("venv", *PACKAGES, coverage_hook=True).python
     suite = unpack_release(PROJECT, VERSION, tmp_path)
-    run([*pip, "install", "--no-deps", "--no-build-isolation", str(suite)], tmp_path)
     (tmp_path / "hcov_added.py").write_text(PLUGIN)
     results = tmp_path / "results.xml"
     run(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +28,7 @@ pytestmark = [pytest.mark.index, pytest.mark.thorough, pytest.mark.timeout(3600)
 # What their suites need beside pytest, by project and version. All have branches, and their sources
 # in src.
 PROJECTS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
-    ("itsdangerous", "2.2.0"): ("freezegun",),
+    ("itsdangerous", "2.2.0"): ("freezegun==1.5.5",),
     ("attrs", "25.3.0"): ("cloudpickle", "hypothesis"),
     ("jinja2", "3.1.6"): ("trio",),
     ("pluggy", "1.6.0"): (),
@@ -79,11 +78,10 @@ def in_project(
     """Make a project's directory the current one, and return a Python that has it and us."""
 
     def enter(name: str, version: str) -> str:
-        python = str(make_venv(with_pytest=True).python)
-        pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "--python", python]
-        run([*pip, "install", f"{name}=={version}", *PROJECTS[name, version]])
+        requirements = (f"{name}=={version}", *PROJECTS[name, version])
+        python = make_venv("venv", *requirements, with_pytest=True).python
         monkeypatch.chdir(unpack_release(name, version, tmp_path))
-        return python
+        return str(python)
 
     return enter
 

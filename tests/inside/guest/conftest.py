@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import re
 import subprocess
 import sys
-import sysconfig
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -21,8 +17,8 @@ from hcoverage._read.recording_files import DataDirectory, read_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-_KEPT: Final = Path(__file__).parents[3] / ".cache" / "packages"
 RCFILE: Final = "[run]\nparallel = True\nsource = .\n"
 # Of a program that hangs; the machine may be busy.
 _LIMIT: Final = 240.0  # seconds
@@ -141,39 +137,3 @@ def _session(
         # An empty value says: none, not even an ancestor's.
         bare = {**plain, "HCOVERAGE_SESSION": ""}
         yield Guests(project, tmp_path / "data", bare, {**plain, **session.environment})
-
-
-class KeepPackages(Protocol):
-    """The fixture `keep_packages`."""
-
-    def __call__(self, *requirements: str) -> Path:
-        """Install packages of the index, once for all workers and runs.
-
-        Args:
-            requirements: Each as `name==version`.
-
-        Returns:
-            A directory for PYTHONPATH, which nobody changes.
-        """
-
-
-@pytest.fixture
-def keep_packages() -> KeepPackages:
-    """Get what programs of a test import, and what is tested does not."""
-
-    def keep(*requirements: str) -> Path:
-        kept = _KEPT / f"{'_'.join(requirements)}-{sysconfig.get_config_var('SOABI')}"
-        _KEPT.mkdir(parents=True, exist_ok=True)
-        with Path(f"{kept}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not kept.exists():
-                with tempfile.TemporaryDirectory(dir=_KEPT) as scratch:
-                    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install"]
-                    target = Path(scratch, "packages")
-                    subprocess.run(
-                        [*pip, "--quiet", f"--target={target}", *requirements], check=True
-                    )
-                    target.rename(kept)
-        return kept
-
-    return keep

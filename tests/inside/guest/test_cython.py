@@ -24,7 +24,7 @@ import pytest
 from tests.forks import forked
 
 if TYPE_CHECKING:
-    from tests.inside.guest.conftest import KeepPackages
+    from tests.conftest import KeepPackages
 
 COMPILER: Final = shutil.which("cc")
 pytestmark = [

@@ -16,7 +16,7 @@ import pytest
 from tests.forks import forked, hcov
 
 if TYPE_CHECKING:
-    from tests.inside.guest.conftest import KeepPackages
+    from tests.conftest import KeepPackages
 
 pytestmark = pytest.mark.index
 
