@@ -53,7 +53,6 @@ _ENGINE_REQUIRED: Final = (
 _WITHOUT_ENGINE: Final = "no container engine: "
 _ANSWER_LIMIT: Final = 30.0  # seconds
 _SLOW: Final = ("index", "engine")  # the slower ones first
-_LONG: Final = ("xdist_group", "index", "engine", "thorough")  # the longer ones first
 # What is copied into virtual environments.
 _OURS: Final = ("coverage", "click", "dockerfile-parse", "hcoverage")
 _PYTEST: Final = ("pytest", "iniconfig", "packaging", "pluggy", "pygments")
@@ -153,9 +152,9 @@ def pytest_collection_modifyitems(
 ) -> Generator[None]:
     """Hold the marker and the fixture `engine` together, and put the quick tests first.
 
-    On several processes those come first that one of them has to run one after the other, then
-    other people's suites and what takes long: begun last, they would run alone at the end. Those
-    with an engine come after those without: on a new machine its images are made meanwhile.
+    On several processes those come first that one of them has to run one after the other, and other
+    people's suites: begun last, they would run alone at the end. Those with an engine come after
+    those without: on a new machine its images are made meanwhile. Then what else takes long.
     """
     _mark(items)
     if not FULL:
@@ -173,9 +172,9 @@ def pytest_collection_modifyitems(
 
 
 def _place_beside_others(item: pytest.Item) -> list[bool]:
-    is_long = [item.get_closest_marker(name) is not None for name in _LONG]
-    needs_engine = item.get_closest_marker("engine") is not None
-    return [not any(is_long), needs_engine, *(not each for each in is_long)]
+    names = ("xdist_group", "index", "engine", "thorough")
+    group, index, engine, thorough = (bool(item.get_closest_marker(name)) for name in names)
+    return [not (group or index or engine), engine, not group, not index, not thorough]
 
 
 def _mark(items: list[pytest.Item]) -> None:
