@@ -277,6 +277,50 @@ def test_it_begins_where_coverages_own_hook_is_not_asked(settings: str) -> None:
         assert "helper.py" in merged(session)
 
 
+ODD: Final = """\
+import os, signal
+signal.alarm(100)  # opening a pipe waits for who writes into it
+def ran(name):
+    names = {}
+    exec(compile("def f():\\n    return 3\\nx = f()\\n", name, "exec"), names)
+    return names["x"]
+os.mkfifo("pipe.py")
+os.symlink("/dev/zero", "zero.py")
+os.symlink("loop.py", "loop.py")
+places = [os.path.abspath(name) for name in ("pipe.py", "zero.py", "loop.py", "none.py")]
+print([ran(name) for name in [*places, "/", "x" * 300 + ".py", "relative.py", "\\udcff.py"]])
+def f():
+    n = 1
+    return n
+for first in (0, 1 << 17, 10**6, 2**31 - 1):
+    f.__code__ = f.__code__.replace(co_firstlineno=first)
+    print(f())
+last = 1
+"""
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:2])
+def test_odd_sources_and_odd_lines_do_not_reach_the_application(settings: str) -> None:
+    Path("app.py").write_text(ODD)
+    with opened(settings) as session:
+        measured = run(session, "app.py")
+        for name in ("pipe.py", "zero.py", "loop.py"):
+            Path(name).unlink()
+        assert measured == run_bare(session, "app.py")
+
+
+@pytest.mark.parametrize("settings", ["", "core = pytrace\n"])
+def test_a_limit_on_the_size_of_files_does_not_end_a_process_that_is_saved(settings: str) -> None:
+    Path("app.py").write_text(
+        "import resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 1 << 30))\n"
+        "print('done')\n"
+    )
+    with opened(settings) as session:
+        assert run(session, "app.py") == "done\n"
+
+
 SUBINTERPRETER: Final = """\
 try:
     import _interpreters as interpreters

@@ -19,6 +19,7 @@ import sys
 from _signal import (  # type: ignore[import-not-found]
     SIG_BLOCK,
     SIG_SETMASK,
+    SIGXFSZ,
     pthread_sigmask,
     valid_signals,
 )
@@ -43,6 +44,11 @@ from posix import (
 )
 from time import monotonic as _now
 from zlib import crc32
+
+try:
+    from _signal import sigtimedwait
+except ImportError:  # macOS
+    sigtimedwait = None
 
 try:
     import resource
@@ -71,6 +77,8 @@ _STATEMENT = 200_000  # characters; SQLite takes a million
 _LINE_BITS = 28
 _FEWER_LINE_BITS = 20
 _TEMPORARY = ".autosave."
+_FILE_TYPE = 0o170000
+_REGULAR_FILE = 0o100000
 
 
 def start(container: str, recording: "dict[str, Any] | None", *, is_ours: bool) -> None:
@@ -132,6 +140,7 @@ class _Saving:
     def end(self, event: str = "atexit") -> None:
         """Let coverage.py save its data; then ours is not needed."""
         self._ended = True
+        mask = _block_size_signal()
         try:
             self._before_end()
             if not self._measuring._auto_save:
@@ -143,6 +152,7 @@ class _Saving:
             self._save_instead(error)
         finally:
             self._close()
+            _take_size_signal(mask)
 
     def _before_end(self) -> None:
         """Prepare for coverage.py's save."""
@@ -679,6 +689,24 @@ def _exists(path: str) -> bool:
     return True
 
 
+def _block_size_signal() -> "Any":
+    """Keep a limit on the size of files from ending the process, as coverage.py writes.
+
+    Python ignores the signal, but the application may have restored its default action.
+
+    Returns:
+        The mask of signals before that; None where there is no limit.
+    """
+    limit, _ = _limits(_LARGEST_FILE)
+    return pthread_sigmask(SIG_BLOCK, (SIGXFSZ,)) if limit >= 0 else None
+
+
+def _take_size_signal(mask: "Any") -> None:
+    if mask is not None and sigtimedwait is not None:
+        sigtimedwait((SIGXFSZ,), 0)
+        pthread_sigmask(SIG_SETMASK, mask)
+
+
 def _put(path: str, content: bytes) -> None:
     """Write a file, and close it at once, since this is a guest."""
     limit, _ = _limits(_LARGEST_FILE)  # negative for none
@@ -696,6 +724,9 @@ def _put(path: str, content: bytes) -> None:
 def _identity(path: str) -> str:
     content = b""
     try:
+        # Opening anything else can block, or take what the application waits for.
+        if _stat(path).st_mode & _FILE_TYPE != _REGULAR_FILE:
+            return ""
         descriptor = _open(path, O_RDONLY | O_CLOEXEC)
         try:
             while part := _read(descriptor, 1 << 20):

@@ -29,6 +29,7 @@ from posix import (
     close as _close,
     open as _open,
     read as _read,
+    stat as _stat,
 )
 
 # Functions look builtins up in this copy, which stays as it is when the application replaces some.
@@ -56,6 +57,11 @@ _PROTECTS: "Final" = frozenset(code for code in _JUMPS if dis.opname[code].start
 _UNIT: "Final" = 2 if sys.version_info >= (3, 10) else 1  # bytes for each unit of a jump's argument
 
 _READ_ONLY: "Final" = O_RDONLY | O_CLOEXEC
+# Modules of functions that no mock is.
+_NEVER_MOCKED: "Final" = ("coverage.", "posixpath", "genericpath", __name__)
+_HEAP_TYPE: "Final" = 1 << 9  # Py_TPFLAGS_HEAPTYPE: none of the interpreter's own classes
+_FILE_TYPE: "Final" = 0o170000
+_REGULAR_FILE: "Final" = 0o100000
 # `id` is audited: a hook of the application, and that of `hcov affected`, would be called.
 _identity: "Final" = object.__hash__
 _int, _len, _range, _set, _type, _abs = int, len, range, set, type, abs
@@ -85,6 +91,8 @@ class _Trap(int):
             source.note(other, code)
         except RecursionError:
             return False  # The application is at the limit of its stack: the trap stays.
+        except BaseException as error:  # noqa: BLE001 - none of ours may reach the application
+            source.fails(error)
         source.seen.discard(self)
         source.seen.add(other)
         return True  # so the tracer has nothing to add
@@ -346,7 +354,20 @@ class _Source:
         self._expected = _len(seen)
         for key in seen.copy():
             if _type(key) is _int:
-                self._record(key)
+                try:
+                    self._record(key)
+                except RecursionError:
+                    raise
+                except BaseException as error:  # noqa: BLE001
+                    self.fails(error)
+
+    def fails(self, error: BaseException) -> None:
+        """Note that something could not be recorded.
+
+        Raises:
+            BaseException: The error itself, where it is the application's.
+        """
+        self._marks.writer.note_loss(error)
 
     def _record(self, key: int) -> None:
         raise NotImplementedError
@@ -359,16 +380,13 @@ class _Source:
 
     def _mark(self, line: int) -> None:
         region = self._region
+        if region is None:
+            room = self._marks.sources.line_room(self._described)
+            region = self._region = self._marks.writer.add_lines(self._described, 0, room)
         try:
-            if region is None:
-                room = self._marks.sources.line_room(self._described)
-                region = self._region = self._marks.writer.add_lines(self._described, 0, room)
-            try:
-                region[line] = self._marks.writer.mark
-            except IndexError:
-                self._mark_outside(line)
-        except (OSError, ValueError, MemoryError) as error:
-            self._marks.writer.note_loss(error)
+            region[line] = self._marks.writer.mark
+        except IndexError:
+            self._mark_outside(line)
 
     def _mark_outside(self, line: int) -> None:
         count = self._marks.sources.OVERFLOW_LINES
@@ -448,6 +466,9 @@ class _Arcs(_Source):
 def _count_lines(path: str) -> int:
     """Count the lines of a source; return 0 if it cannot be read."""
     try:
+        # Opening anything else can block, or take what the application waits for.
+        if _stat(path).st_mode & _FILE_TYPE != _REGULAR_FILE:
+            return 0
         descriptor = _open(path, _READ_ONLY)
         try:
             content = _read(descriptor, _LARGEST_SOURCE)
@@ -594,7 +615,8 @@ def _raised_by_coverage(error: BaseException) -> bool:
     """Return whether an error comes of what coverage.py did; it may have called a mock.
 
     If a signal handler has raised it meanwhile, it is the application's. A handler is known by its
-    arguments: it gets the frame that it interrupts.
+    arguments: it gets the frame that it interrupts. Another thread of the application may have it
+    raised (`PyThreadState_SetAsyncExc`): an error of a class that nobody there raises.
     """
     before: Any = None
     trace = error.__traceback__
@@ -604,7 +626,18 @@ def _raised_by_coverage(error: BaseException) -> bool:
             return False
         before = frame
         trace = trace.tb_next
-    return True
+    kind = _type(error)
+    raised_in, made_in = _name_in(before.f_globals), _name_in(kind.__dict__, "__module__")
+    return (
+        not kind.__flags__ & _HEAP_TYPE
+        or made_in.startswith("coverage.")
+        or not raised_in.startswith(_NEVER_MOCKED)
+    )
+
+
+def _name_in(names: "Any", key: str = "__name__") -> str:
+    name = names.get(key)
+    return name if _type(name) is str else ""
 
 
 def _has(values: "Iterable[Any]", frame: "FrameType") -> bool:
