@@ -24,6 +24,9 @@ from hcoverage._inside import autosave, coverage_marks
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+# Each system call of the end takes longer than a test that hangs may.
+pytestmark = [pytest.mark.timeout(0)] if FULL else []
+
 
 # Branches both ways, loops, a generator, exceptions that are caught and passed on, `with`,
 # `finally`, a class, a comprehension, a thread, code compiled anew, lines that have no source.
