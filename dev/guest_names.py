@@ -29,11 +29,16 @@ AT_START: Final = {
     "context_reader.py": {"_map"},
     "coverage_contexts.py": {"follow"},
     "coverage_marks.py": {"start", "Marks.__init__", "_map_without_descriptor"},
+    "other_coverage.py": {
+        "find_other", "_is_of_coverage", "_files_beside_program", "_program_directory",
+        "_command_line",
+    },
     "process.py": {
         "start", "_start_recorder", "recorder_contexts", "requests", "_load_beside",
         "_start_coverage", "_name_of_container", "_tell_image", "_have_it_start",
         "_told_to_coverage", "_has_contexts", "_find_context", "_import_coverage", "_pass_on",
-        "_has_tracer", "_note", "_leave", "_is_here", "_is_subinterpreter", "_restore_environment",
+        "_import_installed_coverage", "_import_our_coverage", "_has_tracer", "_note", "_leave",
+        "_is_here", "_is_subinterpreter", "_restore_environment",
     },
     "recorder.py": {"start", "_import_part", "_is_measured", "_private"},
     "recorder_arcs.py": set(),

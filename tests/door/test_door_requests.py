@@ -156,7 +156,7 @@ def test_what_a_container_has_mounted() -> None:
     assert asked.targets == ["/b", "/c", "/e", "/f", "/g"]
     assert asked.sources == ["/a", "name", "/d"]
     assert asked.variables == {"A": "1", "B": None}
-    assert not asked.shares_volumes
+    assert not asked.lenders
 
 
 @pytest.mark.parametrize(

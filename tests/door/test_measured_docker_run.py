@@ -31,7 +31,7 @@ import hdocker
 from hdocker._inject.added import PLACE, SESSION_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = [
     pytest.mark.engine,
@@ -246,13 +246,35 @@ def test_nothing_is_left_in_what_the_user_mounts(
     assert measured(session) == RAN
 
 
-def test_volumes_from_a_measured_container(
-    session: hcoverage.Session, image: str, container_name: str
+@pytest.mark.parametrize("create", [run, unmeasured])
+def test_volumes_from_another_container(
+    session: hcoverage.Session,
+    image: str,
+    container_name: str,
+    create: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    run("docker", "create", "--name", container_name, "-v", "/venv/lib", image)
-    done = run(*RUN, "--volumes-from", container_name, image, "one")
+    create("docker", "create", "--name", container_name, "-v", "/data", image)
+    lent = ["--volumes-from", f"{container_name}:ro", "--entrypoint", "python3"]
+    done = run(*RUN, *lent, image, "-I", "app.py", "one")
     assert (done.returncode, done.stdout, done.stderr) == (STATUS, "False one\n", "")
     assert measured(session) == RAN
+
+
+@pytest.mark.parametrize("is_lent", [False, True])
+def test_a_mount_over_the_standard_library_hides_all_but_pythonpath_and_that_is_told(
+    session: hcoverage.Session, image: str, container_name: str, *, is_lent: bool
+) -> None:
+    library = run(*RUN, "--entrypoint", "python3", image, "-Sc", "print(__import__('os').__file__)")
+    directory = str(Path(library.stdout).parent)
+    options = ["-v", directory]
+    if is_lent:
+        unmeasured("docker", "create", "--name", container_name, *options, image)
+        options = ["--volumes-from", container_name]
+    done = run(*RUN, *options, image, "one")
+    assert (done.returncode, done.stdout, done.stderr) == (STATUS, "False one\n", "")
+    assert measured(session) == RAN
+    (problem,) = session.problems()
+    assert f"a mount of its own at {directory}, where" in problem
 
 
 def test_a_mount_of_the_users_own_at_our_place_is_theirs_and_that_is_told(

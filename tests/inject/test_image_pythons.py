@@ -137,6 +137,9 @@ class Run:
 
     def cell(self, image: str, version: str, end: str) -> tuple[Ended, Ended]:
         options = [] if end == "stop with a handler" else ["--init"]
+        if end == "exit":
+            # There is a directory that coverage.py could be taken for.
+            options += ["--env", "PYTHONPATH=/code"]
         words = {"exit": [], "stop with a handler": ["handler"]}.get(end, ["wait"])
         file = app_name(version, end)
         command = [*options, *in_project(Path.cwd()), image]
@@ -243,6 +246,7 @@ def cells(
     wanted = [cell for cell in CELLS if cell[0] in images]
     for version, end in wanted:
         (project / app_name(version, end)).write_text(APP)
+    (project / "coverage").mkdir()
     fetch_what_they_need(project, {*images.values()})
     with open_session(project) as session:
         base = {name: hdocker.get_docker_base_cmd(image=name) for name in {*images.values()}}

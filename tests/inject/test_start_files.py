@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from hdocker._inject.start_files import PACKAGE, PACKAGE_NAME, write_package
+from hdocker._inject.added import PACKAGE_NAME
+from hdocker._inject.start_files import PACKAGE, write_package
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -282,31 +282,54 @@ def _find_context() -> "tuple[Any, str]":
 
 
 def _import_coverage() -> "Any":
+    import _hcoverage_other_coverage  # type: ignore[import-not-found]
+
+    other = _hcoverage_other_coverage.find_other()
+    if other:
+        raise _CannotMeasureError(
+            "the program's own module %s has the name of coverage.py, which would measure it: "
+            "rename the module, or have the recorder measure it, with Python 3.12 or later" % other
+        )
+    return _import_installed_coverage() or _import_our_coverage()
+
+
+def _import_installed_coverage() -> "Any":
     try:
         import coverage
     except ImportError:
-        here = os.path.dirname(os.path.abspath(__file__))
-        # In containers each version of Python has its own: a newer coverage.py may not run on it.
-        directory = os.path.join(here, "lib-%d.%d" % sys.version_info[:2])
-        if not os.path.isdir(directory):
-            directory = os.path.join(here, "lib")
-        has_told = _pass_on(os.path.join(directory, "note.txt"))
-        sys.path.append(directory)
-        try:
-            import coverage
-        except Exception as error:
-            if has_told:
-                return None
-            if not os.path.isdir(os.path.join(directory, "coverage")):
-                raise
-            # It is the measuring Python's, and too new for this one's grammar or library.
-            told = (*sys.version_info[:2], type(error).__name__, error, sys.executable)
-            raise _CannotMeasureError(
-                "it has no coverage.py, and hcov's own does not run on Python %d.%d (%s: %s): "
-                "`%s -m pip install coverage` installs one that does" % told
-            ) from None
-        finally:
-            sys.path.remove(directory)
+        return None
+    if getattr(coverage, "__file__", None) is None:
+        # A directory of this name, as of reports.
+        del sys.modules["coverage"]
+        return None
+    return coverage
+
+
+def _import_our_coverage() -> "Any":
+    here = os.path.dirname(os.path.abspath(__file__))
+    # In containers each version of Python has its own: a newer coverage.py may not run on it.
+    directory = os.path.join(here, "lib-%d.%d" % sys.version_info[:2])
+    if not os.path.isdir(directory):
+        directory = os.path.join(here, "lib")
+    has_told = _pass_on(os.path.join(directory, "note.txt"))
+    sys.path.append(directory)
+    try:
+        import coverage
+    except Exception as error:
+        if has_told:
+            return None
+        if not os.path.isdir(os.path.join(directory, "coverage")):
+            if recorder is not None:
+                return None  # It has told why it records nothing.
+            raise
+        # It is the measuring Python's, and too new for this one's grammar or library.
+        told = (*sys.version_info[:2], type(error).__name__, error, sys.executable)
+        raise _CannotMeasureError(
+            "it has no coverage.py, and hcov's own does not run on Python %d.%d (%s: %s): "
+            "`%s -m pip install coverage` installs one that does" % told
+        ) from None
+    finally:
+        sys.path.remove(directory)
     return coverage
 
 

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
     from hcoverage._inside.recorder_writer import Marks
 
-# EINVAL, ENOSYS, EOPNOTSUPP on Linux, and on macOS, where the last is ENOTSUP's.
-_NOT_SUPPORTED: "Final" = (22, 38, 95, 45, 78, 102)
+# EINVAL, ENOSYS, EOPNOTSUPP on Linux, and on macOS, where the last is ENOTSUP's; and EPERM and
+# EACCES, as sandboxes answer a system call that they do not know.
+_NOT_SUPPORTED: "Final" = (22, 38, 95, 45, 78, 102, 1, 13)
 _TOO_LARGE: "Final" = 27  # EFBIG
 
 # Names of the recorder, which this cannot import.

@@ -40,6 +40,7 @@ _COPIES: Final = {
     "context_reader": "_hcoverage_context_reader.py",
     "coverage_contexts": "_hcoverage_coverage_contexts.py",
     "coverage_marks": "_hcoverage_coverage_marks.py",
+    "other_coverage": "_hcoverage_other_coverage.py",
     "process": "_hcoverage_process.py",
     "recorder": "_hcoverage_recorder.py",
     "recorder_arcs": "_hcoverage_recorder_arcs.py",

@@ -63,8 +63,8 @@ class Creation(Protocol):
         """The paths on the engine's machine that are mounted."""
 
     @property
-    def shares_volumes(self) -> bool:
-        """Whether it also mounts the volumes of other containers."""
+    def lenders(self) -> list[str]:
+        """The containers whose volumes it mounts, too: their ids or names."""
 
     def move_sources(self, moved: Mapping[str, str]) -> None:
         """Replace paths that are mounted: old ones by new ones."""
@@ -142,9 +142,9 @@ class DockerCreation:
                 mount["Source"] = moved[source]
 
     @property
-    def shares_volumes(self) -> bool:
-        """Whether it also mounts the volumes of other containers."""
-        return bool(_field(self._host, "VolumesFrom", list))
+    def lenders(self) -> list[str]:
+        """The containers whose volumes it mounts, too: their ids or names."""
+        return _lenders(_field(self._host, "VolumesFrom", list))
 
     def changed(
         self,
@@ -216,9 +216,9 @@ class LibpodCreation:
                 mount["source"] = moved[source]
 
     @property
-    def shares_volumes(self) -> bool:
-        """Whether it also mounts the volumes of other containers."""
-        return bool(_field(self._model, "volumes_from", list))
+    def lenders(self) -> list[str]:
+        """The containers whose volumes it mounts, too: their ids or names."""
+        return _lenders(_field(self._model, "volumes_from", list))
 
     def changed(
         self,
@@ -286,6 +286,11 @@ class Execution:
         """Return the body with variables added or replaced."""
         kept = [each for each in self._settings if _variable(each)[0] not in variables]
         return _written({**self._model, "Env": [*kept, *map("=".join, variables.items())]})
+
+
+def _lenders(named: Sequence[object]) -> list[str]:
+    # After a name may come how to mount: `name:ro`.
+    return [str(each).partition(":")[0] for each in named]
 
 
 def _variable(setting: str) -> tuple[str, str | None]:

@@ -167,7 +167,7 @@ class Earlier:
         """Put our files into a container."""
         door = self._door
         self._require_to_be_ours(found)
-        mounts = added.mounts_beside(found.targets, shares_volumes=False)
+        mounts = added.mounts_beside(found.targets)
         # No `sitecustomize` for libraries: emptied files may stay, and then hide the image's own.
         pth = [(source, target) for source, target, _ in mounts if target.endswith(".pth")]
         said = put_archive(door.engine, found.identity, "/", self._startup_archive(found))

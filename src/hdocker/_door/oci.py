@@ -89,8 +89,10 @@ def _measured(container: dict[str, Any], run: _Run) -> dict[str, Any] | None:
     if not added.mounts:
         return None
     targets = [os.path.normpath(str(mount.get("destination"))) for mount in mounts]
-    beside = added.mounts_beside(targets, shares_volumes=False)
+    beside = added.mounts_beside(targets)
     name = image.name.removeprefix(_HERE)
+    for reason in added.why_hidden(name, targets):
+        note_in(run.data_dir, reason)
     host = str(container.get("hostname", ""))
     if host != os.uname().nodename:  # Files of `podman exec` have the container's own host name.
         note_image_in(run.data_dir, host, name)

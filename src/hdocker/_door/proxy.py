@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
 import re
 import select
 import signal
@@ -22,9 +23,11 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from hcoverage import SESSION_VARIABLE
 from hdocker._door.answers import Answer, Answers, asked, end
+from hdocker._door.api import ask_for_object
 from hdocker._door.builds import Build, is_build
 from hdocker._door.compose_projects import Projects
 from hdocker._door.connection import connect
@@ -173,7 +176,10 @@ class _Proxy:
         added = self._images.added_to(asked.image)
         if added is None or not added.mounts:
             return None
-        beside = added.mounts_beside(asked.targets, shares_volumes=asked.shares_volumes)
+        targets = [*asked.targets, *self._targets_of(asked.lenders)]
+        for reason in added.why_hidden(asked.image, targets):
+            door.note(reason)
+        beside = added.mounts_beside(targets)
         mounts = [BindMount(*mount) for mount in beside]
         # If the engine does not see this machine's files, it has volumes, and files are copied.
         has_volumes = any(mount.is_volume for mount in mounts)
@@ -191,6 +197,24 @@ class _Proxy:
         """Map those mounted paths that are the engine's socket to the door's socket."""
         engine = os.path.realpath(self.door.engine)
         return {each: self._path for each in sources if os.path.realpath(each) == engine}
+
+    def _targets_of(self, lenders: Sequence[str]) -> list[str]:
+        """Return where containers have mounts that are not of this run.
+
+        Raises:
+            OSError: The engine does not answer.
+        """
+        private = str(self.door.private)
+        targets = []
+        for name in lenders:
+            question = f"/containers/{quote(name, safe='')}/json"
+            known = ask_for_object(self.door.engine, question) or {}
+            targets += [
+                posixpath.normpath(str(mount.get("Destination")))
+                for mount in known.get("Mounts") or ()
+                if not is_in(str(mount.get("Source")), private)
+            ]
+        return targets
 
     def changed_execution(self, action: Action, asked: Execution, client: int) -> Change | None:
         """Return the change by which a command is measured; None to leave it as it is.

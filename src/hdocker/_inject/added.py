@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Beside what images use: /opt is for add-on packages by the file system hierarchy standard.
 PLACE: Final = "/opt/hcoverage"
+# The package that leads to it from a standard library.
+PACKAGE_NAME: Final = "sitecustomize"
 # Marks containers and volumes that are ours, not the application's.
 OWN_LABEL: Final = "hcoverage.own"
 SESSION_VARIABLE: Final = "HCOVERAGE_SESSION"
@@ -43,22 +45,42 @@ class Added:
         self.mounts = mounts
         self.environment = environment or {}
 
-    def mounts_beside(
-        self, targets: Sequence[str], *, shares_volumes: bool
-    ) -> list[tuple[str, str, bool]]:
+    def mounts_beside(self, targets: Sequence[str]) -> list[tuple[str, str, bool]]:
         """Return the mounts to add to a container that has mounts of its own.
 
         Args:
             targets: The paths of its own mounts in the container.
-            shares_volumes: Whether it also mounts the volumes of other containers.
         """
         # To mount a file into a directory that the user mounts, the engine would first create one
         # there. It would leave that to the user, or fail.
         return [
             mount
             for mount in self.mounts
-            if is_in(mount[1], PLACE)
-            or not (shares_volumes or any(is_in(mount[1], directory) for directory in targets))
+            if is_in(mount[1], PLACE) or not any(is_in(mount[1], target) for target in targets)
+        ]
+
+    def why_hidden(self, image: str, targets: Sequence[str]) -> list[str]:
+        """Tell which Pythons of an image can be reached by PYTHONPATH alone, and why.
+
+        Args:
+            image: The image, as the user names it.
+            targets: The paths of the container's own mounts.
+        """
+        libraries = [
+            os.path.dirname(target)
+            for _, target, _ in self.mounts
+            if os.path.basename(target) == PACKAGE_NAME
+        ]
+        hidden = {
+            target: " and ".join(library for library in libraries if is_in(library, target))
+            for target in targets
+        }
+        return [
+            f"image {image}: a container has a mount of its own at {target}, where Python's "
+            f"library {library} is: `python -I` and processes with a cleared environment are not "
+            "measured with that Python there"
+            for target, library in hidden.items()
+            if library
         ]
 
     def variables_for(

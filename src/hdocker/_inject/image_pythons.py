@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from hdocker._engine.engine import Engine
     from hdocker._inject.volumes import Volumes
 
-# Paths that need no quoting in `--mount`, whose fields are separated by commas, or in a `.pth`.
-_PLAIN_PATH: Final = r"/[\w.+@/-]{1,4000}"
+# Paths that text can hold; what an option or a file needs besides is quoted there.
+_PATH: Final = r"/[^\x00-\x1f\x7f\ud800-\udfff]{1,4000}"
 _MOST_DIRECTORIES: Final = 200
 _MOST_INTERPRETERS: Final = 50
 _PYTHON_NAME: Final = r"python[0-9.]*"
@@ -200,8 +200,8 @@ def _parse(said: str) -> dict[str, Any]:
 
 
 def _plausible_directories(directories: object) -> tuple[str, ...]:
-    plain = [each for each in _list(directories) if _is_plain_path(each)]
-    return tuple(plain[:_MOST_DIRECTORIES])
+    paths = [each for each in _list(directories) if _is_path(each)]
+    return tuple(paths[:_MOST_DIRECTORIES])
 
 
 def _plausible_interpreters(answers: object, own: object) -> tuple[Interpreter, ...]:
@@ -213,9 +213,9 @@ def _plausible_interpreters(answers: object, own: object) -> tuple[Interpreter, 
                 "version": [int(major), int(minor)],
                 "soabi": str(soabi),
                 "libc": "glibc" | "musl" as libc,
-            } if _is_plain_path(path) and re.fullmatch(_SOABI, soabi):
+            } if _is_path(path) and re.fullmatch(_SOABI, soabi):
                 said = answer.get("library")
-                library = str(said) if _is_plain_path(said) else ""
+                library = str(said) if _is_path(said) else ""
                 version = (major, minor)
                 found.append(Interpreter(path, version, soabi, libc, path == own, library))
     return tuple(found)
@@ -225,5 +225,5 @@ def _list(answer: object) -> list[Any]:
     return answer if isinstance(answer, list) else []
 
 
-def _is_plain_path(path: object) -> bool:
-    return isinstance(path, str) and bool(re.fullmatch(_PLAIN_PATH, path))
+def _is_path(path: object) -> bool:
+    return isinstance(path, str) and bool(re.fullmatch(_PATH, path))

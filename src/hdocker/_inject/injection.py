@@ -29,9 +29,9 @@ from hdocker._errors import (
     EngineUnreachableError,
     ImageNameError,
 )
-from hdocker._inject.added import Added, mount_option, variables_of_call
+from hdocker._inject.added import PACKAGE_NAME, Added, mount_option, variables_of_call
 from hdocker._inject.prepared_image import DATA_PLACE, PreparedImage, prepare
-from hdocker._inject.start_files import PACKAGE, PACKAGE_NAME, PTH, PTH_NAME, STARTUP_PLACE
+from hdocker._inject.start_files import PACKAGE, PTH, PTH_NAME, STARTUP_PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

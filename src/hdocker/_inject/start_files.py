@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 STARTUP_PLACE: Final = PLACE
 PTH_NAME: Final = "hcoverage_injected.pth"
-PACKAGE_NAME: Final = "sitecustomize"
 # In the startup directory, which has a `sitecustomize` of its own.
 PACKAGE: Final = "_hcoverage_sitecustomize"
 

@@ -94,11 +94,12 @@ def _prepare(startup: str, interpreters: "Iterable[str]") -> "Iterator[dict[str,
     for interpreter in interpreters:
         command = [interpreter, "-I", "-c", _PREPARE, startup]
         # The interpreter is for another machine, or lacks a library.
-        with contextlib.suppress(OSError, ValueError, subprocess.CalledProcessError):
+        with contextlib.suppress(OSError, ValueError, IndexError, subprocess.CalledProcessError):
             said = subprocess.check_output(
                 command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            yield {"path": interpreter, **json.loads(said.decode())}
+            # A `.pth` file or a `sitecustomize` of the image may have said something before.
+            yield {"path": interpreter, **json.loads(said.decode().splitlines()[-1])}
 
 
 if __name__ == "__main__":
