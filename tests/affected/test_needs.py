@@ -12,8 +12,10 @@ import pytest
 from hcoverage._affected.blocks import shape_of
 from hcoverage._affected.changes import changes
 from hcoverage._affected.facts import NO_TEST, EarlierRun, FileFacts, KnownTest, ProjectState
+from hcoverage._affected.naming import mentioned_files, namers
 from hcoverage._affected.needs import Needs, needs
 from hcoverage._affected.project_state import look_at_files, look_at_project
+from hcoverage._affected.shared_state import Place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,6 +198,100 @@ def test_a_fixture_brings_what_set_it_up(maker: str) -> None:
     assert names(needs(run, now, ())) == ({FIRST, THIRD} if maker == FIRST else {FIRST})
 
 
+def test_a_fixture_that_another_one_asked_for_brings_what_set_it_up() -> None:
+    """It may have asked while it was set up, so that its users are not known to use the first."""
+    tests = {
+        **TESTS,
+        SECOND: dataclasses.replace(TESTS[SECOND], shares=frozenset({FIRST})),
+        THIRD: dataclasses.replace(TESTS[THIRD], shares=frozenset({SECOND})),
+    }
+    run = dataclasses.replace(RUN, tests=tests)
+    now = with_file("lib.py", LIB.replace("return a", "return a + 1"))
+    assert names(needs(run, now, ())) == {*TESTS}
+
+
+def test_who_may_execute_a_file_is_for_all() -> None:
+    files = {**FILES, "read.json": dataclasses.replace(FILES["read.json"], manner="another")}
+    assert names(needs(RUN, ProjectState(ENVIRONMENT, files), ())) == {ALL}
+
+
+def test_what_was_started_outside_of_tests_may_read_all_data() -> None:
+    run = dataclasses.replace(RUN, went_outside=True)
+    now = with_file("read.json", "[]", is_source=False)
+    assert names(needs(run, now, ())) == {ALL}
+    assert names(needs(run, with_file("lib.py", f"{LIB}# more\n"), ())) == set()
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        (Place("lib.py", "Cart.total"), {SECOND}),
+        (Place("lib.py"), {FIRST, SECOND}),
+        (Place("tests/test_b.py"), {SECOND}),
+        (Place("tests/conftest.py"), set()),
+    ],
+)
+def test_who_names_a_data_file_may_read_it(place: Place, expected: set[str]) -> None:
+    """A library may keep it in memory, or read it in C."""
+    now = with_file("read.json", "[]", is_source=False)
+    found = needs(RUN, now, (), named={"read.json": {place}})
+    assert names(found) == {FIRST, THIRD} | expected
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "expected"),
+    [
+        ("lib.py", "return a", {FIRST}),
+        ("tests/test_b.py", "assert one()", {SECOND, THIRD}),
+        ("tests/conftest.py", "", {ALL}),
+    ],
+)
+def test_who_looks_at_numbers_of_lines_needs_each_edit(
+    path: str, line: str, expected: set[str]
+) -> None:
+    """A comment may move all that is below it."""
+    text = {"lib.py": LIB, "tests/test_b.py": TEST}.get(path, "def look():\n    pass\n")
+    looking = text.replace(line or "pass", f"error.tb_lineno; {line or 'pass'}")
+    before = {**FILES, path: facts(looking), "other.py": facts("# one\n")}
+    run = dataclasses.replace(RUN, state=ProjectState(ENVIRONMENT, before))
+    now = ProjectState(ENVIRONMENT, {**before, "other.py": facts("# one\n# two\n")})
+    assert names(needs(run, now, ())) == expected
+
+
+def test_a_file_is_named_by_a_source_or_by_another_file_that_is(tmp_path: Path) -> None:
+    texts = {
+        "base.html": "",
+        "page.html": "{% extends 'base.html' %}",
+        "app.py": "def page():\n    return render('page.html')\n",
+        "other.py": "XPAGE = 'xpage.html'\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    files = look_at_files(tmp_path)
+    for path in ("base.html", "page.html"):
+        assert namers(tmp_path, path, files) == {Place("app.py", "page")}
+
+
+def test_test_files_of_one_name_are_all_mentioned(tmp_path: Path) -> None:
+    paths = ["a/test_x.py", "b/test_x.py", "c/__init__.py"]
+    for path in paths:
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_text("")
+    (tmp_path / "test_y.py").write_text("from a.test_x import one\nimport c\n")
+    assert mentioned_files(tmp_path, paths, ["test_y.py"]) == {*paths}
+
+
+def test_a_file_of_a_repository_inside_and_how_it_may_be_used_are_seen(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "inner"):
+        subprocess.run(["git", "init", "--quiet", str(place)], check=True)
+    (tmp_path / "inner" / "data.txt").write_text("1")
+    (tmp_path / "inner" / "data.txt").chmod(0o755)
+    (tmp_path / "link").symlink_to("inner")
+    files = look_at_files(tmp_path)
+    manners = {path: facts.manner for path, facts in files.items()}
+    assert manners == {"inner/data.txt": "may be executed", "link": "a link to inner"}
+
+
 KEEPERS: Final = {
     "cached": "@functools.cache\ndef keep():\n    return make()\n",
     "cached with arguments": "@functools.lru_cache(maxsize=1)\ndef keep():\n    return make()\n",
@@ -225,6 +321,28 @@ KEEPERS: Final = {
         "class A(dict):\n    all = []\ndef keep():\n    A().all.append(make())\n"
     ),
     "list out of a function": "def keep():\n    all_of_them().append(make())\n",
+    "dict of a class": (
+        "class A:\n    seen = {}\n    def keep(self):\n        self.seen['x'] = make()\n"
+    ),
+    "list of a base": (
+        "class Base:\n    seen = []\n"
+        "class A(Base):\n    def keep(self):\n        self.seen.append(make())\n"
+    ),
+    "context variable": "def keep():\n    SEEN.set(make())\n",
+    "setting of the process": "def keep():\n    random.seed(make())\n",
+    "by another name": "def keep():\n    seen = SEEN\n    seen['x'] = make()\n",
+    "object in it": "def keep():\n    one = SEEN['x']\n    one.y = make()\n",
+    "each object in it": "def keep():\n    for one in SEEN.values():\n        one.y = make()\n",
+    "by who is given it": (
+        "def keep():\n    fill(SEEN)\n"
+        "def fill(seen):\n    fill_it(seen)\n"
+        "def fill_it(seen):\n    seen['x'] = make()\n"
+    ),
+    "out of a function, by a name": (
+        "def keep():\n    seen = whole()\n    seen['x'] = make()\ndef whole():\n    return SEEN\n"
+    ),
+    "module": "def keep():\n    importlib.import_module(make())\n",
+    "module for its effect": "def keep():\n    import add_on\n    return make()\n",
     "object of the module": (
         "class A:\n    def keep(self):\n        self.seen = make()\nTHE_ONE = A()\n"
     ),
@@ -240,7 +358,20 @@ OTHERS: Final = {
     "helper": (
         "def keep():\n    seen = []\n    def add(x):\n        seen.append(x)\n    add(make())\n"
     ),
-    "module": "def keep():\n    os.remove(make())\n",
+    "function of a module": "def keep():\n    os.remove(make())\n",
+    "module that it uses": "def keep():\n    import add_on\n    return add_on.one(make())\n",
+    "local by another name": (
+        "def keep():\n    seen = []\n    more = seen\n    more.append(make())\n    return seen\n"
+    ),
+    "given a local": "def keep():\n    fill([])\ndef fill(seen):\n    seen.append(make())\n",
+    "field": (
+        "class A:\n    seen: list = field(default_factory=list)\n"
+        "    def keep(self):\n        self.seen.append(make())\n"
+    ),
+    "list of each object": (
+        "class A:\n    seen = []\n    def __init__(self):\n        self.seen = []\n"
+        "    def keep(self):\n        self.seen.append(make())\n"
+    ),
 }
 # What is called for it: directly, through another function, as a method, in another file.
 MADE_BY: Final = {
@@ -513,3 +644,28 @@ def test_the_projects_own_metadata_is_none_of_its_environment(
         with monkeypatch.context() as context:
             context.syspath_prepend(place)
             assert look_at_project(tmp_path).environment == without
+
+
+@pytest.mark.parametrize(
+    ("line", "is_another"),
+    [
+        ("it.py,sha256=b,1", True),
+        ("it-1.dist-info/entry_points.txt,sha256=b,1", True),
+        ("it-1.dist-info/direct_url.json,sha256=b,1", False),
+        ("../../bin/it,sha256=b,1", False),
+        ("__editable__.it.pth,sha256=b,1", False),
+        ("__pycache__/it.cpython-313.pyc,,", False),
+    ],
+)
+def test_a_version_that_is_installed_again_is_another_if_its_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, *, is_another: bool
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "it-1.dist-info").mkdir()
+    (tmp_path / "it-1.dist-info" / "METADATA").write_text("Name: it\nVersion: 1\n")
+    record = tmp_path / "it-1.dist-info" / "RECORD"
+    record.write_text("it.py,sha256=a,1\n")
+    before = look_at_project(tmp_path / "none").environment
+    record.write_text(f"it.py,sha256=a,1\n{line}\n")
+    after = look_at_project(tmp_path / "none").environment
+    assert (before["it"] != after["it"]) == is_another

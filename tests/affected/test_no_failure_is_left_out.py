@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -17,7 +18,6 @@ from tests.forks import forked
 import hcoverage
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
 pytestmark = pytest.mark.xdist_group("affected")  # the project is measured once for all edits
@@ -89,6 +89,73 @@ class Cart:
     def count(self):
         return sum(self.items)
 """,
+    "src/shop/kept.py": """\
+import importlib
+import linecache
+import sys
+from contextvars import ContextVar
+from pathlib import Path
+
+CHOSEN = ContextVar("CHOSEN", default=None)
+ITEMS = []
+NAMED = {}
+
+class Shelf:
+    books = {}
+
+    def book(self, name):
+        if name not in self.books:
+            self.books[name] = written()
+        return self.books[name]
+
+def written():
+    return 1
+
+def chosen():
+    if CHOSEN.get() is None:
+        CHOSEN.set(choice())
+    return CHOSEN.get()
+
+def choice():
+    return 1
+
+def first_item():
+    items = ITEMS
+    if not items:
+        items.append(item())
+    return items[0]
+
+def item():
+    return 1
+
+def named(names):
+    if not names:
+        names["a"] = name()
+    return names["a"]
+
+def own_name():
+    return named(NAMED)
+
+def name():
+    return 1
+
+def add_on():
+    if "shop.added" not in sys.modules:
+        importlib.import_module(which())
+    return sys.modules.get("shop.added")
+
+def which():
+    return "shop.added"
+
+def page():
+    return linecache.getline(str(Path(__file__).with_name("page.txt")), 1)
+
+# A comment.
+def here():
+    return sys._getframe().f_lineno
+""",
+    "src/shop/added.py": "",
+    "src/shop/page.txt": "page\n",
     "src/shop/cached.json": '{"x": 1}\n',
     "src/shop/lazy.py": """\
 def build():
@@ -179,6 +246,87 @@ def service():
     "tests/data/read.txt": "read\n",
     "tests/data/listed/one.txt": "1\n",
     "tests/data/parameters.txt": "1 2\n",
+    ".gitignore": "ignored.txt\nmade.txt\n",
+    "ignored.txt": "1",
+    "run.sh": "#!/bin/sh\n",
+    "tests/test_kept.py": """\
+import os
+import pathlib
+import traceback
+
+import pytest
+
+from shop import kept
+
+IGNORED = pathlib.Path("ignored.txt").read_text()
+
+@pytest.fixture(scope="session")
+def shelf():
+    return kept.Shelf().book("other")
+
+@pytest.fixture(scope="session")
+def shelves(request):
+    return request.getfixturevalue("shelf")
+
+def test_ignored():
+    assert IGNORED == "1"
+
+def test_shelf_first():
+    assert kept.Shelf().book("a")
+
+def test_shelf_second():
+    assert kept.Shelf().book("a") == 1
+
+def test_chosen_first():
+    assert kept.chosen()
+
+def test_chosen_second():
+    assert kept.chosen() == 1
+
+def test_item_first():
+    assert kept.first_item()
+
+def test_item_second():
+    assert kept.first_item() == 1
+
+def test_name_first():
+    assert kept.own_name()
+
+def test_name_second():
+    assert kept.own_name() == 1
+
+def test_add_on_first():
+    kept.add_on()
+
+def test_add_on_second():
+    assert kept.add_on()
+
+def test_page_first():
+    assert kept.page()
+
+def test_page_second():
+    assert kept.page() == "page\\n"
+
+def test_line():
+    assert kept.here() == 63
+
+def test_size():
+    assert os.path.getsize("tests/data/read.txt") == 5
+
+def test_configuration():
+    assert pathlib.Path("pytest.ini").read_text()
+
+def test_runs():
+    assert os.access("run.sh", os.X_OK)
+
+def test_made_first():
+    path = pathlib.Path("made.txt")
+    if not path.exists():
+        path.write_text(str(kept.item()))
+
+def test_made_second():
+    assert pathlib.Path("made.txt").read_text() == "1"
+""",
     "tests/test_prices.py": """\
 import pathlib
 
@@ -304,6 +452,8 @@ def test_other_process():
     assert text == b"read\\n"
 """,
 }
+MODE: Final = "the mode"  # what is changed of a file, in place of a part
+KEPT: Final = "src/shop/kept.py"
 PRICES: Final = "src/shop/prices.py"
 # What is replaced by what, where; with None for the text the file goes, without a part it comes.
 EDITS: Final = {
@@ -340,6 +490,27 @@ EDITS: Final = {
     "a test": ("tests/test_shared.py", '== "hello"', '== "hi"'),
     "the configuration": ("pytest.ini", "src", "lib"),
     "a module that hides another": ("tests/json.py", "", "raise ImportError\n"),
+    "what a class keeps for its objects": (
+        KEPT,
+        "written():\n    return 1",
+        "written():\n    return 2",
+    ),
+    "what a context variable keeps": (KEPT, "choice():\n    return 1", "choice():\n    return 2"),
+    "what is kept by another name, or in a file": (
+        KEPT,
+        "item():\n    return 1",
+        "item():\n    return 2",
+    ),
+    "what is kept by a function that is given it": (
+        KEPT,
+        "name():\n    return 1",
+        "name():\n    return 2",
+    ),
+    "an import for its effect": (KEPT, 'return "shop.added"', 'return "shop.plugin"'),
+    "a file that a library keeps": ("src/shop/page.txt", "page", "paper"),
+    "numbers of lines": (KEPT, "# A comment.", "# A\n# comment."),
+    "a file that git ignores": ("ignored.txt", "1", "2"),
+    "whether a file may be executed": ("run.sh", MODE, ""),
     "a missing module": ("src/shop/plugin.py", "", None),
 }
 # These concern few, and few are needed.
@@ -349,9 +520,15 @@ FEW: Final = {
     "a tool": {"tests/test_outside.py::test_tool"},
     "data": {
         "tests/test_prices.py::test_read",
+        "tests/test_kept.py::test_size",
         *(f"tests/test_outside.py::test_{each}" for each in ("tool", "other_process")),
         *(f"tests/test_outside.py::test_service_{each}" for each in ("first", "second")),
     },
+}
+# What `cat` did was not seen; and any edit may move the lines that a test looks at.
+FEW_ALWAYS: Final = {
+    "tests/test_outside.py::test_other_process",
+    *(f"tests/test_kept.py::test_{each}" for each in ("line", "page_first", "page_second")),
 }
 PYTEST: Final = ("pytest", "-q", "-p", "no:cacheprovider")
 WAYS: Final = {"one process": (), "two workers": ("-n2", "--dist=load")}
@@ -363,6 +540,8 @@ def write(directory: Path) -> None:
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    (directory / "run.sh").chmod(0o755)
+    subprocess.run(["git", "init", "--quiet", str(directory)], check=True)
 
 
 def run(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -426,12 +605,16 @@ def test_what_an_edit_breaks_is_needed(
         } <= found
         # Of workers it is chance which test sets up a fixture, and so who needs that one.
         if edit in FEW and way == "one process":
-            assert FEW[edit] <= found <= FEW[edit] | {"tests/test_outside.py::test_other_process"}
+            assert FEW[edit] <= found <= FEW[edit] | FEW_ALWAYS
 
 
 def apply(edit: str, project: Path) -> None:
     name, part, replacement = EDITS[edit]
     path = project / name
+    (project / "made.txt").unlink(missing_ok=True)
+    if part == MODE:
+        path.chmod(0o644)
+        return
     if replacement is None:
         path.unlink()
         return

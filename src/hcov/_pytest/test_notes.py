@@ -20,7 +20,7 @@ import pytest
 import hcoverage
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 _OUTSIDE: Final = frozenset(
     [
@@ -41,10 +41,10 @@ _OUTSIDE: Final = frozenset(
 # Options of pytest and its common plugins that change no test: what is shown, which tests run, in
 # which order, in which processes.
 _NEUTRAL: Final = (
-    r"-([vqxsklmnr].*|(-(hcov|no-hcov|cov|no-cov|tb|maxfail|exitfirst|lf|last-failed|ff|nf|sw|dist|"
-    r"tx|numprocesses|maxprocesses|durations|color|verbose|quiet|no-header|no-summary|capture|junit|"
+    r"-([vqxl]+|[klmnr].*|(-(hcov|no-hcov|cov|no-cov|tb|maxfail|exitfirst|lf|last-failed|ff|nf|sw|"
+    r"dist|tx|numprocesses|maxprocesses|durations|color|verbose|quiet|no-header|no-summary|junit|"
     r"show-capture|ignore|ignore-glob|deselect|collect-only|co|stepwise|failed-first|new-first|"
-    r"basetemp|cache-clear|timeout|log|code-highlight|force-short-summary|rootdir|reruns)([-=].*)?))$"
+    r"basetemp|cache-clear|code-highlight|force-short-summary|rootdir|reruns)([-=].*)?))$"
 )
 _NARROW: Final = "function"
 _SKIPPED: Final = "skipped"
@@ -82,7 +82,15 @@ def options_of(config: pytest.Config) -> str:
             is_value = following and not following.startswith("-")
             is_value = is_value and not Path(following.partition("::")[0]).exists()
             found.append(f"{option} {following}" if is_value else option)
-    return " ".join(sorted(found))
+    return " ".join([*sorted(found), *_options_of_python()])
+
+
+def _options_of_python() -> list[str]:
+    """Return Python's own options that may change what tests do, as `-X dev` and `-W error`."""
+    # `-s`, `-P` and `-E` tell only where to import from.
+    changing = ("bytes_warning", "dev_mode", "optimize", "utf8_mode")
+    flags = [f"{name}={getattr(sys.flags, name)}" for name in changing if getattr(sys.flags, name)]
+    return [*flags, *(f"-W{each}" for each in sys.warnoptions)]
 
 
 class _TestNotes:
@@ -103,6 +111,8 @@ class _TestNotes:
         self._fixtures: dict[str, set[int]] = {}
         self._made: dict[int, tuple[object, set[str]]] = {}
         self._seen = _Audited()
+        # pytest has read it already.
+        self._seen.opened[""].update(map(str, filter(None, [config.inipath])))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
@@ -177,8 +187,17 @@ class _TestNotes:
         self._seen.test = None
         tests = {name: self._known(name, file) for name, file in self._files.items()}
         opened = frozenset(self._seen.opened.get("", ()))
+        files = (getattr(module, "__file__", None) for module in [*sys.modules.values()])
         notes = hcoverage.Notes(
-            self._owner, tests, opened, self._collected, self._state, self._root
+            self._owner,
+            tests,
+            opened,
+            self._collected,
+            self._state,
+            self._root,
+            frozenset(file for file in files if isinstance(file, str)),
+            # pytest-xdist's controller talks to its workers.
+            went_outside="" in self._seen.outside and not self._is_for_workers,
         )
         hcoverage.write_notes(self._directory, notes)
 
@@ -189,7 +208,7 @@ class _TestNotes:
             self._outcome(name),
             frozenset(self._seen.opened.get(name, ())),
             went_outside=name in self._seen.outside,
-            shares=frozenset().union(*makers) - {"", name},
+            shares=frozenset(self._seen.found.get(name, ())).union(*makers) - {"", name},
         )
 
     def _outcome(self, name: str) -> str:
@@ -224,36 +243,64 @@ class _Audited:
         test: The test that is running; empty for none, None to ignore all events.
         opened: The files that were opened, by test.
         outside: The tests that started a process, or talked to one.
+        found: For a test, those that wrote a file before which it has opened.
     """
 
     def __init__(self) -> None:
         self.test: str | None = ""
         self.opened: dict[str, set[str]] = defaultdict(set)
         self.outside: set[str] = set()
+        self.found: dict[str, set[str]] = defaultdict(set)
         # An audit hook cannot be removed; at the end it ignores all events.
         sys.addaudithook(self._hook())
 
     def _hook(self) -> Any:  # noqa: ANN401
-        opened, outside = self.opened, self.outside
+        outside, note = self.outside, self._opens()
         # Bound here, since tests replace such functions.
-        join, isabs, getcwd, fsdecode = os.path.join, os.path.isabs, os.getcwd, os.fsdecode
-        kinds, texts = _OUTSIDE, (str, bytes)
+        kinds, texts, for_writing, for_both = _OUTSIDE, (str, bytes), os.O_WRONLY, os.O_RDWR
 
         def look(event: str, arguments: tuple[Any, ...]) -> None:
             test = self.test
             if test is None:
                 return
             if event == "open":
-                path = arguments[0]
-                if isinstance(path, texts):
-                    try:
-                        name = fsdecode(path)
-                        opened[test].add(name if isabs(name) else join(getcwd(), name))
-                    except (OSError, ValueError):
-                        outside.add(test)
-                else:  # A descriptor, perhaps of a pipe to another process.
+                if isinstance(arguments[0], texts):
+                    note(test, arguments[0], arguments[2])
+                elif test:  # A descriptor, perhaps of a pipe to another process.
                     outside.add(test)
+            elif event == "sqlite3.connect":  # It opens its files in C.
+                note(test, arguments[0], for_both)
+            elif event == "os.rename":
+                note(test, arguments[1], for_writing)
             elif event in kinds:
                 outside.add(test)
 
         return look
+
+    def _opens(self) -> Callable[[str, Any, int], None]:
+        """Return a function that notes that a test opens a file, and who wrote that before."""
+        opened, outside, found = self.opened, self.outside, self.found
+        writers: dict[str, set[str]] = defaultdict(set)
+        join, isabs, getcwd, fsdecode = os.path.join, os.path.isabs, os.getcwd, os.fsdecode
+        accesses, for_writing, empties = os.O_ACCMODE, os.O_WRONLY, os.O_TRUNC
+        is_uri = re.compile("file:(?://)?([^?]*)").match
+
+        def note(test: str, path: Any, flags: int) -> None:  # noqa: ANN401 - what was given
+            try:
+                name = fsdecode(path)
+                uri = is_uri(name)
+                name = uri[1] if uri else name
+                name = name if isabs(name) else join(getcwd(), name)
+            except (OSError, ValueError, TypeError):
+                outside.add(test)
+                return
+            opened[test].add(name)
+            if name.startswith("/dev/") or ".pyc" in name:
+                return
+            access = flags & accesses
+            if access != for_writing and not flags & empties and name in writers:
+                found[test].update(writers[name])
+            if access:
+                writers[name].add(test)
+
+        return note

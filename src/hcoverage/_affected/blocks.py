@@ -18,10 +18,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage._affected.state_kept import (
+    Handed,
+    handed,
     keeps_for_itself,
     keeps_state,
     made_and_changed,
     mutates_self,
+    shared_in_class,
 )
 from hcoverage._affected.statements import Body, digest_of, split
 
@@ -48,6 +51,7 @@ class Block:
         keeps_in_self: Whether it is a method that changes its object.
         keeps_for_itself: Whether it can leave something in a closure, for itself only.
         made: What it calls and whose result it changes: such an object may be shared.
+        handed: Where else what it changes may come from.
         body: The body, split further.
     """
 
@@ -61,6 +65,7 @@ class Block:
     keeps_in_self: bool
     keeps_for_itself: bool
     made: tuple[str, ...]
+    handed: Handed
     body: Body
 
 
@@ -76,6 +81,7 @@ class Shape:
         bases: Each class, and the names in its bases.
         plain: The variables that are always lists, dictionaries or sets.
         ordinary: The classes that make a new object at each call, if their bases do.
+        shared: Each class, and its variables that its objects have in common and can change.
     """
 
     frame: str
@@ -85,6 +91,7 @@ class Shape:
     bases: tuple[tuple[str, tuple[str, ...]], ...] = ()
     plain: tuple[str, ...] = ()
     ordinary: tuple[str, ...] = ()
+    shared: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +133,8 @@ def shape_of(source: bytes) -> Shape | None:
     plain = frozenset(_plain_containers(tree))
     known = _Known(plain, _taken_out(tree))
     seen: Counter[str] = Counter()
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    in_common = [(node, shared_in_class(node)) for node in classes]
     blocks = []
     for name, function in list(_functions(tree, "")):
         seen[name] += 1
@@ -133,13 +142,15 @@ def shape_of(source: bytes) -> Shape | None:
         blocks.append(_block(unique, function, module_names, known))
         _empty(function)
     classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    shared = tuple((node.name, tuple(sorted(each))) for node, each in in_common if each)
     bases = tuple((node.name, tuple(sorted(_read_in(node.bases)))) for node in classes)
     frame = _digest(tree)
     at_import = [node for node in tree.body if not _is_script_part(node)]
     names = tuple(sorted(_read_in(at_import, known)))
     calls = tuple(sorted(_called_in(at_import, known)))
     variables = tuple(sorted(plain))
-    return Shape(frame, tuple(blocks), names, calls, bases, variables, _ordinary(classes))
+    ordinary = _ordinary(classes)
+    return Shape(frame, tuple(blocks), names, calls, bases, variables, ordinary, shared)
 
 
 def _parsed(source: bytes) -> ast.Module | None:
@@ -194,6 +205,7 @@ def _block(name: str, function: _Function, module_names: frozenset[str], known: 
         mutates_self(function),
         keeps_for_itself(function),
         tuple(sorted(made_and_changed(function))),
+        handed(function, module_names),
         parts,
     )
 

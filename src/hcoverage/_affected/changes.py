@@ -24,6 +24,7 @@ class Kind(enum.Enum):
     BODY = "has changed"
     FRAME = "has changed at module level"
     CONTENT = "has changed and is no Python source"
+    MANNER = "may be executed or not, or is another link, than before"
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -57,8 +58,11 @@ def changes(before: Mapping[str, FileFacts], after: Mapping[str, FileFacts]) -> 
             found.append(Change(path, Kind.DELETED))
         elif path not in before:
             found.append(Change(path, Kind.ADDED))
-        elif not before[path].digest or before[path].digest != after[path].digest:
-            found += _in_file(path, before[path], after[path])
+        else:
+            if before[path].manner != after[path].manner:
+                found.append(Change(path, Kind.MANNER))
+            if not before[path].digest or before[path].digest != after[path].digest:
+                found += _in_file(path, before[path], after[path])
     return found
 
 

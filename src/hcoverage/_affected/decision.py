@@ -6,10 +6,16 @@ import dataclasses
 import fnmatch
 from typing import TYPE_CHECKING, Final
 
-from hcoverage._affected.changes import Change, changes
+from hcoverage._affected.changes import Change, Kind, changes
 from hcoverage._affected.facts import NOT_COLLECTED
+from hcoverage._affected.naming import mentioned_files, namers
 from hcoverage._affected.needs import TEST_FILES, needs
-from hcoverage._affected.project_state import facts_of, git, look_at_project, mentioned_files
+from hcoverage._affected.project_state import (
+    facts_of,
+    git,
+    is_repository,
+    look_at_project,
+)
 from hcoverage._affected.record import TestRecordError, read_record, record_path
 from hcoverage._errors import HcoverageError
 
@@ -141,9 +147,12 @@ def _of_run(
         }
         run = dataclasses.replace(run, state=dataclasses.replace(run.state, environment=before))
     files = {test.file for test in run.tests.values()}
-    changed = {change.path for change in (*changes(run.state.files, now.files), *also)}
+    found_changes = (*changes(run.state.files, now.files), *also)
+    changed = {change.path for change in found_changes}
+    data = {change.path for change in found_changes if change.kind is Kind.CONTENT}
+    named = {path: namers(root, path, now.files) for path in data}
     mentioned = mentioned_files(root, sorted(files), now.files) if changed else frozenset()
-    found = needs(run, now, mentioned, also)
+    found = needs(run, now, mentioned, also, named)
     existing = {
         name: run.tests[name].file
         for name in known.latest
@@ -184,8 +193,16 @@ def changes_since(root: Path, revision: str, now: ProjectState) -> list[Change]:
             is_source = path in now.files and now.files[path].shape is not None
             before[path] = facts_of(content, is_source=is_source or path.endswith(".py"))
     after = {path: facts for path, facts in now.files.items() if path in paths}
-    # Files that runs leave behind are in neither.
-    return [change for change in changes(before, after) if change.path in {*after, *before}]
+    # git has only the content; and a file that it lists, but whose content is the same, has changed
+    # otherwise. Of a submodule it lists only the directory.
+    same = [path for path in before if path in after and before[path].digest == after[path].digest]
+    found = [Change(path, Kind.MANNER) for path in same]
+    found += [Change(path, Kind.CONTENT) for path in paths - {""} if is_repository(root / path)]
+    before = {
+        path: dataclasses.replace(facts, manner=after[path].manner) if path in after else facts
+        for path, facts in before.items()
+    }
+    return [*found, *changes(before, after)]
 
 
 def merge_base(root: Path, revision: str) -> str:

@@ -7,10 +7,11 @@ import dataclasses
 import datetime as dt
 import functools
 import os
+import re
 import sqlite3
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hcoverage._affected.facts import (
     LEFT_OUT,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
     from hcoverage._result.outcome import CombineResult
     from hcoverage._session.session import Session
+
+
+_INSTALLED: Final = r"(^|/)(site-packages|dist-packages|\.git|lib(64)?/python3\.\d+t?)/"
 
 
 def record_tests(
@@ -65,21 +69,31 @@ def record_tests(
         before = [_still_there(each, noted, collected) for each in read_record(session.data_file)]
     tests = _without_left_out(noted, before)
     pids = {each.pid for each in notes}
-    seen = set() if is_blind or _is_blind(result, pids, static) else _seen(result, pids, static)
+    outside = _seen(result, pids, static)
+    seen = set() if is_blind or _is_blind(result, pids, static) else outside
     tests = {
-        name: dataclasses.replace(_relative(test, root), seen_outside=context_of(name) in seen)
+        name: dataclasses.replace(
+            _relative(test, root),
+            # A pool of processes that an earlier test started works for this one, too.
+            went_outside=test.went_outside or context_of(name) in outside,
+            seen_outside=context_of(name) in seen,
+        )
         for name, test in tests.items()
     }
     ran = lines_by_test(result.data_file, tests, root, static)
     known = {path: facts for each in before for path, facts in each.run.state.files.items()}
-    state = _unchanged(began, root, _beside(ran, tests), session.began, known)
+    read = {path for each in notes for path in each.opened} | {str(session.rcfile.path or root)}
+    opened = _not_installed(_inside(read, root))
+    loaded = _not_installed(_inside({path for each in notes for path in each.loaded}, root))
+    state = _unchanged(began, root, _beside(ran, tests, opened | loaded), session.began, known)
     run = EarlierRun(
         began=dt.datetime.now().astimezone().isoformat(" ", "seconds"),
         state=state,
         tests={name: _reading(test, state) for name, test in tests.items()},
         ran=ran,
-        opened=_inside({path for each in notes for path in each.opened}, root),
+        opened=opened,
         doubt=_doubt(result, state),
+        went_outside=any(each.went_outside for each in notes),
     )
     return add_run(session.data_file, run, before)
 
@@ -196,7 +210,8 @@ def _unchanged(
     now = look_at_files(root, beside, known)
     files: dict[str, FileFacts] = {}
     for path, facts in began.files.items():
-        same = path in now and now[path].digest == facts.digest
+        then = now.get(path, FileFacts(""))
+        same = path in now and (then.digest, then.manner) == (facts.digest, facts.manner)
         files[path] = now[path] if same else FileFacts("")
     for path, is_source in beside.items():
         if path in now and path not in files:
@@ -217,13 +232,21 @@ def _doubt(result: CombineResult, state: ProjectState) -> str:
     return "" if source is None else f"{source} has changed while the last run's tests ran"
 
 
-def _beside(ran: Mapping[str, object], tests: Mapping[str, KnownTest]) -> dict[str, bool]:
+def _beside(
+    ran: Mapping[str, object], tests: Mapping[str, KnownTest], outside: Iterable[str]
+) -> dict[str, bool]:
     """Return the files to look at beside git's, and whether each was measured.
 
-    They are generated sources, and data that tests opened.
+    They are generated sources, modules of the project that are not measured, and data that was
+    opened in tests or outside of them.
     """
     opened = {path: False for test in tests.values() for path in test.opened}
-    return {**opened, **dict.fromkeys(ran, True)}
+    return {**opened, **dict.fromkeys(outside, False), **dict.fromkeys(ran, True)}
+
+
+def _not_installed(paths: frozenset[str]) -> frozenset[str]:
+    """Leave out what is known otherwise: installed packages by their versions, and git's own."""
+    return frozenset(path for path in paths if not re.search(_INSTALLED, path))
 
 
 def _reading(test: KnownTest, state: ProjectState) -> KnownTest:
@@ -235,9 +258,20 @@ def _relative(test: KnownTest, root: Path) -> KnownTest:
 
 
 def _inside(paths: Iterable[str], root: Path) -> frozenset[str]:
-    """Return those of some paths that are in the project, relative to its directory."""
+    """Return those of some paths that are in the project's repository, relative to its directory.
+
+    The project may be one of several in it, and they may have data and configuration in common.
+    """
+    above = _from(str(_repository(root)), root)
+    outside = f"{above}/{os.pardir}" if above.startswith(os.pardir) else os.pardir
     relative = (_from(path, root) for path in paths)
-    return frozenset(path for path in relative if not path.startswith((os.pardir, os.sep)))
+    return frozenset(path for path in relative if not path.startswith((outside, os.sep)))
+
+
+@functools.lru_cache(1)
+def _repository(root: Path) -> Path:
+    """Return the directory of git's repository; without one, the project's."""
+    return next((each for each in (root, *root.parents) if (each / ".git").exists()), root)
 
 
 @functools.lru_cache(1 << 16)  # asked for each file of each test

@@ -27,10 +27,12 @@ class FileFacts:
     Attributes:
         digest: A hash of its content; empty if it changed while tests ran.
         shape: The parts of a Python source; None for other files, and if it cannot be compiled.
+        manner: Whether it may be executed, and for a link where that leads.
     """
 
     digest: str
     shape: Shape | None = None
+    manner: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +58,7 @@ class KnownTest:
         opened: The paths of the files that it opened.
         went_outside: Whether it started a process, or talked to one.
         seen_outside: Whether another process than pytest's was measured for it.
-        shares: The tests that set up fixtures which it uses.
+        shares: The tests that set up fixtures, or wrote files, which it uses.
     """
 
     file: str
@@ -78,6 +80,7 @@ class EarlierRun:
         ran: For each measured file, by test or `NO_TEST`, the lines that ran: bit n for line n.
         opened: The files that were opened outside of tests.
         doubt: Why this is incomplete; empty if it is complete.
+        went_outside: Whether a process was started, or talked to, outside of tests.
     """
 
     began: str
@@ -86,3 +89,4 @@ class EarlierRun:
     ran: Mapping[str, Mapping[str, int]]
     opened: frozenset[str] = frozenset()
     doubt: str = ""
+    went_outside: bool = False

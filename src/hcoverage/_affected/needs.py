@@ -4,8 +4,8 @@ Safety comes first: a test is left out only if an earlier run shows that nothing
 changed. Anything unknown or uncertain is a reason to run it.
 
 Not seen: environment variables, the clock and the network; a file that only C code opens for a
-test, while another test opens it in Python; state that a test leaves behind in a way that
-`state_kept` does not know.
+test, by a name that is made at run time, while another test opens it in Python; state that a test
+leaves behind in a way that `state_kept` does not know.
 """
 
 from __future__ import annotations
@@ -33,6 +33,17 @@ if TYPE_CHECKING:
     from hcoverage._affected.blocks import Block, Shape
 
 _CONFTEST: Final = "conftest.py"
+# What gives the text of sources, or the numbers of lines that run.
+_LOOKING: Final = frozenset(
+    (
+        *("tb_lineno", "f_lineno", "co_firstlineno", "co_lines", "co_positions"),
+        *("getsource", "getsourcelines", "findsource", "getcomments", "getline", "getlines"),
+        *("extract_tb", "extract_stack", "walk_tb", "walk_stack", "TracebackException"),
+        *("format_exc", "format_tb", "format_stack", "format_exception", "print_exc"),
+        *("print_exception", "print_stack", "print_tb", "getframeinfo", "getouterframes"),
+    )
+)
+_LOOKING_IN_TESTS: Final = frozenset(("lineno", "reprcrash", "reprtraceback"))
 # pytest's defaults. A new file with another name counts as unknown.
 TEST_FILES: Final = ("test_*.py", "*_test.py")
 
@@ -53,7 +64,11 @@ class Needs:
 
 
 def needs(
-    run: EarlierRun, now: ProjectState, mentioned: Collection[str], also: Iterable[Change] = ()
+    run: EarlierRun,
+    now: ProjectState,
+    mentioned: Collection[str],
+    also: Iterable[Change] = (),
+    named: Mapping[str, Collection[Place]] | None = None,
 ) -> Needs:
     """Decide which tests of an earlier run are needed.
 
@@ -62,8 +77,9 @@ def needs(
         now: The project as it is now.
         mentioned: The paths of test files whose names occur in other sources.
         also: Changes to heed beside those since the run, such as a branch's.
+        named: Where files are named that are no sources.
     """
-    deciding = _Deciding(run, now, mentioned)
+    deciding = _Deciding(run, now, mentioned, named or {})
     if run.doubt:
         deciding.everything.append(run.doubt)
     deciding.compare_environments()
@@ -82,13 +98,20 @@ def needs(
 class _Deciding:
     """The reasons so far."""
 
-    def __init__(self, run: EarlierRun, now: ProjectState, mentioned: Collection[str]) -> None:
+    def __init__(
+        self,
+        run: EarlierRun,
+        now: ProjectState,
+        mentioned: Collection[str],
+        named: Mapping[str, Collection[Place]],
+    ) -> None:
         self.everything: list[str] = []
         self._tests: dict[str, dict[str, None]] = defaultdict(dict)
         self._files: dict[str, dict[str, None]] = defaultdict(dict)
         self._run = run
         self._now = now
         self._mentioned = mentioned
+        self._named = named
         self._tests_of: dict[str, list[str]] = defaultdict(list)
         for name, test in run.tests.items():
             self._tests_of[test.file].append(name)
@@ -112,9 +135,13 @@ class _Deciding:
     def heed(self, change: Change) -> None:
         """Add the reasons that a change gives."""
         path, kind = change.path, change.kind
+        if kind is Kind.MANNER:
+            self.everything.append(f"{path} {kind.value}")
+            return
         self._heed_readers(change)
         name = path.rpartition("/")[2]
         if kind is Kind.TEXT:
+            self._heed_who_looks_at_sources(path)
             return
         if name == _CONFTEST:
             self.everything.append(f"{path} {kind.value}")
@@ -152,10 +179,22 @@ class _Deciding:
 
     def heed_shared_fixtures(self) -> None:
         """Add the tests that use a fixture which a needed test set up."""
-        affected = {name for name in self._makers if self._is_affected(name)}
+        told = (
+            "it uses a fixture that was set up, or a file that was written, in {}, which is needed"
+        )
+        users: dict[str, list[str]] = defaultdict(list)
         for name, test in self._run.tests.items():
-            for maker in sorted(test.shares & affected - {name})[:1]:
-                self._need(name, f"it uses a fixture that was set up in {maker}, which is needed")
+            for maker in sorted(test.shares - {name}):
+                users[maker].append(name)
+        waiting = [name for name in self._makers if self._is_affected(name)]
+        done = set(waiting)
+        while waiting:
+            maker = waiting.pop()
+            for name in users[maker]:
+                self._need(name, told.format(maker))
+                if name in self._makers and name not in done:
+                    done.add(name)
+                    waiting.append(name)
 
     def _is_affected(self, name: str) -> bool:
         test = self._run.tests.get(name)
@@ -203,8 +242,40 @@ class _Deciding:
                 self.everything.append(told)
                 return
             self._need_each(finders, told)
+        for place in self._named.get(path, ()):
+            told = f"{_words(place)} names {path}, which has changed"
+            self._need_each(self._who_uses(place), told)
+        if self._run.went_outside:
+            told = "what was started, or talked to, outside of any test may read it"
+            self.everything.append(f"{path} has changed, and {told}")
         for name in self._outside:
             self._need(name, f"what it started, or talked to, may read {path}, which has changed")
+
+    def _who_uses(self, place: Place) -> set[str]:
+        """Return the tests that may use what a place names; what `conftest.py` opens is seen."""
+        if place.path in self._tests_of:
+            who = self._who_may_have_run(place)
+            return set(self._tests_of[place.path]) if NO_TEST in who else who
+        if place.name and place.path in self._run.ran:
+            return self._who_ran(place)
+        return {name for name, lines in self._run.ran.get(place.path, {}).items() if lines}
+
+    def _heed_who_looks_at_sources(self, path: str) -> None:
+        """Add the tests that look at the text of sources or at numbers of lines, as of errors."""
+        told = f"it looks at the text of sources or at lines' numbers, and {path} has changed"
+        if NO_TEST in self._looking:
+            self.everything.append(f"{told}, outside of any test")
+        self._need_each(self._looking, told)
+
+    @functools.cached_property
+    def _looking(self) -> set[str]:
+        found: set[str] = set()
+        for path, shape in _shapes(self._run.state).items():
+            names = _LOOKING | _LOOKING_IN_TESTS if path in self._tests_of else _LOOKING
+            for block in shape.blocks:
+                if not names.isdisjoint(name.rpartition(".")[2] for name in block.names):
+                    found |= self._who_ran(Place(path, block.name))
+        return found
 
     def _heed_module(self, change: Change) -> None:
         path = change.path

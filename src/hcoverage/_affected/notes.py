@@ -28,6 +28,8 @@ class Notes:
         pid: Its process id.
         tests: The tests, by node id; paths are absolute.
         opened: The files that were opened outside of tests.
+        loaded: The files of the modules that were imported.
+        went_outside: Whether a process was started, or talked to, outside of tests.
         collected: The files whose tests are all among them; paths are absolute.
         state: The project when it began; None in pytest-xdist's workers.
         root: The project's directory.
@@ -39,6 +41,8 @@ class Notes:
     collected: frozenset[str] = frozenset()
     state: ProjectState | None = None
     root: str = ""
+    loaded: frozenset[str] = frozenset()
+    went_outside: bool = False
 
 
 def write_notes(directory: Path, notes: Notes) -> None:
@@ -51,6 +55,8 @@ def write_notes(directory: Path, notes: Notes) -> None:
         "pid": notes.pid,
         "root": notes.root,
         "opened": sorted(notes.opened),
+        "loaded": sorted(notes.loaded),
+        "outside": notes.went_outside,
         "collected": sorted(notes.collected),
         "state": None if notes.state is None else packed_state(notes.state),
         "tests": {name: _packed(test) for name, test in notes.tests.items()},
@@ -84,6 +90,8 @@ def _notes(content: Any) -> Notes:  # noqa: ANN401 - JSON
         frozenset(content["collected"]),
         None if state is None else unpacked_state(state),
         content["root"],
+        frozenset(content["loaded"]),
+        content["outside"],
     )
 
 

@@ -6,6 +6,8 @@ difference means is left to `needs`.
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import hashlib
 import os
 import platform
@@ -14,7 +16,6 @@ import stat
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hcoverage._affected.blocks import shape_of
@@ -22,16 +23,21 @@ from hcoverage._affected.facts import FileFacts, ProjectState
 from hcoverage._sources.project_files import project_files
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
 # Files that runs leave behind, hcov's or others', if git does not ignore them.
 _LEFT_BY_RUNS: Final = (
     r"(^|/)(\.coverage(\..*)?|coverage\.(xml|json|lcov)|htmlcov/.*|coverage_data/.*|"
     r"\.(hcov|pytest|mypy|ruff)_cache/.*|__pycache__/.*|[^/]*\.egg-info/.*)$"
 )
+# Lines of an installed distribution's list of files, with their hashes.
+_SAME_ANYWHERE: Final = (
+    r"(?!\.\.|__editable__|[^,]*\.pth,)"
+    r"([^,]*\.dist-info/entry_points\.txt|((?!\.dist-info/)[^,])*),sha256"
+)
 _PIECE: Final = 1 << 20  # bytes
 _ENVIRONMENT_VARIABLES: Final = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONOPTIMIZE")
-_MAY_NAME_A_MODULE: Final = (".py", ".toml", ".cfg", ".ini")
 
 
 def look_at_project(
@@ -62,15 +68,22 @@ def look_at_files(
     """Look at the files of a project, as `look_at_project` does."""
     known = known or {}
     others = (path for path in beside if not re.search(_LEFT_BY_RUNS, path))
-    paths = sorted({*_own_files(root), *others})
-    found = ((path, _facts(root, path, known.get(path), split=split)) for path in paths)
-    return {path: facts for path, facts in found if facts is not None}
+    waiting = sorted({*_own_files(root), *others})
+    found: dict[str, FileFacts] = {}
+    while waiting:
+        path = waiting.pop()
+        facts = _facts(root, path, known.get(path), split=split)
+        if facts is not None:
+            found[path] = facts
+        elif is_repository(root / path):
+            waiting += (f"{path.rstrip('/')}/{each}" for each in _own_files(root / path))
+    return dict(sorted(found.items()))
 
 
-def digest_of(path: Path) -> str:
-    """Return a hash of a file's content; empty if it is no regular file that can be read."""
-    content = _content(str(path))
-    return "" if content is None else _digest(content)
+def content_of(path: Path) -> bytes | None:
+    """Return a file's content; None if it is no regular file that can be read."""
+    found = _content(str(path))
+    return None if found is None else found[0]
 
 
 def facts_of(content: bytes, *, is_source: bool, known: FileFacts | None = None) -> FileFacts:
@@ -87,25 +100,16 @@ def facts_of(content: bytes, *, is_source: bool, known: FileFacts | None = None)
     return FileFacts(digest, shape_of(content) if is_source else None)
 
 
-def mentioned_files(root: Path, paths: Collection[str], files: Iterable[str]) -> frozenset[str]:
-    """Return those sources whose module names occur in other sources or configuration files.
+def is_repository(path: Path) -> bool:
+    """Return whether a directory is a submodule, or another repository: git lists only itself.
 
     Args:
-        root: The project's directory.
-        paths: Relative paths of the sources.
-        files: The paths of all files.
+        path: The directory, or any other path.
     """
-    stems = {Path(path).stem: path for path in paths}
-    if not stems:
-        return frozenset()
-    word = re.compile(rb"\b(?:" + b"|".join(map(re.escape, map(os.fsencode, stems))) + rb")\b")
-    found = set()
-    for path in files:
-        if path.endswith(_MAY_NAME_A_MODULE):
-            for name in set(word.findall(_content(f"{root}/{path}") or b"")):
-                if stems[os.fsdecode(name)] != path:
-                    found.add(stems[os.fsdecode(name)])
-    return frozenset(found)
+    git_file = path / ".git"
+    if git_file.is_file():  # Another work tree of this repository is another project.
+        return b"/worktrees/" not in git_file.read_bytes()
+    return git_file.is_dir()
 
 
 def git(root: Path, *arguments: str) -> bytes | None:
@@ -135,23 +139,34 @@ def _own_files(root: Path) -> Iterator[str]:
 
 
 def _facts(root: Path, path: str, known: FileFacts | None, *, split: bool) -> FileFacts | None:
-    content = _content(f"{root}/{path}")
-    if content is None:
+    found = _content(f"{root}/{path}")
+    if found is None:
         return None
+    content, manner = found
     is_source = path.endswith(".py") or (known is not None and known.shape is not None)
-    return facts_of(content, is_source=is_source and split, known=known)
+    facts = facts_of(content, is_source=is_source and split, known=known)
+    return facts if facts.manner == manner else dataclasses.replace(facts, manner=manner)
 
 
-def _content(path: str) -> bytes | None:
-    """The content of a regular file, without what `Path` costs: a project may have very many."""
+def _content(path: str, manner: str = "") -> tuple[bytes, str] | None:
+    """The content of a regular file, without what `Path` costs: a project may have very many.
+
+    Of a link it is what is there; of one that leads to no file, nothing.
+    """
+    follow = os.O_NOFOLLOW if not manner else 0
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return None
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | follow)
+    except (OSError, ValueError) as error:
+        if manner:
+            return b"", manner
+        is_link = isinstance(error, OSError) and error.errno == errno.ELOOP
+        return _content(path, f"a link to {_target(path)}") if is_link else None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            return None
+            return (b"", manner) if manner else None
+        if not manner and status.st_mode & stat.S_IXUSR:
+            manner = "may be executed"
         content = os.read(descriptor, status.st_size + 1)
         while more := os.read(descriptor, _PIECE):
             content += more
@@ -159,7 +174,14 @@ def _content(path: str) -> bytes | None:
         return None
     finally:
         os.close(descriptor)
-    return content
+    return content, manner
+
+
+def _target(path: str) -> str:
+    try:
+        return os.readlink(path)  # noqa: PTH115 - as it is written
+    except OSError:
+        return ""
 
 
 def _digest(content: bytes) -> str:
@@ -182,8 +204,21 @@ def _environment(root: Path) -> dict[str, str]:
         if name:
             where = distribution.read_text("direct_url.json") or ""
             commit = re.search(r'"commit_id": *"(\w+)"', where)
-            found.setdefault(name, version + (f" {commit[1]}" if commit else ""))
+            commit_of = f" {commit[1]}" if commit else ""
+            found.setdefault(name, f"{version}{commit_of}{_files_of(distribution)}")
     return found
+
+
+def _files_of(distribution: metadata.Distribution) -> str:
+    """Return a hash of what is installed: the same version may be installed again, from elsewhere.
+
+    Scripts and links to a checkout name the place where they are.
+    """
+    record = distribution.read_text("RECORD")
+    if not record:
+        return ""
+    lines = sorted(line for line in record.splitlines() if re.match(_SAME_ANYWHERE, line))
+    return f" (files {_digest(chr(10).join(lines).encode())[:8]})"
 
 
 def _name_and_version(distribution: metadata.Distribution) -> tuple[str, str]:

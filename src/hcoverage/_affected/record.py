@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hcoverage._affected.blocks import Block, Shape
 from hcoverage._affected.facts import EarlierRun, FileFacts, KnownTest, ProjectState
+from hcoverage._affected.state_kept import Handed
 from hcoverage._affected.statements import Body, Part
 from hcoverage._atomic_write import write_atomically
 from hcoverage._errors import HcoverageError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DIRECTORY: Final = ".hcov_cache"
-_VERSION: Final = 4
+_VERSION: Final = 5
 _SUFFIX: Final = ".tests"
 _LARGEST: Final = 1 << 30  # bytes, unpacked
 
@@ -129,14 +130,14 @@ def _packed_files(files: Mapping[str, FileFacts], shapes: dict[str, Any]) -> dic
             key = facts.digest or facts.shape.frame
             if key not in shapes:
                 shapes[key] = _packed_shape(facts.shape)
-        packed[path] = [facts.digest, key]
+        packed[path] = [facts.digest, key, *filter(None, [facts.manner])]
     return packed
 
 
 def _files(content: Mapping[str, Any], shapes: Mapping[str, Shape]) -> dict[str, FileFacts]:
     return {
-        path: FileFacts(digest, shapes[key] if key else None)
-        for path, (digest, key) in content.items()
+        path: FileFacts(digest, shapes[key] if key else None, *manner)
+        for path, (digest, key, *manner) in content.items()
     }
 
 
@@ -147,11 +148,12 @@ def _packed_shape(shape: Shape) -> list[Any]:
 
 def _packed_block(block: Block) -> list[Any]:
     parts = [[*vars(part).values()] for part in block.body.parts]
-    return [*{**vars(block), "body": [block.body.skeleton, parts]}.values()]
+    given = [*vars(block.handed).values()]
+    return [*{**vars(block), "handed": given, "body": [block.body.skeleton, parts]}.values()]
 
 
 def _shape(content: Any) -> Shape:  # noqa: ANN401 - JSON
-    frame, blocks, names, calls, bases, plain, ordinary = content
+    frame, blocks, names, calls, bases, plain, ordinary, shared = content
     return Shape(
         frame,
         tuple(map(_block, blocks)),
@@ -160,12 +162,15 @@ def _shape(content: Any) -> Shape:  # noqa: ANN401 - JSON
         tuple((name, tuple(of_class)) for name, of_class in bases),
         tuple(plain),
         tuple(ordinary),
+        tuple((name, tuple(of_class)) for name, of_class in shared),
     )
 
 
 def _block(content: Any) -> Block:  # noqa: ANN401 - JSON
-    name, first, last, digest, names, calls, keeps, in_self, for_itself, made, body = content
-    keeping = (keeps, in_self, for_itself, tuple(made))
+    name, first, last, digest, names, calls, keeps, in_self, for_itself, made, given, body = content
+    own, taken, gives, changes, passes, lends = given
+    of_others = Handed(tuple(own), tuple(taken), gives, changes, tuple(passes), tuple(lends))
+    keeping = (keeps, in_self, for_itself, tuple(made), of_others)
     skeleton, parts = body
     split = Body(skeleton, tuple(Part(*part) for part in parts))
     return Block(name, first, last, digest, tuple(names), tuple(calls), *keeping, split)
@@ -195,6 +200,7 @@ def _packed_run(known: KnownRun, shapes: dict[str, Any]) -> dict[str, Any]:
         "ran": ran,
         "opened": sorted(run.opened),
         "doubt": run.doubt,
+        "outside": run.went_outside,
         **_environment(run.state),
     }
 
@@ -220,6 +226,12 @@ def _known_run(content: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Known
     }
     state = ProjectState(dict(content["environment"]), _files(content["files"], shapes))
     run = EarlierRun(
-        content["began"], state, tests, ran, frozenset(content["opened"]), content["doubt"]
+        content["began"],
+        state,
+        tests,
+        ran,
+        frozenset(content["opened"]),
+        content["doubt"],
+        content["outside"],
     )
     return KnownRun(run, frozenset(latest))

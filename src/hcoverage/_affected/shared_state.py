@@ -94,6 +94,9 @@ class SharedState:
         for place, block in blocks:
             self._take(place, block)
         self._ordinary = _ordinary_classes(shapes.values())
+        self._shared = self._shared_by_class(shapes.values())
+        self._giving = {_as_called(block) for _, block in blocks if block.handed.gives}
+        self._changing = _changing_what_is_given(block for _, block in blocks)
         blocks = [(place, self._resolved(block)) for place, block in blocks]
         kept = self._made_to_stay(shapes.values(), blocks, ran_at_import)
         for place, block in blocks:
@@ -118,10 +121,30 @@ class SharedState:
             self._special[owner].append((place, block))
 
     def _resolved(self, block: Block) -> Block:
-        """Let a block count as a keeper if it changes the result of a call that may be shared."""
-        if block.keeps or all(map(self._is_new, block.made)):
-            return block
-        return dataclasses.replace(block, keeps=True)
+        """Let a block count as a keeper if what it changes may not be its own."""
+        of_others = block.handed
+        is_keeper = (
+            not all(map(self._is_new, block.made))
+            or not self._giving.isdisjoint(of_others.taken)
+            or not self._changing.isdisjoint(of_others.lends)
+            or not self._shared[_owner_and_name(block)[0]].isdisjoint(of_others.in_self)
+        )
+        return dataclasses.replace(block, keeps=True) if is_keeper and not block.keeps else block
+
+    def _shared_by_class(self, shapes: Iterable[Shape]) -> defaultdict[str, set[str]]:
+        """Return the variables that objects of a class have in common, also of related classes."""
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        below: dict[str, set[str]] = defaultdict(set)
+        for name, bases in self._bases.items():
+            for base in bases:
+                below[base].add(name)
+        for name, shared in (each for shape in shapes for each in shape.shared):
+            related = _reached([name], self._bases_of) | _reached(
+                [name], lambda each: below.get(each, ())
+            )
+            for each in related:
+                found[each].update(shared)
+        return found
 
     def _is_new(self, name: str) -> bool:
         """Return whether a call of a name makes a new object."""
@@ -204,6 +227,20 @@ class SharedState:
         return _reached(names, lambda name: calls.get(name, ()))
 
 
+def _changing_what_is_given(blocks: Iterable[Block]) -> set[str]:
+    """Return the names of functions that change their arguments, or let others do that."""
+    known = list(blocks)
+    found = {_owner_and_name(block)[1] for block in known if block.handed.changes_given}
+    passing = [
+        (name, block.handed.passes) for block in known for _, name in [_owner_and_name(block)]
+    ]
+    more = found
+    while more:
+        more = {name for name, passes in passing if not found.isdisjoint(passes)} - found
+        found = found | more
+    return found
+
+
 def _reached(names: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
     """Return some names, and all that follow from them."""
     found: set[str] = set()
@@ -229,6 +266,11 @@ def _owner_and_name(block: Block) -> tuple[str, str]:
     """Return the class of a method, empty for a function, and the name."""
     owner, _, name = block.name.partition("#")[0].rpartition(".")
     return owner.rpartition(".")[2], name
+
+
+def _as_called(block: Block) -> str:
+    owner, name = _owner_and_name(block)
+    return f".{name}" if owner else name
 
 
 def _keepers_in(place: Place, block: Block, kept: set[str]) -> Iterator[Keeper]:

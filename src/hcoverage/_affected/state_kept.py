@@ -9,6 +9,7 @@ trees in, yes or no out.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import re
 from typing import TYPE_CHECKING, Final
@@ -31,8 +32,34 @@ _CHANGING: Final = frozenset(
         ),
         *("clear", "discard", "pop", "popitem", "popleft", "remove", "update", "__delitem__"),
         *("move_to_end", "reverse", "sort", "__setitem__"),
+        # Of context variables, queues, signals and loggers.
+        *(
+            "set",
+            "put",
+            "put_nowait",
+            "connect",
+            "subscribe",
+            "addHandler",
+            "addFilter",
+            "setLevel",
+        ),
     )
 )
+# Functions that change something of the whole process, whoever has them.
+_SETTING: Final = frozenset(
+    (
+        *("basicConfig", "dictConfig", "fileConfig", "captureWarnings", "simplefilter"),
+        *("filterwarnings", "chdir", "putenv", "umask", "seed", "setlocale", "setcontext"),
+        *("set_event_loop_policy", "set_start_method", "setdefaulttimeout", "setrecursionlimit"),
+        *("register_dialect", "register_adapter", "register_converter", "addLevelName"),
+    )
+)
+# Functions that import what is named at run time: a module that is imported stays.
+_IMPORTING: Final = frozenset(
+    ("import_module", "__import__", "exec_module", "load_module", "run_module", "import_string")
+)
+# What only gives something of a container.
+_GIVING: Final = frozenset(("get", "setdefault", "values", "items"))
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _UNPACKED: Final = (ast.Tuple, ast.List, ast.Starred)
 _SELF: Final = "self"
@@ -42,6 +69,28 @@ _CLASS: Final = "cls"
 # one function come together, so few walks need be remembered.
 _MOST_SCOPES: Final = 256
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclasses.dataclass(frozen=True)
+class Handed:
+    """Where what a function changes may come from, and where what it has may be changed.
+
+    Attributes:
+        in_self: The attributes of its object that it changes in place; the class may have them.
+        taken: What it calls, if it changes the result through a variable; with a dot before it if
+            it is a method.
+        gives: Whether it returns what its module or object has.
+        changes_given: Whether it changes its arguments.
+        passes: What it calls with its arguments.
+        lends: What it calls with variables of its module.
+    """
+
+    in_self: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+    gives: bool = False
+    changes_given: bool = False
+    passes: tuple[str, ...] = ()
+    lends: tuple[str, ...] = ()
 
 
 def keeps_state(function: _Function, module_names: frozenset[str]) -> bool:
@@ -54,6 +103,10 @@ def keeps_state(function: _Function, module_names: frozenset[str]) -> bool:
     if any(_is_keeping_decorator(node) for node in _decorators(function)):
         return True
     if any(isinstance(node, ast.Global) for node in _nodes(function)):
+        return True
+    if any(_is_call_of(node, _SETTING | _IMPORTING) for node in _nodes(function)):
+        return True
+    if _imports_for_the_effect(function):
         return True
     if _is_exposed(_kept_in(function), function):
         return True
@@ -115,7 +168,186 @@ def _is_exposed(names: set[str], function: _Function) -> bool:
 
 def mutates_self(function: _Function) -> bool:
     """Return whether a method changes its own object."""
-    return any(root == _SELF for node in _nodes(function) for root, _ in _changed(node))
+    return any(
+        root == _SELF
+        for scope in _nodes(function)
+        if isinstance(scope, _FUNCTIONS)
+        for root, _ in _changed_in(scope)
+    )
+
+
+def handed(function: _Function, module_names: frozenset[str]) -> Handed:
+    """Return where what a function changes may come from.
+
+    Args:
+        function: An outermost function, with all that is nested in it.
+        module_names: The names that its module assigns, or imports from other modules.
+    """
+    given = _arguments(function)
+    aliases = _aliases(function)
+    changed = {root for root, _ in _changed_in(function)}
+    of_module = module_names - _own_names(function)
+    through = {root for node in _own_nodes(function) for root, _ in _changed(node)}
+    taken = set()
+    for name, call in _results(function):
+        if name in through and isinstance(call.func, ast.Name):
+            taken.add(call.func.id)
+        elif name in through and _root(call.func) in of_module:
+            taken.add(f".{_called_name(call)}")
+    passes, lends = set(), set()
+    for node in _own_nodes(function):
+        if isinstance(node, ast.Call) and (called := _called_name(node)):
+            values = [*node.args, *(each.value for each in node.keywords)]
+            roots = {_followed(_root(each), aliases) for each in values if _leads(each)}
+            if roots & given:
+                passes.add(called)
+            if roots & of_module:
+                lends.add(called)
+    return Handed(
+        tuple(sorted(_in_self(function))),
+        tuple(sorted(taken)),
+        any(
+            _followed(_root(node.value), aliases) in of_module | {_SELF}
+            for node in _own_nodes(function)
+            if isinstance(node, ast.Return) and node.value is not None and _leads(node.value)
+        ),
+        not given.isdisjoint(changed),
+        tuple(sorted(passes)),
+        tuple(sorted(lends)),
+    )
+
+
+def _in_self(function: _Function) -> set[str]:
+    """Return the attributes of `self` that a method changes in place."""
+    found = set()
+    for node in _nodes(function):
+        places = [each.value for each in _targets(node) if isinstance(each, ast.Subscript)]
+        if isinstance(node, ast.AugAssign):
+            places.append(node.target)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            places += [node.func.value] if node.func.attr in _CHANGING else []
+        for place in places:
+            match place:
+                case ast.Attribute(attr=attr, value=ast.Name(id="self")):
+                    found.add(attr)
+    return found
+
+
+def shared_in_class(node: ast.ClassDef) -> set[str]:
+    """Return the variables of a class that all its objects have in common, and can change."""
+    found = set()
+    for statement in node.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                found |= {name} if _may_change(value) else set()
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                found |= {name} if _may_change(value) else set()
+    assigned = {
+        target.attr
+        for part in ast.walk(node)
+        for target in _targets(part)
+        if isinstance(target, ast.Attribute)
+        and isinstance(target.value, ast.Name)
+        and target.value.id == _SELF
+        and not isinstance(part, ast.AugAssign)
+    }
+    return found - assigned
+
+
+def _may_change(value: ast.expr) -> bool:
+    displays = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+    if isinstance(value, ast.Call):  # Fields of dataclasses and the like are each object's own.
+        return not re.search(r"(?i)field|attr|^ib$|column|property", _called_name(value))
+    return isinstance(value, displays)
+
+
+def _is_call_of(node: ast.AST, names: frozenset[str]) -> bool:
+    return isinstance(node, ast.Call) and _called_name(node) in names
+
+
+def _called_name(node: ast.Call) -> str:
+    match node.func:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""
+
+
+def _imports_for_the_effect(function: _Function) -> bool:
+    """Return whether a function imports something and does not use it."""
+    imported = {
+        (alias.asname or alias.name).partition(".")[0]
+        for node in _nodes(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    used = {node.id for node in _nodes(function) if isinstance(node, ast.Name)}
+    return bool(imported - used)
+
+
+def _changed_in(scope: ast.AST) -> Iterator[tuple[str, bool]]:
+    """Yield what a function changes in place, also through another name, as `_changed` does."""
+    aliases = _aliases(scope)
+    for node in _own_nodes(scope):
+        for root, is_deep in _changed(node):
+            followed = _followed(root, aliases)
+            yield followed, is_deep or followed != root
+
+
+@functools.lru_cache(_MOST_SCOPES)
+def _aliases(scope: ast.AST) -> dict[str, str]:
+    """Return the variables of a function that are other names for what something else has."""
+    found = {}
+    for node in _own_nodes(scope):
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                pass
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                targets = [target]
+            case ast.NamedExpr(target=target, value=value):
+                targets = [target]
+            case ast.For(target=target, iter=value) | ast.AsyncFor(target=target, iter=value):
+                targets = [target]
+            case _:
+                continue
+        if _leads(value):
+            for part in (part for target in targets for part in ast.walk(target)):
+                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                    found[part.id] = _root(value)
+    return found
+
+
+def _followed(root: str, aliases: dict[str, str]) -> str:
+    seen = {root}
+    while root in aliases and aliases[root] not in seen:
+        root = aliases[root]
+        seen.add(root)
+    return root
+
+
+def _leads(node: ast.expr) -> bool:
+    """Return whether an expression is a variable, or something that a variable has."""
+    while True:
+        match node:
+            case ast.Attribute(value=value) | ast.Subscript(value=value):
+                node = value
+            case ast.Call(func=ast.Attribute(attr=attr, value=value)) if attr in _GIVING:
+                node = value
+            case _:
+                return isinstance(node, ast.Name)
+
+
+def _results(scope: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Yield variables that are results of calls, and these calls."""
+    for node in _own_nodes(scope):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call):
+                yield name, call
+
+
+def _arguments(function: _Function) -> set[str]:
+    arguments = function.args
+    every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    return {each.arg for each in every} - {_SELF, _CLASS}
 
 
 def _decorators(function: _Function) -> Iterator[ast.expr]:
@@ -137,7 +369,7 @@ def _changes_outside(scope: ast.AST, function: _Function, module_names: frozense
     """Return whether a function, or one nested in it, changes what it did not make itself."""
     own = {_SELF, *_own_names(scope)}
     of_function = frozenset() if scope is function else _own_names(function)
-    found = {each for node in _own_nodes(scope) for each in _changed(node)}
+    found = set(_changed_in(scope))
     roots = {root for root, _ in found}
     if _CLASS in roots or not roots.isdisjoint(_changeable_defaults(scope)):
         return True
