@@ -66,6 +66,15 @@ _LINK: "Final" = 0o120000
 _ENCODING: "Final" = sys.getfilesystemencoding()
 _ENCODING_ERRORS: "Final" = sys.getfilesystemencodeerrors()
 _STANDARD_LIBRARY: "Final" = os.__file__.rpartition("/")[0]
+_USERS: "Final" = getattr(sys.modules.get("site"), "USER_BASE", None)
+# The beginnings of all paths of packages that are installed for this interpreter.
+_PLACES_OF_PACKAGES: "Final" = tuple([
+    "%s/%s" % (base, name)
+    for base in {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, _USERS}
+    for name in ("lib", "local/lib")
+])  # fmt: skip
+# pip removes them, with what it has installed for the build.
+_BUILDS_OF_PIP: "Final" = "/pip-build-env-"
 _PATHS: "Final" = (str, os.PathLike)
 
 
@@ -85,6 +94,10 @@ def skipper(
 ) -> "Callable[[str], bool]":
     """Return a test for file names that are not worth recording.
 
+    Here only this interpreter's packages are installed ones, as for coverage.py: a project may have
+    `site-packages` in its path, or packages for it there. In a container, with names to keep, all
+    below such a directory are.
+
     Args:
         entries: As `recorder.start` takes them.
         keep: As `recorder.start` takes it.
@@ -95,6 +108,7 @@ def skipper(
     """
     names = set(entries)
     installed = "site-packages" in names
+    places = ("",) if keep else _PLACES_OF_PACKAGES
     standard = _STANDARD_LIBRARY + "/" if "stdlib" in names else "\0"
     directories = [absolute(name) + "/" for name in names - {"stdlib", "site-packages"}]
     # Code that comes from no file has a name in angle brackets.
@@ -105,7 +119,8 @@ def skipper(
             return True
         # site-packages is inside the standard library's directory, but is not a part of it.
         if "/site-packages/" in filename or "/dist-packages/" in filename:
-            return installed and not _ends_in(filename, keep)
+            is_one = filename.startswith(places) or _BUILDS_OF_PIP in filename
+            return installed and is_one and not _ends_in(filename, keep)
         return filename.startswith(standard)
 
     return skips

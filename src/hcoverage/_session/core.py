@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -16,7 +17,7 @@ from hcoverage._settings.dynamic_contexts import TEST_FUNCTION
 from hcoverage._sources.roots import own_packages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from coverage.config import CoverageConfig
 
@@ -104,7 +105,29 @@ def worth_skipping(settings: CoverageConfig) -> tuple[str, ...]:
     # With `source` or patterns set, coverage.py may measure installed packages as well.
     chosen = settings.source or settings.source_pkgs or settings.source_dirs or settings.run_include
     installed = () if chosen else ("site-packages",)
-    return ("stdlib", *installed, *own_packages(settings))
+    standard = () if _includes_standard_library(settings) else ("stdlib",)
+    return (*standard, *installed, *own_packages(settings))
+
+
+def _includes_standard_library(settings: CoverageConfig) -> bool:
+    """Return whether `include` has a file of the standard library: coverage.py measures it then."""
+    if settings.source or settings.source_pkgs or settings.source_dirs or not settings.run_include:
+        return False
+    from coverage.files import GlobMatcher, prep_patterns  # noqa: PLC0415 - few have patterns
+
+    directory = os.path.dirname(os.path.realpath(os.__file__))  # noqa: PTH120 - as coverage.py's
+    patterns = prep_patterns(settings.run_include)
+    beginnings = [re.split(r"[*?\[{]", pattern, maxsplit=1)[0] for pattern in patterns]
+    if not any(directory.startswith(text) or text.startswith(directory) for text in beginnings):
+        return False
+    included = GlobMatcher(patterns, "include")
+    return any(included.match(file) for file in _python_files(directory))
+
+
+def _python_files(directory: str) -> Iterator[str]:
+    for place, directories, files in os.walk(directory):
+        directories[:] = {*directories} - {"site-packages", "dist-packages"}
+        yield from (f"{place}/{name}" for name in files if name.endswith(".py"))
 
 
 def _effect_of_plugins(

@@ -54,7 +54,7 @@ def reportable(config: CoverageConfig, here: Path) -> tuple[Path, ...]:
     """List the places whose files may be reported on.
 
     These are the project's files, and those outside that `include` names: a directory, or, for a
-    pattern that begins with `*`, this interpreter's installed packages, which hold no secrets.
+    pattern that begins with `*`, this interpreter's library and packages, which hold no secrets.
 
     Args:
         config: The rcfile's settings.
@@ -203,8 +203,8 @@ def _named_by(start: str, here: Path) -> Iterator[Path]:
 
 
 def _installed_places() -> Iterator[Path]:
-    """Yield the directories with packages installed for this interpreter."""
-    for scheme_path in ("purelib", "platlib"):
+    """Yield the directories of this interpreter's library and of packages installed for it."""
+    for scheme_path in ("stdlib", "purelib", "platlib"):
         yield Path(os.path.realpath(sysconfig.get_path(scheme_path)))
 
 
