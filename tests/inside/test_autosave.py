@@ -384,6 +384,18 @@ def test_an_error_of_coverage_at_exit_is_no_output_of_the_application() -> None:
         session.data_dir.mkdir(exist_ok=True)
 
 
+@pytest.mark.parametrize(
+    ("does", "notes"),
+    [("sys.settrace(None)", 1), ("own = sys.gettrace(); sys.settrace(own)", 0)],
+)
+def test_that_the_trace_function_was_taken_away_is_told(does: str, notes: int) -> None:
+    Path("app.py").write_text(f"import sys\n{does}\nimport helper\n")
+    with opened() as session:
+        output(session, "app.py")
+        told = [line for line in session.problems() if "`sys.settrace`" in line]
+        assert len(told) == notes
+
+
 def test_another_coverage_in_the_process_takes_nothing_of_what_ran() -> None:
     Path("app.py").write_text(
         "import coverage, glob, os, time\n"

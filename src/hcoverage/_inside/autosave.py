@@ -23,7 +23,7 @@ from _signal import (  # type: ignore[import-not-found]
     pthread_sigmask,
     valid_signals,
 )
-from _thread import RLock, allocate_lock, get_native_id, start_new_thread
+from _thread import RLock, allocate_lock, get_ident, get_native_id, start_new_thread
 from atexit import register as _register_at_exit
 from posix import (
     O_CLOEXEC,
@@ -42,6 +42,7 @@ from posix import (
     urandom as _urandom,
     write as _write,
 )
+from sys import gettrace as _gettrace
 from time import monotonic as _now
 from zlib import crc32
 
@@ -79,6 +80,10 @@ _FEWER_LINE_BITS = 20
 _TEMPORARY = ".autosave."
 _FILE_TYPE = 0o170000
 _REGULAR_FILE = 0o100000
+_TRACED_BY_OTHERS = (
+    b"what it ran after it had set a trace function of its own (`sys.settrace`), as debuggers do: "
+    b"coverage.py sees nothing then; the recorder, on Python 3.12 or later, does"
+)
 
 
 def start(container: str, recording: "dict[str, Any] | None", *, is_ours: bool) -> None:
@@ -126,6 +131,7 @@ class _Saving:
         self._directory = self._problems = os.getenv("HCOVERAGE_DATA_DIR")
         self._is_ours = is_ours
         self._ended = False
+        self._traced = get_ident() if _is_traced_by_coverage() else None
         atexit.unregister(measuring._atexit)
         measuring._atexit = self.end  # coverage.py's handler of SIGTERM calls it
         atexit.register(self.end)
@@ -142,12 +148,15 @@ class _Saving:
         self._ended = True
         mask = _block_size_signal()
         try:
+            is_taken_away = self._is_taken_away()
             self._before_end()
             if not self._measuring._auto_save:
                 self._note_other()
                 # Whoever makes a `Coverage`, if only to read, turns this off. What has run counts.
                 self._measuring._auto_save = self._is_ours and self._measuring._started
             self._finish(event)
+            if is_taken_away:
+                self._note_taken_away()
         except Exception as error:  # noqa: BLE001 - Python would print it
             self._save_instead(error)
         finally:
@@ -194,6 +203,16 @@ class _Saving:
     def _note_sources(self) -> None:
         if self._sources is not None and self._measuring._collector is not None:
             self._sources.add([*self._measuring._collector.data], self._measuring._data)
+
+    def _is_taken_away(self) -> bool:
+        """Return whether the application has replaced coverage.py's trace function."""
+        was_traced = self._traced == get_ident() and self._measuring._started
+        return was_traced and not _is_traced_by_coverage()
+
+    def _note_taken_away(self) -> None:
+        if self._directory:
+            name = f"problem.{_uname().nodename}.{_getpid()}.txt"
+            _put(_join(self._directory, name), _TRACED_BY_OTHERS)
 
     def _note_other(self) -> None:
         """Write a note that the application runs coverage.py itself, as with `coverage run`."""
@@ -661,6 +680,15 @@ class _DataFile:
             maps = self._coverage.config.relative_files or self._coverage._collector.file_tracers
             self._names[name] = self._coverage._file_mapper(name) if maps else name
         return self._names[name]
+
+
+def _is_traced_by_coverage() -> bool:
+    trace = _gettrace()
+    try:
+        module = getattr(trace, "__module__", None) or type(trace).__module__
+        return str(module).partition(".")[0] == "coverage"
+    except Exception:  # noqa: BLE001 - it may be of a class of the application's
+        return False
 
 
 def _replace(module: "Any", name: str, wrapper: "Callable[..., Any]") -> None:

@@ -193,6 +193,8 @@ def _for_any_process(settings: CoverageConfig) -> CoverageConfig:
     own.relative_files = False
     # Our hook does its work; the patch would install another hook.
     own.patch = [name for name in own.patch if name != "subprocess"]
+    # It would be the application's output; `_inside.autosave` notes it.
+    own.disable_warnings = [*own.disable_warnings, "trace-changed"]
     return own
 
 
