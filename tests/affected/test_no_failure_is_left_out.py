@@ -246,7 +246,7 @@ def service():
     "tests/data/read.txt": "read\n",
     "tests/data/listed/one.txt": "1\n",
     "tests/data/parameters.txt": "1 2\n",
-    ".gitignore": "ignored.txt\nmade.txt\n",
+    ".gitignore": "ignored.txt\nmade-*.txt\n",
     "ignored.txt": "1",
     "run.sh": "#!/bin/sh\n",
     "tests/test_kept.py": """\
@@ -319,13 +319,17 @@ def test_configuration():
 def test_runs():
     assert os.access("run.sh", os.X_OK)
 
-def test_made_first():
-    path = pathlib.Path("made.txt")
+def made():
+    path = pathlib.Path(f"made-{os.getpid()}.txt")  # each worker's own
     if not path.exists():
         path.write_text(str(kept.item()))
+    return path.read_text()
+
+def test_made_first():
+    assert made()
 
 def test_made_second():
-    assert pathlib.Path("made.txt").read_text() == "1"
+    assert made() == "1"
 """,
     "tests/test_prices.py": """\
 import pathlib
@@ -611,7 +615,6 @@ def test_what_an_edit_breaks_is_needed(
 def apply(edit: str, project: Path) -> None:
     name, part, replacement = EDITS[edit]
     path = project / name
-    (project / "made.txt").unlink(missing_ok=True)
     if part == MODE:
         path.chmod(0o644)
         return
