@@ -307,12 +307,25 @@ class TestTheCommandNeverNotices:
         assert os.waitstatus_to_exitcode(status) == 41
 
     def test_its_output_and_input_are_its_own(self) -> None:
-        code = "import sys; print(sys.stdin.read(), end=''); print('err', file=sys.stderr)"
-        command = [*HCOV, "run", "-q", "--", sys.executable, "-c", code]
-        done = subprocess.run(
-            command, input="one\ntwo\n", capture_output=True, text=True, check=False
+        # The third as of a shell's <(…), or of make's jobserver.
+        code = (
+            "import os, sys; print(sys.stdin.read(), os.read(int(sys.argv[1]), 9).decode());"
+            "print('err', file=sys.stderr)"
         )
-        assert (done.stdout, done.stderr) == ("one\ntwo\n", "err\n")
+        command = [*HCOV, "run", "-q", "--", sys.executable, "-c", code]
+        end, beginning = os.pipe()
+        os.write(beginning, b"three")
+        done = subprocess.run(
+            [*command, str(end)],
+            input="one\ntwo\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            pass_fds=[end],
+        )
+        os.close(end)
+        os.close(beginning)
+        assert (done.stdout, done.stderr) == ("one\ntwo\n three\n", "err\n")
 
     @pytest.mark.thorough
     def test_its_own_coverage_commands_find_their_own_data(self, project: Path) -> None:

@@ -86,7 +86,12 @@ def _start(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     try:
-        return subprocess.Popen(command, env=environment, preexec_fn=unblock)  # noqa: PLW1509 - one thread here
+        return subprocess.Popen(
+            command,
+            env=environment,
+            preexec_fn=unblock,  # noqa: PLW1509 - one thread here
+            close_fds=False,  # others that we were given are the command's, as a pipe of the shell
+        )
     except FileNotFoundError as error:
         raise NotStartedError(
             f"no command {command[0]!r}: is it installed, and is its directory on PATH?", NOT_FOUND
