@@ -191,7 +191,6 @@ if TYPE_CHECKING:
         find_rcfile as find_rcfile,
         read_rcfile as read_rcfile,
     )
-    from hcoverage._sources.choice import counted as counted
     from hcoverage._sources.finder import (
         FoundTree as FoundTree,
         UnmappedSource as UnmappedSource,
@@ -285,7 +284,6 @@ _NAMES: Final = {
         "VARIABLES",
         "unmeasured_environment",
     ),
-    "_sources.choice": ("counted",),
     "_sources.finder": ("FoundTree", "UnmappedSource"),
     "_untrusted.set_aside": ("SetAside",),
     "_watch.detached": ("DetachedWatch",),

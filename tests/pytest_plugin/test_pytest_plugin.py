@@ -327,9 +327,19 @@ class TestAnotherDirectory:
 @pytest.mark.thorough
 @pytest.mark.any_python
 class TestStatus:
-    @pytest.mark.parametrize(("percent", "status"), [("50", 0), ("99.5", 1)])
-    def test_too_little_coverage_fails_the_run(self, percent: str, status: int) -> None:
-        out = run("pytest", "--hcov", f"--hcov-fail-under={percent}", status=status)
+    @pytest.mark.parametrize(
+        ("percent", "status", "reports"),
+        [
+            ("50", 0, []),
+            ("99.5", 1, []),
+            ("99.5", 1, ["--hcov-report="]),
+            ("99.5", 1, ["--hcov-report=json"]),
+        ],
+    )
+    def test_too_little_coverage_fails_the_run(
+        self, percent: str, status: int, reports: list[str]
+    ) -> None:
+        out = run("pytest", "--hcov", f"--hcov-fail-under={percent}", *reports, status=status)
         assert ("fail-under" in out) == bool(status)
 
     def test_the_rcfiles_threshold_counts(self) -> None:
@@ -342,10 +352,11 @@ class TestStatus:
         option = [choice] if choice.endswith(".py") else ["-k", choice]
         run("pytest", "--hcov", "--hcov-fail-under=100", *option, status=status)
 
-    def test_nothing_to_report_fails_the_run(self) -> None:
+    @pytest.mark.parametrize("reports", [[], ["--hcov-report="]])
+    def test_nothing_to_report_fails_the_run(self, reports: list[str]) -> None:
         Path("empty").mkdir()
         Path(".coveragerc").write_text("[run]\nparallel = True\nsource = empty\n")
-        assert "No data to report" in run("pytest", "--hcov", status=1)
+        assert "No data to report" in run("pytest", "--hcov", *reports, status=1)
 
 
 @pytest.mark.thorough

@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import hcoverage
 import hdocker
 from hcov._commands.tox import let_through_tox
-from hcov._tell.formats import UNDER_THRESHOLD
+from hcov._tell.formats import STEP_SUMMARY_VARIABLE, UNDER_THRESHOLD
 from hcov._tell.messages import message_of, tell
-from hcov._tell.origin_counts import counted_origins
-from hcov._tell.origins import report_origins
 from hcov._tell.progress_bar import progress_bar
 from hcov._tell.report import print_text, report
-from hcov._tell.step_summary import append_step_summary
 from hcov._tell.summary import (
     short,
     tell_result,
@@ -33,6 +30,8 @@ from hcoverage import Page, with_slug
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from hcov._tell.analysis import Analysis
 
 DATA_LOST: Final = 3
 
@@ -254,7 +253,7 @@ def _finish(
     result = merged.result
     _record_tests(session, merged)
     problems = [*merged.unmeasured, *what_is_missing(result)]
-    reported = _report_all(result.data_file, session.rcfile, options, problems)
+    reported = _report_all(result, session.rcfile, options, problems)
     if reported == UNDER_THRESHOLD:
         return UNDER_THRESHOLD
     return DATA_LOST if reported or not is_whole(result) else 0
@@ -283,14 +282,17 @@ def _record_tests(session: hcoverage.Session, merged: Merged) -> None:
 
 
 def _report_all(
-    data_file: Path, rcfile: hcoverage.Rcfile, options: Options, problems: Sequence[str]
+    result: hcoverage.CombineResult,
+    rcfile: hcoverage.Rcfile,
+    options: Options,
+    problems: Sequence[str],
 ) -> int:
     """Print and write all requested reports from one analysis; return coverage.py's exit status."""
     from hcov._tell.analysis import analysed  # noqa: PLC0415 - with most of coverage.py
 
-    html = Path(rcfile.settings.html_dir) if "html" in options.reports else None
-    with analysed(data_file, rcfile) as analysis:
-        counted = counted_origins(data_file, analysis)
+    with analysed(result.data_file, rcfile) as analysis, contextlib.ExitStack() as origins:
+        if _is_told_who_ran_what(result, options):
+            origins.enter_context(_who_ran_what(result, rcfile, options, problems, analysis))
         reported = report(
             analysis,
             layout=options.layout,
@@ -302,10 +304,33 @@ def _report_all(
         if options.imported_before:
             from hcov._tell.imported_before import tell_imported_before  # noqa: PLC0415
 
-            tell_imported_before(options.imported_before, analysis, rcfile)
-        report_origins(counted, page_directory=html, quiet=options.quiet)
-        append_step_summary(analysis, counted, problems, data_file)
+            tell_imported_before(options.imported_before, analysis)
     return reported
+
+
+def _is_told_who_ran_what(result: hcoverage.CombineResult, options: Options) -> bool:
+    is_summed_up = bool(os.environ.get(STEP_SUMMARY_VARIABLE))
+    return is_summed_up or "html" in options.reports or not result.sole_origin
+
+
+@contextlib.contextmanager
+def _who_ran_what(
+    result: hcoverage.CombineResult,
+    rcfile: hcoverage.Rcfile,
+    options: Options,
+    problems: Sequence[str],
+    analysis: Analysis,
+) -> Iterator[None]:
+    """Count the origins while the reports are made in a `with` block, and tell them at its end."""
+    from hcov._tell.origin_counts import counted_origins  # noqa: PLC0415 - where one origin ran all
+    from hcov._tell.origins import report_origins  # noqa: PLC0415
+    from hcov._tell.step_summary import append_step_summary  # noqa: PLC0415
+
+    counted = counted_origins(result.data_file, analysis)
+    yield
+    html = Path(rcfile.settings.html_dir) if "html" in options.reports else None
+    report_origins(counted, page_directory=html, quiet=options.quiet)
+    append_step_summary(analysis, counted, problems, result.data_file)
 
 
 def merge(

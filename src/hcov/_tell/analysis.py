@@ -82,6 +82,11 @@ class Said(NamedTuple):
     text: str
     status: int
 
+    @property
+    def reason(self) -> str:
+        """Why the status is not 0; empty if it is."""
+        return "".join(self.text.splitlines(keepends=True)[-1:]) if self.status else ""
+
 
 class Analysis:
     """The analysis of one merged data file; see `analysed`."""

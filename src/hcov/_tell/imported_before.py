@@ -5,7 +5,7 @@ This happens inside pytest, which loads all plugins before one of them can measu
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Final
 
 import hcoverage
@@ -20,30 +20,26 @@ if TYPE_CHECKING:
 _SHOWN: Final = 3
 
 
-def tell_imported_before(
-    files: Iterable[str], analysis: Analysis, rcfile: hcoverage.Rcfile
-) -> None:
+def tell_imported_before(files: Iterable[str], analysis: Analysis) -> None:
     """Print which files lack the lines that their import ran, and how to get them.
 
     If a file's first statement is missing, which each import runs, no other process imported it.
 
     Args:
         files: The files that were imported before.
-        analysis: The analysis for the report.
-        rcfile: The rcfile, which decides what counts.
+        analysis: The analysis for the report, which has all of them that count.
     """
-    counted = hcoverage.counted(files, rcfile.settings)
-    if not counted:
-        return
-    whole = {
-        str(Path(file.measured).absolute())
+    lacking = {
+        os.path.realpath(file.measured)
         for file in analysis.files()
-        if not file.statements or min(file.statements) not in file.missing
+        if file.statements and min(file.statements) in file.missing
     }
-    lacking = sorted(counted - whole)
+    if lacking:
+        lacking.intersection_update(map(os.path.realpath, files))
     if lacking:
         text = (
-            f"not measured: pytest imported {first_of(lacking, _SHOWN)} before --hcov could begin, "
-            "so the lines of that import are missing: measure with `hcov run -- pytest`"
+            f"not measured: pytest imported {first_of(sorted(lacking), _SHOWN)} before --hcov "
+            "could begin, so the lines of that import are missing: measure with "
+            "`hcov run -- pytest`"
         )
         tell(hcoverage.with_slug(hcoverage.printable(text), hcoverage.Page.IMPORTED_BEFORE))

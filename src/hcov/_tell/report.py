@@ -31,15 +31,16 @@ def report(
         files: Which of `formats.FILE_REPORTS` to write, to the rcfile's or coverage.py's paths.
         fail_under: The total, in percent, under which the status is 2; None for the rcfile's own.
         context: Print only what ran in this context.
-        printed: Print the report; the status does not depend on this.
+        printed: Print the report, and not only why the status is not 0, which does not depend on
+            this.
         quiet: Print nothing at all.
 
     Returns:
         The first exit status of coverage.py that is not 0, else 0.
     """
     said = analysis.report(layout, fail_under, context)
-    if printed and not quiet:
-        print_text(said.text)
+    if not quiet:
+        print_text(said.text if printed else said.reason)
     statuses = [said.status]
     for name in files:
         # Only the printed report checks the threshold; the others would repeat its message.

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 import hcoverage
+from hcov._tell.formats import STEP_SUMMARY_VARIABLE as VARIABLE
 from hcov._tell.messages import message_of, tell
 from hcov._tell.origin_table import HEADINGS as ORIGIN_HEADINGS, rows
 from hcov._tell.report import report_text
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from hcov._tell.analysis import Analysis
     from hcov._tell.origin_counts import CountedOrigins
 
-VARIABLE: Final = "GITHUB_STEP_SUMMARY"
 # The branch that a pull request targets.
 BASE_VARIABLE: Final = "GITHUB_BASE_REF"
 _SHOWN: Final = 50

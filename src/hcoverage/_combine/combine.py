@@ -153,6 +153,7 @@ def combine(
             ),
             unsaved=tuple(f"{pid} on {host}" for host, pid in found.unsaved),
             saved=tuple(file.origin for file in selection.files if file.origin),
+            sole_origin=_sole_origin(selection),
             paths_suggestion=suggest_paths(found.finder.unmapped, found.rcfile),
         )
 
@@ -170,6 +171,11 @@ def _write_origins(selection: Selection, target: Target) -> None:
         write_sole_origin(merged.sole_origin, processes, target.result)
         return
     write_origins(merged.by_origin(), processes, target.result)
+
+
+def _sole_origin(selection: Selection) -> str:
+    sole = selection.merged.sole_origin
+    return sole if sole and selection.processes.keys() <= {sole} else ""
 
 
 def _no_progress(_done: int, _total: int, /) -> None:

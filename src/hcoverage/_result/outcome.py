@@ -136,6 +136,7 @@ class CombineResult:
         saved: The origin of each process that coverage.py measured, if its data file tells.
         unsaved: Processes that did not end by themselves while coverage.py saved their data each
             second: what they ran since the last time may be missing.
+        sole_origin: Who ran all of the data, as `main` or an image; empty if several did.
         paths_suggestion: Lines to paste into the rcfile, which map those unmapped sources that may
             be files on this machine.
     """
@@ -158,6 +159,7 @@ class CombineResult:
     attribution: Attribution = NOBODY
     saved: tuple[str, ...] = ()
     unsaved: tuple[str, ...] = ()
+    sole_origin: str = ""
     paths_suggestion: PathsSuggestion = NOTHING
 
     @property

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hcoverage._atomic_write import write_atomically
 from hcoverage._data_directory import directory as _data_directory
-from hcoverage._data_directory.names import process_of, this_host
+from hcoverage._data_directory.names import pids_of, process_of, this_host
 from hcoverage._data_directory.notes import measured_themselves, problems
 from hcoverage._errors import (
     CombineError,
@@ -52,8 +52,6 @@ from hcoverage._settings.rcfile import Rcfile, as_rcfile
 from hcoverage._sources.identity import known_now
 from hcoverage._sources.project_files import project_files
 from hcoverage._sources.roots import importing_from_here, roots
-from hcoverage._watch.packaging import BUILD_SCRIPTS, builds
-from hcoverage._watch.unmeasured import Doors, Unmeasured, find_unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -62,6 +60,7 @@ if TYPE_CHECKING:
     from hcoverage._result.outcome import CombineResult
     from hcoverage._sources.identity import Known
     from hcoverage._watch.seen_python import SeenPython
+    from hcoverage._watch.unmeasured import Unmeasured
 
 _DATA_FILE_NAME: Final = ".coverage"
 # With these patches coverage.py starts itself in a child, and reads COVERAGE_FILE there.
@@ -202,6 +201,13 @@ class Session:
             *(file.name for file in merged),
         ]
         seen = [*seen]
+        measured = pids_of(names)
+        if not any(measured.isdisjoint(python.pids) for python in seen):
+            return []
+        # Imported here: in most runs all are measured.
+        from hcoverage._watch.packaging import builds  # noqa: PLC0415
+        from hcoverage._watch.unmeasured import Doors, find_unmeasured  # noqa: PLC0415
+
         built = any(builds(python.argv) for python in seen)
         doors = Doors(
             startup=self.environment[SESSION_VARIABLE],
@@ -212,6 +218,8 @@ class Session:
 
     def _has_build_script(self) -> bool:
         """Return whether anything counts that a build runs of the project."""
+        from hcoverage._watch.packaging import BUILD_SCRIPTS  # noqa: PLC0415 - as above
+
         scripts = [file for file in self.known if os.path.basename(file) in BUILD_SCRIPTS]  # noqa: PTH119
         if not scripts:
             return False

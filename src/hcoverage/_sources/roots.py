@@ -95,10 +95,10 @@ def outside(
         here: The directory of relative names.
         foreign: Directories that others can write to; nothing in them is the project's.
     """
-    inside = [str(root) for root in roots]
+    inside = _as_starts(map(str, roots))
     # If others can write to a whole project, it still is one.
-    shut = [str(Path(os.path.realpath(path))) for path in foreign]
-    shut = [path for path in shut if not any(_is_in(root, path) for root in inside)]
+    real_foreign = _as_starts(map(os.path.realpath, foreign))
+    shut = tuple(each for each in real_foreign if not any(root.startswith(each) for root in inside))
     real = _RealDirectories()
     return frozenset(path for path in paths if not _may_be_shown(path, inside, here, shut, real))
 
@@ -154,32 +154,41 @@ class _RealDirectories(dict[str, str]):
 
 
 def _may_be_shown(
-    path: str, roots: list[str], here: Path, shut: list[str], real: _RealDirectories
+    path: str, roots: tuple[str, ...], here: Path, shut: tuple[str, ...], real: _RealDirectories
 ) -> bool:
     place = os.path.join(here, path)  # noqa: PTH118 - as it is, with its `..`
-    with contextlib.suppress(OSError, ValueError):
-        if stat.S_ISREG(os.lstat(place).st_mode):
-            directory, _, name = place.rpartition("/")
-            return _is_within(f"{real[directory]}/{name}", roots, shut)
+    try:
+        is_file = stat.S_ISREG(os.lstat(place).st_mode)
+    except (OSError, ValueError):
+        is_file = False
+    if is_file:
+        directory, _, name = place.rpartition("/")
+        return _is_within(f"{real[directory]}/{name}", roots, shut)
     return _may_be_shown_elsewhere(place, path, roots, shut)
 
 
-def _may_be_shown_elsewhere(place: str, path: str, roots: list[str], shut: list[str]) -> bool:
+def _may_be_shown_elsewhere(
+    place: str, path: str, roots: tuple[str, ...], shut: tuple[str, ...]
+) -> bool:
     """Judge a path that is no plain file: it is linked, in an archive, or gone."""
     try:
         real = os.path.realpath(_with_the_text(place))
         mode = Path(real).stat().st_mode
     except FileNotFoundError:
-        is_in_shut = any(_is_in(real, directory) for directory in shut)
-        return path.isprintable() and not is_in_shut
+        return path.isprintable() and not f"{real}/".startswith(shut)
     except (OSError, ValueError):
         return False
     return stat.S_ISREG(mode) and _is_within(real, roots, shut)
 
 
-def _is_within(real: str, roots: list[str], shut: list[str]) -> bool:
-    is_in_one = any(_is_in(real, root) for root in roots)
-    return is_in_one and not any(_is_in(real, directory) for directory in shut)
+def _as_starts(places: Iterable[str]) -> tuple[str, ...]:
+    """Return what the paths of places, and of all in them, start with if they end with a slash."""
+    return tuple(f"{place.rstrip('/')}/" for place in places)
+
+
+def _is_within(real: str, roots: tuple[str, ...], shut: tuple[str, ...]) -> bool:
+    whole = f"{real}/"
+    return whole.startswith(roots) and not whole.startswith(shut)
 
 
 def _with_the_text(place: str) -> str:
@@ -189,10 +198,6 @@ def _with_the_text(place: str) -> str:
 
     zipped = None if os.path.lexists(place) else zip_location(place)
     return place if zipped is None else zipped[0]
-
-
-def _is_in(path: str, directory: str) -> bool:
-    return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def _named_by(start: str, here: Path) -> Iterator[Path]:
