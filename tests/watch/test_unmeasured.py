@@ -223,9 +223,9 @@ class TestCauses:
         assert f"`{shlex.quote(PYTHON)} -S -c pass`: -S keeps" in line
 
     def test_a_note_of_the_process_itself_is_word_enough(self, project: Path) -> None:
-        # Whatever goes wrong in the hook is noted by it; here coverage.py itself.
-        (project / "broken" / "coverage").mkdir(parents=True)
-        (project / "broken" / "coverage" / "__init__.py").write_text("raise ImportError('broken')")
+        # Whatever goes wrong in the hook is noted by it; here a module that coverage.py imports.
+        (project / "broken").mkdir()
+        (project / "broken" / "sqlite3.py").write_text("raise ImportError('broken')")
         environment = f"PYTHONPATH={project / 'broken'}"
         command = [PYTHON, "starts.py", environment, PYTHON, "waits.py"]
         (line,) = told(run(*command, core="coverage"))
