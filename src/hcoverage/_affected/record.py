@@ -168,8 +168,8 @@ def _shape(content: Any) -> Shape:  # noqa: ANN401 - JSON
 
 def _block(content: Any) -> Block:  # noqa: ANN401 - JSON
     name, first, last, digest, names, calls, keeps, in_self, for_itself, made, given, body = content
-    own, taken, gives, changes, passes, lends = given
-    of_others = Handed(tuple(own), tuple(taken), gives, changes, tuple(passes), tuple(lends))
+    own, taken, gives, changes, passes, lends, sets = given
+    of_others = Handed(tuple(own), tuple(taken), gives, changes, tuple(passes), tuple(lends), sets)
     keeping = (keeps, in_self, for_itself, tuple(made), of_others)
     skeleton, parts = body
     split = Body(skeleton, tuple(Part(*part) for part in parts))

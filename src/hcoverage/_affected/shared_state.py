@@ -56,10 +56,12 @@ class Keeper:
     Attributes:
         place: The function or frame.
         finders: The tests that find what it keeps.
+        keeps_results: Whether that may come of what it calls.
     """
 
     place: Place
     finders: Finders
+    keeps_results: bool = True
 
 
 class SharedState:
@@ -106,12 +108,15 @@ class SharedState:
     def keepers_of(self, place: Place) -> Iterator[Keeper]:
         """Yield the keepers that are a function, or can call it directly or indirectly."""
         for keeper in self._keepers:
-            if keeper.place == place or place in self._reach(keeper.place):
+            is_called = keeper.keeps_results and place in self._reach(keeper.place)
+            if keeper.place == place or is_called:
                 yield keeper
 
     def keepers(self) -> Iterator[Keeper]:
-        """Yield the keepers whose state does not belong to one object."""
-        return (keeper for keeper in self._keepers if keeper.finders is not Finders.THOSE_WHO_SHARE)
+        """Yield the keepers of results whose state does not belong to one object."""
+        for keeper in self._keepers:
+            if keeper.keeps_results and keeper.finders is not Finders.THOSE_WHO_SHARE:
+                yield keeper
 
     def _take(self, place: Place, block: Block) -> None:
         owner, name = _owner_and_name(block)
@@ -278,7 +283,10 @@ def _keepers_in(place: Place, block: Block, kept: set[str]) -> Iterator[Keeper]:
     changes_its_object = block.keeps_in_self and name != "__init__"
     if block.keeps or (changes_its_object and owner in kept):
         yield Keeper(place, Finders.ALL)
-    elif changes_its_object:
+        return
+    if block.handed.sets:
+        yield Keeper(place, Finders.ALL, keeps_results=False)
+    if changes_its_object:
         yield Keeper(place, Finders.THOSE_WHO_SHARE)
     if block.keeps_for_itself:
         yield Keeper(place, Finders.THOSE_WHO_RUN_IT)

@@ -83,6 +83,7 @@ class Handed:
         changes_given: Whether it changes its arguments.
         passes: What it calls with its arguments.
         lends: What it calls with variables of its module.
+        sets: Whether it leaves something behind that may be no result of what it calls.
     """
 
     in_self: tuple[str, ...] = ()
@@ -91,6 +92,7 @@ class Handed:
     changes_given: bool = False
     passes: tuple[str, ...] = ()
     lends: tuple[str, ...] = ()
+    sets: bool = False
 
 
 def keeps_state(function: _Function, module_names: frozenset[str]) -> bool:
@@ -104,9 +106,7 @@ def keeps_state(function: _Function, module_names: frozenset[str]) -> bool:
         return True
     if any(isinstance(node, ast.Global) for node in _nodes(function)):
         return True
-    if any(_is_call_of(node, _SETTING | _IMPORTING) for node in _nodes(function)):
-        return True
-    if _imports_for_the_effect(function):
+    if any(_sets_a_result(node, function) for node in _nodes(function)):
         return True
     if _is_exposed(_kept_in(function), function):
         return True
@@ -114,6 +114,24 @@ def keeps_state(function: _Function, module_names: frozenset[str]) -> bool:
         _changes_outside(scope, function, module_names)
         for scope in _nodes(function)
         if isinstance(scope, _FUNCTIONS)
+    )
+
+
+def sets_something(function: _Function, module_names: frozenset[str]) -> bool:
+    """Return whether a function can leave something behind, be it no result of what it calls.
+
+    Args:
+        function: As for `keeps_state`.
+        module_names: As for `keeps_state`.
+    """
+    return (
+        any(_is_call_of(node, _SETTING | _IMPORTING) for node in _nodes(function))
+        or _imports_for_the_effect(function)
+        or any(
+            _changes_outside(scope, function, module_names, also_settings=True)
+            for scope in _nodes(function)
+            if isinstance(scope, _FUNCTIONS)
+        )
     )
 
 
@@ -192,7 +210,7 @@ def handed(function: _Function, module_names: frozenset[str]) -> Handed:
     for name, call in _results(function):
         if name in through and isinstance(call.func, ast.Name):
             taken.add(call.func.id)
-        elif name in through and _root(call.func) in of_module:
+        elif name in through and _leads(call.func) and _root(call.func) in of_module:
             taken.add(f".{_called_name(call)}")
     passes, lends = set(), set()
     for node in _own_nodes(function):
@@ -214,6 +232,7 @@ def handed(function: _Function, module_names: frozenset[str]) -> Handed:
         not given.isdisjoint(changed),
         tuple(sorted(passes)),
         tuple(sorted(lends)),
+        sets_something(function, module_names),
     )
 
 
@@ -284,13 +303,37 @@ def _imports_for_the_effect(function: _Function) -> bool:
     return bool(imported - used)
 
 
-def _changed_in(scope: ast.AST) -> Iterator[tuple[str, bool]]:
-    """Yield what a function changes in place, also through another name, as `_changed` does."""
-    aliases = _aliases(scope)
+def _changed_in(scope: ast.AST, *, also_settings: bool = True) -> Iterator[tuple[str, bool]]:
+    """Yield what a function changes in place, also through another name, as `_changed` does.
+
+    Args:
+        scope: The function.
+        also_settings: Also where an attribute gets what is no result of a call.
+    """
+    aliases, own = _aliases(scope), _own_names(scope)
     for node in _own_nodes(scope):
+        is_setting = isinstance(node, ast.Assign) and not _may_be_a_result(node.value, own)
         for root, is_deep in _changed(node):
             followed = _followed(root, aliases)
-            yield followed, is_deep or followed != root
+            if also_settings or followed == root or not is_setting:
+                yield followed, is_deep or followed != root
+
+
+def _sets_a_result(node: ast.AST, function: _Function) -> bool:
+    """Return whether a call sets something of the process that may be a result of another call."""
+    if not (isinstance(node, ast.Call) and _is_call_of(node, _SETTING | _IMPORTING)):
+        return False
+    values = [*node.args, *(each.value for each in node.keywords)]
+    own = _own_names(function)
+    return any(_may_be_a_result(value, own) for value in values)
+
+
+def _may_be_a_result(value: ast.expr, own: frozenset[str]) -> bool:
+    return any(
+        isinstance(part, ast.Call | ast.Await | ast.Yield | ast.YieldFrom)
+        or (isinstance(part, ast.Name) and part.id in own)
+        for part in ast.walk(value)
+    )
 
 
 @functools.lru_cache(_MOST_SCOPES)
@@ -365,11 +408,17 @@ def _is_keeping_decorator(decorator: ast.expr) -> bool:
     return any(re.search(_KEEPING_DECORATOR, name) for name in names)
 
 
-def _changes_outside(scope: ast.AST, function: _Function, module_names: frozenset[str]) -> bool:
+def _changes_outside(
+    scope: ast.AST,
+    function: _Function,
+    module_names: frozenset[str],
+    *,
+    also_settings: bool = False,
+) -> bool:
     """Return whether a function, or one nested in it, changes what it did not make itself."""
     own = {_SELF, *_own_names(scope)}
     of_function = frozenset() if scope is function else _own_names(function)
-    found = set(_changed_in(scope))
+    found = set(_changed_in(scope, also_settings=also_settings))
     roots = {root for root, _ in found}
     if _CLASS in roots or not roots.isdisjoint(_changeable_defaults(scope)):
         return True
