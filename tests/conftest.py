@@ -37,6 +37,7 @@ from tests.command_log import (
 )
 from tests.forks import forks_ended
 from tests.sampling import FULL, sample
+from tests.unmeasured import run_unmeasured
 
 import hcoverage
 
@@ -471,15 +472,7 @@ def _download(name: str, version: str, archive: Path) -> None:
         # Of this project alone: with `:all:` what it is built with would be built first.
         wanted = ["--no-deps", "--no-binary", name, f"{name}=={version}"]
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
-        done = subprocess.run(
-            [*pip, *wanted],
-            cwd=scratch,
-            env=hcoverage.unmeasured_environment(os.environ),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        run_unmeasured([*pip, *wanted], scratch)
         Path(scratch, archive.name).rename(archive)
 
 
@@ -536,15 +529,7 @@ def keep_packages(kept_directory: KeptDirectory) -> KeepPackages:
     def keep(*requirements: str) -> Path:
         def install(directory: Path) -> None:
             pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-            done = subprocess.run(
-                [*pip, f"--target={directory}", *requirements],
-                env=hcoverage.unmeasured_environment(os.environ),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stdout
+            run_unmeasured([*pip, f"--target={directory}", *requirements])
 
         return kept_directory(f"{'_'.join(requirements)}-{_BINARIES}", install)
 

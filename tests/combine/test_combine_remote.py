@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import CoverageData
+from tests.unmeasured import run_unmeasured
 
 import hcoverage
 
@@ -64,16 +65,7 @@ class Bucket:
 @pytest.fixture(scope="module")
 def programs() -> str:
     """The directory of the programs of an environment with `hcoverage[remote]`, Dask and rclone."""
-    done = subprocess.run(
-        ["dev/venv", ENVIRONMENT, "remote"],
-        cwd=THIS_PROJECT,
-        env=hcoverage.unmeasured_environment(os.environ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    run_unmeasured(["dev/venv", ENVIRONMENT, "remote"], THIS_PROJECT)
     return str(THIS_PROJECT / ENVIRONMENT / "bin")
 
 

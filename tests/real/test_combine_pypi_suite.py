@@ -7,19 +7,18 @@ of its own, so that there are hundreds of data files that no test of ours made u
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from tests.sampling import FULL
+from tests.unmeasured import run_unmeasured
 
 import hcoverage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from tests.conftest import NewVenv, UnpackRelease
 
@@ -63,23 +62,10 @@ def python(
     return str(made.python)
 
 
-def run(command: Sequence[str], directory: Path | None = None, **variables: str) -> None:
-    done = subprocess.run(
-        command,
-        cwd=directory,
-        env={**hcoverage.unmeasured_environment(os.environ), **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-
-
 def report(python: str, data_file: str) -> dict[str, Any]:
     """What `coverage json --show-contexts` says, but for when it did."""
     options = ["--show-contexts", f"--data-file={data_file}", "-o", f"{data_file}.json"]
-    run([python, "-m", "coverage", "json", *options])
+    run_unmeasured([python, "-m", "coverage", "json", *options])
     said: dict[str, Any] = json.loads(Path(f"{data_file}.json").read_bytes())
     del said["meta"]["timestamp"]
     return said
@@ -105,11 +91,13 @@ def test_the_same_report_from_data_of_a_real_suite(
     suites = [f"tests/test_{name}.py" for name in SUITES]
     directory = str(Path("data").absolute())
     measured = [python, "-m", "coverage", "run", f"--data-file={directory}/.coverage", "-m"]
-    run([*measured, *pytest_, *suites], PYTHONPATH="src", COVERAGE_FILE=f"{directory}/.coverage")
+    run_unmeasured(
+        [*measured, *pytest_, *suites], PYTHONPATH="src", COVERAGE_FILE=f"{directory}/.coverage"
+    )
     result = hcoverage.combine(["data"], data_file="ours", keep=True)
     Path("merged").mkdir()
     combine = [python, "-m", "coverage", "combine", "--keep", "--quiet"]
-    run([*combine, "--data-file=merged/.coverage", "data"])
+    run_unmeasured([*combine, "--data-file=merged/.coverage", "data"])
 
     ours, theirs = in_order(report(python, "ours")), in_order(report(python, "merged/.coverage"))
     distinct = len(result.merged) - len(result.duplicates)

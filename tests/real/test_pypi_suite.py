@@ -11,8 +11,6 @@ Runs by itself: `pytest tests/real/test_pypi_suite.py`.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -20,8 +18,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from tests.sampling import FULL
-
-import hcoverage
+from tests.unmeasured import run_unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -121,7 +118,7 @@ class Suite:
 
     def _run(self, command: Sequence[str]) -> float:
         start = time.perf_counter()
-        _run(command, self.directory)
+        run_unmeasured(command, self.directory)
         return time.perf_counter() - start
 
     def _results(self) -> dict[str, str]:
@@ -140,19 +137,6 @@ class Suite:
         report.unlink()
         (self.directory / ".coverage").unlink()
         return {name: set(file["executed_lines"]) for name, file in files.items()}
-
-
-def _run(command: Sequence[str], directory: Path) -> None:
-    done = subprocess.run(
-        command,
-        cwd=directory,
-        env=hcoverage.unmeasured_environment(os.environ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
 
 
 @pytest.fixture

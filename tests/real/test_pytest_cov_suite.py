@@ -9,17 +9,15 @@ tests run; all of them by
 from __future__ import annotations
 
 import os
-import subprocess
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
 import pytest
 from tests.sampling import FULL
-
-import hcoverage
+from tests.unmeasured import run_unmeasured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import MakeVenv, UnpackRelease
@@ -63,19 +61,6 @@ def _hcov_added(request, monkeypatch):
 """
 
 
-def run(command: Sequence[str], directory: Path, **variables: str) -> None:
-    done = subprocess.run(
-        command,
-        cwd=directory,
-        env={**hcoverage.unmeasured_environment(os.environ), **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-
-
 def test_passes_as_it_does_without_us(
     tmp_path: Path,
     make_venv: MakeVenv,
@@ -86,7 +71,7 @@ def test_passes_as_it_does_without_us(
     suite = unpack_release(PROJECT, VERSION, tmp_path)
     (tmp_path / "hcov_added.py").write_text(PLUGIN)
     results = tmp_path / "results.xml"
-    run(
+    run_unmeasured(
         [
             *(str(python), "-m", "pytest", "-q", "-p", "hcov_added", "-p", "no:cacheprovider"),
             *(f"--basetemp={tmp_path / 'inner'}", f"--junitxml={results}", "tests"),

@@ -8,15 +8,12 @@ Installed from wheels, so that `[paths]` has to find the sources here. In CI one
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from tests.sampling import FULL
-
-import hcoverage
+from tests.unmeasured import run_unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,19 +37,6 @@ PROJECTS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
 # pytest has imported it before `--hcov` can begin, which is told.
 IMPORTED_BEFORE: Final = ("pluggy",)
 PYTEST: Final = ("-q", "-p", "no:cacheprovider")
-
-
-def run(command: list[str], **variables: str) -> None:
-    environment = {**hcoverage.unmeasured_environment(os.environ), **variables}
-    done = subprocess.run(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
 
 
 def report() -> dict[str, Any]:
@@ -97,17 +81,17 @@ def test_the_whole_report_is_coverages(
     tell: Callable[[str], None],
 ) -> None:
     python = in_project(name, version)
-    run([python, "-m", "coverage", "run", "-m", "pytest", *PYTEST])
+    run_unmeasured([python, "-m", "coverage", "run", "-m", "pytest", *PYTEST])
     if not Path(".coverage").exists():  # its configuration has `parallel`
-        run([python, "-m", "coverage", "combine", "-q"])
-    run([python, "-m", "coverage", "json", "-q", "--fail-under=0"])
+        run_unmeasured([python, "-m", "coverage", "combine", "-q"])
+    run_unmeasured([python, "-m", "coverage", "json", "-q", "--fail-under=0"])
     expected = report()
 
     hcov = ["-m", "hcov", "run", "--no-containers", "--fail-under=0", "--json", "--"]
-    run([python, *hcov, python, "-m", "pytest", *PYTEST])
+    run_unmeasured([python, *hcov, python, "-m", "pytest", *PYTEST])
     of_the_command = report()
     plugin = ("--hcov", "--hcov-report=json", "--hcov-fail-under=0")
-    run([python, "-m", "pytest", *PYTEST, *plugin])
+    run_unmeasured([python, "-m", "pytest", *PYTEST, *plugin])
     of_the_plugin = report()
 
     totals = expected["totals"]

@@ -31,7 +31,6 @@ from hcoverage import Page, with_slug
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from hcov._tell.analysis import Analysis
 
 DATA_LOST: Final = 3
 
@@ -290,9 +289,16 @@ def _report_all(
     """Print and write all requested reports from one analysis; return coverage.py's exit status."""
     from hcov._tell.analysis import analysed  # noqa: PLC0415 - with most of coverage.py
 
-    with analysed(result.data_file, rcfile) as analysis, contextlib.ExitStack() as origins:
-        if _is_told_who_ran_what(result, options):
-            origins.enter_context(_who_ran_what(result, rcfile, options, problems, analysis))
+    html = Path(rcfile.settings.html_dir) if "html" in options.reports else None
+    with analysed(result.data_file, rcfile) as analysis:
+        is_told = bool(html or os.environ.get(STEP_SUMMARY_VARIABLE)) or not result.sole_origin
+        if is_told:
+            # Imported here: in most runs one origin ran all.
+            from hcov._tell.origin_counts import counted_origins  # noqa: PLC0415
+            from hcov._tell.origins import report_origins  # noqa: PLC0415
+            from hcov._tell.step_summary import append_step_summary  # noqa: PLC0415
+
+            counted = counted_origins(result.data_file, analysis)
         reported = report(
             analysis,
             layout=options.layout,
@@ -305,32 +311,10 @@ def _report_all(
             from hcov._tell.imported_before import tell_imported_before  # noqa: PLC0415
 
             tell_imported_before(options.imported_before, analysis)
+        if is_told:
+            report_origins(counted, page_directory=html, quiet=options.quiet)
+            append_step_summary(analysis, counted, problems, result.data_file)
     return reported
-
-
-def _is_told_who_ran_what(result: hcoverage.CombineResult, options: Options) -> bool:
-    is_summed_up = bool(os.environ.get(STEP_SUMMARY_VARIABLE))
-    return is_summed_up or "html" in options.reports or not result.sole_origin
-
-
-@contextlib.contextmanager
-def _who_ran_what(
-    result: hcoverage.CombineResult,
-    rcfile: hcoverage.Rcfile,
-    options: Options,
-    problems: Sequence[str],
-    analysis: Analysis,
-) -> Iterator[None]:
-    """Count the origins while the reports are made in a `with` block, and tell them at its end."""
-    from hcov._tell.origin_counts import counted_origins  # noqa: PLC0415 - where one origin ran all
-    from hcov._tell.origins import report_origins  # noqa: PLC0415
-    from hcov._tell.step_summary import append_step_summary  # noqa: PLC0415
-
-    counted = counted_origins(result.data_file, analysis)
-    yield
-    html = Path(rcfile.settings.html_dir) if "html" in options.reports else None
-    report_origins(counted, page_directory=html, quiet=options.quiet)
-    append_step_summary(analysis, counted, problems, result.data_file)
 
 
 def merge(

@@ -133,16 +133,16 @@ def shape_of(source: bytes) -> Shape | None:
     plain = frozenset(_plain_containers(tree))
     known = _Known(plain, _taken_out(tree))
     seen: Counter[str] = Counter()
-    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-    in_common = [(node, shared_in_class(node)) for node in classes]
+    # Before functions are emptied: they show what is each object's own, and may have classes.
+    in_common = [(node.name, shared_in_class(node)) for node in _classes(tree)]
     blocks = []
     for name, function in list(_functions(tree, "")):
         seen[name] += 1
         unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
         blocks.append(_block(unique, function, module_names, known))
         _empty(function)
-    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-    shared = tuple((node.name, tuple(sorted(each))) for node, each in in_common if each)
+    classes = _classes(tree)
+    shared = tuple((name, tuple(sorted(variables))) for name, variables in in_common if variables)
     bases = tuple((node.name, tuple(sorted(_read_in(node.bases)))) for node in classes)
     frame = _digest(tree)
     at_import = [node for node in tree.body if not _is_script_part(node)]
@@ -151,6 +151,10 @@ def shape_of(source: bytes) -> Shape | None:
     variables = tuple(sorted(plain))
     ordinary = _ordinary(classes)
     return Shape(frame, tuple(blocks), names, calls, bases, variables, ordinary, shared)
+
+
+def _classes(tree: ast.Module) -> list[ast.ClassDef]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
 
 
 def _parsed(source: bytes) -> ast.Module | None:

@@ -110,11 +110,7 @@ def keeps_state(function: _Function, module_names: frozenset[str]) -> bool:
         return True
     if _is_exposed(_kept_in(function), function):
         return True
-    return any(
-        _changes_outside(scope, function, module_names)
-        for scope in _nodes(function)
-        if isinstance(scope, _FUNCTIONS)
-    )
+    return any(_changes_outside(each, function, module_names) for each in _scopes(function))
 
 
 def sets_something(function: _Function, module_names: frozenset[str]) -> bool:
@@ -129,8 +125,7 @@ def sets_something(function: _Function, module_names: frozenset[str]) -> bool:
         or _imports_for_the_effect(function)
         or any(
             _changes_outside(scope, function, module_names, also_settings=True)
-            for scope in _nodes(function)
-            if isinstance(scope, _FUNCTIONS)
+            for scope in _scopes(function)
         )
     )
 
@@ -139,11 +134,10 @@ def made_and_changed(function: _Function) -> set[str]:
     """Return the names of calls whose results a function changes."""
     of_function = _own_names(function)
     found = set()
-    for scope in _nodes(function):
-        if isinstance(scope, _FUNCTIONS):
-            roots = {root for node in _own_nodes(scope) for root, _ in _changed(node)}
-            called = {root.removesuffix(_MADE) for root in roots if root.endswith(_MADE)}
-            found |= called - of_function - _own_names(scope)
+    for scope in _scopes(function):
+        roots = {root for node in _own_nodes(scope) for root, _ in _changed(node)}
+        called = {root.removesuffix(_MADE) for root in roots if root.endswith(_MADE)}
+        found |= called - of_function - _own_names(scope)
     return found
 
 
@@ -186,12 +180,7 @@ def _is_exposed(names: set[str], function: _Function) -> bool:
 
 def mutates_self(function: _Function) -> bool:
     """Return whether a method changes its own object."""
-    return any(
-        root == _SELF
-        for scope in _nodes(function)
-        if isinstance(scope, _FUNCTIONS)
-        for root, _ in _changed_in(scope)
-    )
+    return any(root == _SELF for scope in _scopes(function) for root, _ in _changed_in(scope))
 
 
 def handed(function: _Function, module_names: frozenset[str]) -> Handed:
@@ -215,8 +204,7 @@ def handed(function: _Function, module_names: frozenset[str]) -> Handed:
     passes, lends = set(), set()
     for node in _own_nodes(function):
         if isinstance(node, ast.Call) and (called := _called_name(node)):
-            values = [*node.args, *(each.value for each in node.keywords)]
-            roots = {_followed(_root(each), aliases) for each in values if _leads(each)}
+            roots = {_followed(_root(each), aliases) for each in _given_to(node) if _leads(each)}
             if roots & given:
                 passes.add(called)
             if roots & of_module:
@@ -291,6 +279,10 @@ def _called_name(node: ast.Call) -> str:
     return ""
 
 
+def _given_to(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(each.value for each in call.keywords)]
+
+
 def _imports_for_the_effect(function: _Function) -> bool:
     """Return whether a function imports something and does not use it."""
     imported = {
@@ -323,9 +315,8 @@ def _sets_a_result(node: ast.AST, function: _Function) -> bool:
     """Return whether a call sets something of the process that may be a result of another call."""
     if not (isinstance(node, ast.Call) and _is_call_of(node, _SETTING | _IMPORTING)):
         return False
-    values = [*node.args, *(each.value for each in node.keywords)]
     own = _own_names(function)
-    return any(_may_be_a_result(value, own) for value in values)
+    return any(_may_be_a_result(value, own) for value in _given_to(node))
 
 
 def _may_be_a_result(value: ast.expr, own: frozenset[str]) -> bool:
@@ -391,6 +382,11 @@ def _arguments(function: _Function) -> set[str]:
     arguments = function.args
     every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
     return {each.arg for each in every} - {_SELF, _CLASS}
+
+
+def _scopes(function: _Function) -> Iterator[ast.AST]:
+    """Yield a function and all that are nested in it."""
+    return (node for node in _nodes(function) if isinstance(node, _FUNCTIONS))
 
 
 def _decorators(function: _Function) -> Iterator[ast.expr]:

@@ -234,6 +234,16 @@ def ask_for_object(engine: str, question: str) -> Any:  # noqa: ANN401 - what JS
         return None
 
 
+def ask_for_container(engine: str, container: str) -> dict[str, Any]:
+    """Return what an engine tells of a container, by its id or name; nothing if there is none.
+
+    Raises:
+        OSError: The engine does not answer.
+    """
+    found = ask_for_object(engine, f"/containers/{quote(container, safe='')}/json")
+    return found if isinstance(found, dict) else {}
+
+
 def image_identity(engine: str, image: str) -> str:
     """Return the id of an image; empty if the engine does not have it.
 

@@ -17,10 +17,9 @@ import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 from hcoverage import RCFILE_NAME, SESSION_VARIABLE
-from hdocker._door.api import ask_for_object, fetch_archive, put_archive
+from hdocker._door.api import ask_for_container, fetch_archive, put_archive
 from hdocker._door.archive import Archive, put_file
 from hdocker._door.door import may_run
 from hdocker._door.fetching import OWNER, Prepared, fetch
@@ -142,8 +141,8 @@ class Earlier:
         return found.identity if found else ""
 
     def _find(self, name: str) -> _Found | None:
-        known = ask_for_object(self._door.engine, f"/containers/{quote(name, safe='')}/json")
-        return _Found(known) if isinstance(known, dict) else None
+        known = ask_for_container(self._door.engine, name)
+        return _Found(known) if known else None
 
     def _prepare(self, found: _Found, what: str) -> Added | None:
         if found.wants_none:

@@ -10,9 +10,8 @@ import contextlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
-from hdocker._door.api import ask_for_object
+from hdocker._door.api import ask_for_container, ask_for_object
 from hdocker._door.builds import times_of_builds
 from hdocker._door.door import ids_in
 from hdocker._door.engine_events import CREATE, EXECUTE, OF_SERVICE, START, Event, events_of
@@ -154,7 +153,7 @@ def _is_its_own(engine: str, event: Event) -> bool:
     """Return whether a command is its container's health check, or the container is left alone."""
     known: dict[str, Any] = {}
     with contextlib.suppress(OSError):
-        known = ask_for_object(engine, f"/containers/{quote(event.container, safe='')}/json") or {}
+        known = ask_for_container(engine, event.container)
     config = known.get("Config") or {}
     check = " ".join(((config.get("Healthcheck") or {}).get("Test") or ())[1:])
     is_check = bool(check) and event.command.endswith(check)

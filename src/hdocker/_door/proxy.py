@@ -23,11 +23,10 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 
 from hcoverage import SESSION_VARIABLE
 from hdocker._door.answers import Answer, Answers, asked, end
-from hdocker._door.api import ask_for_object
+from hdocker._door.api import ask_for_container
 from hdocker._door.builds import Build, is_build
 from hdocker._door.compose_projects import Projects
 from hdocker._door.connection import connect
@@ -207,8 +206,7 @@ class _Proxy:
         private = str(self.door.private)
         targets = []
         for name in lenders:
-            question = f"/containers/{quote(name, safe='')}/json"
-            known = ask_for_object(self.door.engine, question) or {}
+            known = ask_for_container(self.door.engine, name)
             targets += [
                 posixpath.normpath(str(mount.get("Destination")))
                 for mount in known.get("Mounts") or ()
